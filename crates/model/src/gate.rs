@@ -1,0 +1,135 @@
+//! The gate through which requests reach one worker. It counts who is inside, and once closed lets
+//! nobody in, so that "no request is being sent to it, and none will be" is one atomic fact: the
+//! gateway enters, the supervisor closes and waits until it is empty, and neither knows the other.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::sync::Notify;
+
+const CLOSED: u64 = 1 << 63;
+
+/// The gate of one worker. States: open → closed (for good).
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// Requests inside, with [`CLOSED`] as the top bit.
+    state: AtomicU64,
+    answered: AtomicU64,
+    emptied: Notify,
+}
+
+impl Gate {
+    /// An open gate with nobody inside.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Enters for one request; `None` when the gate is closed. The request is inside until the
+    /// [`Pass`] is dropped.
+    pub fn enter(self: &Arc<Self>) -> Option<Pass> {
+        // Optimistic: the closed case is rare and undoes its step.
+        let before = self.state.fetch_add(1, Ordering::AcqRel);
+        let pass = Pass { gate: Arc::clone(self) };
+        if before & CLOSED == 0 { Some(pass) } else { None }
+    }
+
+    /// Closes the gate for good. Those inside stay until they are done.
+    pub fn close(&self) {
+        self.state.fetch_or(CLOSED, Ordering::AcqRel);
+        self.emptied.notify_waiters();
+    }
+
+    /// Whether the gate is closed.
+    pub fn is_closed(&self) -> bool {
+        self.state.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    /// Requests inside now.
+    pub fn in_flight(&self) -> u64 {
+        self.state.load(Ordering::Acquire) & !CLOSED
+    }
+
+    /// Requests that the worker answered with a response head, since it started.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the gate is closed and nobody is inside. Cancellation safe.
+    pub async fn emptied(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            // Registered before the look, so that the last one out cannot slip between the two.
+            emptied.as_mut().enable();
+            if self.state.load(Ordering::Acquire) == CLOSED {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+/// One request's stay inside a [`Gate`]; ends when dropped.
+#[derive(Debug)]
+pub struct Pass {
+    gate: Arc<Gate>,
+}
+
+impl Pass {
+    /// Notes that the worker answered this request with a response head.
+    pub fn answered(&self) {
+        self.gate.answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if self.gate.state.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
+            self.gate.emptied.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn closes_and_empties() {
+        let gate = Gate::new();
+        let first = gate.enter().unwrap();
+        let second = gate.enter().unwrap();
+        second.answered();
+        assert_eq!((gate.in_flight(), gate.answered()), (2, 1));
+        gate.close();
+        assert!(gate.enter().is_none());
+        assert_eq!(gate.in_flight(), 2);
+        let waiter = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.emptied().await }
+        });
+        drop(first);
+        drop(second);
+        waiter.await.unwrap();
+        gate.emptied().await;
+        assert_eq!(gate.in_flight(), 0);
+    }
+
+    #[test]
+    fn nobody_enters_after_it_was_seen_empty() {
+        // Many threads enter and leave while one closes: once closed and empty, it stays empty.
+        for _ in 0..200 {
+            let gate = Gate::new();
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| while gate.enter().is_some() {});
+                }
+                gate.close();
+            });
+            assert_eq!(gate.in_flight(), 0);
+            assert!(gate.is_closed());
+        }
+    }
+}

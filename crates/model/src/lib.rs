@@ -1,0 +1,6 @@
+//! The nouns that several rooms share: a service's name, a worker, the roster, the gate through which
+//! requests reach a worker. No I/O happens here.
+
+pub mod gate;
+pub mod roster;
+pub mod service;

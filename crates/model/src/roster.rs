@@ -1,0 +1,73 @@
+//! The roster: the workers that exist now and what each may be asked. The supervisor publishes it as
+//! a watched value, the gateway reads it, and each change is a new snapshot.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    gate::Gate,
+    service::{InstanceId, ServiceName},
+};
+
+/// What may be asked of a worker. Starting → Ready → Draining → Gone; any state may go to Gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerState {
+    /// Its process exists, and does not answer yet.
+    Starting,
+    /// It may get requests.
+    Ready,
+    /// It finishes what it has; nothing new is sent to it.
+    Draining,
+    /// Its process has ended.
+    Gone,
+}
+
+impl WorkerState {
+    /// The state's name, as shown and logged.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl fmt::Display for WorkerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One worker, as the gateway sees it.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    /// Its name.
+    pub instance: InstanceId,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What may be asked of it.
+    pub state: WorkerState,
+    /// Entered for each request that is sent to it.
+    pub gate: Arc<Gate>,
+}
+
+/// A snapshot of all workers. A service that is configured and has no worker is present with none.
+#[derive(Clone, Debug, Default)]
+pub struct Roster {
+    /// Grows by at least one with each change.
+    pub generation: u64,
+    /// The workers of each service, oldest first. Those that are gone are not listed.
+    pub services: BTreeMap<ServiceName, Vec<Worker>>,
+}
+
+impl Roster {
+    /// The workers of `service` that may get requests.
+    pub fn ready(&self, service: &str) -> impl Iterator<Item = &Worker> {
+        let workers = self.services.get(service).map(Vec::as_slice).unwrap_or_default();
+        workers.iter().filter(|worker| worker.state == WorkerState::Ready)
+    }
+}

@@ -1,0 +1,63 @@
+//! What can go wrong with state, the same for each kind and engine.
+
+use crate::Revision;
+
+/// Why a state operation was not done. Nothing of a refused operation takes effect.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another writer was there first: a condition of write number `index` (from 0) did not hold.
+    #[error("write {index}, to `{key}`, expected another revision than {}", found_text(*.found))]
+    Conflict {
+        /// Which write of the batch, from 0.
+        index: usize,
+        /// The key, field or blob that was not as expected.
+        key: String,
+        /// The revision it has; `None` when it does not exist.
+        found: Option<Revision>,
+    },
+    /// No such session. (An absent row or blob is `None`, not an error.)
+    #[error("no such session")]
+    NotFound,
+    /// The session was destroyed, expired or renewed; its id never comes back.
+    #[error("the session has ended, and its id is not used again")]
+    Gone,
+    /// The request breaks a rule or a limit; the text says which, and the limit.
+    #[error("{0}")]
+    Invalid(String),
+    /// A value, key or body is over its limit.
+    #[error("{what} is {size} bytes, over the limit of {max}")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// Its size in bytes, as far as it was read.
+        size: u64,
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// An increment met a value that is not a decimal 64-bit integer, or would leave that range.
+    #[error("`{key}` does not hold an integer that can be incremented by that much")]
+    NotAnInteger {
+        /// The row's key.
+        key: String,
+    },
+    /// This engine cannot do that.
+    #[error("the {engine} engine does not offer {what}")]
+    Unsupported {
+        /// The engine's name.
+        engine: &'static str,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// The engine cannot be reached, is overloaded or is closing: nothing is known to be wrong with the
+    /// request, which may or may not have taken effect.
+    #[error("the state engine is not available: {0}")]
+    Unavailable(String),
+    /// The engine's own failure: disk full, a damaged file.
+    #[error("the state engine failed")]
+    Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+fn found_text(found: Option<Revision>) -> String {
+    found.map_or_else(|| "the one found: it does not exist".into(), |revision| revision.to_string())
+}

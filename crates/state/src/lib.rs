@@ -1,0 +1,39 @@
+//! The state tier: what a service must remember, kept outside its workers. Each kind of state is one
+//! narrow trait ([`sessions::Sessions`], [`tables::Tables`], [`blobs::Blobs`]); each engine implements
+//! the kinds it can, and passes the kind's contract suite.
+//!
+//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `remote` (feature `remote`:
+//! the state API of another process, which `server` serves).
+
+pub mod blobs;
+#[cfg(feature = "contract")]
+pub mod contract;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod error;
+#[cfg(feature = "remote")]
+pub mod remote;
+#[cfg(feature = "server")]
+pub mod server;
+pub mod sessions;
+pub mod tables;
+
+use std::sync::Arc;
+
+/// Milliseconds since the Unix epoch, UTC.
+pub type Millis = i64;
+
+/// A number that grows with each change, so that a writer can say which version it has seen. Never 0
+/// for a thing that exists.
+pub type Revision = u64;
+
+/// The engines that keep each kind, as a service or the daemon holds them. Cheap to clone.
+#[derive(Clone)]
+pub struct Engines {
+    /// Keeps sessions.
+    pub sessions: Arc<dyn sessions::Sessions>,
+    /// Keeps tables.
+    pub tables: Arc<dyn tables::Tables>,
+    /// Keeps blobs.
+    pub blobs: Arc<dyn blobs::Blobs>,
+}

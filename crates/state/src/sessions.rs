@@ -1,0 +1,181 @@
+//! Sessions: what is known of one visitor, under an unguessable id. Fields are patched one by one under
+//! compare-and-swap, so that two tabs lose nothing; an ended id never comes back.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use async_trait::async_trait;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Millis, Revision, error::Error};
+
+/// Random bytes in a session id: 128 bits, twice what OWASP's Session Management Cheat Sheet asks for.
+pub const ID_BYTES: usize = 16;
+/// Most bytes of all fields of one session, names and JSON text together.
+pub const SESSION_BYTES_MAX: usize = 64 << 10;
+/// Longest field name and user name, in bytes.
+pub const NAME_BYTES_MAX: usize = 256;
+/// Most sessions that a list returns.
+pub const LIST_MAX: usize = 1000;
+/// How long after a renewal the old id may be renewed again for the same user: see [`Sessions::renew`].
+pub const RENEW_GRACE: Duration = Duration::from_secs(30);
+
+/// The secret id of a session. Its text form is 22 characters of URL-safe base64 (RFC 4648, section 5).
+/// `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SessionId([u8; ID_BYTES]);
+
+impl SessionId {
+    /// A new one from the operating system's random numbers.
+    pub fn random() -> Result<Self, Error> {
+        let mut bytes = [0; ID_BYTES];
+        getrandom::fill(&mut bytes)
+            .map_err(|error| Error::Unavailable(format!("the system gives no random numbers: {error}")))?;
+        Ok(Self(bytes))
+    }
+
+    /// Reads the text form; `None` when it is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; ID_BYTES];
+        let length = BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        (length == ID_BYTES).then_some(Self(bytes))
+    }
+
+    /// The text form. It is a secret: for a cookie, never for a log.
+    pub fn to_text(&self) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    /// The raw bytes. They are a secret; engines keep a hash of them.
+    pub fn as_bytes(&self) -> &[u8; ID_BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionId(…)")
+    }
+}
+
+/// How long sessions live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Ends the session when it was not used for so long. Use moves it on only past half its time, so that
+    /// most reads do not write.
+    pub idle: Duration,
+    /// Ends the session so long after it was created, used or not. Renewal does not move it.
+    pub absolute: Duration,
+}
+
+impl Default for Lifetime {
+    /// One day idle, 30 days in all.
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(24 * 3600), absolute: Duration::from_secs(30 * 24 * 3600) }
+    }
+}
+
+/// One field of a session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Field {
+    /// Its value.
+    pub value: Value,
+    /// Changes with each write to the field.
+    pub revision: Revision,
+}
+
+/// A session as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Session {
+    /// Its secret id.
+    pub id: SessionId,
+    /// Who is signed in; `None` for an anonymous visitor.
+    pub user: Option<String>,
+    /// Its fields.
+    pub fields: BTreeMap<String, Field>,
+    /// When it was first created; a renewal keeps it.
+    pub created_at: Millis,
+    /// When it ends unless it is used.
+    pub idle_expires_at: Millis,
+    /// When it ends in any case.
+    pub absolute_expires_at: Millis,
+}
+
+/// A session to create.
+#[derive(Clone, Debug, Default)]
+pub struct NewSession {
+    /// Who is signed in.
+    pub user: Option<String>,
+    /// The first fields.
+    pub fields: BTreeMap<String, Value>,
+    /// How long it lives.
+    pub lifetime: Lifetime,
+}
+
+/// A change of one field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The new value; `None` removes the field.
+    pub value: Option<Value>,
+    /// The revision that the field must have, 0 for "does not exist"; `None` when any will do.
+    pub expect: Option<Revision>,
+}
+
+/// Changes of fields, done all or none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Patch {
+    /// By field name.
+    pub changes: BTreeMap<String, Change>,
+}
+
+/// What one may know of a user's session without its secret id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// Names the session in lists and for revocation; not a secret, and no help in guessing the id.
+    pub handle: String,
+    /// When it was first created.
+    pub created_at: Millis,
+    /// When it ends unless it is used.
+    pub idle_expires_at: Millis,
+    /// When it ends in any case.
+    pub absolute_expires_at: Millis,
+}
+
+/// An engine that keeps sessions.
+///
+/// Every method is cancellation safe in this sense: a dropped call either happens whole or not at all.
+/// What was acknowledged survives `kill -9` of any process.
+///
+/// Methods that take an id fail with [`Error::NotFound`] for one that never was (or was forgotten long after
+/// its end), and with [`Error::Gone`] for one that was destroyed, renewed or expired.
+#[async_trait]
+pub trait Sessions: Send + Sync + 'static {
+    /// Creates a session with a fresh id.
+    async fn create(&self, new: NewSession) -> Result<Session, Error>;
+
+    /// Reads a session, which counts as use.
+    async fn load(&self, id: &SessionId) -> Result<Session, Error>;
+
+    /// Changes fields, in one step, and returns the session as it is then. Fails with [`Error::Conflict`]
+    /// when a field has another revision than expected.
+    async fn patch(&self, id: &SessionId, patch: Patch) -> Result<Session, Error>;
+
+    /// Gives the session a fresh id and the user `user`, with `patch`, in one step; the old id is gone. To be called
+    /// at sign-in and at each change of privilege, after the proof of who it is (OWASP Session Management
+    /// Cheat Sheet, "Renew the Session ID After Any Privilege Level Change").
+    ///
+    /// The same call may come twice when a worker died before it could answer. So an id that was renewed less than
+    /// [`RENEW_GRACE`] ago may be renewed once more if that made the session one of the very `user` asked
+    /// for now (never for an anonymous one): then its successor is renewed, and nothing of it is lost.
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error>;
+
+    /// Ends a session. Ending one that is gone or was never there is no error.
+    async fn destroy(&self, id: &SessionId) -> Result<(), Error>;
+
+    /// The live sessions of a user, newest first, at most [`LIST_MAX`].
+    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error>;
+
+    /// Ends the sessions of a user, or only the one with this handle; returns how many were live.
+    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error>;
+}
