@@ -1,1 +1,5 @@
-fn main() {}
+//! The `lethe` binary; everything is in the library beside it.
+
+fn main() -> std::process::ExitCode {
+    lethe_cli::main()
+}

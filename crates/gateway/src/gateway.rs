@@ -1,11 +1,20 @@
 //! The handle by which the rest of `lethe` runs the gateway.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, atomic::AtomicUsize},
+    thread,
+};
 
 use lethe_model::roster::Roster;
 use tokio::sync::watch;
 
-use crate::{config::Config, stats::Snapshot};
+use crate::{
+    config::Config,
+    core::{self, Seed},
+    listen::listen,
+    stats::{self, Shard, Snapshot},
+};
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -23,36 +32,97 @@ pub enum Error {
 }
 
 /// Listeners that are bound and do not accept yet.
-pub struct Bound {}
+pub struct Bound {
+    config: Arc<Config>,
+    address: SocketAddr,
+    listeners: Vec<TcpListener>,
+}
 
 /// The running gateway. Dropping it does not stop it.
-pub struct Gateway {}
+pub struct Gateway {
+    shards: Vec<Arc<Shard>>,
+    draining: watch::Sender<bool>,
+    /// How many cores still run.
+    running: watch::Receiver<usize>,
+}
 
-#[allow(clippy::todo, missing_docs, unused_variables)]
 impl Bound {
     /// Opens the listeners, one per core.
+    ///
+    /// A port that another process has fails with [`std::io::ErrorKind::AddrInUse`] as the source, also when that
+    /// process is another `lethe`.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        todo!()
+        let address = config.listen;
+        let failed = |source| Error::Listen { address, source };
+        let listeners = listen(address, config.cores.max(1)).map_err(failed)?;
+        let address = listeners[0].local_addr().map_err(failed)?;
+        Ok(Self { config: Arc::new(config), address, listeners })
     }
+
     /// The address in fact, with the chosen port.
     pub fn address(&self) -> SocketAddr {
-        todo!()
+        self.address
     }
-    /// Begins to accept: starts one thread and runtime per core.
+
+    /// Begins to accept: starts one thread and runtime per core. Needs no runtime of the caller.
+    ///
+    /// # Panics
+    /// If the system has no thread left.
     pub fn run(self, roster: watch::Receiver<Arc<Roster>>) -> Gateway {
-        todo!()
+        let (draining, drain) = watch::channel(false);
+        let (ended, running) = watch::channel(self.listeners.len());
+        let ended = Arc::new(ended);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let replay_bytes = Arc::new(AtomicUsize::new(self.config.limits.replay_total_bytes_max));
+        let start = |(index, listener)| {
+            let shard = Arc::new(Shard::default());
+            let seed = Seed {
+                index,
+                config: Arc::clone(&self.config),
+                listener,
+                shard: Arc::clone(&shard),
+                roster: roster.clone(),
+                draining: drain.clone(),
+                connections: Arc::clone(&connections),
+                replay_bytes: Arc::clone(&replay_bytes),
+            };
+            let ended = Ended(Arc::clone(&ended));
+            let thread = thread::Builder::new().name(format!("gateway-{index}")).spawn(move || {
+                let _ended = ended;
+                if let Err(error) = core::run(seed) {
+                    tracing::error!(%error, "a core of the gateway could not start");
+                }
+            });
+            if let Err(error) = thread {
+                panic!("cannot start a thread for the gateway: {error}");
+            }
+            shard
+        };
+        let shards = self.listeners.into_iter().enumerate().map(start).collect();
+        Gateway { shards, draining, running }
     }
 }
 
-#[allow(clippy::todo, missing_docs)]
+/// Counts a core as ended when dropped, also if it panicked.
+struct Ended(Arc<watch::Sender<usize>>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.send_modify(|running| *running -= 1);
+    }
+}
+
 impl Gateway {
     /// What was counted so far.
     pub fn snapshot(&self) -> Snapshot {
-        todo!()
+        stats::snapshot(&self.shards)
     }
+
     /// Stops accepting, lets open requests end within `drain_timeout`, then closes what is left. Callable once;
-    /// a second call waits for the same end.
+    /// a second call waits for the same end. Cancellation safe: the draining goes on.
     pub async fn drain(&self) {
-        todo!()
+        self.draining.send_replace(true);
+        // An error means that all cores have ended.
+        let _ = self.running.clone().wait_for(|&running| running == 0).await;
     }
 }

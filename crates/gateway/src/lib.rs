@@ -1,6 +1,26 @@
 //! The gateway: accepts requests, gives each to a worker of the roster, and when the worker is lost saves what can be
 //! saved. It gets a watched roster and gives samples; it never reaches into the supervisor.
 
+mod accept;
+mod admit;
+mod attempt;
+mod balance;
+mod body;
+mod client;
 pub mod config;
+mod core;
+mod forward;
 pub mod gateway;
+mod headers;
+mod histogram;
+mod link;
+mod listen;
+mod problem;
+mod replay;
+mod request;
+mod route;
+mod service;
 pub mod stats;
+mod trace;
+mod upgrade;
+mod verdict;

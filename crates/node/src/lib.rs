@@ -1,1 +1,7 @@
-//! (to be written)
+//! The composition root: reads what shall run, starts every room, wires the watched values between them, and ends them
+//! in the right order. The rooms never import each other; here they meet.
+
+pub mod build;
+pub mod config;
+pub mod node;
+pub mod port;

@@ -17,6 +17,8 @@ pub mod remote;
 pub mod server;
 pub mod sessions;
 pub mod tables;
+#[cfg(any(feature = "server", feature = "remote"))]
+mod wire;
 
 use std::sync::Arc;
 

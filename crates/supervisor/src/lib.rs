@@ -1,6 +1,23 @@
 //! The supervisor: starts workers, watches them, drains and replaces them, and publishes who may get requests
 //! as a watched [`lethe_model::roster::Roster`]. It knows nothing of HTTP routes or of the gateway.
+//!
+//! A [`service::Spec`] has N places, and each place runs one worker at a time, over and over:
+//! `supervisor` (the handle) → `fleet` (one service: its places and the commands on them) → `place` (one
+//! worker after the other) → `launch` (the process). `restart` and `rollout` decide and touch nothing.
 
+mod board;
+mod fleet;
+mod guard;
+mod launch;
 pub mod logs;
+mod output;
+mod place;
+mod port;
+mod process;
+pub mod program;
+mod ready;
+mod restart;
+mod rollout;
 pub mod service;
 pub mod supervisor;
+mod usage;

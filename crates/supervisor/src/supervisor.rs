@@ -1,15 +1,37 @@
 //! The handle by which the rest of `lethe` commands the supervisor.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    path::PathBuf,
+    sync::{Arc, Mutex, atomic::AtomicU64},
+    time::SystemTime,
+};
 
 use lethe_model::{
     roster::{Roster, WorkerState},
     service::{InstanceId, ServiceName},
 };
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::{
+    sync::{broadcast, watch},
+    task::JoinSet,
+    time::Instant,
+};
 
-use crate::{logs::Line, service::Spec};
+use crate::{
+    board::Board,
+    fleet::Fleet,
+    guard,
+    launch::Launcher,
+    logs::{self, Line, Logs},
+    place::{Ground, Hub, Place},
+    port::Ports,
+    program,
+    restart::Rate,
+    service::Spec,
+};
 
 /// What the supervisor needs to begin.
 #[derive(Clone, Debug)]
@@ -64,6 +86,14 @@ pub enum Error {
     /// No such worker.
     #[error("no worker `{0}`; `lethe ps` lists them")]
     NoWorker(String),
+    /// The command of a service cannot be started.
+    #[error("{service}: {reason}")]
+    Command {
+        /// The service.
+        service: ServiceName,
+        /// What is wrong with it, where, and what to do.
+        reason: String,
+    },
     /// The new workers of a rolling restart could not start; the old ones were kept.
     #[error("{service}: the new worker did not become ready: {reason}; the old workers keep serving")]
     Rollout {
@@ -80,64 +110,158 @@ pub enum Error {
     Stopping,
 }
 
-/// The handle. Cheap to clone.
+/// The handle. Cheap to clone. Dropping it stops nothing: [`Supervisor::stop`] does. Workers that are left when
+/// the tokio runtime ends are killed.
 #[derive(Clone)]
 pub struct Supervisor {
-    _inner: Arc<()>,
+    inner: Arc<Inner>,
 }
 
-#[allow(clippy::todo, missing_docs, unused_variables)]
+struct Inner {
+    hub: Arc<Hub>,
+    fleets: BTreeMap<ServiceName, Arc<Fleet>>,
+}
+
 impl Supervisor {
-    /// Starts the guard and all workers, and returns at once; readiness shows in the roster.
+    /// Starts the guard and all workers, and returns at once; readiness shows in the roster. Nothing is started
+    /// if a command cannot be. Needs a tokio runtime with I/O and time, which must live as long as the workers.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        todo!()
+        config.services.iter().try_for_each(program::check)?;
+        let names = || config.services.iter().map(|spec| spec.name.clone());
+        let no_guard =
+            |error| Error::System(format!("the guard {} did not start: {error}", config.guard.display()));
+        let (link, input) = guard::link().map_err(no_guard)?;
+        let guard = guard::start(&config.guard, input).map_err(no_guard)?;
+        let launcher = Launcher::start(link)
+            .map_err(|error| Error::System(format!("no thread to start workers from: {error}")))?;
+        let book = Arc::clone(&launcher.book);
+        let guard_program = config.guard;
+        tokio::spawn(async move { guard::keep(guard, &guard_program, &book).await });
+        let hub = Arc::new(Hub {
+            board: Board::new(names()),
+            logs: Arc::new(Logs::new(names())),
+            launcher,
+            ports: Arc::new(Ports::default()),
+            state_url: config.state_url,
+            stopping: watch::Sender::new(false),
+            began: Instant::now(),
+        });
+        let mut fleets = BTreeMap::new();
+        for spec in config.services {
+            let (name, instances) = (spec.name.clone(), spec.instances);
+            let ground = Ground {
+                hub: Arc::clone(&hub),
+                spec: Arc::new(spec),
+                instances: AtomicU64::new(0),
+                rate: Mutex::new(Rate::new()),
+            };
+            let fleet = Arc::new(Fleet::new(Arc::new(ground)));
+            for _ in 0..instances {
+                fleet.open(0)?;
+            }
+            fleets.insert(name, fleet);
+        }
+        Ok(Self { inner: Arc::new(Inner { hub, fleets }) })
     }
+
     /// The watched roster.
     pub fn roster(&self) -> watch::Receiver<Arc<Roster>> {
-        todo!()
+        self.inner.hub.board.subscribe()
     }
-    /// All workers, by service and age.
+
+    /// All workers, by service and age. Reads `/proc` for each of them.
     pub fn workers(&self) -> Vec<WorkerStatus> {
-        todo!()
+        let fleets = self.inner.fleets.values().map(|fleet| fleet.workers());
+        let by_age = fleets.map(|mut workers| {
+            workers.sort_by_key(|worker| worker.started_at);
+            workers
+        });
+        by_age.flatten().collect()
     }
+
     /// Sends a signal (a number, as in `kill -9`) to a worker's process group, without draining.
     pub async fn kill(&self, instance: &str, signal: i32) -> Result<(), Error> {
-        todo!()
+        let signal = Signal::from_named_raw(signal)
+            .ok_or_else(|| Error::System(format!("{signal} is not a signal; `kill -l` lists them")))?;
+        let (_, place) = self.find(instance)?;
+        place.signal(signal)
     }
-    /// Drains a worker and replaces it (launch before terminate); returns when it has ended.
+
+    /// Drains a worker and replaces it (launch before terminate); returns when it has ended. Goes on to its end
+    /// even if the caller is cancelled.
     pub async fn drain(&self, instance: &str) -> Result<(), Error> {
-        todo!()
+        let (fleet, place) = self.find(instance)?;
+        run(fleet.drain(place.instance())).await
     }
-    /// Sets the number of workers; returns when the new ones are ready and the surplus ones have ended.
+
+    /// Sets the number of workers; returns when the new ones are ready and the surplus ones have ended. An
+    /// error if a new one does not become ready; it stays and goes on trying. Goes on to its end even if the
+    /// caller is cancelled.
     pub async fn scale(&self, service: &str, instances: u32) -> Result<(), Error> {
-        todo!()
+        run(self.fleet(service)?.scale(instances)).await
     }
+
     /// Replaces all workers of a service one after the other, each new one ready before an old one leaves.
-    /// Returns the number replaced.
+    /// Returns the number replaced. Goes on to its end even if the caller is cancelled.
     pub async fn restart(&self, service: &str) -> Result<u32, Error> {
-        todo!()
+        run(self.fleet(service)?.restart()).await
     }
-    /// Drains all workers at once and ends them. When it returns no worker process is left.
+
+    /// Drains all workers at once and ends them. When it returns no worker process is left. Commands that run
+    /// end with [`Error::Stopping`].
     pub async fn stop(&self) {
-        todo!()
+        self.inner.hub.stopping.send_replace(true);
+        let mut stopping = JoinSet::new();
+        for fleet in self.inner.fleets.values().cloned() {
+            stopping.spawn(async move { fleet.stop().await });
+        }
+        while stopping.join_next().await.is_some() {}
     }
-    /// Ends all workers with SIGKILL, now.
+
+    /// Ends all workers with SIGKILL, now, and starts no other. May be called at any time and from any thread.
     pub fn kill_all(&self) {
-        todo!()
+        self.inner.hub.stopping.send_replace(true);
+        self.inner.fleets.values().for_each(|fleet| fleet.tell_to_leave());
+        self.inner.hub.launcher.book.kill_all();
     }
+
     /// The last lines kept (at most `lines_max`), oldest first, of one worker, one service or all (`None`).
     /// `name` may be an instance (also one that is gone) or a service.
     pub fn logs(&self, name: Option<&str>, lines_max: usize) -> Result<Vec<Line>, Error> {
-        todo!()
+        match self.inner.hub.logs.last(name, lines_max) {
+            // It exists, but its lines were crowded out by those of others.
+            Err(Error::NoWorker(instance)) if self.find(&instance).is_ok() => Ok(Vec::new()),
+            lines => lines,
+        }
     }
+
     /// The lines from now on, of all workers. A receiver that lags learns how many it missed.
-    pub fn follow(&self) -> tokio::sync::broadcast::Receiver<Arc<Line>> {
-        todo!()
+    pub fn follow(&self) -> broadcast::Receiver<Arc<Line>> {
+        self.inner.hub.logs.follow()
     }
+
+    fn fleet(&self, service: &str) -> Result<Arc<Fleet>, Error> {
+        let fleets = &self.inner.fleets;
+        let unknown = || Error::NoService { name: service.into(), known: logs::known(fleets) };
+        fleets.get(service).cloned().ok_or_else(unknown)
+    }
+
+    fn find(&self, instance: &str) -> Result<(Arc<Fleet>, Arc<Place>), Error> {
+        let fleets = self.inner.fleets.values();
+        let found = fleets.filter_map(|fleet| Some((Arc::clone(fleet), fleet.find(instance)?))).next();
+        found.ok_or_else(|| Error::NoWorker(instance.into()))
+    }
+}
+
+/// Runs a command to its end even if its caller is cancelled, so that none is left half done.
+async fn run<T: Send + 'static>(
+    command: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(command).await.unwrap_or(Err(Error::Stopping))
 }
 
 /// Runs the guard (the hidden verb `lethe guard`): reads process groups from standard input, waits for its end,
 /// which means that `lethe` has died, and kills those groups. Returns the exit status.
 pub fn guard() -> i32 {
-    1
+    guard::run(std::io::stdin().lock())
 }

@@ -1,1 +1,32 @@
-fn main() {}
+//! One worker of the shop. `lethe up examples/shop` starts it.
+
+use lethe::problem::chain;
+use shop::{config::Config, error::StartError, shop::Shop, web};
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    tracing_subscriber::fmt().with_target(false).with_ansi(false).init();
+    match run().await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", chain(&error));
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), StartError> {
+    let config = Config::from_env()?;
+    let state = lethe::State::from_env()?;
+    let shop = Shop::open(&state, config).await?;
+    tracing::info!(instance = shop.config.instance, "the shop opens");
+    // Hashing a password takes a while; visitors need not wait for it.
+    let admin = shop.clone();
+    tokio::spawn(async move {
+        if let Err(error) = admin.accounts.seed_admin(&admin.config).await {
+            tracing::error!(error = chain(&error), "the admin's account could not be set up");
+        }
+    });
+    lethe::serve(web::router(shop, &state)).await?;
+    Ok(())
+}

@@ -1,0 +1,44 @@
+# All that is done to this checkout. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help check format lint deny test bench install
+
+# Elsewhere a change of dependencies may update Cargo.lock; where changes are judged, it must come with them.
+LOCKED := $(if $(CI),--locked)
+
+DENY := .ci/cargo-deny $(LOCKED) --all-features
+
+help: ## Lists what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+check: format lint deny ## Format, lints, licences and known holes of the dependencies
+
+format:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy $(LOCKED) --workspace --all-targets --all-features -- -D warnings
+
+# The list of known holes comes from GitHub; where that cannot be reached, the rest is still checked.
+deny:
+	$(DENY) check --hide-inclusion-graph licenses bans sources
+	@if GIT_TERMINAL_PROMPT=0 timeout 120 $(DENY) --log-level off fetch db; then \
+		$(DENY) check advisories; \
+	else \
+		echo 'advisories NOT checked: their database cannot be fetched from github.com'; \
+	fi
+
+# The shop is built first, as `lethe up examples/shop` would do in the middle of a test.
+test: ## All tests; installs what they need (Chromium) when run as root
+	.ci/programs cc:gcc python3:python3 pkill:procps chromium:chromium chromedriver:chromium-driver
+	cargo build $(LOCKED) --release -p shop
+	cargo test $(LOCKED) --workspace --all-features --no-fail-fast
+
+bench: ## Memory, start, readiness and throughput of a release build, beside nginx
+	cargo build $(LOCKED) --release -p lethe-cli -p shop
+	python3 bench/run.py
+
+install: ## Puts `lethe` into ~/.cargo/bin
+	cargo install --locked --path crates/cli

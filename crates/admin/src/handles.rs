@@ -1,0 +1,79 @@
+//! What the operator's rooms need of the others: handles, given by the composition root.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Instant, SystemTime},
+};
+
+use lethe_gateway::stats::Snapshot;
+use lethe_model::{roster::Worker, service::ServiceName};
+use lethe_supervisor::supervisor::Supervisor;
+
+use crate::{
+    api,
+    sample::{SAMPLE_INTERVAL, Sample, Samples},
+    stop::Stop,
+};
+
+/// Gives what the gateway has counted so far.
+pub type Traffic = Arc<dyn Fn() -> Snapshot + Send + Sync>;
+
+/// The handles. Shared by the control API, the operator's endpoint and the live table.
+pub struct Handles {
+    /// Commands for workers.
+    pub supervisor: Supervisor,
+    /// The gateway's counts.
+    pub traffic: Traffic,
+    /// Who and where this `lethe` is.
+    pub node: api::Node,
+    /// The switch that ends it.
+    pub stop: Stop,
+    samples: Mutex<Samples>,
+}
+
+impl Handles {
+    /// Bundles the handles. Rates need samples: [`Handles::sample`] must run, which
+    /// [`crate::control::serve`] sees to.
+    pub fn new(supervisor: Supervisor, traffic: Traffic, node: api::Node, stop: Stop) -> Arc<Self> {
+        Arc::new(Self { supervisor, traffic, node, stop, samples: Mutex::default() })
+    }
+
+    /// All there is to see, now.
+    pub fn status(&self) -> api::Status {
+        let sample = self.take();
+        let (gateway, workers) = self.samples().rates(&sample, SystemTime::now());
+        api::Status { node: self.node.clone(), gateway, services: self.services(), workers }
+    }
+
+    /// The services, and how many workers of each there are and may get requests.
+    pub fn services(&self) -> Vec<api::Service> {
+        let roster = Arc::clone(&self.supervisor.roster().borrow());
+        let service = |(name, workers): (&ServiceName, &Vec<Worker>)| api::Service {
+            name: name.clone(),
+            ready: roster.ready(name.as_str()).count(),
+            workers: workers.len(),
+        };
+        roster.services.iter().map(service).collect()
+    }
+
+    /// Keeps taking samples, for the rates in [`Handles::status`]. Never returns.
+    pub async fn sample(&self) {
+        let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let sample = self.take();
+            self.samples().keep(sample);
+        }
+    }
+
+    fn take(&self) -> Sample {
+        let traffic = (self.traffic)();
+        Sample { at: Instant::now(), traffic, workers: self.supervisor.workers() }
+    }
+
+    fn samples(&self) -> MutexGuard<'_, Samples> {
+        // The samples are valid at every moment, also after a panic of whoever held the lock.
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

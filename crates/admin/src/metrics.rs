@@ -1,0 +1,149 @@
+//! What is measured, by name: the one list of the `lethe_*` families.
+
+use std::time::SystemTime;
+
+use lethe_gateway::stats::{Snapshot, WorkerStats};
+use lethe_model::roster::WorkerState;
+use lethe_supervisor::supervisor::WorkerStatus;
+
+use crate::{
+    api,
+    exposition::{
+        Exposition,
+        Kind::{Counter, Gauge, Histogram},
+    },
+    process,
+};
+
+/// Upper bounds of the latency histograms, in seconds.
+const LATENCY_BOUNDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// All families as text.
+pub(crate) fn text(
+    node: &api::Node,
+    services: &[api::Service],
+    workers: &[WorkerStatus],
+    traffic: &Snapshot,
+) -> String {
+    let mut text = Exposition::default();
+    own(&mut text, node);
+    gateway(&mut text, traffic);
+    of_services(&mut text, services);
+    of_workers(&mut text, workers);
+    of_traffic(&mut text, workers, traffic);
+    text.finish()
+}
+
+fn own(text: &mut Exposition, node: &api::Node) {
+    text.family("lethe_build_info", Gauge, "Always 1; the version is its label.")
+        .sample(&[("version", &node.version)], 1);
+    let started = node.started_at.unix_ms() as f64 / 1000.0;
+    text.family("lethe_start_time_seconds", Gauge, "When lethe started, in seconds since 1970.")
+        .sample(&[], started);
+    text.family("lethe_process_cpu_seconds_total", Counter, "CPU time of lethe itself, without the workers.")
+        .sample(&[], process::cpu().as_secs_f64());
+    let mut memory =
+        text.family("lethe_process_resident_memory_bytes", Gauge, "Resident memory of lethe itself.");
+    if let Some(bytes) = process::resident_bytes() {
+        memory.sample(&[], bytes);
+    }
+}
+
+fn gateway(text: &mut Exposition, traffic: &Snapshot) {
+    let mut responses = text.family("lethe_responses_total", Counter, "Requests answered, by status class.");
+    for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(traffic.responses) {
+        responses.sample(&[("class", class)], count);
+    }
+    for (name, help, count) in [
+        ("lethe_retries_total", "Attempts made again because a worker was lost.", traffic.retries),
+        ("lethe_unknown_total", "Requests answered with Lethe-Outcome: unknown.", traffic.unknown),
+        ("lethe_cut_total", "Responses cut half-way because a worker was lost.", traffic.cut),
+        (
+            "lethe_shed_total",
+            "Requests turned away because too many waited or waited too long.",
+            traffic.shed,
+        ),
+    ] {
+        text.family(name, Counter, help).sample(&[], count);
+    }
+    text.family("lethe_queued_requests", Gauge, "Requests that wait for a worker now.")
+        .sample(&[], traffic.queued);
+    text.family("lethe_connections", Gauge, "Open client connections.").sample(&[], traffic.connections);
+}
+
+fn of_services(text: &mut Exposition, services: &[api::Service]) {
+    let mut ready = text.family("lethe_service_ready_workers", Gauge, "Workers that may get requests.");
+    for service in services {
+        ready.sample(&[("service", service.name.as_str())], service.ready);
+    }
+}
+
+fn of_workers(text: &mut Exposition, workers: &[WorkerStatus]) {
+    let mut state =
+        text.family("lethe_worker_state", Gauge, "1 for the state that the worker is in, else 0.");
+    for worker in workers {
+        for each in [WorkerState::Starting, WorkerState::Ready, WorkerState::Draining, WorkerState::Gone] {
+            let [service, instance] = labels(worker);
+            let labels = [service, instance, ("state", each.as_str())];
+            state.sample(&labels, u8::from(worker.state == each));
+        }
+    }
+    let mut each = |name, kind, help, value: fn(&WorkerStatus) -> f64| {
+        let mut family = text.family(name, kind, help);
+        for worker in workers {
+            family.sample(&labels(worker), value(worker));
+        }
+    };
+    each("lethe_worker_restarts", Gauge, "Workers that died in this one's place before it.", |worker| {
+        worker.restarts as f64
+    });
+    each("lethe_worker_in_flight_requests", Gauge, "Requests inside the worker now.", |worker| {
+        worker.in_flight as f64
+    });
+    each("lethe_worker_cpu_seconds_total", Counter, "CPU time of the worker's processes.", |worker| {
+        worker.cpu_ms as f64 / 1000.0
+    });
+    each("lethe_worker_resident_memory_bytes", Gauge, "Resident memory of the worker.", |worker| {
+        worker.memory_bytes as f64
+    });
+    let now = SystemTime::now();
+    let mut age = text.family("lethe_worker_age_seconds", Gauge, "Since when the worker runs.");
+    for worker in workers {
+        age.sample(&labels(worker), now.duration_since(worker.started_at).unwrap_or_default().as_secs_f64());
+    }
+}
+
+fn of_traffic(text: &mut Exposition, workers: &[WorkerStatus], traffic: &Snapshot) {
+    let counted: Vec<([(&str, &str); 2], &WorkerStats)> = workers
+        .iter()
+        .filter_map(|worker| Some((labels(worker), traffic.workers.get(&worker.instance)?)))
+        .collect();
+    let mut requests = text.family("lethe_worker_requests_total", Counter, "Responses that the worker gave.");
+    for (labels, stats) in &counted {
+        requests.sample(labels, stats.requests);
+    }
+    let help = "Attempts at the worker that ended without a response.";
+    let mut failures = text.family("lethe_worker_failures_total", Counter, help);
+    for (labels, stats) in &counted {
+        failures.sample(labels, stats.failures);
+    }
+    let help = "From the request sent to the worker to the head of its response.";
+    let mut latency = text.family("lethe_worker_latency_seconds", Histogram, help);
+    for (labels, stats) in &counted {
+        latency.histogram(labels, &LATENCY_BOUNDS, &by_bounds(&stats.latency_us));
+    }
+}
+
+fn labels(worker: &WorkerStatus) -> [(&str, &str); 2] {
+    [("service", worker.service.as_str()), ("instance", worker.instance.as_str())]
+}
+
+/// Sorts the gateway's finer buckets into those of [`LATENCY_BOUNDS`] and one above them, by their upper bound.
+fn by_bounds(latency_us: &[(u64, u64)]) -> [u64; LATENCY_BOUNDS.len() + 1] {
+    let mut counts = [0; LATENCY_BOUNDS.len() + 1];
+    for &(bound_us, count) in latency_us {
+        counts[LATENCY_BOUNDS.partition_point(|bound| bound * 1e6 < bound_us as f64)] += count;
+    }
+    counts
+}

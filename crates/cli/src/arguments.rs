@@ -1,0 +1,145 @@
+//! What can be typed: the verbs, and what those that talk to a running `lethe` have in common.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::verb;
+
+const EXAMPLES: &str = "\
+Examples:
+  lethe up                      run the services of ./lethe.toml or ./Procfile
+  lethe up -- python3 app.py    run any program, with no file at all
+  lethe ps                      see the workers
+  lethe kill shop-1             kill one with SIGKILL, and see that nobody notices";
+
+/// Runs any web service as disposable, interchangeable workers.
+#[derive(Debug, Parser)]
+#[command(name = "lethe", version, about, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "each is documented where it is defined, and shown in the help from there")]
+pub enum Verb {
+    Up(verb::up::Up),
+    Ps(verb::ps::Ps),
+    Logs(verb::logs::Logs),
+    Kill(verb::kill::Kill),
+    Drain(verb::drain::Drain),
+    Scale(verb::scale::Scale),
+    Restart(verb::restart::Restart),
+    Down(verb::down::Down),
+    Completions(verb::completions::Completions),
+}
+
+impl Verb {
+    /// Does it.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Up(up) => up.run(),
+            Self::Ps(ps) => ps.run(),
+            Self::Logs(logs) => logs.run(),
+            Self::Kill(kill) => kill.run(),
+            Self::Drain(drain) => drain.run(),
+            Self::Scale(scale) => scale.run(),
+            Self::Restart(restart) => restart.run(),
+            Self::Down(down) => down.run(),
+            Self::Completions(completions) => completions.run(),
+        }
+    }
+}
+
+/// Which running `lethe` is meant, and how it answers.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Target {
+    /// The state folder of the lethe that is meant [default: that of this folder, or the only one that runs]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn exit_status(line: &str) -> i32 {
+        match Arguments::try_parse_from(line.split(' ')) {
+            Ok(_) => 0,
+            Err(error) => error.exit_code(),
+        }
+    }
+
+    #[test]
+    fn is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_understood() {
+        for line in [
+            "lethe up",
+            "lethe up examples/shop --listen :80 --instances 2..8 --state-dir /x --log json --no-table",
+            "lethe up -- python3 app.py --port 80",
+            "lethe ps --json",
+            "lethe logs -f shop --lines 10",
+            "lethe kill shop-1",
+            "lethe kill shop-1 --signal TERM",
+            "lethe kill shop-1 --signal 9",
+            "lethe scale shop=3 --state-dir .lethe",
+            "lethe restart shop",
+            "lethe down --now",
+            "lethe completions bash",
+            "lethe --help",
+        ] {
+            assert_eq!(exit_status(line), 0, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_with_status_2() {
+        for line in [
+            "lethe",
+            "lethe nothing",
+            "lethe up a b",
+            "lethe up a -- b",
+            "lethe up --log xml",
+            "lethe kill",
+            "lethe kill shop-1 --signal FOO",
+            "lethe kill shop-1 --signal 0",
+            "lethe kill shop-1 --signal 65",
+            "lethe scale shop",
+            "lethe scale shop=",
+            "lethe scale shop=many",
+            "lethe scale =3",
+            "lethe scale shop=-1",
+            "lethe scale shop=100000",
+            "lethe scale Shop=3",
+            "lethe completions klingon",
+        ] {
+            assert_eq!(exit_status(line), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_would_be_right() {
+        for (line, wanted) in [
+            ("lethe scale shop", "shop=3"),
+            ("lethe kill shop-1 --signal FOO", "TERM"),
+            ("lethe up --log xml", "possible values: text, json"),
+            ("lethe restrat shop", "restart"),
+        ] {
+            let error = Arguments::try_parse_from(line.split(' ')).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{line}: {error}");
+        }
+    }
+}

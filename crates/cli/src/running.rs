@@ -1,0 +1,125 @@
+//! Which running `lethe` a verb talks to.
+
+use std::path::{Path, PathBuf};
+
+use lethe_admin::{
+    client::Client,
+    runtime::{self, Running},
+};
+
+use crate::arguments::Target;
+
+/// Why it is not clear which `lethe` is meant.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is none.
+    #[error("no lethe is running; start one with `lethe up`")]
+    None,
+    /// Not the one that was asked for.
+    #[error("no lethe is running with the state folder {}{}", .state_dir.display(), others(.running))]
+    NotThatOne {
+        /// What was asked for.
+        state_dir: PathBuf,
+        /// Those there are.
+        running: Vec<Running>,
+    },
+    /// Several, and none is of this folder.
+    #[error("several lethes are running; say which with --state-dir:{}", list(.0))]
+    Several(Vec<Running>),
+}
+
+fn list(running: &[Running]) -> String {
+    let line = |running: &Running| {
+        let node = &running.node;
+        format!("\n  --state-dir {}   (pid {}, http://{})", node.state_dir.display(), node.pid, node.listen)
+    };
+    running.iter().map(line).collect()
+}
+
+fn others(running: &[Running]) -> String {
+    if running.is_empty() {
+        "; start one with `lethe up`".into()
+    } else {
+        format!("; there are:{}", list(running))
+    }
+}
+
+/// Calls `ask` with a client of the `lethe` that `target` means, on a runtime of its own.
+pub fn with<T>(target: &Target, ask: impl AsyncFnOnce(Client) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let here = std::env::current_dir()?;
+    let chosen = choose(runtime::running(), target.state_dir.as_deref(), &here)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(ask(Client::new(chosen.control)))
+}
+
+/// The one with `state_dir`, else the one whose state folder is `.lethe` in `here` or in a folder above it, else the
+/// only one.
+pub fn choose(mut running: Vec<Running>, state_dir: Option<&Path>, here: &Path) -> Result<Running, Error> {
+    if let Some(state_dir) = state_dir {
+        let wanted = state_dir.canonicalize();
+        let found =
+            running.iter().position(|one| wanted.as_ref().is_ok_and(|dir| *dir == one.node.state_dir));
+        return match found {
+            Some(found) => Ok(running.swap_remove(found)),
+            None => Err(Error::NotThatOne { state_dir: state_dir.into(), running }),
+        };
+    }
+    let near = here
+        .ancestors()
+        .filter_map(|folder| folder.join(lethe_node::config::STATE_DEFAULT).canonicalize().ok())
+        .find_map(|folder| running.iter().position(|one| one.node.state_dir == folder));
+    match (near, running.len()) {
+        (Some(near), _) => Ok(running.swap_remove(near)),
+        (None, 0) => Err(Error::None),
+        (None, 1) => Ok(running.swap_remove(0)),
+        (None, _) => Err(Error::Several(running)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use lethe_admin::api::Node;
+
+    use super::*;
+
+    fn running(state_dir: &Path) -> Running {
+        let node = Node {
+            pid: 7,
+            version: "0.1.0".into(),
+            listen: ([127, 0, 0, 1], 8080).into(),
+            admin: None,
+            state_dir: state_dir.canonicalize().unwrap(),
+            started_at: UNIX_EPOCH.into(),
+        };
+        Running { node, control: state_dir.join("control.sock") }
+    }
+
+    #[test]
+    fn which_one_is_meant() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let folder = place.path().join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            folder
+        };
+        let (shop, blog, bare) = (folder("shop/.lethe"), folder("blog/.lethe"), folder("bare"));
+        let inside = folder("shop/src/deep");
+        let both = || vec![running(&shop), running(&blog)];
+        let chosen = |running, state_dir: Option<&Path>, here: &Path| choose(running, state_dir, here);
+
+        assert_eq!(chosen(both(), None, &inside).unwrap(), running(&shop));
+        assert_eq!(chosen(both(), None, &place.path().join("blog")).unwrap(), running(&blog));
+        assert_eq!(chosen(both(), Some(&blog), &inside).unwrap(), running(&blog));
+        assert_eq!(chosen(vec![running(&blog)], None, &bare).unwrap(), running(&blog));
+        assert!(matches!(chosen(vec![], None, &bare), Err(Error::None)));
+
+        let several = chosen(both(), None, &bare).unwrap_err().to_string();
+        assert!(several.contains("--state-dir"), "{several}");
+        assert!(several.contains("blog/.lethe") && several.contains("shop/.lethe"), "{several}");
+        let other = chosen(both(), Some(&bare), &inside).unwrap_err().to_string();
+        assert!(other.contains("bare; there are:") && other.contains("blog/.lethe"), "{other}");
+        assert!(chosen(vec![], Some(&place.path().join("missing")), &bare).is_err());
+    }
+}

@@ -1,0 +1,11 @@
+//! The verbs, one file each.
+
+pub mod completions;
+pub mod down;
+pub mod drain;
+pub mod kill;
+pub mod logs;
+pub mod ps;
+pub mod restart;
+pub mod scale;
+pub mod up;

@@ -1,0 +1,158 @@
+//! `lethe up`: runs services until it is told to stop.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use futures_util::{StreamExt, stream};
+use lethe_admin::{
+    follow::Follow,
+    stop::{Stop, Wish},
+};
+use lethe_node::{
+    config::{self, Config, Overrides},
+    node::{self, Node, Progress},
+};
+
+use crate::{
+    events,
+    ui::{Mode, Printer, Source, Ui},
+};
+
+/// Lines of the past that are shown when everything has started: those that workers printed meanwhile.
+const LINES_MAX: usize = 1000;
+
+/// Threads of the runtime that all rooms but the gateway share; the gateway has its own.
+const RUNTIME_THREADS: usize = 2;
+
+/// Run services
+///
+/// Reads lethe.toml, or else a Procfile. Ctrl-C finishes open requests and leaves nothing running; a second Ctrl-C
+/// stops at once.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lethe up                                 the services of this folder
+  lethe up examples/shop --instances 5     those of another, with five workers each
+  lethe up --listen 0.0.0.0:80             for other machines too
+  lethe up -- python3 app.py               any program that listens on 127.0.0.1:$PORT")]
+pub struct Up {
+    /// A folder with a lethe.toml or a Procfile, or such a file
+    #[arg(value_name = "DIR|FILE", default_value = ".", conflicts_with = "command")]
+    path: PathBuf,
+
+    /// Where to listen: a port of 127.0.0.1, or an address and a port
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+
+    /// Workers of each service: a number, or a range such as 2..8
+    #[arg(long, value_name = "N|RANGE")]
+    instances: Option<String>,
+
+    /// Where state is kept [default: .lethe, beside the file]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// How lines are printed
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log: Log,
+
+    /// Plain lines, also in a terminal
+    #[arg(long)]
+    no_table: bool,
+
+    /// A program and its arguments to run, without any file
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Log {
+    /// `shop-1 │ text`
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl Up {
+    /// Runs until it is told to stop.
+    pub fn run(self) -> anyhow::Result<()> {
+        let mode = self.mode();
+        let config = self.config()?;
+        let ui = Ui::start(mode)?;
+        events::install(ui.printer())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(RUNTIME_THREADS)
+            .enable_all()
+            .build()?;
+        let ended = runtime.block_on(serve(config, &ui));
+        ui.finish();
+        // What is still running there is of no interest to anybody.
+        runtime.shutdown_background();
+        ended
+    }
+
+    fn mode(&self) -> Mode {
+        match self.log {
+            Log::Json => Mode::Json,
+            Log::Text if self.no_table => Mode::detect().without_table(),
+            Log::Text => Mode::detect(),
+        }
+    }
+
+    fn config(self) -> anyhow::Result<Config> {
+        let source = if self.command.is_empty() {
+            config::Source::Path(self.path)
+        } else {
+            config::Source::Command { command: self.command, directory: std::env::current_dir()? }
+        };
+        let overrides =
+            Overrides { listen: self.listen, instances: self.instances, state_dir: self.state_dir };
+        Ok(config::load(source, overrides)?)
+    }
+}
+
+async fn serve(config: Config, ui: &Ui) -> anyhow::Result<()> {
+    let printer = ui.printer();
+    for notice in &config.notices {
+        printer.say(notice);
+    }
+    let stop = Stop::new();
+    node::obey_signals(stop.clone())?;
+    let guard = std::env::current_exe()?;
+    let node = node::start(config, guard, stop.clone(), |progress| show(&printer, progress)).await?;
+    attach(ui, &node)?;
+    greet(&printer, &node);
+    let farewell = tokio::spawn(async move {
+        stop.asked(Wish::Drain).await;
+        if stop.wish() == Wish::Drain {
+            printer.say("draining; press Ctrl-C again to stop at once");
+        }
+    });
+    let ended = node.run().await;
+    farewell.abort();
+    ended
+}
+
+fn show(printer: &Printer, progress: Progress<'_>) {
+    match progress {
+        Progress::Building { service, command } => printer.build(service, format!("building: {command}")),
+        Progress::Line { service, text } => printer.build(service, text),
+        Progress::Built { service } => printer.build(service, "built"),
+    }
+}
+
+fn attach(ui: &Ui, node: &Node) -> anyhow::Result<()> {
+    let handles = node.handles().clone();
+    let follow = Follow::new(&handles.supervisor, None, LINES_MAX, true)?;
+    let lines = stream::unfold(follow, async |mut follow| Some((follow.next().await?, follow)));
+    ui.attach(Source { status: Box::new(move || handles.status()), lines: lines.boxed() });
+    Ok(())
+}
+
+fn greet(printer: &Printer, node: &Node) {
+    let node = &node.handles().node;
+    printer.say(format!("serving http://{}", node.listen));
+    if let Some(admin) = node.admin {
+        printer.say(format!("health and metrics at http://{admin}"));
+    }
+}

@@ -1,0 +1,123 @@
+//! The verbs on a running `lethe`, and what an operator sees.
+
+use anyhow::{Context, ensure};
+use lethe_model::roster::WorkerState;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{
+    lethe::{Lethe, Place, alive},
+    visitor::Visitor,
+};
+
+async fn two_workers(place: &Place) -> anyhow::Result<Lethe> {
+    let command =
+        ["--instances", "2", "--", "sh", "-c", "exec python3 -m http.server --bind 127.0.0.1 $PORT"];
+    let lethe = place.up(&command).await?;
+    lethe.ready(2).await?;
+    Ok(lethe)
+}
+
+fn json(place: &Place, arguments: &[&str]) -> anyhow::Result<Value> {
+    let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+    let output = place.run(&arguments)?;
+    ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    if output.stdout.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verbs() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let lethe = two_workers(&place).await?;
+
+    let status = json(&place, &["ps"])?;
+    let first = &status["workers"][0];
+    let (name, pid) =
+        (first["instance"].as_str().context("a name")?, first["pid"].as_u64().context("a pid")?);
+    ensure!(first["state"] == "ready", "{status}");
+
+    json(&place, &["kill", name])?;
+    lethe
+        .until("it is replaced", async || {
+            let workers = lethe.ready(2).await.ok()?.workers;
+            workers.iter().all(|worker| worker.instance.as_str() != name).then_some(())
+        })
+        .await?;
+    ensure!(!alive(u32::try_from(pid)?), "the killed worker is gone");
+
+    let service = first["service"].as_str().context("a service")?;
+    json(&place, &["scale", &format!("{service}=4")])?;
+    lethe.ready(4).await?;
+    json(&place, &["scale", &format!("{service}=1")])?;
+    let left = lethe.ready(1).await?.workers[0].instance.clone();
+    json(&place, &["drain", left.as_str()])?;
+    let next = lethe.ready(1).await?.workers[0].instance.clone();
+    ensure!(next != left, "a drained worker is replaced");
+    json(&place, &["restart", service])?;
+    let after = lethe.ready(1).await?.workers[0].instance.clone();
+    ensure!(after != next, "a restart replaces it");
+
+    let logs = place.run(&["logs", left.as_str()])?;
+    let logs = String::from_utf8(logs.stdout)?;
+    ensure!(logs.contains(left.as_str()), "what a worker that is gone printed is kept: {logs}");
+
+    for (verb, said) in [
+        (vec!["kill", "nobody-7"], "nobody-7"),
+        (vec!["scale", "nobody=2"], service),
+        (vec!["drain", "nobody-7"], "lethe ps"),
+    ] {
+        let output = place.run(&verb)?;
+        let text = String::from_utf8(output.stderr)?;
+        ensure!(output.status.code() == Some(1) && text.contains(said), "{verb:?}: {text}");
+    }
+    ensure!(place.run(&["scale", service])?.status.code() == Some(2), "a scale without a number is refused");
+
+    let pids: Vec<u32> = lethe.workers().await?.iter().filter_map(|worker| worker.pid).collect();
+    json(&place, &["down"])?;
+    ensure!(lethe.ended().await?.success(), "down ends it well");
+    ensure!(pids.iter().all(|pid| !alive(*pid)), "no worker is left");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operator_endpoint() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let lethe = two_workers(&place).await?;
+    let mut visitor = Visitor::new(lethe.listen);
+    for _ in 0..5 {
+        ensure!(visitor.get("/").await?.status == 200, "the service answers");
+    }
+    let admin = lethe.client.status().await?.node.admin.context("an admin address")?;
+    let mut operator = Visitor::new(admin);
+    ensure!(operator.get("/healthz").await?.status == 200, "healthy");
+    ensure!(operator.get("/readyz").await?.status == 200, "ready");
+    let metrics = operator.get("/metrics").await?;
+    let line = metrics.text().lines().find(|line| line.starts_with("lethe_") && line.contains("2xx"));
+    ensure!(line.is_some_and(|line| line.ends_with(" 5")), "five answers are counted: {line:?}");
+    lethe.down().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn second_interrupt_stops_at_once() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    // A worker that ignores SIGTERM would take the whole drain time.
+    let stubborn =
+        "trap '' TERM; python3 -m http.server --bind 127.0.0.1 $PORT & wait; while :; do sleep 60; done";
+    let lethe = place.up(&["--instances", "1", "--", "sh", "-c", stubborn]).await?;
+    let pid = lethe.ready(1).await?.workers[0].pid.context("it runs")?;
+    lethe.signal(Signal::INT)?;
+    lethe
+        .until("it drains", async || {
+            let workers = lethe.workers().await.ok()?;
+            workers.iter().any(|worker| worker.state == WorkerState::Draining).then_some(())
+        })
+        .await?;
+    lethe.signal(Signal::INT)?;
+    lethe.ended().await?;
+    ensure!(!alive(pid), "the worker is gone");
+    Ok(())
+}

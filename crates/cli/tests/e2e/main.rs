@@ -1,0 +1,13 @@
+//! End-to-end tests: the real binary, real services, real signals. Each test prints its seed.
+
+#![allow(missing_docs)]
+
+mod bad_input;
+mod browser;
+mod control;
+mod crash;
+mod lethe;
+mod seed;
+mod shop;
+mod shopping_by_browser;
+mod visitor;

@@ -1,0 +1,155 @@
+//! The loop of attempts: choose a worker, send, and when the worker is lost ask the retry table. A request waits
+//! here while no worker is ready.
+
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use http::Response;
+use lethe_model::gate::Pass;
+
+use crate::{
+    attempt::{Outgoing, attempt},
+    balance::{Choice, choose},
+    body::Body,
+    client::{Client, Phase},
+    core::Core,
+    problem::Failure,
+    route::Target,
+    service::{Service, Upstream},
+    verdict::{Bounds, Cause, Facts, Loss, Stage, Verdict, verdict},
+};
+
+/// Forwards a request until it is answered or given up.
+pub(crate) async fn forward(
+    core: &Rc<Core>,
+    client: &Rc<Client>,
+    target: &Target,
+    outgoing: &Outgoing,
+) -> Result<Response<Body>, Failure> {
+    let mut journey = Journey::default();
+    loop {
+        let (upstream, pass) = find(core, client, target, &mut journey).await?;
+        let loss = match attempt(core, client, target, outgoing, &upstream, pass).await {
+            Ok(response) => return Ok(response),
+            Err(loss) => loss,
+        };
+        if outgoing.upload.as_ref().is_some_and(|upload| upload.borrow().is_broken()) {
+            return Err(Failure::ClientGone);
+        }
+        match journey.lost(core, loss, outgoing, &upstream) {
+            Verdict::Again => {
+                core.shard.retries.add(1);
+                journey.tried.push(upstream);
+            }
+            Verdict::Unknown => return Err(Failure::Unknown),
+            Verdict::Deadly => return Err(Failure::Deadly),
+            Verdict::Exhausted => return Err(Failure::Exhausted),
+            Verdict::Late => return Err(Failure::Late),
+            Verdict::Garbled => return Err(Failure::Garbled),
+        }
+    }
+}
+
+/// What happened to one request so far.
+#[derive(Default)]
+struct Journey {
+    /// Workers that it was lost with, not to be asked again while there are others.
+    tried: Vec<Rc<Upstream>>,
+    attempts: usize,
+    deaths: usize,
+    /// When its waiting for a worker ends, all waits together.
+    deadline: Option<Instant>,
+}
+
+impl Journey {
+    fn lost(&mut self, core: &Core, loss: Loss, outgoing: &Outgoing, upstream: &Upstream) -> Verdict {
+        upstream.stats.failures.add(1);
+        if loss.stage != Stage::Unsent {
+            self.attempts += 1;
+            self.deaths += usize::from(loss.cause == Cause::Gone);
+        }
+        let replayable = outgoing.upload.as_ref().is_none_or(|upload| upload.borrow().is_replayable());
+        let facts = Facts {
+            repeatable: outgoing.repeatable,
+            replayable,
+            attempts: self.attempts,
+            deaths: self.deaths,
+        };
+        let limits = &core.config.limits;
+        let bounds = Bounds { attempts_max: limits.attempts_max, deaths_max: limits.deaths_max };
+        let verdict = verdict(loss, facts, bounds);
+        tracing::debug!(worker = %upstream.instance, ?loss, ?verdict, "attempt lost");
+        verdict
+    }
+}
+
+/// A worker that let the request in, after a wait if need be.
+async fn find(
+    core: &Core,
+    client: &Client,
+    target: &Target,
+    journey: &mut Journey,
+) -> Result<(Rc<Upstream>, Pass), Failure> {
+    let service = &target.service;
+    match choose(service, target.route.balance, &mut journey.tried, &core.dice) {
+        Choice::Worker(upstream, pass) => Ok((upstream, pass)),
+        Choice::Nobody(_) => wait(core, client, target, journey).await,
+    }
+}
+
+/// Waits until there is a worker: for a change of the roster, or for the time of a worker that is passed over.
+async fn wait(
+    core: &Core,
+    client: &Client,
+    target: &Target,
+    journey: &mut Journey,
+) -> Result<(Rc<Upstream>, Pass), Failure> {
+    let (service, limits) = (&target.service, &core.config.limits);
+    let _place = Place::take(core, service).ok_or(Failure::QueueFull)?;
+    client.enter(Phase::Choosing, Instant::now());
+    let deadline = *journey.deadline.get_or_insert_with(|| Instant::now() + limits.queue_timeout);
+    loop {
+        let changed = service.changed.notified();
+        tokio::pin!(changed);
+        // Registered before the look, so that no change slips between the two.
+        changed.as_mut().enable();
+        let again = match choose(service, target.route.balance, &mut journey.tried, &core.dice) {
+            Choice::Worker(upstream, pass) => return Ok((upstream, pass)),
+            Choice::Nobody(again) => again,
+        };
+        let now = Instant::now();
+        if now >= deadline {
+            return Err(Failure::NoWorker);
+        }
+        let pause = again.unwrap_or(deadline).min(deadline).saturating_duration_since(now);
+        // A change or the end of the pause: both mean another look.
+        let _ = tokio::time::timeout(pause.max(Duration::from_millis(1)), changed).await;
+    }
+}
+
+/// A place in a service's queue, left when dropped.
+struct Place<'a> {
+    core: &'a Core,
+    service: &'a Service,
+}
+
+impl<'a> Place<'a> {
+    fn take(core: &'a Core, service: &'a Service) -> Option<Self> {
+        let waiting = service.waiting.get();
+        if waiting >= core.queue_max {
+            return None;
+        }
+        service.waiting.set(waiting + 1);
+        core.shard.queued.add(1);
+        Some(Self { core, service })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.service.waiting.set(self.service.waiting.get() - 1);
+        self.core.shard.queued.subtract(1);
+    }
+}

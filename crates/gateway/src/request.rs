@@ -1,0 +1,110 @@
+//! One request, from its parsed head to the response: admit → route → header fields → forward → respond.
+
+use std::{rc::Rc, time::Instant};
+
+use http::{HeaderValue, Request, Response, request::Parts};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use crate::{
+    admit::admit,
+    attempt::Outgoing,
+    body::Body,
+    client::{Client, Phase},
+    core::Core,
+    forward::forward,
+    headers,
+    problem::Failure,
+    replay::{Upload, discard},
+    route::Target,
+    verdict::is_idempotent,
+};
+
+/// The client has gone, or cut its request short; hyper closes the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("the client ended its request early")]
+pub(crate) struct ClientGone;
+
+/// Answers one request.
+pub(crate) async fn answer(
+    core: Rc<Core>,
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ClientGone> {
+    client.enter(Phase::Choosing, Instant::now());
+    let (mut parts, incoming) = request.into_parts();
+    let target = admit(&mut parts).and_then(|()| route(&core, &parts));
+    let (result, id) = match target {
+        Ok(target) => {
+            let outgoing = outgoing(&core, &client, target, parts, incoming);
+            let result = forward(&core, &client, target, &outgoing).await;
+            if let (Err(_), Some(upload)) = (&result, &outgoing.upload) {
+                upload.borrow_mut().linger();
+            }
+            (result, Some(outgoing.id))
+        }
+        Err(failure) => {
+            // Read what is still coming, so that the client gets to read the answer.
+            if !incoming.is_end_stream() && !parts.headers.contains_key(http::header::EXPECT) {
+                tokio::task::spawn_local(discard(incoming));
+            }
+            (Err(failure), parts.headers.remove(headers::X_REQUEST_ID))
+        }
+    };
+    let response = match result {
+        Ok(response) => response,
+        Err(Failure::ClientGone) => return Err(ClientGone),
+        Err(failure) => refuse(&core, &client, failure, id.as_ref()),
+    };
+    core.shard.responded(response.status());
+    Ok(response)
+}
+
+fn route<'a>(core: &'a Core, parts: &Parts) -> Result<&'a Target, Failure> {
+    let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    core.table.find(host, parts.uri.path()).map(Rc::as_ref).ok_or(Failure::NoRoute)
+}
+
+/// The request as workers get it.
+fn outgoing(
+    core: &Rc<Core>,
+    client: &Rc<Client>,
+    target: &Target,
+    parts: Parts,
+    incoming: Incoming,
+) -> Outgoing {
+    let Parts { method, uri, mut headers, .. } = parts;
+    let has_body = !incoming.is_end_stream();
+    let is_chunked = has_body && incoming.size_hint().exact().is_none();
+    let repeatable = is_idempotent(&method)
+        || target.route.idempotent
+        || headers.contains_key(headers::IDEMPOTENCY_KEY);
+    let marks = headers::to_worker(&mut headers, &client.address, is_chunked, &core.dice);
+    let upload = has_body.then(|| {
+        let kept_bytes_max = core.config.limits.replay_bytes_max;
+        Upload::new(incoming, kept_bytes_max, Rc::clone(&core.budget), Rc::clone(client))
+    });
+    // A request with a body cannot be upgraded: where its body ends and the new protocol begins would be a guess.
+    let upgrade = marks.upgrade.filter(|_| !has_body);
+    if upgrade.is_none() {
+        headers.remove(http::header::CONNECTION);
+        headers.remove(http::header::UPGRADE);
+    }
+    Outgoing { method, uri, headers, upload, id: marks.id, upgrade, repeatable }
+}
+
+fn refuse(core: &Core, client: &Rc<Client>, failure: Failure, id: Option<&HeaderValue>) -> Response<Body> {
+    client.enter(Phase::Answering, Instant::now());
+    if failure.is_unknown() {
+        core.shard.unknown.add(1);
+        tracing::warn!(?failure, id = ?id, "request failed, outcome unknown");
+    }
+    if failure.is_shed() {
+        core.shard.shed.add(1);
+    }
+    let mut response = failure.response(id);
+    if let Some(id) = id.filter(|id| crate::trace::is_sane_id(id)) {
+        response.headers_mut().insert(headers::X_REQUEST_ID, id.clone());
+    }
+    response.map(|body| Body::whole(body, client))
+}

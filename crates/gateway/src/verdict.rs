@@ -1,0 +1,151 @@
+//! What happens to a request whose worker was lost: the retry table, as a pure function. A request is sent again
+//! only where that cannot run it twice, or where running it twice is said to be harmless.
+
+use http::Method;
+
+/// How far an attempt had come when it ended without a whole answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Not connected, or not one byte of the request was taken by the kernel.
+    Unsent,
+    /// Something was sent, and no response head came.
+    Sent,
+    /// The response head came and is held back; the client has seen nothing of it.
+    Held,
+}
+
+/// Why the attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The connection could not be made, or broke.
+    Gone,
+    /// No response head in the route's time.
+    Late,
+    /// What came back is not HTTP/1.1, or not an answer to what was asked.
+    Garbled,
+}
+
+/// An attempt that ended without a whole answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Loss {
+    pub(crate) stage: Stage,
+    pub(crate) cause: Cause,
+}
+
+/// What is known about the request, with this loss counted in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    /// Running it twice is as good as once: by its method, by the route, or by its `Idempotency-Key`.
+    pub(crate) repeatable: bool,
+    /// Its body, as far as it was read, is still here.
+    pub(crate) replayable: bool,
+    /// Attempts in which something was sent.
+    pub(crate) attempts: usize,
+    /// Workers that were lost while it was inside them.
+    pub(crate) deaths: usize,
+}
+
+/// The bounds that end all trying.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) attempts_max: usize,
+    pub(crate) deaths_max: usize,
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Another attempt, at once.
+    Again,
+    /// 502: it may have run, and it may not be run again.
+    Unknown,
+    /// 502: it was inside too many workers when they died.
+    Deadly,
+    /// 502: its attempts are used up.
+    Exhausted,
+    /// 504.
+    Late,
+    /// 502: the worker does not speak HTTP.
+    Garbled,
+}
+
+/// The retry table.
+pub(crate) fn verdict(loss: Loss, facts: Facts, bounds: Bounds) -> Verdict {
+    match (loss.stage, loss.cause) {
+        // Waiting again could double the wait without end, and the worker may still be at it.
+        (_, Cause::Late) => Verdict::Late,
+        // Another worker would say the same.
+        (_, Cause::Garbled) => Verdict::Garbled,
+        (Stage::Unsent, Cause::Gone) if facts.replayable => Verdict::Again,
+        (Stage::Sent | Stage::Held, Cause::Gone) if facts.repeatable && facts.replayable => {
+            if facts.deaths >= bounds.deaths_max {
+                Verdict::Deadly
+            } else if facts.attempts >= bounds.attempts_max {
+                Verdict::Exhausted
+            } else {
+                Verdict::Again
+            }
+        }
+        (_, Cause::Gone) => Verdict::Unknown,
+    }
+}
+
+/// Whether the method's effect is the same however often it is applied (RFC 9110, section 9.2.2).
+pub(crate) fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS | Method::TRACE
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { attempts_max: 5, deaths_max: 2 };
+
+    fn check(stage: Stage, cause: Cause, facts: (bool, bool, usize, usize), expected: Verdict) {
+        let (repeatable, replayable, attempts, deaths) = facts;
+        let facts = Facts { repeatable, replayable, attempts, deaths };
+        assert_eq!(verdict(Loss { stage, cause }, facts, BOUNDS), expected, "{stage:?} {cause:?} {facts:?}");
+    }
+
+    #[test]
+    fn table() {
+        use Cause::*;
+        use Stage::*;
+        // Nothing was sent: any method, however often it happens.
+        check(Unsent, Gone, (false, true, 0, 0), Verdict::Again);
+        check(Unsent, Gone, (true, true, 0, 0), Verdict::Again);
+        check(Unsent, Gone, (false, true, 9, 9), Verdict::Again);
+        // Sent, no response byte, harmless to repeat.
+        check(Sent, Gone, (true, true, 1, 1), Verdict::Again);
+        // Sent, no response byte, otherwise.
+        check(Sent, Gone, (false, true, 1, 1), Verdict::Unknown);
+        // A small response died half-way: still a retry, but only for what may be repeated.
+        check(Held, Gone, (true, true, 1, 1), Verdict::Again);
+        check(Held, Gone, (false, true, 1, 1), Verdict::Unknown);
+        // The body is no longer here.
+        check(Sent, Gone, (true, false, 1, 1), Verdict::Unknown);
+        check(Held, Gone, (true, false, 1, 1), Verdict::Unknown);
+        check(Unsent, Gone, (true, false, 0, 0), Verdict::Unknown);
+        // Query of death, and the end of attempts.
+        check(Sent, Gone, (true, true, 2, 2), Verdict::Deadly);
+        check(Held, Gone, (true, true, 2, 2), Verdict::Deadly);
+        check(Sent, Gone, (true, true, 5, 1), Verdict::Exhausted);
+        // Late and garbled answers are never tried again.
+        check(Sent, Late, (true, true, 1, 0), Verdict::Late);
+        check(Held, Late, (true, true, 1, 0), Verdict::Late);
+        check(Sent, Garbled, (true, true, 1, 0), Verdict::Garbled);
+    }
+
+    #[test]
+    fn methods() {
+        for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"] {
+            assert!(is_idempotent(&method.parse().unwrap()), "{method}");
+        }
+        for method in ["POST", "PATCH", "CONNECT", "get", "PURGE"] {
+            assert!(!is_idempotent(&method.parse().unwrap()), "{method}");
+        }
+    }
+}

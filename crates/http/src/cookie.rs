@@ -1,0 +1,125 @@
+//! The session cookie: how its name is found in a request and how it is set and cleared in a response, by the
+//! letter of RFC 6265.
+
+use http::{HeaderMap, HeaderValue, header};
+
+/// How the session cookie is called, and whether it travels over TLS alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionCookie {
+    name: &'static str,
+    secure: bool,
+}
+
+impl SessionCookie {
+    /// `__Host-session`: the prefix makes browsers refuse the cookie unless it is `Secure`, has `Path=/` and no
+    /// `Domain` (RFC 6265bis, section 4.1.3.2), so that a sibling domain cannot plant one.
+    pub const SECURE: Self = Self { name: "__Host-session", secure: true };
+    /// `session`, also over plain HTTP. Whoever is on the way can read and replace it.
+    pub const INSECURE: Self = Self { name: "session", secure: false };
+
+    /// The values of the cookie in the order they were sent, best match first (RFC 6265, section 5.4). There is
+    /// more than one when cookies of the same name were set for several paths or domains. A value that is not
+    /// visible ASCII is passed over; that a name occurs twice is no error.
+    pub fn values<'a>(&self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
+        let name = self.name;
+        headers
+            .get_all(header::COOKIE)
+            .into_iter()
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(';'))
+            .filter_map(|pair| pair.split_once('='))
+            .filter(move |(key, _)| key.trim_matches([' ', '\t']) == name)
+            .map(|(_, value)| value.trim_matches([' ', '\t']))
+    }
+
+    /// The `Set-Cookie` line that stores `value`, for `max_age_s` seconds or, with `None`, until the browser ends
+    /// its own session. `None` when the value is not made of cookie octets (RFC 6265, section 4.1.1).
+    pub fn set(&self, value: &str, max_age_s: Option<u64>) -> Option<HeaderValue> {
+        if !value.bytes().all(is_cookie_octet) {
+            return None;
+        }
+        let age = max_age_s.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
+        let mut line =
+            HeaderValue::try_from(format!("{}={value}{}{age}", self.name, self.attributes())).ok()?;
+        line.set_sensitive(true);
+        Some(line)
+    }
+
+    /// The `Set-Cookie` line that makes the browser forget the cookie. The attributes are those it was set with,
+    /// else the browser takes it for another cookie.
+    pub fn clear(&self) -> HeaderValue {
+        match self.secure {
+            true => {
+                HeaderValue::from_static("__Host-session=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0")
+            }
+            false => HeaderValue::from_static("session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0"),
+        }
+    }
+
+    fn attributes(&self) -> &'static str {
+        match self.secure {
+            true => "; Path=/; Secure; HttpOnly; SameSite=Lax",
+            false => "; Path=/; HttpOnly; SameSite=Lax",
+        }
+    }
+}
+
+/// RFC 6265, section 4.1.1: visible ASCII without the double quote, comma, semicolon and backslash.
+fn is_cookie_octet(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(lines: &[&str], expected: &[&str]) {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(header::COOKIE, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+        }
+        assert_eq!(SessionCookie::SECURE.values(&headers).collect::<Vec<_>>(), expected, "{lines:?}");
+    }
+
+    #[test]
+    fn the_value_is_found_among_other_cookies() {
+        check(&[], &[]);
+        check(&["__Host-session=a"], &["a"]);
+        check(&["a=b; __Host-session=x=y; c=d"], &["x=y"]);
+        check(&["a=b;__Host-session=x;c"], &["x"]);
+        check(&["__Host-session"], &[]);
+        check(&["__Host-session="], &[""]);
+        check(&["session=a; __host-session=b; x__Host-session=c; __Host-session2=d"], &[]);
+        check(&["a=__Host-session=b"], &[]);
+        check(&["a=1", "__Host-session=2"], &["2"]);
+        check(&["__Host-session=1; __Host-session=2"], &["1", "2"]);
+        check(&["a=\u{e9}", "__Host-session=2"], &["2"]);
+    }
+
+    #[test]
+    fn lines_are_exact() {
+        let set = |cookie: SessionCookie, age| cookie.set("abc_-", age).unwrap();
+        assert_eq!(
+            set(SessionCookie::SECURE, None),
+            "__Host-session=abc_-; Path=/; Secure; HttpOnly; SameSite=Lax"
+        );
+        assert_eq!(
+            set(SessionCookie::SECURE, Some(60)),
+            "__Host-session=abc_-; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=60"
+        );
+        assert_eq!(set(SessionCookie::INSECURE, None), "session=abc_-; Path=/; HttpOnly; SameSite=Lax");
+        assert_eq!(
+            SessionCookie::SECURE.clear(),
+            "__Host-session=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0"
+        );
+        assert_eq!(SessionCookie::INSECURE.clear(), "session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
+    }
+
+    #[test]
+    fn a_value_cannot_smuggle_attributes() {
+        for value in ["a; Domain=evil.example", "a\r\nSet-Cookie: b=c", "a b", "\u{e9}", "\"a\"", "a,b"] {
+            assert_eq!(SessionCookie::SECURE.set(value, None), None, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The layer that gives each request its session, and that commits and sets the cookie before the head of the
+//! response leaves.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use lethe_state::sessions::{Lifetime, Sessions};
+use tower::{Layer, Service};
+
+use super::visit::{CookieChange, Shared};
+use crate::{cookie::SessionCookie, problem::Problem};
+
+/// Gives handlers their [`Session`](super::Session).
+///
+/// The cookie is `__Host-session`; `Secure`; `HttpOnly`; `SameSite=Lax`; `Path=/`. Browsers take and send it
+/// over TLS, and over plain HTTP on `localhost` (Safari: not even there). It is gone when the browser ends its own
+/// session, see [`persistent`](Self::persistent).
+///
+/// A response to a request that has read its session gets `Vary: Cookie` and, unless the handler has set it,
+/// `Cache-Control: private, no-cache`; one that sets the cookie gets `Cache-Control: no-store`.
+#[derive(Clone)]
+pub struct SessionLayer {
+    engine: Arc<dyn Sessions>,
+    lifetime: Lifetime,
+    cookie: SessionCookie,
+    persistent: bool,
+}
+
+impl SessionLayer {
+    /// Keeps sessions in this engine: `&state` of the `lethe` crate, or any `Arc<dyn Sessions>`.
+    pub fn new(engine: impl Into<Arc<dyn Sessions>>) -> Self {
+        Self {
+            engine: engine.into(),
+            lifetime: Lifetime::default(),
+            cookie: SessionCookie::SECURE,
+            persistent: false,
+        }
+    }
+
+    /// For plain HTTP on other hosts than `localhost`: the cookie is `session`, without `Secure`. Whoever is on
+    /// the way can then take over a session.
+    pub fn insecure_cookies(self) -> Self {
+        Self { cookie: SessionCookie::INSECURE, ..self }
+    }
+
+    /// How long new sessions live.
+    pub fn lifetime(self, lifetime: Lifetime) -> Self {
+        Self { lifetime, ..self }
+    }
+
+    /// Lets the cookie survive the end of the browser, with a `Max-Age` up to the absolute end of the session.
+    pub fn persistent(self) -> Self {
+        Self { persistent: true, ..self }
+    }
+}
+
+impl<S> Layer<S> for SessionLayer {
+    type Service = SessionService<S>;
+
+    fn layer(&self, inner: S) -> SessionService<S> {
+        SessionService { inner, layer: self.clone() }
+    }
+}
+
+/// The service that [`SessionLayer`] makes.
+#[derive(Clone)]
+pub struct SessionService<S> {
+    inner: S,
+    layer: SessionLayer,
+}
+
+impl<S, B> Service<Request<B>> for SessionService<S>
+where
+    S: Service<Request<B>, Response: IntoResponse, Future: Send + 'static>,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let SessionLayer { engine, lifetime, cookie, persistent } = self.layer.clone();
+        let shared = Arc::new(Shared::new(engine, lifetime, cookie));
+        request.extensions_mut().insert(Arc::clone(&shared));
+        let accept = request.headers().get(header::ACCEPT).cloned();
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let response = answer.await?.into_response();
+            Ok(finish(response, &shared, accept, persistent).await)
+        })
+    }
+}
+
+/// Commits, and makes of the handler's response the one that leaves.
+async fn finish(
+    response: Response,
+    shared: &Shared,
+    accept: Option<HeaderValue>,
+    persistent: bool,
+) -> Response {
+    if !shared.was_read() {
+        shared.close();
+        return response;
+    }
+    let mut response = match response.status().is_server_error() {
+        true => {
+            shared.close();
+            response
+        }
+        false => match shared.commit().await {
+            Ok(()) => response,
+            Err(error) => {
+                let accept = accept.map(|accept| (header::ACCEPT, accept));
+                Problem::from(&error).response_for(&accept.into_iter().collect::<HeaderMap>())
+            }
+        },
+    };
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from(header::COOKIE));
+    // The session may be under a new id even if the handler or the commit has failed: the browser must know it.
+    if let Some(line) = cookie_line(shared, persistent) {
+        headers.append(header::SET_COOKIE, line);
+        forbid_storing(headers);
+    } else if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    }
+    response
+}
+
+fn cookie_line(shared: &Shared, persistent: bool) -> Option<HeaderValue> {
+    match shared.cookie_change() {
+        CookieChange::Keep => None,
+        CookieChange::Clear => Some(shared.cookie.clear()),
+        CookieChange::Set { id, absolute_expires_at } => {
+            let age = persistent.then(|| seconds_until(absolute_expires_at));
+            shared.cookie.set(&id.to_text(), age)
+        }
+    }
+}
+
+fn seconds_until(then: lethe_state::Millis) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    u64::try_from(then).unwrap_or(0).saturating_sub(u64::try_from(now).unwrap_or(u64::MAX)) / 1000
+}
+
+/// A stored response with a session cookie would sign its next reader in as somebody else (RFC 9111, section
+/// 7.3). Nothing that a handler can say is stricter than `no-store`.
+fn forbid_storing(headers: &mut HeaderMap) {
+    let says_so = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|value| {
+            value.split(',').any(|directive| directive.trim().eq_ignore_ascii_case("no-store"))
+        })
+    };
+    if !headers.get_all(header::CACHE_CONTROL).into_iter().any(says_so) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.remove(HeaderName::from_static("expires"));
+    }
+}

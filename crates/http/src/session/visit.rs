@@ -1,0 +1,231 @@
+//! What one request knows of its session, and the writes it makes: shared by the layer, which commits, and the
+//! handler's [`Session`](super::Session).
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use http::HeaderMap;
+use lethe_state::{
+    error::Error as StateError,
+    sessions::{self, Change, Lifetime, NewSession, Patch, SessionId, Sessions},
+};
+use serde_json::Value;
+
+use super::Error;
+use crate::cookie::SessionCookie;
+
+/// Buffered writes by field; `None` removes the field.
+pub(super) type Pending = BTreeMap<String, Option<Value>>;
+
+/// The session of one request.
+pub(super) struct Shared {
+    pub(super) engine: Arc<dyn Sessions>,
+    pub(super) lifetime: Lifetime,
+    pub(super) cookie: SessionCookie,
+    /// Held by each call that talks to the engine, so that two of one request cannot both create a session.
+    pub(super) turn: tokio::sync::Mutex<()>,
+    visit: Mutex<Visit>,
+}
+
+pub(super) struct Visit {
+    pub(super) current: Current,
+    pub(super) pending: Pending,
+    pub(super) cookie: CookieChange,
+    closed: bool,
+}
+
+pub(super) enum Current {
+    /// Nobody has asked for the session yet.
+    Unread,
+    /// The request names no session.
+    Absent,
+    /// It names one that has ended, or never was.
+    Ended(SessionId),
+    /// The session as the engine last showed it.
+    Live(sessions::Session),
+}
+
+/// What the response tells the browser to do with its cookie.
+#[derive(Clone)]
+pub(super) enum CookieChange {
+    Keep,
+    Set { id: SessionId, absolute_expires_at: lethe_state::Millis },
+    Clear,
+}
+
+impl Visit {
+    pub(super) fn check_open(&self) -> Result<(), Error> {
+        if self.closed { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// A field with what is buffered.
+    pub(super) fn value(&self, field: &str) -> Option<&Value> {
+        match self.pending.get(field) {
+            Some(buffered) => buffered.as_ref(),
+            None => self.stored(field),
+        }
+    }
+
+    fn stored(&self, field: &str) -> Option<&Value> {
+        self.session().and_then(|session| session.fields.get(field)).map(|field| &field.value)
+    }
+
+    fn session(&self) -> Option<&sessions::Session> {
+        match &self.current {
+            Current::Live(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Goes on with a session that has an id the browser does not know yet.
+    pub(super) fn enter(&mut self, session: sessions::Session) {
+        self.cookie =
+            CookieChange::Set { id: session.id.clone(), absolute_expires_at: session.absolute_expires_at };
+        self.current = Current::Live(session);
+    }
+
+    /// Goes on without a session.
+    pub(super) fn forget(&mut self) {
+        self.current = Current::Absent;
+        self.cookie = CookieChange::Clear;
+    }
+
+    /// Drops from the buffer what has been stored, but not what was buffered since.
+    pub(super) fn written(&mut self, stored: &Pending) {
+        self.pending.retain(|field, value| stored.get(field) != Some(&*value));
+    }
+
+    /// What of the buffer would change something. A write that leaves a field as it was loaded counts as done
+    /// before those that others have made since.
+    fn effective(&self) -> Pending {
+        let changes = |(field, value): &(&String, &Option<Value>)| value.as_ref() != self.stored(field);
+        self.pending.iter().filter(changes).map(|(field, value)| (field.clone(), value.clone())).collect()
+    }
+}
+
+impl Shared {
+    pub(super) fn new(engine: Arc<dyn Sessions>, lifetime: Lifetime, cookie: SessionCookie) -> Self {
+        let visit = Visit {
+            current: Current::Unread,
+            pending: Pending::new(),
+            cookie: CookieChange::Keep,
+            closed: false,
+        };
+        Self { engine, lifetime, cookie, turn: tokio::sync::Mutex::new(()), visit: Mutex::new(visit) }
+    }
+
+    /// No code that could panic runs while it is held for a write, so a poisoned lock is as good as another.
+    pub(super) fn visit(&self) -> MutexGuard<'_, Visit> {
+        self.visit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Loads the session that the request names, the first time it is called. With several cookies of the name,
+    /// the first that can be an id counts.
+    pub(super) async fn load(&self, headers: &HeaderMap) -> Result<(), Error> {
+        let _turn = self.turn.lock().await;
+        if !matches!(self.visit().current, Current::Unread) {
+            return Ok(());
+        }
+        let current = match self.cookie.values(headers).find_map(SessionId::parse) {
+            None => Current::Absent,
+            Some(id) => match self.engine.load(&id).await {
+                Ok(session) => Current::Live(session),
+                Err(StateError::Gone | StateError::NotFound) => Current::Ended(id),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        self.visit().current = current;
+        Ok(())
+    }
+
+    /// The id that the request knows, of a live or an ended session, and who is signed in there.
+    pub(super) fn known_session(&self) -> Option<(SessionId, Option<String>)> {
+        match &self.visit().current {
+            Current::Live(session) => Some((session.id.clone(), session.user.clone())),
+            Current::Ended(id) => Some((id.clone(), None)),
+            Current::Absent | Current::Unread => None,
+        }
+    }
+
+    /// Reads the live session again.
+    pub(super) async fn reload(&self) -> Result<(), Error> {
+        let Some(id) = self.visit().session().map(|session| session.id.clone()) else { return Ok(()) };
+        let session = self.engine.load(&id).await.map_err(ended)?;
+        self.visit().current = Current::Live(session);
+        Ok(())
+    }
+
+    /// Writes one field at once; with `compare` only over the value that this request has seen.
+    pub(super) async fn write_field(&self, field: &str, value: Value, compare: bool) -> Result<(), Error> {
+        let live = self
+            .visit()
+            .session()
+            .map(|session| (session.id.clone(), session.fields.get(field).map_or(0, |field| field.revision)));
+        match live {
+            Some((id, seen)) => {
+                let change = Change { value: Some(value), expect: compare.then_some(seen) };
+                let patch = Patch { changes: [(field.to_owned(), change)].into() };
+                let session = self.engine.patch(&id, patch).await.map_err(ended)?;
+                self.visit().current = Current::Live(session);
+            }
+            None => self.create([(field.to_owned(), value)].into()).await?,
+        }
+        self.visit().pending.remove(field);
+        Ok(())
+    }
+
+    async fn create(&self, fields: BTreeMap<String, Value>) -> Result<(), Error> {
+        let new = NewSession { user: None, fields, lifetime: self.lifetime };
+        let session = self.engine.create(new).await?;
+        self.visit().enter(session);
+        Ok(())
+    }
+
+    /// Takes no more writes, and stores what is buffered, in one step.
+    pub(super) async fn commit(&self) -> Result<(), Error> {
+        self.close();
+        let _turn = self.turn.lock().await;
+        let (pending, live) = {
+            let visit = self.visit();
+            (visit.effective(), visit.session().map(|session| session.id.clone()))
+        };
+        match live {
+            _ if pending.is_empty() => Ok(()),
+            Some(id) => {
+                self.engine.patch(&id, super::patch(&pending)).await.map_err(ended)?;
+                Ok(())
+            }
+            None => self.create(fields(&pending)).await,
+        }
+    }
+
+    /// Takes no more writes, and drops what is buffered.
+    pub(super) fn close(&self) {
+        self.visit().closed = true;
+    }
+
+    /// Whether the request has looked at its session, so that the response may depend on it.
+    pub(super) fn was_read(&self) -> bool {
+        !matches!(self.visit().current, Current::Unread)
+    }
+
+    /// What the browser shall do with its cookie.
+    pub(super) fn cookie_change(&self) -> CookieChange {
+        self.visit().cookie.clone()
+    }
+}
+
+/// The values of a buffer, as the fields of a new session.
+pub(super) fn fields(pending: &Pending) -> BTreeMap<String, Value> {
+    pending.iter().filter_map(|(field, value)| Some((field.clone(), value.clone()?))).collect()
+}
+
+/// The error for a write to a session that was live when it was loaded.
+fn ended(error: StateError) -> Error {
+    match error {
+        StateError::Gone | StateError::NotFound => Error::Ended,
+        other => Error::State(other),
+    }
+}

@@ -1,0 +1,519 @@
+//! Sessions through a router, on the embedded engine: cookies, races between requests of one visitor, and
+//! engines that fail.
+
+mod visitor;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{HeaderMap, StatusCode, header};
+use lethe_http::session::{Error, Lifetime, Session, SessionLayer, UPDATE_TRIES_MAX};
+use lethe_state::{
+    embedded::clock::ManualClock,
+    sessions::{RENEW_GRACE, SessionId},
+};
+use tokio::sync::{Barrier, mpsc};
+
+use visitor::{Engine, Visitor};
+
+const COOKIE: &str = "__Host-session";
+
+/// A site with one route for each thing that a handler can do.
+fn site(engine: &Engine) -> Router {
+    site_with(SessionLayer::new(engine.sessions()))
+}
+
+fn site_with(layer: SessionLayer) -> Router {
+    async fn show(session: Session) -> Result<String, Error> {
+        let field = |name: &str| Ok::<_, Error>(session.get::<String>(name)?.unwrap_or_default());
+        let user = session.user().unwrap_or_default();
+        Ok(format!("user={user} a={} b={} count={}", field("a")?, field("b")?, {
+            session.get::<u32>("count")?.unwrap_or_default()
+        }))
+    }
+    async fn set(session: Session, fields: axum::extract::RawQuery) -> Result<(), Error> {
+        for (name, value) in pairs(&fields) {
+            session.set(name, value)?;
+        }
+        Ok(())
+    }
+    async fn remove(session: Session, fields: axum::extract::RawQuery) -> Result<(), Error> {
+        pairs(&fields).into_iter().try_for_each(|(name, _)| session.remove(name))
+    }
+    async fn count(session: Session) -> Result<String, Error> {
+        Ok(session.update("count", |count: &mut u32| *count += 1).await?.to_string())
+    }
+    async fn sign_in(session: Session, user: String) -> Result<(), Error> {
+        session.set("b", "from sign-in")?;
+        session.sign_in(&user).await
+    }
+    async fn sign_out(session: Session) -> Result<(), Error> {
+        session.set("a", "dropped")?;
+        session.sign_out().await
+    }
+    Router::new()
+        .route("/", get(show))
+        .route("/static", get(|| async { "static" }))
+        .route("/set", post(set))
+        .route("/remove", post(remove))
+        .route("/count", post(count))
+        .route("/sign-in", post(sign_in))
+        .route("/sign-out", post(sign_out))
+        .layer(layer)
+}
+
+fn pairs(query: &axum::extract::RawQuery) -> Vec<(&str, &str)> {
+    query.0.iter().flat_map(|query| query.split('&')).filter_map(|pair| pair.split_once('=')).collect()
+}
+
+#[tokio::test]
+async fn the_cookie_is_exact_and_comes_with_the_first_write() {
+    let engine = Engine::open();
+    let mut visitor = Visitor::new(site(&engine));
+
+    let read = visitor.get("/").await;
+    assert_eq!(read.status, StatusCode::OK);
+    assert_eq!(read.set_cookies(), Vec::<String>::new(), "reading makes no session");
+    assert_eq!(read.headers[header::VARY], "cookie");
+    assert_eq!(read.headers[header::CACHE_CONTROL], "private, no-cache");
+
+    let removed = visitor.post("/remove?a=").await;
+    assert_eq!(removed.set_cookies(), Vec::<String>::new(), "removing nothing makes no session");
+
+    let written = visitor.post("/set?a=1").await;
+    let id = visitor.cookie(COOKIE).expect("a write makes a session");
+    assert!(SessionId::parse(&id).is_some());
+    assert_eq!(written.set_cookies(), [format!("{COOKIE}={id}; Path=/; Secure; HttpOnly; SameSite=Lax")]);
+    assert_eq!(written.headers[header::CACHE_CONTROL], "no-store");
+
+    let again = visitor.post("/set?a=2").await;
+    assert_eq!(again.set_cookies(), Vec::<String>::new(), "the browser has the cookie already");
+    assert_eq!(visitor.get("/").await.text, "user= a=2 b= count=0");
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_use_its_session_costs_nothing_and_says_nothing_of_it() {
+    let engine = Engine::open();
+    let mut visitor = Visitor::new(site(&engine));
+    visitor.post("/set?a=1").await;
+    engine.close().await;
+    let answer = visitor.get("/static").await;
+    assert_eq!((answer.status, answer.text.as_str()), (StatusCode::OK, "static"));
+    assert!(!answer.headers.contains_key(header::VARY));
+    assert!(!answer.headers.contains_key(header::CACHE_CONTROL));
+}
+
+#[tokio::test]
+async fn cookies_can_be_persistent_or_for_plain_http() {
+    let engine = Engine::open();
+    let lifetime = Lifetime { idle: Duration::from_secs(60), absolute: Duration::from_secs(3600) };
+    let layer = SessionLayer::new(engine.sessions()).insecure_cookies().lifetime(lifetime).persistent();
+    let mut visitor = Visitor::new(site_with(layer));
+    let line = visitor.post("/set?a=1").await.set_cookies().remove(0);
+    let id = visitor.cookie("session").unwrap();
+    let age = line.strip_prefix(&format!("session={id}; Path=/; HttpOnly; SameSite=Lax; Max-Age=")).unwrap();
+    let age: u64 = age.parse().unwrap();
+    assert!((1..=3600).contains(&age), "{age}");
+}
+
+#[tokio::test]
+async fn a_cookie_that_nobody_gave_out_is_not_adopted() {
+    let engine = Engine::open();
+    let mut visitor = Visitor::new(site(&engine));
+    let planted = SessionId::random().unwrap().to_text();
+    for value in [planted.as_str(), "nonsense", ""] {
+        visitor.plant(COOKIE, value);
+        assert_eq!(visitor.get("/").await.text, "user= a= b= count=0");
+        visitor.post("/set?a=1").await;
+        assert_ne!(visitor.cookie(COOKIE).as_deref(), Some(value));
+        assert_eq!(visitor.get("/").await.text, "user= a=1 b= count=0");
+    }
+}
+
+#[tokio::test]
+async fn signing_in_keeps_the_fields_under_a_new_id_and_shuts_the_old_one_out() {
+    let engine = Engine::open();
+    let mut visitor = Visitor::new(site(&engine));
+    visitor.post("/set?a=1").await;
+    let mut fixated = visitor.clone();
+
+    let answer = visitor.post_body("/sign-in", "alice").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store");
+    assert_ne!(visitor.cookie(COOKIE), fixated.cookie(COOKIE));
+    assert_eq!(visitor.get("/").await.text, "user=alice a=1 b=from sign-in count=0");
+
+    assert_eq!(fixated.get("/").await.text, "user= a= b= count=0", "the old id shows nothing");
+    fixated.post("/set?a=evil").await;
+    assert_eq!(visitor.get("/").await.text, "user=alice a=1 b=from sign-in count=0");
+}
+
+#[tokio::test]
+async fn a_sign_in_without_a_session_makes_one() {
+    let engine = Engine::open();
+    let mut visitor = Visitor::new(site(&engine));
+    visitor.post_body("/sign-in", "alice").await;
+    assert_eq!(visitor.get("/").await.text, "user=alice a= b=from sign-in count=0");
+}
+
+#[tokio::test]
+async fn a_sign_in_whose_answer_was_lost_can_be_sent_again_and_loses_nothing() {
+    let engine = Engine::open();
+    let mut visitor = Visitor::new(site(&engine));
+    visitor.post("/set?a=1").await;
+    let mut before = visitor.clone();
+    visitor.post_body("/sign-in", "alice").await;
+    visitor.post("/set?c=2").await;
+
+    // The browser never saw the answer: it comes with the old cookie.
+    before.post_body("/sign-in", "alice").await;
+    assert_eq!(before.get("/").await.text, "user=alice a=1 b=from sign-in count=0");
+
+    // Somebody else with the old cookie does not get at it.
+    let mut visitor = Visitor::new(site(&engine));
+    visitor.post("/set?a=1").await;
+    let mut before = visitor.clone();
+    visitor.post_body("/sign-in", "alice").await;
+    before.post_body("/sign-in", "mallory").await;
+    assert_eq!(before.get("/").await.text, "user=mallory a= b=from sign-in count=0");
+    assert_eq!(visitor.get("/").await.text, "user=alice a=1 b=from sign-in count=0");
+}
+
+#[tokio::test]
+async fn another_user_on_the_same_browser_finds_nothing_of_the_first() {
+    let engine = Engine::open();
+    let mut visitor = Visitor::new(site(&engine));
+    visitor.post_body("/sign-in", "alice").await;
+    visitor.post("/set?a=secret").await;
+    let mut alice = visitor.clone();
+    visitor.post_body("/sign-in", "bob").await;
+    assert_eq!(visitor.get("/").await.text, "user=bob a= b=from sign-in count=0");
+    assert_eq!(alice.get("/").await.text, "user= a= b= count=0", "alice's session has ended");
+}
+
+#[tokio::test]
+async fn signing_out_ends_the_session_and_clears_the_cookie() {
+    let engine = Engine::open();
+    let mut visitor = Visitor::new(site(&engine));
+    visitor.post_body("/sign-in", "alice").await;
+    let mut thief = visitor.clone();
+    let answer = visitor.post("/sign-out").await;
+    assert_eq!(
+        answer.set_cookies(),
+        [format!("{COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0")]
+    );
+    assert_eq!(visitor.cookie(COOKIE), None);
+    assert_eq!(thief.get("/").await.text, "user= a= b= count=0");
+    let again = thief.post("/sign-out").await;
+    assert_eq!(again.status, StatusCode::OK, "signing out twice is no error");
+}
+
+/// A site whose handler waits in the middle, so that a test can do something in between.
+struct Paused {
+    reached: mpsc::Receiver<()>,
+    go: mpsc::Sender<()>,
+}
+
+fn paused_site(engine: &Engine, write: fn(&Session) -> Result<(), Error>) -> (Router, Paused) {
+    let (reach, reached) = mpsc::channel(1);
+    let (go, wait) = mpsc::channel(1);
+    let gate = Arc::new((reach, tokio::sync::Mutex::new(wait)));
+    let handler = move |session: Session| {
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.0.send(()).await.unwrap();
+            gate.1.lock().await.recv().await.unwrap();
+            write(&session)?;
+            Ok::<_, Error>("done")
+        }
+    };
+    let router = Router::new().route("/slow", post(handler)).layer(SessionLayer::new(engine.sessions()));
+    (router.merge(site(engine)), Paused { reached, go })
+}
+
+fn write_a(session: &Session) -> Result<(), Error> {
+    session.set("a", "slow")
+}
+
+#[tokio::test]
+async fn a_write_in_flight_does_not_bring_a_session_back_that_was_signed_out() {
+    let engine = Engine::open();
+    let (router, mut paused) = paused_site(&engine, write_a);
+    let mut tab = Visitor::new(router);
+    tab.post_body("/sign-in", "alice").await;
+    let mut other_tab = tab.clone();
+    let slow = tokio::spawn(async move { other_tab.post("/slow").await });
+    paused.reached.recv().await.unwrap();
+    let mut stale = tab.clone();
+    tab.post("/sign-out").await;
+    paused.go.send(()).await.unwrap();
+
+    let answer = slow.await.unwrap();
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    assert!(answer.text.contains("\"code\":\"session-ended\""), "{}", answer.text);
+    assert_eq!(answer.set_cookies(), Vec::<String>::new());
+    assert_eq!(stale.get("/").await.text, "user= a= b= count=0", "it stays ended");
+}
+
+#[tokio::test]
+async fn a_write_in_flight_does_not_replace_the_cookie_of_a_sign_in_in_another_tab() {
+    let engine = Engine::open();
+    let (router, mut paused) = paused_site(&engine, write_a);
+    let mut tab = Visitor::new(router);
+    tab.post("/set?a=1").await;
+    let mut other_tab = tab.clone();
+    let slow = tokio::spawn(async move { other_tab.post("/slow").await });
+    paused.reached.recv().await.unwrap();
+    tab.post_body("/sign-in", "alice").await;
+    paused.go.send(()).await.unwrap();
+
+    let answer = slow.await.unwrap();
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    assert_eq!(answer.set_cookies(), Vec::<String>::new(), "the browser keeps the cookie of the sign-in");
+    assert_eq!(tab.get("/").await.text, "user=alice a=1 b=from sign-in count=0");
+}
+
+#[tokio::test]
+async fn two_requests_that_write_different_fields_lose_nothing() {
+    let engine = Engine::open();
+    let (router, mut paused) = paused_site(&engine, write_a);
+    let mut tab = Visitor::new(router);
+    tab.post("/set?a=1").await;
+    let mut other_tab = tab.clone();
+    let slow = tokio::spawn(async move { other_tab.post("/slow").await });
+    paused.reached.recv().await.unwrap();
+    tab.post("/set?b=2").await;
+    paused.go.send(()).await.unwrap();
+    assert_eq!(slow.await.unwrap().status, StatusCode::OK);
+    assert_eq!(tab.get("/").await.text, "user= a=slow b=2 count=0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn updates_at_the_same_time_are_all_counted() {
+    let engine = Engine::open();
+    let tabs = UPDATE_TRIES_MAX / 4;
+    let mut visitor = Visitor::new(site(&engine));
+    visitor.post("/set?a=1").await;
+    let together = Arc::new(Barrier::new(tabs as usize));
+    let tasks: Vec<_> = (0..tabs)
+        .map(|_| {
+            let (mut tab, together) = (visitor.clone(), Arc::clone(&together));
+            tokio::spawn(async move {
+                together.wait().await;
+                tab.post("/count").await
+            })
+        })
+        .collect();
+    let mut seen = Vec::new();
+    for task in tasks {
+        let answer = task.await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        seen.push(answer.text.parse::<u32>().unwrap());
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=tabs).collect::<Vec<_>>(), "each saw its own step");
+    assert_eq!(visitor.get("/").await.text, format!("user= a=1 b= count={tabs}"));
+}
+
+#[tokio::test]
+async fn an_update_works_on_what_the_request_has_buffered() {
+    async fn handler(session: Session) -> Result<String, Error> {
+        session.set("count", &10_u32)?;
+        let first = session.update("count", |count: &mut u32| *count += 1).await?;
+        session.remove("count")?;
+        let second = session.update("count", |count: &mut u32| *count += 1).await?;
+        Ok(format!("{first} {second}"))
+    }
+    let engine = Engine::open();
+    let own = Router::new().route("/both", post(handler)).layer(SessionLayer::new(engine.sessions()));
+    let mut visitor = Visitor::new(site(&engine).merge(own));
+    assert_eq!(visitor.post("/both").await.text, "11 1");
+    assert_eq!(visitor.get("/").await.text, "user= a= b= count=1");
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_is_the_answer() {
+    let engine = Engine::open();
+    let (router, mut paused) = paused_site(&engine, write_a);
+    for signed_in in [false, true] {
+        let mut visitor = Visitor::new(router.clone());
+        if signed_in {
+            visitor.post_body("/sign-in", "alice").await;
+        }
+    }
+    let mut visitor = Visitor::new(router);
+    let slow = tokio::spawn(async move { visitor.post("/slow").await });
+    paused.reached.recv().await.unwrap();
+    engine.close().await;
+    paused.go.send(()).await.unwrap();
+    let answer = slow.await.unwrap();
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.headers[header::RETRY_AFTER], "1");
+    assert_eq!(answer.headers[header::CONTENT_TYPE], "application/problem+json");
+    assert!(!answer.text.contains("done"), "{}", answer.text);
+    assert_eq!(answer.set_cookies(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_engine_that_cannot_be_reached_is_no_empty_session() {
+    let engine = Engine::open();
+    let mut visitor = Visitor::new(site(&engine));
+    visitor.post("/set?a=1").await;
+    engine.close().await;
+    for path in ["/set?a=2", "/count", "/sign-out"] {
+        let answer = visitor.post(path).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(answer.set_cookies(), Vec::<String>::new(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_expired_session_is_replaced_by_the_first_write() {
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let engine = Engine::open_with(clock.clone());
+    let mut visitor = Visitor::new(site(&engine));
+    visitor.post_body("/sign-in", "alice").await;
+    let old = visitor.cookie(COOKIE);
+    clock.advance(Lifetime::default().idle + Duration::from_secs(1));
+    let read = visitor.get("/").await;
+    assert_eq!(read.text, "user= a= b= count=0");
+    assert_eq!(read.set_cookies(), Vec::<String>::new(), "a read leaves the cookie alone");
+    assert_eq!(visitor.post("/count").await.text, "1");
+    assert_ne!(visitor.cookie(COOKIE), old);
+    assert_eq!(visitor.get("/").await.text, "user= a= b= count=1");
+}
+
+#[tokio::test]
+async fn after_the_grace_a_renewed_id_is_worth_nothing() {
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let engine = Engine::open_with(clock.clone());
+    let mut visitor = Visitor::new(site(&engine));
+    visitor.post("/set?a=1").await;
+    let mut before = visitor.clone();
+    visitor.post_body("/sign-in", "alice").await;
+    clock.advance(RENEW_GRACE + Duration::from_secs(1));
+    before.post_body("/sign-in", "alice").await;
+    assert_eq!(before.get("/").await.text, "user=alice a= b=from sign-in count=0");
+    assert_eq!(visitor.get("/").await.text, "user=alice a=1 b=from sign-in count=0", "it is left alone");
+}
+
+#[tokio::test]
+async fn a_handler_that_fails_drops_its_buffer_but_not_its_sign_in() {
+    async fn fails(session: Session) -> Result<Response, Error> {
+        session.sign_in("alice").await?;
+        session.set("a", "dropped")?;
+        Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response())
+    }
+    async fn refuses(session: Session) -> Result<Response, Error> {
+        session.set("a", "kept")?;
+        Ok(StatusCode::UNPROCESSABLE_ENTITY.into_response())
+    }
+    let engine = Engine::open();
+    let own = Router::new()
+        .route("/fails", post(fails))
+        .route("/refuses", post(refuses))
+        .layer(SessionLayer::new(engine.sessions()));
+    let mut visitor = Visitor::new(site(&engine).merge(own));
+    let answer = visitor.post("/fails").await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(visitor.get("/").await.text, "user=alice a= b= count=0");
+    visitor.post("/refuses").await;
+    assert_eq!(visitor.get("/").await.text, "user=alice a=kept b= count=0");
+}
+
+#[tokio::test]
+async fn after_the_response_nothing_can_be_written() {
+    async fn handler(State(leak): State<mpsc::Sender<Session>>, session: Session) {
+        leak.send(session).await.unwrap();
+    }
+    let engine = Engine::open();
+    let (leak, mut leaked) = mpsc::channel(1);
+    let router = Router::new()
+        .route("/leak", post(handler))
+        .layer(SessionLayer::new(engine.sessions()))
+        .with_state(leak);
+    Visitor::new(router).post("/leak").await;
+    let session = leaked.recv().await.unwrap();
+    assert!(matches!(session.set("a", "1"), Err(Error::Closed)));
+    assert!(matches!(session.remove("a"), Err(Error::Closed)));
+    assert!(matches!(session.update("a", |_: &mut u32| ()).await, Err(Error::Closed)));
+    assert!(matches!(session.sign_in("alice").await, Err(Error::Closed)));
+    assert!(matches!(session.sign_out().await, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn middleware_and_handler_share_one_session() {
+    async fn mark(
+        session: Session,
+        request: axum::extract::Request,
+        next: axum::middleware::Next,
+    ) -> Response {
+        session.set("b", "middleware").unwrap();
+        next.run(request).await
+    }
+    let engine = Engine::open();
+    let show = |session: Session| async move { session.get::<String>("b").unwrap().unwrap() };
+    let router = Router::new()
+        .route("/b", get(show))
+        .layer(axum::middleware::from_fn(mark))
+        .layer(SessionLayer::new(engine.sessions()));
+    assert_eq!(Visitor::new(router).get("/b").await.text, "middleware");
+}
+
+#[tokio::test]
+async fn a_handler_may_say_no_store_with_more_words_but_not_allow_storing() {
+    async fn handler(session: Session, headers: HeaderMap) -> Result<Response, Error> {
+        session.update("count", |count: &mut u32| *count += 1).await?;
+        Ok(([(header::CACHE_CONTROL, headers["x-say"].clone())], "").into_response())
+    }
+    let engine = Engine::open();
+    let router = Router::new().route("/", post(handler)).layer(SessionLayer::new(engine.sessions()));
+    for (said, left) in [
+        ("public, max-age=600", "no-store"),
+        ("no-cache, No-Store", "no-cache, No-Store"),
+        ("private", "no-store"),
+    ] {
+        let mut visitor = Visitor::new(router.clone());
+        let answer = visitor.post_with("/", &[("x-say", said)]).await;
+        assert_eq!(answer.set_cookies().len(), 1);
+        assert_eq!(answer.headers[header::CACHE_CONTROL], left, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn errors_are_pages_for_browsers() {
+    let engine = Engine::open();
+    let (router, mut paused) = paused_site(&engine, write_a);
+    let mut tab = Visitor::new(router);
+    tab.post("/set?a=1").await;
+    let mut other_tab = tab.clone();
+    let browser = [("accept", "text/html,application/xhtml+xml,*/*;q=0.8")];
+    let slow = tokio::spawn(async move { other_tab.post_with("/slow", &browser).await });
+    paused.reached.recv().await.unwrap();
+    tab.post("/sign-out").await;
+    paused.go.send(()).await.unwrap();
+    let answer = slow.await.unwrap();
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    assert_eq!(answer.headers[header::CONTENT_TYPE], "text/html; charset=utf-8");
+    assert!(answer.text.contains("Load the page again"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn a_missing_layer_is_said() {
+    let router = Router::new().route("/", get(|_: Session| async {}));
+    let answer = Visitor::new(router).get("/").await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[tokio::test]
+async fn a_field_of_another_shape_is_an_error_and_not_a_default() {
+    let engine = Engine::open();
+    let mut visitor = Visitor::new(site(&engine));
+    visitor.post("/set?count=many").await;
+    assert_eq!(visitor.post("/count").await.status, StatusCode::INTERNAL_SERVER_ERROR);
+}

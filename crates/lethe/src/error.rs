@@ -1,0 +1,137 @@
+//! What can go wrong in a service that runs under Lethe, in words that say what to do next.
+
+use std::{fmt, io, net::SocketAddr};
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use lethe_http::{
+    problem::{Problem, chain},
+    session,
+};
+use lethe_state::{Revision, error::Error as StateError};
+
+/// An error of the SDK. A handler may return it: clients see a problem document (RFC 9457) without internal text.
+///
+/// `Debug` shows the same as `Display` and then the causes, since that is what Rust prints when `main` returns it.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no state to connect to.
+    #[error(
+        "LETHE_STATE is not set, so there is no state to keep anything in; run it under `lethe up`, or use \
+         State::ephemeral() in a test"
+    )]
+    NoState,
+    /// The address of the state API cannot be used.
+    #[error("there is no way to the state that LETHE_STATE names")]
+    StateUrl(#[source] StateError),
+    /// `State::ephemeral()` could not make its folder or open it.
+    #[error("no ephemeral state can be kept in {folder}")]
+    Ephemeral {
+        /// The folder.
+        folder: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// `PORT` is not a port.
+    #[error("PORT is `{0}`, which is not a number from 0 to 65535")]
+    Port(String),
+    /// The address is taken, or may not be used.
+    #[error("cannot listen on {address}; set PORT to another port, or stop what listens there")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// What was inherited as a listener is none.
+    #[error("LISTEN_FDS promises a listening TCP socket as file descriptor 3, but {0}")]
+    Inherited(String),
+    /// The signals that ask the service to leave cannot be received.
+    #[error("cannot wait for SIGTERM and SIGINT")]
+    Signals(#[source] io::Error),
+    /// A row was not as the write expected it: another request was there first. Nothing of the batch was done.
+    #[error("write {index}, to `{key}`, was overtaken by another request; read it again and repeat")]
+    Conflict {
+        /// Which write of the batch, from 0.
+        index: usize,
+        /// The row's key.
+        key: String,
+        /// The revision that it has; `None` when it does not exist.
+        found: Option<Revision>,
+    },
+    /// Other requests changed the row again and again.
+    #[error("row `{key}` of the table `{table}` was changed by other requests at each try")]
+    Contended {
+        /// The table.
+        table: String,
+        /// The row's key.
+        key: String,
+    },
+    /// A value does not become JSON.
+    #[error("the value for row `{key}` of the table `{table}` cannot be stored as JSON")]
+    Encode {
+        /// The table.
+        table: String,
+        /// The row's key.
+        key: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// A row is of another shape, perhaps from an older version of the service.
+    #[error("row `{key}` of the table `{table}` does not hold what was expected")]
+    Decode {
+        /// The table.
+        table: String,
+        /// The row's key.
+        key: String,
+        /// Where it differs.
+        source: serde_json::Error,
+    },
+    /// The session could not be read or written.
+    #[error(transparent)]
+    Session(#[from] session::Error),
+    /// The state engine refused or failed.
+    #[error("the state could not be read or written")]
+    State(#[source] StateError),
+}
+
+impl From<StateError> for Error {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Conflict { index, key, found } => Self::Conflict { index, key, found },
+            other => Self::State(other),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&chain(self))
+    }
+}
+
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Conflict { .. } | Error::Contended { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "conflict",
+                "Somebody was faster",
+                "This was changed by another request at the same time. Load it again and repeat the change.",
+            ),
+            Error::Session(error) => Self::from(error),
+            Error::State(error) => Self::from(error),
+            other => {
+                tracing::error!(error = chain(other), "a request failed");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        Problem::from(&self).into_response()
+    }
+}

@@ -1,0 +1,224 @@
+//! A router as a worker: it listens as the worker contract says, answers, and leaves on SIGTERM without losing
+//! a request.
+//!
+//! `Serving → Draining → gone`. In `Serving` connections are accepted. SIGTERM or SIGINT leads to `Draining`: none is
+//! accepted any more, idle ones are closed, and requests under way are answered. The last answer, [`DRAIN`] or
+//! another signal ends it.
+
+mod connection;
+mod listener;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{Router, extract::Request, response::Response};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+};
+use tower::Service;
+
+pub use self::listener::PORT_DEFAULT;
+use crate::Error;
+
+/// Most connections at once. More wait in the kernel's queue until one ends.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// Longest wait for the head of a request, on a new connection and between two requests: so long may a client or
+/// a gateway keep an idle connection. It is above the usual idle time of a proxy's pool, since a connection that
+/// both ends may close can lose a request.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
+/// Longest wait for requests under way when the service is asked to leave.
+pub const DRAIN: Duration = Duration::from_secs(30);
+/// After the last accept, connections get so long to be read once before the idle ones are closed: a request
+/// that had reached this machine before the signal is answered.
+const LAST_READ: Duration = Duration::from_millis(20);
+/// Pause after an accept failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves a router until SIGTERM or SIGINT, then answers what is under way and returns.
+///
+/// It listens on the socket that was passed as file descriptor 3 when `LISTEN_FDS` says so (`sd_listen_fds(3)`),
+/// else on `127.0.0.1:$PORT`, else on port [`PORT_DEFAULT`]. A handler that panics is answered with 500.
+///
+/// Draining takes at most [`DRAIN`]; what is not answered by then is cut off, and the log says how much. A second
+/// signal cuts it off at once.
+pub async fn serve(app: Router) -> Result<(), Error> {
+    let mut signals = Signals::new()?;
+    let listener = listener::open()?;
+    let (socket, inherited) = (listener.socket, listener.inherited);
+    let socket = TcpListener::from_std(socket)
+        .map_err(|error| Error::Inherited(format!("it cannot be watched: {error}")))?;
+    if let Ok(address) = socket.local_addr() {
+        tracing::info!("listening on http://{address}");
+    }
+    run(socket, inherited, app, async || signals.next().await).await;
+    Ok(())
+}
+
+/// `asked` ends each time that the service is asked to leave; dropped while it waits, it misses nothing.
+async fn run<S>(socket: TcpListener, inherited: bool, app: S, mut asked: impl AsyncFnMut())
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let (draining, watched) = watch::channel(false);
+    let begin = |stream, place| start(stream, app.clone(), watched.clone(), place);
+    loop {
+        tokio::select! {
+            (stream, place) = accept(&socket, &places) => begin(stream, place),
+            () = asked() => break,
+        }
+    }
+    match inherited {
+        // It may be shared with other workers, who will take what waits.
+        true => drop(socket),
+        // Closing the socket would reset what waits, so that comes in first.
+        false => close(socket, &places).into_iter().for_each(|(stream, place)| begin(stream, place)),
+    }
+    tracing::info!(connections = CONNECTIONS_MAX - places.available_permits(), "draining");
+    tokio::time::sleep(LAST_READ).await;
+    drop(watched);
+    draining.send_replace(true);
+    tokio::select! {
+        () = draining.closed() => tracing::info!("drained"),
+        () = tokio::time::sleep(DRAIN) => {
+            let connections = draining.receiver_count();
+            tracing::warn!(connections, "requests were still under way after {DRAIN:?}; they are cut off");
+        }
+        () = asked() => {
+            tracing::warn!(connections = draining.receiver_count(), "asked again; requests are cut off");
+        }
+    }
+}
+
+fn start<S>(stream: TcpStream, app: S, draining: watch::Receiver<bool>, place: OwnedSemaphorePermit)
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    tokio::spawn(async move {
+        connection::serve(stream, app, draining).await;
+        drop(place);
+    });
+}
+
+/// The next connection, when there is a place for it. Cancellation safe.
+async fn accept(socket: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let place = match Arc::clone(places).acquire_owned().await {
+        Ok(place) => place,
+        // Nobody closes the semaphore.
+        Err(_) => std::future::pending().await,
+    };
+    loop {
+        match socket.accept().await {
+            Ok((stream, _)) => return (stream, place),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "cannot accept; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What has already arrived at the socket, as far as there are places; then closes it.
+fn close(socket: TcpListener, places: &Arc<Semaphore>) -> Vec<(TcpStream, OwnedSemaphorePermit)> {
+    let mut arrived = Vec::new();
+    // Without the runtime, whose knowledge of the socket may be older than the last arrival.
+    let Ok(socket) = socket.into_std() else { return arrived };
+    while let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        match socket.accept() {
+            Ok((stream, _)) => {
+                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                arrived.extend(stream.ok().map(|stream| (stream, place)));
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(_) => break,
+        }
+    }
+    arrived
+}
+
+/// Whether the error is about a client that has gone, and not about the socket (`accept(2)`, "Error handling").
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let listen = |kind| signal(kind).map_err(Error::Signals);
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        sync::mpsc,
+    };
+
+    use super::*;
+
+    /// A socket of its own, and a client that has sent `head` to it.
+    async fn client(head: &str) -> (TcpListener, TcpStream) {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(socket.local_addr().unwrap()).await.unwrap();
+        client.write_all(head.as_bytes()).await.unwrap();
+        (socket, client)
+    }
+
+    /// Time stands still here until nothing else is left to wait for, and then jumps to the next timer.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_never_ends_is_cut_off_after_the_drain() {
+        let (socket, mut client) = client("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let (begun, mut began) = mpsc::channel(1);
+        let app = Router::new().route(
+            "/",
+            get(async move || {
+                begun.send(()).await.unwrap();
+                pending::<()>().await
+            }),
+        );
+        let mut asked = 0;
+        let begin = tokio::time::Instant::now();
+        run(socket, false, app, async || {
+            asked += 1;
+            if asked > 1 {
+                pending::<()>().await;
+            }
+            began.recv().await.unwrap();
+        })
+        .await;
+        assert_eq!(asked, 2);
+        assert!(begin.elapsed() >= DRAIN);
+        drop(client.read(&mut [0; 16]).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_end_is_not_waited_for() {
+        let (socket, mut client) = client("GET / HTTP/1.1\r\nhost: a\r\n").await;
+        let server = tokio::spawn(run(socket, false, Router::new(), async || pending().await));
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        server.abort();
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"), "{answer:?}");
+    }
+}

@@ -1,0 +1,117 @@
+//! The door to what outlives a worker. A [`State`] is made once, at the start, and handed to all handlers.
+
+use std::{env, ffi::OsString, sync::Arc};
+
+use lethe_state::{Engines, remote::Remote, sessions::Sessions};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Error, batch::Batch, bucket::Bucket, counter::Counter, table::Table};
+
+/// The environment variable with the address of the state API: `unix:///path/to/state.sock`.
+pub const STATE_ENV: &str = "LETHE_STATE";
+
+/// The state of a service. Cheap to clone; all clones are the same state.
+#[derive(Clone)]
+pub struct State {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    // Dropped in this order: first the engines, then their folder.
+    engines: Engines,
+    #[cfg(feature = "ephemeral")]
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl State {
+    /// The state that `lethe up` gives its workers, by [`STATE_ENV`]. Nothing is sent yet: the state tier may start
+    /// later than the worker.
+    pub fn from_env() -> Result<Self, Error> {
+        match env::var_os(STATE_ENV).map(OsString::into_string) {
+            None => Err(Error::NoState),
+            Some(Ok(url)) if url.is_empty() => Err(Error::NoState),
+            Some(Ok(url)) => Self::connect(&url),
+            Some(Err(raw)) => Self::connect(&raw.to_string_lossy()),
+        }
+    }
+
+    /// The state behind an address, as in [`STATE_ENV`].
+    pub fn connect(url: &str) -> Result<Self, Error> {
+        Ok(Self::new(Remote::connect(url).map_err(Error::StateUrl)?.engines()))
+    }
+
+    /// The state that these engines keep.
+    pub fn new(engines: Engines) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                engines,
+                #[cfg(feature = "ephemeral")]
+                _folder: None,
+            }),
+        }
+    }
+
+    /// State for a test: the embedded engine inside of this process, in a temporary folder that is removed when the
+    /// last clone is dropped. Needs the feature `ephemeral`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lethe::Error> {
+    /// let state = lethe::State::ephemeral()?;
+    /// assert_eq!(state.counter("statistics", "visits").add(1).await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "ephemeral")]
+    pub fn ephemeral() -> Result<Self, Error> {
+        let failed = |folder: &std::path::Path, source: Box<dyn std::error::Error + Send + Sync>| {
+            Error::Ephemeral { folder: folder.display().to_string(), source }
+        };
+        let folder = tempfile::Builder::new()
+            .prefix("lethe-ephemeral-")
+            .tempdir()
+            .map_err(|error| failed(&env::temp_dir(), error.into()))?;
+        let embedded = lethe_state::embedded::Embedded::open(folder.path())
+            .map_err(|error| failed(folder.path(), error.into()))?;
+        Ok(Self { inner: Arc::new(Inner { engines: embedded.engines(), _folder: Some(folder) }) })
+    }
+
+    /// A table, whose rows are the JSON of `T`. It exists from its first row on. Names are lower-case
+    /// ASCII letters, digits, `-` and `_`.
+    pub fn table<T: Serialize + DeserializeOwned>(&self, name: &str) -> Table<T> {
+        Table::new(self.clone(), name)
+    }
+
+    /// The integer in one row of a table.
+    pub fn counter(&self, table: &str, key: &str) -> Counter {
+        Counter::new(self.clone(), table, key)
+    }
+
+    /// Writes to several rows, of any tables, that are done all or none.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.clone())
+    }
+
+    /// A bucket of blobs. Names are as for tables.
+    pub fn bucket(&self, name: &str) -> Bucket {
+        Bucket::new(self.clone(), name)
+    }
+
+    /// The engines themselves, for what the typed handles do not offer.
+    pub fn engines(&self) -> &Engines {
+        &self.inner.engines
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("State(…)")
+    }
+}
+
+/// For [`SessionLayer::new`](crate::session::SessionLayer::new).
+impl From<&State> for Arc<dyn Sessions> {
+    fn from(state: &State) -> Self {
+        Arc::clone(&state.inner.engines.sessions)
+    }
+}

@@ -1,0 +1,407 @@
+//! What `lethe` runs, decided before anything is started: a source is read, everything in it is checked, and all that
+//! is wrong is said at once, with file, line and column. What comes out is ready to bind.
+
+mod address;
+#[cfg(test)]
+mod bad_input;
+mod command;
+mod draft;
+mod duration;
+mod file;
+mod flags;
+mod instances;
+mod problem;
+mod procfile;
+mod program;
+mod route;
+mod service;
+mod source;
+mod syntax;
+mod table;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use lethe_gateway::config::Route;
+use lethe_model::service::ServiceName;
+use lethe_supervisor::service::{Listener, Spec};
+
+use self::{flags::Flags, problem::Quote};
+pub use self::{
+    instances::Instances,
+    problem::{Errors, Problem},
+};
+
+/// Where the gateway listens when nothing says otherwise.
+pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+/// Workers of a service when nothing says otherwise: the fewest of which one may die unnoticed.
+pub const INSTANCES_DEFAULT: Instances = Instances { min: 2, max: 2 };
+/// [`Spec::drain`] when nothing says otherwise.
+pub const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
+/// [`Route::timeout`] when nothing says otherwise.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// The state folder when nothing says otherwise, beside the file or in the folder of the command.
+pub const STATE_DEFAULT: &str = ".lethe";
+/// The file that a folder is searched for first.
+pub const FILE_NAME: &str = "lethe.toml";
+/// The file that a folder is searched for then.
+pub const PROCFILE_NAME: &str = "Procfile";
+/// Largest file that is read, in bytes.
+pub const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A folder with a `lethe.toml` or else a `Procfile`, or such a file itself: `lethe up [DIR|FILE]`. A file whose
+    /// name begins with `Procfile` is one, any other is read as `lethe.toml`.
+    Path(PathBuf),
+    /// One service, of this command: `lethe up -- COMMAND…`.
+    Command {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// Where it runs, and where its state folder is: the current folder.
+        directory: PathBuf,
+    },
+}
+
+/// What the command line says beside the source, as it was typed. It wins over the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--listen`: `8080`, `:8080`, `127.0.0.1:8080`, `localhost:8080`, `[::1]:8080`. A port alone is of 127.0.0.1;
+    /// only `0.0.0.0:8080` or `[::]:8080` opens it to other machines.
+    pub listen: Option<String>,
+    /// `--instances`: `3` or `2..8`, for every service.
+    pub instances: Option<String>,
+    /// `--state-dir`: a folder, relative to the current one.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Everything that is run, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the gateway listens. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Where health and metrics are served; `None` when switched off. By default one port above `listen`, on
+    /// 127.0.0.1 (port 0 when that is chosen by the system or past the last).
+    pub admin: Option<SocketAddr>,
+    /// The folder of the embedded state, absolute; need not exist.
+    pub state_dir: PathBuf,
+    /// The services, by name; at least one.
+    pub services: Vec<ServiceConfig>,
+    /// The routes, in the order of the file; at least one, and each leads to one of `services`.
+    pub routes: Vec<Route>,
+    /// What a person should know that is not an error, one sentence each.
+    pub notices: Vec<String>,
+    /// The file it was read from, as named to people; `None` for a command.
+    pub file: Option<String>,
+}
+
+/// One service: what the supervisor is told, and what has to happen before.
+#[derive(Clone, Debug)]
+pub struct ServiceConfig {
+    /// What the supervisor runs; it starts with `instances.min` workers.
+    pub spec: Spec,
+    /// The bounds within which the number of workers may be changed by load.
+    pub instances: Instances,
+    /// What makes the program, run once before the first start.
+    pub build: Option<Build>,
+    /// Where `command` was written, for [`ServiceConfig::check_command`].
+    command_quote: Option<Quote>,
+}
+
+/// How a service's program is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// The program and its arguments. A text in the file becomes `sh -c TEXT`.
+    pub command: Vec<String>,
+    /// Where it runs: the service's own `directory`, absolute.
+    pub directory: PathBuf,
+    /// The command as it was written, for people.
+    pub text: String,
+}
+
+/// Reads `source`, checks everything in it and in `overrides`, and collects all that is wrong. Nothing is started,
+/// opened for writing or listened on.
+///
+/// Whether the program of a service exists is checked here too, unless the service has a `build` that may create it:
+/// then call [`ServiceConfig::check_command`] after the build.
+pub fn load(source: Source, overrides: Overrides) -> Result<Config, Errors> {
+    let (flags, mut problems) = Flags::read(overrides);
+    let draft = match source {
+        Source::Path(path) => source::read(&path),
+        Source::Command { command, directory } => command::read(command, &directory),
+    };
+    match draft {
+        Ok(draft) if problems.is_empty() => draft.finish(flags),
+        Ok(_) => Err(Errors(problems)),
+        Err(more) => {
+            problems.extend(more);
+            Err(Errors(problems))
+        }
+    }
+}
+
+impl ServiceConfig {
+    /// Whether the program can be started: it exists and is executable. To be called after the build.
+    pub fn check_command(&self) -> Result<(), Errors> {
+        let quote = self.command_quote.clone();
+        self.find_program().map_err(|message| Problem { quote, message }.into())
+    }
+
+    /// One with nothing but what every service has.
+    fn new(name: ServiceName, command: Vec<String>, directory: PathBuf) -> Self {
+        let spec = Spec {
+            name,
+            command,
+            instances: INSTANCES_DEFAULT.min,
+            ready: None,
+            listener: Listener::default(),
+            drain: DRAIN_DEFAULT,
+            env: BTreeMap::new(),
+            directory,
+        };
+        Self { spec, instances: INSTANCES_DEFAULT, build: None, command_quote: None }
+    }
+
+    /// The same as `check_command`, as a sentence.
+    fn find_program(&self) -> Result<(), String> {
+        let program = self.spec.command.first().map(String::as_str).unwrap_or_default();
+        // A program is looked up in the PATH that it will have.
+        let path = self.spec.env.get("PATH").map(OsString::from).or_else(|| std::env::var_os("PATH"));
+        let absent = match self.build {
+            Some(_) => "`build` has run and did not put it there; check where it does",
+            None => "build it first, or say how in `build`",
+        };
+        match program::find(program, &self.spec.directory, path.as_deref(), absent) {
+            Ok(_) => Ok(()),
+            Err(why) => Err(format!("`{program}` {why}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+    use lethe_gateway::config::Balance;
+
+    use super::*;
+
+    /// A folder with these files, and its path without symbolic links.
+    fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let path = folder.path().canonicalize().unwrap();
+        (folder, path)
+    }
+
+    fn load_path(path: &Path, overrides: Overrides) -> Result<Config, String> {
+        load(Source::Path(path.into()), overrides).map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn everything_has_a_default() {
+        let (_kept, path) = folder(&[("lethe.toml", "[services.shop]\ncommand = 'sh run.sh'")]);
+        let config = load_path(&path, Overrides::default()).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:8081");
+        assert_eq!(config.state_dir, path.join(".lethe"));
+        assert_eq!(config.file, Some(path.join("lethe.toml").display().to_string()));
+        assert_eq!(config.notices, [""; 0]);
+        let [service] = &config.services[..] else { panic!("one service") };
+        assert_eq!(service.spec.name.as_str(), "shop");
+        assert_eq!(service.spec.command, ["sh", "run.sh"]);
+        assert_eq!((service.spec.instances, service.instances), (2, INSTANCES_DEFAULT));
+        assert_eq!((service.spec.listener, service.spec.drain), (Listener::Port, DRAIN_DEFAULT));
+        assert_eq!((&service.spec.ready, &service.build), (&None, &None));
+        assert_eq!(service.spec.directory, path);
+        assert!(service.spec.env.is_empty());
+        let [route] = &config.routes[..] else { panic!("one route") };
+        assert_eq!((route.host.as_deref(), route.path.as_str(), route.service.as_str()), (None, "/", "shop"));
+        assert_eq!(
+            (route.idempotent, route.balance, route.timeout),
+            (false, Balance::RoundRobin, TIMEOUT_DEFAULT)
+        );
+    }
+
+    #[test]
+    fn everything_can_be_said() {
+        let toml = r#"
+            listen = 9000
+            admin = "off"
+            state = { url = "embedded:data/state" }
+            [services.web]
+            command = ["sh", "a b"]
+            build = "make web && make css"
+            instances = "2..8"
+            ready = "/healthz?full=1"
+            listener = "inherited"
+            drain = "250ms"
+            env = { RUST_LOG = "info" }
+            directory = "../.."
+            [services.idle]
+            command = 'sh'
+        "#;
+        let routes = "[[routes]]\nhost = 'Shop.Example'\npath = '/api/'\nservice = 'web'\nidempotent = true\n\
+                      balance = 'least-loaded'\ntimeout = '5m'\n";
+        let toml = format!("{toml}\n{routes}");
+        let (_kept, path) = folder(&[("examples/shop/lethe.toml", &toml)]);
+        let shop = path.join("examples/shop");
+        let config = load_path(&shop, Overrides::default()).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:9000");
+        assert_eq!(config.admin, None);
+        assert_eq!(config.state_dir, shop.join("data/state"));
+        let service = &config.services[0];
+        assert_eq!(service.spec.command, ["sh", "a b"]);
+        assert_eq!((service.spec.instances, service.instances), (2, Instances { min: 2, max: 8 }));
+        assert_eq!(service.spec.ready.as_deref(), Some("/healthz?full=1"));
+        assert_eq!(
+            (service.spec.listener, service.spec.drain),
+            (Listener::Inherited, Duration::from_millis(250))
+        );
+        assert_eq!(service.spec.env, BTreeMap::from([("RUST_LOG".into(), "info".into())]));
+        assert_eq!(service.spec.directory, path);
+        let build = service.build.as_ref().unwrap();
+        assert_eq!(build.command, ["sh", "-c", "make web && make css"]);
+        assert_eq!((&build.directory, build.text.as_str()), (&path, "make web && make css"));
+        let route = &config.routes[0];
+        assert_eq!((route.host.as_deref(), route.path.as_str()), (Some("shop.example"), "/api"));
+        assert_eq!((route.idempotent, route.balance), (true, Balance::LeastLoaded));
+        assert_eq!(route.timeout, Duration::from_secs(300));
+        assert_eq!(
+            config.notices,
+            [
+                "service `idle`: no route leads to it, so it gets no requests",
+                "service `web`: of 2..8 workers, 2 are started; `lethe scale web=N` changes that",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_command_line_wins() {
+        let (_kept, path) =
+            folder(&[("lethe.toml", "listen = 9000\n[services.shop]\ncommand = 'sh'\ninstances = 4")]);
+        let overrides = Overrides {
+            listen: Some(":7000".into()),
+            instances: Some("3".into()),
+            state_dir: Some(path.join("elsewhere")),
+        };
+        let config = load_path(&path.join("lethe.toml"), overrides).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:7000");
+        assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:7001");
+        assert_eq!(config.services[0].spec.instances, 3);
+        assert_eq!(config.state_dir, path.join("elsewhere"));
+    }
+
+    #[test]
+    fn flags_and_file_are_complained_about_together() {
+        let (_kept, path) = folder(&[("lethe.toml", "[services.shop]\ncommand = ''"), ("file", "")]);
+        let file = path.join("file");
+        let overrides = Overrides {
+            listen: Some("80a".into()),
+            instances: Some("3..1".into()),
+            state_dir: Some(file.clone()),
+        };
+        let said = load_path(&path, overrides).unwrap_err();
+        let said: Vec<&str> = said.lines().collect();
+        assert!(said[0].starts_with("--listen `80a` is not an address: write"), "{said:?}");
+        assert_eq!(said[1], "--instances `3..1` is upside down: write \"1..3\"");
+        assert_eq!(said[2], format!("--state-dir `{}` is a file, not a folder", file.display()));
+        assert!(said[3].contains("lethe.toml:2:11: `command` in [services.shop] is empty"), "{said:?}");
+    }
+
+    #[test]
+    fn admin_cannot_be_where_the_gateway_is() {
+        let (_kept, path) = folder(&[("lethe.toml", "admin = 8080\n[services.shop]\ncommand = 'sh'")]);
+        let overrides = Overrides { listen: Some("0.0.0.0:8080".into()), ..Overrides::default() };
+        let said = load_path(&path, overrides).unwrap_err();
+        let expected = format!(
+            "{}/lethe.toml:1:9: `admin`: `127.0.0.1:8080` is where the gateway listens (0.0.0.0:8080); choose another \
+             port, or \"off\"\n  1 | admin = 8080\n    |         ^^^^",
+            path.display()
+        );
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn the_program_may_come_out_of_the_build() {
+        let toml = "[services.shop]\ncommand = './shop --fast'\nbuild = ['make', 'shop']";
+        let (_kept, path) = folder(&[("lethe.toml", toml)]);
+        let config = load_path(&path, Overrides::default()).unwrap();
+        let said = config.services[0].check_command().unwrap_err().to_string();
+        let expected = format!(
+            "{0}/lethe.toml:2:11: `./shop` is not in {0}: `build` has run and did not put it there; check where it \
+             does\n  2 | command = './shop --fast'\n    |           ^^^^^^^^^^^^^^^",
+            path.display()
+        );
+        assert_eq!(said, expected);
+        fs::write(path.join("shop"), "").unwrap();
+        fs::set_permissions(path.join("shop"), fs::Permissions::from_mode(0o755)).unwrap();
+        config.services[0].check_command().unwrap();
+    }
+
+    #[test]
+    fn the_path_of_the_worker_is_searched() {
+        let toml = "[services.shop]\ncommand = 'sh'\nenv = { PATH = '/nowhere' }";
+        let (_kept, path) = folder(&[("lethe.toml", toml)]);
+        let said = load_path(&path, Overrides::default()).unwrap_err();
+        assert!(said.contains("`sh` is no program in PATH"), "{said}");
+    }
+
+    #[test]
+    fn a_folder_is_searched() {
+        let (_kept, path) =
+            folder(&[("Procfile", "web: sh run.sh\n"), ("both/lethe.toml", "x"), ("both/Procfile", "")]);
+        let config = load_path(&path, Overrides::default()).unwrap();
+        assert_eq!(config.services[0].spec.name.as_str(), "web");
+        assert_eq!((&config.services[0].spec.directory, config.state_dir), (&path, path.join(".lethe")));
+        assert_eq!(config.routes.len(), 1);
+        let said = load_path(&path.join("both"), Overrides::default()).unwrap_err();
+        assert!(said.contains("both/lethe.toml:1:2: not valid TOML"), "{said}");
+    }
+
+    #[test]
+    fn where_there_is_nothing_three_ways_to_begin_are_shown() {
+        let (_kept, path) = folder(&[]);
+        let said = load_path(&path, Overrides::default()).unwrap_err();
+        assert!(said.starts_with("nothing to run: there is no lethe.toml and no Procfile in /"), "{said}");
+        for way in ["lethe up -- python3 app.py", "lethe up path/to/folder", "[services.web]"] {
+            assert!(said.contains(way), "{way}: {said}");
+        }
+        let said = load_path(&path.join("absent"), Overrides::default()).unwrap_err();
+        assert!(
+            said.contains("absent: no such file or folder; to run a program, write `lethe up -- "),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn files_that_are_no_configuration() {
+        let (_kept, path) = folder(&[("large.toml", "")]);
+        fs::File::create(path.join("large.toml")).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+        let said = load_path(&path.join("large.toml"), Overrides::default()).unwrap_err();
+        assert!(said.contains("large.toml: is larger than 1024 KiB"), "{said}");
+        fs::write(path.join("latin.toml"), b"a = 1\nb = '\xe9'\n").unwrap();
+        let said = load_path(&path.join("latin.toml"), Overrides::default()).unwrap_err();
+        assert!(said.contains("latin.toml:2:6: is not UTF-8 from here on"), "{said}");
+    }
+
+    #[test]
+    fn a_command_needs_no_file() {
+        let (_kept, path) = folder(&[]);
+        let command = ["sh", "app.sh"].map(String::from).to_vec();
+        let config =
+            load(Source::Command { command, directory: path.clone() }, Overrides::default()).unwrap();
+        assert_eq!(config.services[0].spec.name.as_str(), "app");
+        assert_eq!((config.state_dir, config.file), (path.join(".lethe"), None));
+    }
+}

@@ -1,0 +1,232 @@
+//! `[[routes]]`: which host and path lead to which service.
+
+use std::ops::Range;
+
+use lethe_gateway::config::{Balance, Route};
+use lethe_model::service::ServiceName;
+use toml::de::DeValue;
+
+use super::{
+    TIMEOUT_DEFAULT, duration,
+    problem::{Report, listed, nearest},
+    table::{Table, Value, bad_value, wrong_type},
+};
+
+/// What a route may say.
+pub(super) const KEYS: [&str; 6] = ["host", "path", "service", "idempotent", "balance", "timeout"];
+
+/// Longest host name, in bytes (RFC 1035, section 2.3.4, as text).
+const HOST_BYTES_MAX: usize = 253;
+
+/// Everything to `service`, treated in the usual way.
+pub(super) fn everything_to(service: ServiceName) -> Route {
+    Route {
+        host: None,
+        path: "/".into(),
+        service,
+        idempotent: false,
+        balance: Balance::default(),
+        timeout: TIMEOUT_DEFAULT,
+    }
+}
+
+/// Reads all routes. `services` are the names in the file, be they valid or not: what is wrong with a service is said
+/// of the service, not again of each route to it.
+pub(super) fn read_all(value: &Value<'_>, services: &[&str], report: &mut Report<'_>) -> Vec<Route> {
+    let DeValue::Array(items) = value.get_ref() else {
+        wrong_type("`routes`", "a list, each begun by [[routes]] with two brackets", value, report);
+        return Vec::new();
+    };
+    let mut routes: Vec<(Route, Range<usize>)> = Vec::new();
+    for item in items {
+        let Some((route, span)) = read(item, services, report) else { continue };
+        match routes.iter().find(|(other, _)| (&other.host, &other.path) == (&route.host, &route.path)) {
+            None => routes.push((route, span)),
+            Some((_, first)) => {
+                let first = report.line_of(first.start);
+                let (host, path) = (route.host.as_deref().unwrap_or_default(), &route.path);
+                let message = format!("two routes for `{host}{path}`, first on line {first}; remove one");
+                report.at(span, message);
+            }
+        }
+    }
+    routes.into_iter().map(|(route, _)| route).collect()
+}
+
+fn read(value: &Value<'_>, services: &[&str], report: &mut Report<'_>) -> Option<(Route, Range<usize>)> {
+    let DeValue::Table(entries) = value.get_ref() else {
+        wrong_type(
+            "each of `routes`",
+            "a table such as `{ path = \"/\", service = \"shop\" }`",
+            value,
+            report,
+        );
+        return None;
+    };
+    let table = Table::open("[[routes]]".into(), value.span(), entries, &KEYS, report);
+    let host = table.parsed("host", "a host such as `\"shop.example\"`", report, parse_host);
+    let path = table.parsed("path", "a path such as `\"/\"`", report, parse_path);
+    let idempotent = table.boolean("idempotent", report);
+    let balance = table.parsed("balance", "`\"round-robin\"` or `\"least-loaded\"`", report, parse_balance);
+    let timeout = table.parsed("timeout", duration::EXPECTED, report, |text| match duration::parse(text) {
+        Ok(timeout) if timeout.is_zero() => Err("is no time at all: write at least \"1ms\"".into()),
+        parsed => parsed,
+    });
+    let service = service(&table, services, report)?;
+    // A host or path that is there and wrong must not be compared as if it were not there.
+    if (host.is_none() && table.value("host").is_some()) || (path.is_none() && table.value("path").is_some())
+    {
+        return None;
+    }
+    let mut route = everything_to(service);
+    route.host = host;
+    route.path = path.unwrap_or(route.path);
+    route.idempotent = idempotent.unwrap_or(route.idempotent);
+    route.balance = balance.unwrap_or(route.balance);
+    route.timeout = timeout.unwrap_or(route.timeout);
+    Some((route, table.span))
+}
+
+/// The service of a route; where there is only one it need not be named.
+fn service(table: &Table<'_, '_>, services: &[&str], report: &mut Report<'_>) -> Option<ServiceName> {
+    if !table.was_tried("service") {
+        if let [] | [_] = services {
+            return ServiceName::new(services.first()?).ok();
+        }
+        let message = format!("this route has no `service`: add one of {}", listed(services.iter().copied()));
+        report.at(table.span.clone(), message);
+        return None;
+    }
+    let text = table.text("service", "the name of a service such as `\"shop\"`", report)?;
+    if services.is_empty() {
+        // That there is no service at all is said once, not of each route.
+        return None;
+    }
+    if services.contains(&text.text) {
+        return ServiceName::new(text.text).ok();
+    }
+    let next = match nearest(text.text, services.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("there are: {}", listed(services.iter().copied())),
+    };
+    bad_value("service", &text, &format!("is no service of this file; {next}"), report);
+    None
+}
+
+fn parse_host(text: &str) -> Result<String, String> {
+    let host = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    if host.contains("://") || host.contains('/') {
+        return Err("is not a host: write it without scheme and path, such as \"shop.example\"".into());
+    }
+    if host.contains('*') {
+        return Err(
+            "is not a host: there are no wildcards; write a route for each, or leave `host` out for all"
+                .into(),
+        );
+    }
+    if let Some((host, port)) = host.rsplit_once(':')
+        && port.bytes().all(|b| b.is_ascii_digit())
+    {
+        return Err(format!("is not a host: leave the port out, such as \"{host}\""));
+    }
+    if !host.is_ascii() {
+        return Err("is not a host: write it in its ASCII form, which begins with `xn--`".into());
+    }
+    // RFC 1123, section 2.1, and `_`, which is in use.
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    if host.len() > HOST_BYTES_MAX || !host.split('.').all(label) {
+        return Err(
+            "is not a host: write a name such as \"shop.example\", of letters, digits, `-` and `.`".into()
+        );
+    }
+    Ok(host)
+}
+
+/// A path prefix, without the slash at its end, which would mean the same.
+fn parse_path(text: &str) -> Result<String, String> {
+    if !text.starts_with('/') {
+        return Err(format!("must begin with `/`: write \"/{text}\""));
+    }
+    if text.contains(['?', '#']) {
+        return Err("is not a path: routes look at the path alone, so leave out `?` and `#`".into());
+    }
+    if text.contains('*') {
+        return Err("is not a path: a path leads to all below it, so leave out `*`".into());
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("is not a path: percent-encode spaces and letters outside ASCII".into());
+    }
+    let path = text.trim_end_matches('/');
+    if path.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
+        return Err("is not a path: no request has an empty segment, `.` or `..`".into());
+    }
+    Ok(if path.is_empty() { "/".into() } else { path.into() })
+}
+
+fn parse_balance(text: &str) -> Result<Balance, String> {
+    match text {
+        "round-robin" => Ok(Balance::RoundRobin),
+        "least-loaded" => Ok(Balance::LeastLoaded),
+        _ => Err("is no way to balance: write \"round-robin\" or \"least-loaded\"".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for (text, expected) in [
+            ("shop.example", "shop.example"),
+            ("Shop.Example.", "shop.example"),
+            ("localhost", "localhost"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("my_app.internal", "my_app.internal"),
+        ] {
+            assert_eq!(parse_host(text), Ok(expected.into()), "{text}");
+        }
+        for (text, why) in [
+            ("", "write a name"),
+            (".", "write a name"),
+            ("a..b", "write a name"),
+            ("-a.b", "write a name"),
+            ("a b", "write a name"),
+            ("http://shop.example", "scheme"),
+            ("shop.example/x", "scheme"),
+            ("shop.example:8080", "\"shop.example\""),
+            ("*.shop.example", "wildcards"),
+            ("bücher.example", "xn--"),
+        ] {
+            let error = parse_host(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        assert!(parse_host(&["a"; 200].join(".")).is_err());
+        assert!(parse_host(&"a".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn paths() {
+        for (text, expected) in [("/", "/"), ("/api", "/api"), ("/api/", "/api"), ("/a%20b/c", "/a%20b/c")] {
+            assert_eq!(parse_path(text), Ok(expected.into()), "{text}");
+        }
+        for (text, why) in [
+            ("", "begin with `/`"),
+            ("api", "\"/api\""),
+            ("/a?b", "`?`"),
+            ("/a/*", "`*`"),
+            ("/a b", "percent"),
+            ("/é", "percent"),
+            ("/a//b", "empty"),
+            ("/a/../b", "`..`"),
+        ] {
+            let error = parse_path(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+}

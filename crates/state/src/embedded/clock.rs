@@ -1,0 +1,75 @@
+//! The engine's clock: what decides that something has expired. A test holds it by hand.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::Millis;
+
+/// Tells the time to an engine.
+pub trait Clock: Send + Sync + 'static {
+    /// Milliseconds since the Unix epoch, UTC.
+    fn now(&self) -> Millis;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Millis {
+        // A machine set to a time before 1970 counts as being at the epoch.
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
+    }
+}
+
+/// A clock that stands still until it is moved. Clones are the same clock.
+#[derive(Clone, Debug)]
+pub struct ManualClock(Arc<AtomicI64>);
+
+impl ManualClock {
+    /// A clock that shows `now`.
+    pub fn new(now: Millis) -> Self {
+        Self(Arc::new(AtomicI64::new(now)))
+    }
+
+    /// Moves it forward.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(millis(by), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Millis {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A duration in whole milliseconds, rounded up, so that what is asked to live for a moment does.
+pub(super) fn millis(duration: Duration) -> Millis {
+    let whole = duration.as_nanos().div_ceil(1_000_000);
+    Millis::try_from(whole).unwrap_or(Millis::MAX)
+}
+
+/// The time that long after `now`; the end of time when that is out of range.
+pub(super) fn after(now: Millis, duration: Duration) -> Millis {
+    now.saturating_add(millis(duration))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_rounded_up_and_never_wrap() {
+        assert_eq!(millis(Duration::ZERO), 0);
+        assert_eq!(millis(Duration::from_micros(1)), 1);
+        assert_eq!(millis(Duration::from_millis(7)), 7);
+        assert_eq!(millis(Duration::MAX), Millis::MAX);
+        assert_eq!(after(1_700_000_000_000, Duration::MAX), Millis::MAX);
+    }
+}

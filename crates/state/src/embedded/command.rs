@@ -1,0 +1,162 @@
+//! A command: work for the writer, with the caller who waits for its result, and what it works with.
+
+use std::{path::PathBuf, sync::Arc};
+
+use rusqlite::{CachedStatement, Connection};
+use tokio::sync::oneshot;
+
+use super::{
+    failure::{Failure, Stop},
+    files::{Incoming, Outgoing},
+};
+use crate::{Millis, Revision, error::Error};
+
+/// What a command works with: one transaction, shared with other commands but guarded by its own savepoint.
+pub(super) struct Txn<'a> {
+    /// The time of this group of commands.
+    pub(super) now: Millis,
+    /// The only connection that writes.
+    connection: &'a Connection,
+    /// The revision given out last.
+    last_revision: &'a mut Revision,
+    /// The files whose fate hangs on the commit.
+    files: Files,
+}
+
+/// Files that a transaction brings in or leaves without a row.
+#[derive(Default)]
+pub(super) struct Files {
+    /// They have a row once the transaction is committed.
+    pub(super) incoming: Vec<Incoming>,
+    /// They have none once the transaction is committed.
+    pub(super) outgoing: Vec<Outgoing>,
+}
+
+impl<'a> Txn<'a> {
+    pub(super) fn new(connection: &'a Connection, now: Millis, last_revision: &'a mut Revision) -> Self {
+        Self { now, connection, last_revision, files: Files::default() }
+    }
+
+    /// A statement that is prepared once for the connection.
+    pub(super) fn prepared(&self, sql: &str) -> rusqlite::Result<CachedStatement<'a>> {
+        self.connection.prepare_cached(sql)
+    }
+
+    /// The connection, for reads that readers share.
+    pub(super) fn connection(&self) -> &'a Connection {
+        self.connection
+    }
+
+    /// A revision that was never given out before. One that is taken back with its command leaves a gap.
+    pub(super) fn next_revision(&mut self) -> Revision {
+        *self.last_revision += 1;
+        *self.last_revision
+    }
+
+    /// Keeps the file of a blob, if the transaction is committed.
+    pub(super) fn bring_in(&mut self, file: Incoming) {
+        self.files.incoming.push(file);
+    }
+
+    /// Removes the file of a blob, once the transaction is committed.
+    pub(super) fn throw_out(&mut self, file: Outgoing) {
+        self.files.outgoing.push(file);
+    }
+
+    /// What the command did to files.
+    pub(super) fn into_files(self) -> Files {
+        self.files
+    }
+}
+
+impl Files {
+    /// Adds those of another command.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.incoming.append(&mut other.incoming);
+        self.outgoing.append(&mut other.outgoing);
+    }
+}
+
+/// How a command's work ended.
+pub(super) enum Done {
+    /// Its changes are to be committed.
+    Keep,
+    /// Its changes are to be taken back.
+    TakeBack,
+    /// The same, since SQLite failed, perhaps with the whole transaction.
+    Failed(Failure),
+}
+
+/// A command of any result type.
+pub(super) trait Command: Send {
+    /// Does the work.
+    fn run(&mut self, txn: &mut Txn<'_>) -> Done;
+    /// Tells the caller how it ended.
+    fn answer(self: Box<Self>, committed: Result<(), &Failure>);
+}
+
+/// The command of one caller.
+pub(super) struct Task<T, F> {
+    work: Option<F>,
+    result: Option<Result<T, Error>>,
+    reply: oneshot::Sender<Result<T, Error>>,
+    database: Arc<PathBuf>,
+}
+
+impl<T, F> Task<T, F>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
+{
+    /// A command that does `work`, and where its result comes.
+    pub(super) fn new(
+        work: F,
+        database: Arc<PathBuf>,
+    ) -> (Box<dyn Command>, oneshot::Receiver<Result<T, Error>>) {
+        let (reply, result) = oneshot::channel();
+        (Box::new(Self { work: Some(work), result: None, reply, database }), result)
+    }
+}
+
+impl<T, F> Command for Task<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send,
+{
+    fn run(&mut self, txn: &mut Txn<'_>) -> Done {
+        // A caller who has left needs no work done.
+        let Some(work) = self.work.take().filter(|_| !self.reply.is_closed()) else { return Done::TakeBack };
+        match work(txn) {
+            Ok(value) => {
+                self.result = Some(Ok(value));
+                Done::Keep
+            }
+            Err(Stop::Refused(error)) => {
+                self.result = Some(Err(error));
+                Done::TakeBack
+            }
+            Err(Stop::Sqlite(error)) => {
+                let failure = Failure::sqlite(&self.database, &error);
+                self.result = Some(Err(failure.clone().into()));
+                Done::Failed(failure)
+            }
+        }
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), &Failure>) {
+        let result = match (committed, self.result) {
+            // A refusal stands, whatever becomes of the other commands.
+            (_, Some(Err(error))) => Err(error),
+            (Err(failure), _) => Err(failure.clone().into()),
+            (Ok(()), Some(Ok(value))) => Ok(value),
+            (Ok(()), None) => Err(closing()),
+        };
+        // The caller may have left; what is committed stands all the same.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// What callers are told once the engine is being closed.
+pub(super) fn closing() -> Error {
+    Error::Unavailable("it is being closed".into())
+}

@@ -1,0 +1,147 @@
+//! The database's schema, and how a file of an older version is brought to it. A file that is damaged,
+//! foreign or newer is refused and left untouched.
+
+use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::failure::Failure;
+
+/// Marks an SQLite file as lethe's own (`PRAGMA application_id`): "leth" in ASCII.
+const APPLICATION_ID: i64 = 0x6c65_7468;
+
+/// What brings version `n` to `n + 1`, each in one transaction. Steps are only ever added.
+const STEPS: &[&str] = &[include_str!("schema/1.sql")];
+
+/// Page cache of the writing connection, in KiB. It is only as large as what is really used.
+const WRITER_CACHE_KIB: i64 = 2048;
+/// Page cache of each reading connection, in KiB: small, since each commit empties it anyway.
+const READER_CACHE_KIB: i64 = 512;
+/// The write-ahead log is cut down to this after a burst, in bytes.
+const WAL_BYTES_KEPT: i64 = 16 << 20;
+/// Prepared statements that a connection keeps.
+const STATEMENTS_KEPT: usize = 64;
+/// How long SQLite may wait for a lock of another connection. The one writer and the log mean that there
+/// is nothing to wait for but the recovery of the log as the file is opened.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// Opens the database for the writer: made if it is not there, checked, and brought to this version.
+pub(super) fn open_writer(database: &Path) -> Result<Connection, Failure> {
+    // SQLite gives its log and index files the mode of the database, so only the owner reads any of them.
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(database)
+        .map_err(|error| Failure::io("create", database, &error))?;
+    prepare_writer(database).map_err(|error| match error {
+        Refusal::Sqlite(error) => Failure::sqlite(database, &error),
+        Refusal::Failure(failure) => failure,
+    })
+}
+
+/// Opens one more connection, for reading alone.
+pub(super) fn open_reader(database: &Path) -> Result<Connection, Failure> {
+    let open = || {
+        let connection = Connection::open_with_flags(
+            database,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        set_up(&connection, READER_CACHE_KIB)?;
+        Ok(connection)
+    };
+    open().map_err(|error| Failure::sqlite(database, &error))
+}
+
+/// Why a database is not opened.
+enum Refusal {
+    Sqlite(rusqlite::Error),
+    Failure(Failure),
+}
+
+impl From<rusqlite::Error> for Refusal {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+fn prepare_writer(database: &Path) -> Result<Connection, Refusal> {
+    let mut connection = Connection::open_with_flags(
+        database,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    set_up(&connection, WRITER_CACHE_KIB)?;
+    check_owner(&connection, database)?;
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |row| {
+        let mode: String = row.get(0)?;
+        if mode == "wal" { Ok(()) } else { Err(rusqlite::Error::InvalidQuery) }
+    })?;
+    // FULL makes each commit wait for the disk: what is acknowledged survives a power cut too.
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+    migrate(&mut connection)?;
+    check_tables(&connection)?;
+    Ok(connection)
+}
+
+fn set_up(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_WAIT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
+    connection.pragma_update(None, "foreign_keys", true)
+}
+
+/// Reads the file's header and schema, which also finds a file that is no database, or was cut short.
+fn check_owner(connection: &Connection, database: &Path) -> Result<(), Refusal> {
+    let file = || database.display().to_string();
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let (version, application) = (number("user_version")?, number("application_id")?);
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application != APPLICATION_ID && (tables > 0 || version > 0 || application != 0) {
+        return Err(Failure::Foreign { file: file() }.into());
+    }
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    if version > known {
+        return Err(Failure::Newer { file: file(), found: version, known }.into());
+    }
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    for (step, version) in STEPS.iter().zip(1_i64..).skip(usize::try_from(version).unwrap_or(0)) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Reads the first row of each table, by which damage to the pages that all depends on is found at once.
+/// The whole file is not read: that would make the start as slow as the state is large.
+fn check_tables(connection: &Connection) -> rusqlite::Result<()> {
+    let mut tables = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
+    let names = tables.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    for name in names {
+        connection.query_row(
+            &format!("SELECT count(*) FROM (SELECT * FROM \"{name}\" LIMIT 1)"),
+            [],
+            |row| row.get::<_, i64>(0),
+        )?;
+    }
+    Ok(())
+}
+
+/// Makes the folder's list of files durable: a file that is new in it is there after a power cut.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
+}

@@ -1,0 +1,254 @@
+//! One session as it is stored, and each of the small writes that its life is made of.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, types::Type};
+use serde_json::Value;
+
+use super::{command::Txn, failure::Stop, names::check_size};
+use crate::{
+    Millis,
+    error::Error,
+    sessions::{Change, Field, NAME_BYTES_MAX, Patch, SESSION_BYTES_MAX, Session, SessionId},
+};
+
+/// The SHA-256 of a secret id.
+pub(super) type Hash = [u8; 32];
+
+/// How deep a value may be nested: what is deeper could not be read again.
+const VALUE_DEPTH_MAX: usize = 100;
+
+/// What there is to an id.
+pub(super) enum Found {
+    /// A session.
+    Live(Loaded),
+    /// Nothing any more.
+    Ended(Option<Tombstone>),
+    /// Nothing that is remembered.
+    Never,
+}
+
+/// What is left of an id.
+pub(super) struct Tombstone {
+    /// The id that it was renewed to.
+    pub(super) successor: Option<Hash>,
+    /// Whose session it became by that.
+    pub(super) user: Option<String>,
+    /// When it ended.
+    pub(super) ended_at: Millis,
+}
+
+/// A session that is not expired.
+pub(super) struct Loaded {
+    serial: i64,
+    pub(super) user: Option<String>,
+    created_at: Millis,
+    idle_ms: Millis,
+    idle_expires_at: Millis,
+    pub(super) absolute_expires_at: Millis,
+    fields: BTreeMap<String, Field>,
+}
+
+/// Looks an id up. What it finds held at one moment between two commits.
+pub(super) fn find(connection: &Connection, hash: &Hash, now: Millis) -> rusqlite::Result<Found> {
+    if let Some(session) = read(connection, hash)? {
+        return Ok(if session.idle_expires_at > now { Found::Live(session) } else { Found::Ended(None) });
+    }
+    // An id that ends between the two reads has its tombstone by now, and one that began was known to nobody.
+    let mut statement =
+        connection.prepare_cached("SELECT successor, user, ended_at FROM tombstones WHERE hash = ?1")?;
+    let tombstone = statement.query_row([hash], |row| {
+        Ok(Tombstone { successor: row.get(0)?, user: row.get(1)?, ended_at: row.get(2)? })
+    });
+    Ok(tombstone.optional()?.map_or(Found::Never, |tombstone| Found::Ended(Some(tombstone))))
+}
+
+fn read(connection: &Connection, hash: &Hash) -> rusqlite::Result<Option<Loaded>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT serial, user, created_at, idle_ms, idle_expires_at, absolute_expires_at,
+                name, value, session_fields.revision
+         FROM sessions LEFT JOIN session_fields ON session = serial WHERE hash = ?1",
+    )?;
+    let mut rows = statement.query([hash])?;
+    let mut session = None;
+    while let Some(row) = rows.next()? {
+        let session = match &mut session {
+            Some(session) => session,
+            empty => empty.insert(Loaded {
+                serial: row.get(0)?,
+                user: row.get(1)?,
+                created_at: row.get(2)?,
+                idle_ms: row.get(3)?,
+                idle_expires_at: row.get(4)?,
+                absolute_expires_at: row.get(5)?,
+                fields: BTreeMap::new(),
+            }),
+        };
+        if let Some(name) = row.get(6)? {
+            let value = serde_json::from_str(row.get_ref(7)?.as_str()?)
+                .map_err(|error| rusqlite::Error::FromSqlConversionFailure(7, Type::Text, error.into()))?;
+            session.fields.insert(name, Field { value, revision: row.get::<_, i64>(8)?.cast_unsigned() });
+        }
+    }
+    Ok(session)
+}
+
+impl Found {
+    /// The session, or the error for the caller.
+    pub(super) fn live(self) -> Result<Loaded, Stop> {
+        match self {
+            Self::Live(session) => Ok(session),
+            Self::Ended(_) => Err(Error::Gone.into()),
+            Self::Never => Err(Error::NotFound.into()),
+        }
+    }
+}
+
+impl Loaded {
+    /// A session that begins now, and is not stored yet.
+    pub(super) fn new(
+        user: Option<String>,
+        now: Millis,
+        idle_ms: Millis,
+        absolute_expires_at: Millis,
+    ) -> Self {
+        let idle_expires_at = now.saturating_add(idle_ms).min(absolute_expires_at);
+        let fields = BTreeMap::new();
+        Self { serial: 0, user, created_at: now, idle_ms, idle_expires_at, absolute_expires_at, fields }
+    }
+
+    /// Stores it, without fields.
+    pub(super) fn insert(&mut self, txn: &Txn<'_>, hash: &Hash, handle: &str) -> rusqlite::Result<()> {
+        let mut statement = txn.prepared(
+            "INSERT INTO sessions
+             (hash, handle, user, created_at, idle_ms, idle_expires_at, absolute_expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?;
+        self.serial = statement.insert((
+            hash,
+            handle,
+            &self.user,
+            self.created_at,
+            self.idle_ms,
+            self.idle_expires_at,
+            self.absolute_expires_at,
+        ))?;
+        Ok(())
+    }
+
+    /// Whether so much of the idle time has passed that use moves it on.
+    pub(super) fn is_past_half(&self, now: Millis) -> bool {
+        let moved = now.saturating_add(self.idle_ms).min(self.absolute_expires_at);
+        self.idle_expires_at.saturating_sub(now) < self.idle_ms / 2 && moved > self.idle_expires_at
+    }
+
+    /// Counts as use: moves the idle time on if more than half of it has passed.
+    pub(super) fn touch(&mut self, txn: &Txn<'_>) -> rusqlite::Result<()> {
+        if !self.is_past_half(txn.now) {
+            return Ok(());
+        }
+        self.idle_expires_at = txn.now.saturating_add(self.idle_ms).min(self.absolute_expires_at);
+        txn.prepared("UPDATE sessions SET idle_expires_at = ?2 WHERE serial = ?1")?
+            .execute((self.serial, self.idle_expires_at))?;
+        Ok(())
+    }
+
+    /// Gives it another id and user, which counts as use.
+    pub(super) fn rename(
+        &mut self,
+        txn: &Txn<'_>,
+        hash: &Hash,
+        user: Option<String>,
+    ) -> rusqlite::Result<()> {
+        self.user = user;
+        self.idle_expires_at = txn.now.saturating_add(self.idle_ms).min(self.absolute_expires_at);
+        txn.prepared("UPDATE sessions SET hash = ?2, user = ?3, idle_expires_at = ?4 WHERE serial = ?1")?
+            .execute((self.serial, hash, &self.user, self.idle_expires_at))?;
+        Ok(())
+    }
+
+    /// Changes fields, each if it is as expected, and all only if they stay within the limit.
+    pub(super) fn change(&mut self, txn: &mut Txn<'_>, patch: &Patch) -> Result<(), Stop> {
+        for (index, (name, change)) in patch.changes.iter().enumerate() {
+            let found = self.fields.get(name).map(|field| field.revision);
+            if change.expect.is_some_and(|expected| expected != found.unwrap_or(0)) {
+                return Err(Error::Conflict { index, key: name.clone(), found }.into());
+            }
+            self.change_field(txn, name, change)?;
+        }
+        if patch.changes.is_empty() {
+            return Ok(());
+        }
+        let bytes: i64 = txn
+            .prepared(
+                "SELECT coalesce(sum(octet_length(name) + octet_length(value)), 0)
+                 FROM session_fields WHERE session = ?1",
+            )?
+            .query_row([self.serial], |row| row.get(0))?;
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        Ok(check_size("the session's fields", bytes, SESSION_BYTES_MAX)?)
+    }
+
+    fn change_field(&mut self, txn: &mut Txn<'_>, name: &str, change: &Change) -> Result<(), Stop> {
+        let Some(value) = &change.value else {
+            self.fields.remove(name);
+            txn.prepared("DELETE FROM session_fields WHERE session = ?1 AND name = ?2")?
+                .execute((self.serial, name))?;
+            return Ok(());
+        };
+        check_field(name, value)?;
+        let revision = txn.next_revision();
+        txn.prepared(
+            "INSERT INTO session_fields (session, name, value, revision) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (session, name) DO UPDATE SET value = excluded.value, revision = excluded.revision",
+        )?
+        .execute((self.serial, name, value.to_string(), revision.cast_signed()))?;
+        self.fields.insert(name.to_owned(), Field { value: value.clone(), revision });
+        Ok(())
+    }
+
+    /// The session as callers know it.
+    pub(super) fn into_session(self, id: SessionId) -> Session {
+        Session {
+            id,
+            user: self.user,
+            fields: self.fields,
+            created_at: self.created_at,
+            idle_expires_at: self.idle_expires_at,
+            absolute_expires_at: self.absolute_expires_at,
+        }
+    }
+}
+
+/// Checks a user's name.
+pub(super) fn check_user(user: Option<&str>) -> Result<(), Error> {
+    user.map_or(Ok(()), |user| check_text("a user name", user))
+}
+
+fn check_field(name: &str, value: &Value) -> Result<(), Error> {
+    check_text("a field name", name)?;
+    if depth(value, VALUE_DEPTH_MAX + 1) > VALUE_DEPTH_MAX {
+        return Err(Error::Invalid(format!(
+            "the field `{name}` is nested deeper than the limit of {VALUE_DEPTH_MAX}"
+        )));
+    }
+    Ok(())
+}
+
+fn check_text(what: &'static str, text: &str) -> Result<(), Error> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(Error::Invalid(format!("{what} is empty, or has a NUL character")));
+    }
+    check_size(what, text.len(), NAME_BYTES_MAX)
+}
+
+/// How deep a value is nested, counted no further than `max`.
+fn depth(value: &Value, max: usize) -> usize {
+    let deepest = |depths: &mut dyn Iterator<Item = usize>| depths.max().unwrap_or(0);
+    match value {
+        _ if max == 0 => 0,
+        Value::Array(values) => 1 + deepest(&mut values.iter().map(|value| depth(value, max - 1))),
+        Value::Object(members) => 1 + deepest(&mut members.values().map(|value| depth(value, max - 1))),
+        _ => 1,
+    }
+}

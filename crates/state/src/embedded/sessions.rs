@@ -1,0 +1,216 @@
+//! Sessions in SQLite. Only a hash of the secret id is stored, so that who reads the file cannot act as
+//! anyone. An id that ends leaves a tombstone, by which it is known never to be used again.
+
+use async_trait::async_trait;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use rusqlite::Params;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Store,
+    clock::{after, millis},
+    command::Txn,
+    failure::Stop,
+    session_row::{Found, Hash, Loaded, Tombstone, check_user, find},
+};
+use crate::{
+    Millis,
+    error::Error,
+    sessions::{Change, LIST_MAX, NewSession, Patch, RENEW_GRACE, Session, SessionId, SessionInfo, Sessions},
+};
+
+/// How long after a session's absolute expiry the tombstones of its ids are kept: a day, in milliseconds. Until then
+/// they are known to be gone; later, as ids that never were.
+const TOMBSTONE_KEPT_MS: Millis = 24 * 3600 * 1000;
+/// Most renewals that a repeated renewal is followed through. Each is a call that came again within the grace.
+const RENEWALS_FOLLOWED_MAX: usize = 64;
+/// Random bytes in a handle.
+const HANDLE_BYTES: usize = 9;
+
+#[async_trait]
+impl Sessions for Store {
+    async fn create(&self, new: NewSession) -> Result<Session, Error> {
+        let NewSession { user, fields, lifetime } = new;
+        check_user(user.as_deref())?;
+        let (idle_ms, absolute_ms) = (millis(lifetime.idle), millis(lifetime.absolute));
+        if idle_ms == 0 || absolute_ms == 0 {
+            return Err(Error::Invalid("a session's lifetimes are 1 ms at least".into()));
+        }
+        let change = |value| Change { value: Some(value), expect: None };
+        let patch =
+            Patch { changes: fields.into_iter().map(|(name, value)| (name, change(value))).collect() };
+        let mut random = [0; HANDLE_BYTES];
+        getrandom::fill(&mut random)
+            .map_err(|error| Error::Unavailable(format!("the system gives no random numbers: {error}")))?;
+        let (id, handle) = (SessionId::random()?, BASE64_URL_SAFE_NO_PAD.encode(random));
+        let hash = hash(&id);
+        let loaded = self.writer.submit(move |txn| {
+            let absolute_expires_at = after(txn.now, lifetime.absolute).min(Millis::MAX - TOMBSTONE_KEPT_MS);
+            let mut session = Loaded::new(user, txn.now, idle_ms, absolute_expires_at);
+            session.insert(txn, &hash, &handle)?;
+            session.change(txn, &patch)?;
+            Ok(session)
+        });
+        Ok(loaded.await?.into_session(id))
+    }
+
+    async fn load(&self, id: &SessionId) -> Result<Session, Error> {
+        let (hash, now) = (hash(id), self.clock.now());
+        let loaded = self.readers.look_up(|connection| find(connection, &hash, now)?.live()).await?;
+        if !loaded.is_past_half(now) {
+            return Ok(loaded.into_session(id.clone()));
+        }
+        let touched = self.writer.submit(move |txn| {
+            let mut session = find(txn.connection(), &hash, txn.now)?.live()?;
+            session.touch(txn)?;
+            Ok(session)
+        });
+        match touched.await {
+            // A full disk must not end what can still be read.
+            Err(Error::Engine(error)) => {
+                tracing::warn!(error = %error, "the idle time of a session could not be moved on");
+                Ok(loaded.into_session(id.clone()))
+            }
+            touched => Ok(touched?.into_session(id.clone())),
+        }
+    }
+
+    async fn patch(&self, id: &SessionId, patch: Patch) -> Result<Session, Error> {
+        let hash = hash(id);
+        let patched = self.writer.submit(move |txn| {
+            let mut session = find(txn.connection(), &hash, txn.now)?.live()?;
+            session.change(txn, &patch)?;
+            session.touch(txn)?;
+            Ok(session)
+        });
+        Ok(patched.await?.into_session(id.clone()))
+    }
+
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+        check_user(user)?;
+        let (old, new_id, user) = (hash(id), SessionId::random()?, user.map(str::to_owned));
+        let new = hash(&new_id);
+        let renewed = self.writer.submit(move |txn| {
+            let (hash, mut session) = find_renewable(txn, old, user.as_deref())?;
+            session.change(txn, &patch)?;
+            bury(txn, &hash, &new, user.as_deref(), session.absolute_expires_at)?;
+            session.rename(txn, &new, user)?;
+            Ok(session)
+        });
+        Ok(renewed.await?.into_session(new_id))
+    }
+
+    async fn destroy(&self, id: &SessionId) -> Result<(), Error> {
+        let hash = hash(id);
+        self.writer.submit(move |txn| end(txn, "hash = ?3", (txn.now, TOMBSTONE_KEPT_MS, hash))).await?;
+        Ok(())
+    }
+
+    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        check_user(Some(user))?;
+        let (user, now) = (user.to_owned(), self.clock.now());
+        self.readers
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT handle, created_at, idle_expires_at, absolute_expires_at FROM sessions
+                 WHERE user = ?1 AND idle_expires_at > ?2 ORDER BY created_at DESC, serial DESC LIMIT ?3",
+                )?;
+                let infos = statement.query_map((user, now, LIST_MAX as i64), |row| {
+                    Ok(SessionInfo {
+                        handle: row.get(0)?,
+                        created_at: row.get(1)?,
+                        idle_expires_at: row.get(2)?,
+                        absolute_expires_at: row.get(3)?,
+                    })
+                })?;
+                Ok(infos.collect::<Result<Vec<_>, _>>()?)
+            })
+            .await
+    }
+
+    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+        check_user(Some(user))?;
+        let (user, handle) = (user.to_owned(), handle.map(str::to_owned));
+        self.writer
+            .submit(move |txn| {
+                let which = "user = ?3 AND (?4 IS NULL OR handle = ?4)";
+                Ok(end(txn, which, (txn.now, TOMBSTONE_KEPT_MS, &user, &handle))?.live)
+            })
+            .await
+    }
+}
+
+fn hash(id: &SessionId) -> Hash {
+    Sha256::digest(id.as_bytes()).into()
+}
+
+/// The session to renew: the one with this id, or, when the id was renewed for the same user within the grace,
+/// the one it became.
+fn find_renewable(txn: &Txn<'_>, mut hash: Hash, user: Option<&str>) -> Result<(Hash, Loaded), Stop> {
+    for followed in 0..=RENEWALS_FOLLOWED_MAX {
+        match find(txn.connection(), &hash, txn.now)? {
+            Found::Live(session) if followed == 0 || session.user.as_deref() == user => {
+                return Ok((hash, session));
+            }
+            Found::Ended(Some(Tombstone { successor: Some(successor), user: renewed_for, ended_at }))
+                if user.is_some()
+                    && renewed_for.as_deref() == user
+                    && txn.now.saturating_sub(ended_at) < millis(RENEW_GRACE) =>
+            {
+                hash = successor;
+            }
+            Found::Never => return Err(Error::NotFound.into()),
+            Found::Live(_) | Found::Ended(_) => break,
+        }
+    }
+    Err(Error::Gone.into())
+}
+
+/// Leaves a tombstone for an id that was renewed.
+fn bury(
+    txn: &Txn<'_>,
+    hash: &Hash,
+    successor: &Hash,
+    user: Option<&str>,
+    absolute_expires_at: Millis,
+) -> rusqlite::Result<()> {
+    let mut statement = txn.prepared(
+        "INSERT INTO tombstones (hash, successor, user, ended_at, forget_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    statement.execute((hash, successor, user, txn.now, absolute_expires_at + TOMBSTONE_KEPT_MS))?;
+    Ok(())
+}
+
+/// How many sessions were ended.
+struct Ended {
+    /// All of them.
+    all: usize,
+    /// Those that had not expired.
+    live: u64,
+}
+
+/// Ends the sessions that `which` selects. Parameters 1 and 2 are the time and [`TOMBSTONE_KEPT_MS`]; those of
+/// `which` follow.
+fn end(txn: &Txn<'_>, which: &str, parameters: impl Params + Clone) -> Result<Ended, Stop> {
+    txn.prepared(&format!(
+        "INSERT INTO tombstones (hash, ended_at, forget_at)
+         SELECT hash, ?1, absolute_expires_at + ?2 FROM sessions WHERE {which}"
+    ))?
+    .execute(parameters.clone())?;
+    // Their fields go with them: the reference cascades.
+    let mut statement =
+        txn.prepared(&format!("DELETE FROM sessions WHERE {which} RETURNING idle_expires_at, ?1, ?2"))?;
+    let mut expiries = statement.query(parameters)?;
+    let mut ended = Ended { all: 0, live: 0 };
+    while let Some(row) = expiries.next()? {
+        ended.all += 1;
+        ended.live += u64::from(row.get::<_, Millis>(0)? > txn.now);
+    }
+    Ok(ended)
+}
+
+/// Turns at most `limit` expired sessions into tombstones; how many it did.
+pub(super) fn end_expired(txn: &Txn<'_>, limit: usize) -> Result<usize, Stop> {
+    let which = "serial IN (SELECT serial FROM sessions WHERE idle_expires_at <= ?1 LIMIT ?3)";
+    Ok(end(txn, which, (txn.now, TOMBSTONE_KEPT_MS, limit as i64))?.all)
+}

@@ -1,0 +1,118 @@
+//! The sweeper: a thread that removes what nobody can see any more, in small steps between other commands:
+//! expired rows, expired sessions, tombstones that have served, and files of overwritten or deleted blobs.
+
+use std::{
+    io,
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    thread,
+    time::Duration,
+};
+
+use super::{
+    command::Txn,
+    failure::Stop,
+    files::Outgoing,
+    sessions,
+    writer::{WeakWriter, Writer},
+};
+use crate::error::Error;
+
+/// How often expired things are looked for. They are invisible from the moment they expire; only the room they take
+/// waits so long.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Most rows of a kind that one step removes, so that no command waits long behind it.
+const STEP_ROWS_MAX: usize = 256;
+/// Most files that wait to be removed; what is over it stays until the next start.
+const FILES_QUEUED_MAX: usize = 1024;
+
+/// What was swept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Expired rows of tables.
+    pub rows: usize,
+    /// Expired sessions, which became tombstones.
+    pub sessions: usize,
+    /// Tombstones that nobody needs any more.
+    pub tombstones: usize,
+}
+
+impl Swept {
+    fn add(&mut self, step: Self) {
+        self.rows += step.rows;
+        self.sessions += step.sessions;
+        self.tombstones += step.tombstones;
+    }
+
+    /// Whether a step found less than it may remove, of every kind.
+    fn is_all(self) -> bool {
+        self.rows.max(self.sessions).max(self.tombstones) < STEP_ROWS_MAX
+    }
+}
+
+/// Takes files to remove, without waiting.
+pub(super) struct Unlinker(SyncSender<Outgoing>);
+
+impl Unlinker {
+    /// The sender, and what the thread reads.
+    pub(super) fn new() -> (Self, Receiver<Outgoing>) {
+        let (sender, receiver) = sync_channel(FILES_QUEUED_MAX);
+        (Self(sender), receiver)
+    }
+
+    /// Has the file removed soon.
+    pub(super) fn unlink(&self, file: Outgoing) {
+        if self.0.try_send(file).is_err() {
+            tracing::debug!("too many files wait to be removed: one stays until the next start");
+        }
+    }
+}
+
+/// Starts the thread. It ends after the writer, when all files that this one gave it are removed.
+pub(super) fn start(writer: WeakWriter, files: Receiver<Outgoing>) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name("state-sweeper".into()).spawn(move || serve(&writer, &files))
+}
+
+fn serve(writer: &WeakWriter, files: &Receiver<Outgoing>) {
+    loop {
+        match files.recv_timeout(SWEEP_EVERY) {
+            Ok(file) => file.unlink(),
+            Err(RecvTimeoutError::Timeout) => {
+                let Some(writer) = writer.upgrade() else { continue };
+                if let Err(error) = sweep_blocking(&writer) {
+                    tracing::warn!(%error, "expired state could not be removed; it is tried again");
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn sweep_blocking(writer: &Writer) -> Result<(), Error> {
+    while !writer.submit_blocking(step)?.is_all() {}
+    Ok(())
+}
+
+/// Removes all that has expired by now.
+pub(super) async fn sweep(writer: &Writer) -> Result<Swept, Error> {
+    let mut all = Swept::default();
+    loop {
+        let step = writer.submit(step).await?;
+        all.add(step);
+        if step.is_all() {
+            return Ok(all);
+        }
+    }
+}
+
+fn step(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
+    let rows = txn
+        .prepared("DELETE FROM rows WHERE id IN (SELECT id FROM rows WHERE expires_at <= ?1 LIMIT ?2)")?
+        .execute((txn.now, STEP_ROWS_MAX as i64))?;
+    let tombstones = txn
+        .prepared(
+            "DELETE FROM tombstones WHERE hash IN (SELECT hash FROM tombstones WHERE forget_at <= ?1 LIMIT ?2)",
+        )?
+        .execute((txn.now, STEP_ROWS_MAX as i64))?;
+    let sessions = sessions::end_expired(txn, STEP_ROWS_MAX)?;
+    Ok(Swept { rows, sessions, tombstones })
+}

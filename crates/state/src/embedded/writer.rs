@@ -1,0 +1,207 @@
+//! The one writer: a thread that takes what is queued, does each command in a savepoint of one transaction,
+//! commits once, and only then answers all. So the wait for the disk is shared by everyone who waits.
+
+use std::{fs, io, path::PathBuf, sync::Arc, thread};
+
+use rusqlite::Connection;
+use tokio::sync::mpsc;
+
+use super::{
+    clock::Clock,
+    command::{Command, Done, Files, Task, Txn, closing},
+    failure::{Failure, Stop},
+    sweeper::Unlinker,
+};
+use crate::{Revision, error::Error};
+
+/// Most commands that wait for the writer; callers beyond it wait for room.
+const COMMANDS_QUEUED_MAX: usize = 1024;
+/// Most commands in one transaction, so that the first of them does not wait long for the last.
+const GROUP_COMMANDS_MAX: usize = 256;
+
+/// Hands commands to the writer. Clones share it; the thread ends when the last of them is gone.
+#[derive(Clone)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Message>,
+    database: Arc<PathBuf>,
+}
+
+/// The same, without keeping the thread running.
+pub(super) struct WeakWriter {
+    queue: mpsc::WeakSender<Message>,
+    database: Arc<PathBuf>,
+}
+
+/// What the thread owns.
+pub(super) struct Desk {
+    /// The only connection that writes.
+    pub(super) connection: Connection,
+    /// Its file, for error texts.
+    pub(super) database: Arc<PathBuf>,
+    /// Tells the time of each group.
+    pub(super) clock: Arc<dyn Clock>,
+    /// Takes the files that nothing refers to after a commit.
+    pub(super) unlinker: Unlinker,
+    /// Keeps other engines out of the folder for as long as the thread runs.
+    pub(super) lock: fs::File,
+}
+
+enum Message {
+    Command(Box<dyn Command>),
+    Close,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(desk: Desk) -> io::Result<(Self, thread::JoinHandle<()>)> {
+        let (queue, commands) = mpsc::channel(COMMANDS_QUEUED_MAX);
+        let database = desk.database.clone();
+        let thread =
+            thread::Builder::new().name("state-writer".into()).spawn(move || desk.serve(commands))?;
+        Ok((Self { queue, database }, thread))
+    }
+
+    /// Has `work` done, and waits until it is committed. Dropped before the writer got it, nothing is done;
+    /// dropped later, it is done whole or not at all.
+    pub(super) async fn submit<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
+    {
+        let (command, result) = Task::new(work, self.database.clone());
+        self.queue.send(Message::Command(command)).await.map_err(|_| closing())?;
+        result.await.unwrap_or_else(|_| Err(closing()))
+    }
+
+    /// The same for a thread that may wait.
+    pub(super) fn submit_blocking<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
+    {
+        let (command, result) = Task::new(work, self.database.clone());
+        self.queue.blocking_send(Message::Command(command)).map_err(|_| closing())?;
+        result.blocking_recv().unwrap_or_else(|_| Err(closing()))
+    }
+
+    /// Lets the writer do what is queued by now, and end. Later commands are refused.
+    pub(super) async fn close(&self) {
+        // It fails only when the writer has ended already.
+        let _ = self.queue.send(Message::Close).await;
+    }
+
+    /// A handle that does not keep the thread running.
+    pub(super) fn downgrade(&self) -> WeakWriter {
+        WeakWriter { queue: self.queue.downgrade(), database: self.database.clone() }
+    }
+}
+
+impl WeakWriter {
+    /// The writer, if anyone still uses it.
+    pub(super) fn upgrade(&self) -> Option<Writer> {
+        Some(Writer { queue: self.queue.upgrade()?, database: self.database.clone() })
+    }
+}
+
+impl Desk {
+    fn serve(mut self, mut queue: mpsc::Receiver<Message>) {
+        let mut last_revision = match self.read_revision() {
+            Ok(revision) => revision,
+            // It was read once as the engine was opened; without it nothing may be written.
+            Err(error) => return tracing::error!(%error, "the state engine cannot read its revision"),
+        };
+        let mut group = Vec::with_capacity(GROUP_COMMANDS_MAX);
+        while queue.blocking_recv_many(&mut group, GROUP_COMMANDS_MAX) > 0 {
+            let commands = group.drain(..).filter_map(|message| match message {
+                Message::Command(command) => Some(command),
+                Message::Close => {
+                    queue.close();
+                    None
+                }
+            });
+            self.commit(commands.collect(), &mut last_revision);
+        }
+        self.end();
+    }
+
+    fn read_revision(&self) -> rusqlite::Result<Revision> {
+        self.connection.query_row("SELECT last_revision FROM counter", [], |row| {
+            row.get::<_, i64>(0).map(i64::cast_unsigned)
+        })
+    }
+
+    /// Does a group of commands in one transaction, and answers them.
+    fn commit(&mut self, mut group: Vec<Box<dyn Command>>, last_revision: &mut Revision) {
+        let result = self.transact(&mut group, last_revision);
+        if result.is_err() && !self.connection.is_autocommit() {
+            self.execute("ROLLBACK").unwrap_or_else(|error| {
+                tracing::error!(%error, "the state engine cannot roll back a transaction that failed");
+            });
+        }
+        let committed = match &result {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failure),
+        };
+        for command in group {
+            command.answer(committed);
+        }
+        if let Ok(files) = result {
+            for file in files.outgoing {
+                self.unlinker.unlink(file);
+            }
+        }
+    }
+
+    fn transact(
+        &mut self,
+        group: &mut [Box<dyn Command>],
+        last_revision: &mut Revision,
+    ) -> Result<Files, Failure> {
+        let failure = |error| Failure::sqlite(&self.database, &error);
+        let (now, first_revision) = (self.clock.now(), *last_revision);
+        let mut files = Files::default();
+        self.execute("BEGIN IMMEDIATE").map_err(failure)?;
+        for command in group {
+            self.execute("SAVEPOINT command").map_err(failure)?;
+            let mut txn = Txn::new(&self.connection, now, last_revision);
+            match command.run(&mut txn) {
+                Done::Keep => files.append(txn.into_files()),
+                // SQLite ends the whole transaction by itself for some errors, such as a full disk.
+                Done::Failed(failure) if self.connection.is_autocommit() => return Err(failure),
+                Done::TakeBack | Done::Failed(_) => self.execute("ROLLBACK TO command").map_err(failure)?,
+            }
+            self.execute("RELEASE command").map_err(failure)?;
+        }
+        if *last_revision != first_revision {
+            let mut keep =
+                self.connection.prepare_cached("UPDATE counter SET last_revision = ?1").map_err(failure)?;
+            keep.execute([last_revision.cast_signed()]).map_err(failure)?;
+        }
+        match self.execute("COMMIT") {
+            Ok(()) => files.incoming.drain(..).for_each(|file| file.keep()),
+            Err(error) => {
+                // Whether the log holds the commit is not known before it is read again as the engine is
+                // opened; only then can it be said which of the files have a row.
+                files.incoming.drain(..).for_each(|file| file.leave_in_doubt());
+                return Err(failure(error));
+            }
+        }
+        Ok(files)
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+
+    /// Brings the log into the database, so that the next start has nothing to recover.
+    fn end(self) {
+        let Self { connection, lock, database, .. } = self;
+        if let Err(error) =
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
+        {
+            tracing::warn!(%error, database = %database.display(), "the log stays apart until the next start");
+        }
+        drop(connection);
+        drop(lock);
+    }
+}

@@ -1,0 +1,206 @@
+//! The connections to the state API, which are kept and shared, and the rules of trying again: a request is
+//! sent anew only if it changes nothing or nothing of it was sent.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    call::{Answer, Call},
+    connection::Connection,
+};
+use crate::error::Error;
+
+/// Most calls at one time, apart from the streams of blobs.
+const CALLS_MAX: usize = 32;
+/// Most blobs that are written at one time.
+const UPLOADS_MAX: usize = 32;
+/// Most blobs that are read at one time.
+const DOWNLOADS_MAX: usize = 64;
+/// How long a call waits for its turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an answer may take.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most connections that are kept while there is nothing to send.
+const IDLE_MAX: usize = 16;
+/// How long they are kept: less than the other side does, so that no request meets a connection as it closes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long calls are tried again while the other process is not there.
+const RETRY_WINDOW: Duration = Duration::from_secs(2);
+/// The first wait before trying again; each further one is twice as long, up to the longest.
+const BACKOFF_MIN: Duration = Duration::from_millis(5);
+const BACKOFF_MAX: Duration = Duration::from_millis(200);
+
+/// What a connection is taken for. Each has its own bound, so that a copy, which reads while it writes, cannot wait
+/// for itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    Call,
+    Upload,
+    Download,
+}
+
+/// The connections to one socket.
+pub(super) struct Pool {
+    path: PathBuf,
+    idle: Mutex<Vec<Idle>>,
+    calls: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
+}
+
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            idle: Mutex::default(),
+            calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+            downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
+        }
+    }
+
+    /// Waits for leave to have one more connection in use.
+    pub(super) async fn turn(&self, purpose: Purpose) -> Result<OwnedSemaphorePermit, Error> {
+        let semaphore = match purpose {
+            Purpose::Call => &self.calls,
+            Purpose::Upload => &self.uploads,
+            Purpose::Download => &self.downloads,
+        };
+        match timeout(TURN_TIMEOUT, Arc::clone(semaphore).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(Error::Unavailable(format!(
+                "all connections to {} were busy for {} s",
+                self.path.display(),
+                TURN_TIMEOUT.as_secs()
+            ))),
+        }
+    }
+
+    /// A connection that takes a request now: one that was kept, else a new one. Tries for a while when the other
+    /// process is not there.
+    pub(super) async fn connection(&self, retry: &mut Retry) -> Result<Connection, Error> {
+        while let Some(mut kept) = self.take_idle() {
+            if kept.ready().await {
+                return Ok(kept);
+            }
+        }
+        loop {
+            match Connection::open(&self.path).await {
+                Ok(mut connection) => {
+                    if connection.ready().await {
+                        return Ok(connection);
+                    }
+                    retry.after("the connection was closed at once", self).await?;
+                }
+                Err(error) if is_passing(&error) => retry.after(&error.to_string(), self).await?,
+                Err(error) => return Err(self.unavailable(&error.to_string())),
+            }
+        }
+    }
+
+    /// Keeps a connection whose last answer was read to its end.
+    pub(super) fn keep(&self, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MAX {
+            idle.push(Idle { connection, since: Instant::now() });
+        }
+    }
+
+    /// Makes a call, and gives the answer whatever its status. Cancellation safe in the sense of the traits.
+    pub(super) async fn call(&self, call: &Call) -> Result<Answer, Error> {
+        let _turn = self.turn(Purpose::Call).await?;
+        let mut retry = Retry::default();
+        loop {
+            let mut connection = self.connection(&mut retry).await?;
+            match timeout(ANSWER_TIMEOUT, connection.ask(call.request())).await {
+                Ok(Ok(answer)) => {
+                    self.keep(connection);
+                    return Ok(answer);
+                }
+                Ok(Err(lost)) if call.is_read() || lost.unsent.is_some() => {
+                    retry.after(&lost.text, self).await?
+                }
+                Ok(Err(lost)) => return Err(self.unknown(&lost.text)),
+                Err(_) => {
+                    return Err(self.unknown(&format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())));
+                }
+            }
+        }
+    }
+
+    /// The error for a request that nothing came of.
+    pub(super) fn unavailable(&self, text: &str) -> Error {
+        Error::Unavailable(format!("{}: {text}", self.path.display()))
+    }
+
+    /// The error for a request that was sent and not answered.
+    pub(super) fn unknown(&self, text: &str) -> Error {
+        Error::Unavailable(format!(
+            "{}: {text}; a write that was under way may have taken effect or not",
+            self.path.display()
+        ))
+    }
+
+    /// The connection that was used last, as it is the likeliest to be open. Older ones than it are dropped if it is
+    /// too old itself.
+    fn take_idle(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = idle.pop()?;
+        if last.since.elapsed() < IDLE_TIMEOUT {
+            return Some(last.connection);
+        }
+        idle.clear();
+        None
+    }
+}
+
+/// Whether the other process may only be starting: its socket is not there yet, nobody listens on it, or its queue of
+/// connections is full.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound, TimedOut, WouldBlock};
+    matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset | WouldBlock | TimedOut)
+}
+
+/// How often one call was tried.
+#[derive(Default)]
+pub(super) struct Retry {
+    until: Option<Instant>,
+    backoff: Duration,
+}
+
+impl Retry {
+    /// Waits before the next try, or fails when the time for trying is over. `why` is what went wrong last.
+    pub(super) async fn after(&mut self, why: &str, pool: &Pool) -> Result<(), Error> {
+        let until = *self.until.get_or_insert_with(|| Instant::now() + RETRY_WINDOW);
+        self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
+        if Instant::now() + self.backoff > until {
+            let text = format!(
+                "{why}, and trying again for {} s was in vain; is lethe running?",
+                RETRY_WINDOW.as_secs()
+            );
+            return Err(pool.unavailable(&text));
+        }
+        sleep(self.backoff).await;
+        Ok(())
+    }
+}

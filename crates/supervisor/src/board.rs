@@ -1,0 +1,87 @@
+//! The board on which the roster is published: each change is one new snapshot with a higher generation.
+
+use std::sync::Arc;
+
+use lethe_model::{
+    roster::{Roster, Worker, WorkerState},
+    service::{InstanceId, ServiceName},
+};
+use tokio::sync::watch;
+
+/// Where the roster is written and watched.
+#[derive(Debug)]
+pub(crate) struct Board {
+    roster: watch::Sender<Arc<Roster>>,
+}
+
+impl Board {
+    /// A board on which each service is present, with no workers.
+    pub(crate) fn new(services: impl Iterator<Item = ServiceName>) -> Self {
+        let services = services.map(|name| (name, Vec::new())).collect();
+        Self { roster: watch::Sender::new(Arc::new(Roster { generation: 1, services })) }
+    }
+
+    /// The watched roster.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Roster>> {
+        self.roster.subscribe()
+    }
+
+    /// Adds a worker, as the youngest of its service.
+    pub(crate) fn enter(&self, service: &ServiceName, worker: Worker) {
+        self.change(service, |workers| workers.push(worker));
+    }
+
+    /// Changes what may be asked of a worker.
+    pub(crate) fn set(&self, service: &ServiceName, instance: &InstanceId, state: WorkerState) {
+        self.change(service, |workers| {
+            for worker in workers.iter_mut().filter(|worker| worker.instance == *instance) {
+                worker.state = state;
+            }
+        });
+    }
+
+    /// Removes a worker, whose process has ended.
+    pub(crate) fn leave(&self, service: &ServiceName, instance: &InstanceId) {
+        self.change(service, |workers| workers.retain(|worker| worker.instance != *instance));
+    }
+
+    fn change(&self, service: &ServiceName, change: impl FnOnce(&mut Vec<Worker>)) {
+        self.roster.send_modify(|roster| {
+            let mut next = Roster::clone(roster);
+            next.generation += 1;
+            change(next.services.entry(service.clone()).or_default());
+            *roster = Arc::new(next);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lethe_model::gate::Gate;
+
+    use super::*;
+
+    #[test]
+    fn each_change_is_a_new_snapshot() {
+        let shop = ServiceName::new("shop").unwrap();
+        let board = Board::new([shop.clone()].into_iter());
+        let watched = board.subscribe();
+        assert_eq!(watched.borrow().services["shop"].len(), 0);
+        for number in 1..=2 {
+            let worker = Worker {
+                instance: InstanceId::new(&shop, number),
+                address: ([127, 0, 0, 1], 1).into(),
+                state: WorkerState::Starting,
+                gate: Gate::new(),
+            };
+            board.enter(&shop, worker);
+        }
+        let before = watched.borrow().clone();
+        board.set(&shop, &InstanceId::new(&shop, 2), WorkerState::Ready);
+        board.leave(&shop, &InstanceId::new(&shop, 1));
+        assert_eq!(before.services["shop"].len(), 2, "a snapshot that was taken does not change");
+        let after = watched.borrow().clone();
+        assert_eq!(after.generation, 5);
+        assert_eq!(after.ready("shop").count(), 1);
+    }
+}

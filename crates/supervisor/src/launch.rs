@@ -1,0 +1,393 @@
+//! Starts worker processes. One thread starts them all, because the kernel kills a child with
+//! `PR_SET_PDEATHSIG` when the *thread* that started it ends: this one lives as long as the supervisor.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    env,
+    ffi::{CString, OsStr, OsString},
+    io,
+    net::TcpListener,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::{ffi::OsStrExt, net::UnixStream, process::CommandExt},
+    },
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    process::{Pid, Signal},
+};
+use tokio::{
+    net::unix::pipe,
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
+
+use crate::{
+    guard::{self, Link},
+    process::{Death, Leader},
+    program,
+    service::{Listener, Spec},
+    supervisor::Error,
+};
+
+/// Launches that may wait for the thread.
+const LAUNCHES_MAX: usize = 64;
+
+/// The descriptor on which an inherited listener is found (`SD_LISTEN_FDS_START`).
+const LISTENER_FD: RawFd = 3;
+
+/// Connections that may wait in an inherited listener; the system may allow less (`net.core.somaxconn`).
+const BACKLOG: i32 = 1024;
+
+/// What `sd_listen_fds(3)` reads: meant for `lethe` if it has them, so never passed on.
+const ACTIVATION: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+
+/// What one worker is started from.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// Its service.
+    pub(crate) spec: Arc<Spec>,
+    /// The worker contract's variables, beside `LISTEN_FDS` and `LISTEN_PID`.
+    pub(crate) contract: Vec<(&'static str, String)>,
+    /// Its port, held open; handed on or closed, as the service wants it.
+    pub(crate) listener: TcpListener,
+}
+
+/// A worker that was started.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    /// Its process.
+    pub(crate) leader: Arc<Leader>,
+    /// Shows when the leader has ended.
+    pub(crate) death: Death,
+    /// Its standard output and its standard error.
+    pub(crate) pipes: [pipe::Receiver; 2],
+}
+
+type Request = (Order, oneshot::Sender<Result<Launched, Error>>);
+
+/// The handle of the thread. When it is dropped the thread ends, and the kernel kills the workers.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    requests: mpsc::Sender<Request>,
+    pub(crate) book: Arc<Book>,
+}
+
+impl Launcher {
+    /// Starts the thread. Called within a tokio runtime.
+    pub(crate) fn start(link: Link) -> io::Result<Self> {
+        let (requests, mut waiting) = mpsc::channel::<Request>(LAUNCHES_MAX);
+        let book = Arc::new(Book::new(link));
+        let entries = Arc::clone(&book);
+        let runtime = Handle::current();
+        thread::Builder::new().name("lethe-launch".into()).spawn(move || {
+            // What the runtime is to watch is registered with it here.
+            let _runtime = runtime.enter();
+            while let Some((order, reply)) = waiting.blocking_recv() {
+                if let Err(Ok(unwanted)) = reply.send(launch(order, &entries)) {
+                    // Dropping the last hold on it ends it.
+                    entries.strike(&unwanted.leader);
+                }
+            }
+        })?;
+        Ok(Self { requests, book })
+    }
+
+    /// Starts one worker.
+    pub(crate) async fn launch(&self, order: Order) -> Result<Launched, Error> {
+        let (reply, launched) = oneshot::channel();
+        self.requests.send((order, reply)).await.map_err(|_| Error::Stopping)?;
+        launched.await.map_err(|_| Error::Stopping)?
+    }
+}
+
+/// The workers that exist, as the guard is told of them.
+#[derive(Debug)]
+pub(crate) struct Book {
+    pages: Mutex<Pages>,
+}
+
+#[derive(Debug)]
+struct Pages {
+    leaders: HashMap<Pid, Arc<Leader>>,
+    link: Link,
+    closed: bool,
+}
+
+impl Book {
+    fn new(link: Link) -> Self {
+        Self { pages: Mutex::new(Pages { leaders: HashMap::new(), link, closed: false }) }
+    }
+
+    /// The connection to the guard.
+    fn guard(&self) -> Arc<UnixStream> {
+        self.pages().link.socket()
+    }
+
+    /// Enters a new worker; refused once the book is closed.
+    fn enter(&self, leader: &Arc<Leader>) -> Result<(), Error> {
+        let mut pages = self.pages();
+        if pages.closed {
+            return Err(Error::Stopping);
+        }
+        pages.leaders.insert(leader.pid, Arc::clone(leader));
+        // The child has told the guard already, but perhaps one that has died meanwhile.
+        pages.link.send(&guard::entry(leader));
+        Ok(())
+    }
+
+    /// Strikes a worker that has ended and is reaped.
+    pub(crate) fn strike(&self, leader: &Leader) {
+        let mut pages = self.pages();
+        pages.leaders.remove(&leader.pid);
+        pages.link.send(&guard::exit(leader));
+    }
+
+    /// Turns to a new guard, which is told of all workers. It may be started afterwards: what it is told waits.
+    pub(crate) fn relink(&self, link: Link) {
+        let mut pages = self.pages();
+        let entries: String = pages.leaders.values().map(|leader| guard::entry(leader)).collect();
+        link.send(&entries);
+        pages.link = link;
+    }
+
+    /// Kills all workers, and lets no further one in.
+    pub(crate) fn kill_all(&self) {
+        let mut pages = self.pages();
+        pages.closed = true;
+        for leader in pages.leaders.values() {
+            let _ = leader.signal(Signal::KILL);
+        }
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
+    let spec = &order.spec;
+    let refuse = |error: io::Error| Error::Command {
+        service: spec.name.clone(),
+        reason: match error.raw_os_error() {
+            Some(libc::ENOEXEC) => {
+                "its program is neither a binary of this machine nor a script with a `#!` line"
+            }
+            _ => return refused(spec, &error),
+        }
+        .into(),
+    };
+    let program = program::locate(spec)?;
+    let directory = program::directory(spec).map_err(refuse)?;
+    let guard = book.guard();
+    let (hole, listener) = match spec.listener {
+        Listener::Port => (None, None),
+        Listener::Inherited => {
+            // If descriptor 3 were free, the pipe on which the child reports a failure might be put there.
+            let hole = rustix::fs::open("/dev/null", OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| refuse(e.into()))?;
+            rustix::net::listen(&order.listener, BACKLOG).map_err(|e| refuse(e.into()))?;
+            let above = rustix::io::fcntl_dupfd_cloexec(&order.listener, LISTENER_FD + 1);
+            (Some(hole), Some(above.map_err(|e| refuse(e.into()))?))
+        }
+    };
+    // Its port must be free for the child to open.
+    let contract = order.contract;
+    drop(order.listener);
+    let mut entrance =
+        Entrance::new(spec, program.as_os_str(), &contract, listener, &guard).map_err(refuse)?;
+    let mut command = Command::new(&program);
+    command.current_dir(&directory).process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // SAFETY: `enter` runs between fork and exec in the child of a process with several threads. It allocates
+    // nothing, takes no lock, and makes only async-signal-safe system calls on what was prepared before.
+    unsafe { command.pre_exec(move || entrance.enter()) };
+    let spawned = command.spawn();
+    drop((hole, command));
+    let mut child = spawned.map_err(refuse)?;
+    let pipes = (child.stdout.take(), child.stderr.take());
+    let leader = Arc::new(Leader::new(child));
+    // From here on, an error drops the leader, which ends its group.
+    let (Some(stdout), Some(stderr)) = pipes else {
+        return Err(refuse(io::ErrorKind::BrokenPipe.into()));
+    };
+    let death = Death::of(leader.pid).map_err(refuse)?;
+    let pipe = |pipe: OwnedFd| pipe::Receiver::from_owned_fd(pipe).map_err(refuse);
+    let pipes = [pipe(stdout.into())?, pipe(stderr.into())?];
+    book.enter(&leader)?;
+    Ok(Launched { leader, death, pipes })
+}
+
+fn refused(spec: &Spec, error: &io::Error) -> Error {
+    let command = spec.command.first().map_or("", String::as_str);
+    Error::Command {
+        service: spec.name.clone(),
+        reason: format!("command `{command}` did not start: {error}"),
+    }
+}
+
+/// The way of a child from fork to exec: everything it needs, prepared before.
+struct Entrance {
+    parent: Pid,
+    guard: RawFd,
+    listener: Option<OwnedFd>,
+    program: CString,
+    /// `LISTEN_PID=`, and room for a process id, which only the child knows.
+    listen_pid: Vec<u8>,
+    /// What the pointers below point into.
+    _texts: Vec<CString>,
+    /// `char *argv[]` and `char *envp[]`, as addresses, because pointers are not `Send`.
+    arguments: Vec<usize>,
+    environment: Vec<usize>,
+}
+
+const LISTEN_PID: &[u8] = b"LISTEN_PID=";
+/// Digits of the largest process id, and the end of the text.
+const PID_BYTES_MAX: usize = 11;
+
+impl Entrance {
+    fn new(
+        spec: &Spec,
+        program: &OsStr,
+        contract: &[(&'static str, String)],
+        listener: Option<OwnedFd>,
+        guard: &UnixStream,
+    ) -> io::Result<Self> {
+        let text = |text: &[u8]| CString::new(text).map_err(io::Error::from);
+        let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
+        variables.retain(|name, _| ACTIVATION.iter().all(|other| *name != **other));
+        variables.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
+        variables.extend(contract.iter().map(|(name, value)| (name.into(), value.into())));
+        if listener.is_some() {
+            variables.insert("LISTEN_FDS".into(), "1".into());
+        }
+        let mut listen_pid = LISTEN_PID.to_vec();
+        listen_pid.resize(LISTEN_PID.len() + PID_BYTES_MAX, 0);
+        let mut texts = Vec::new();
+        let mut arguments = Vec::new();
+        for argument in &spec.command {
+            arguments.push(keep(&mut texts, text(argument.as_bytes())?));
+        }
+        arguments.push(0);
+        let mut environment = Vec::new();
+        for (name, value) in variables {
+            let pair = [name.as_bytes(), b"=", value.as_bytes()].concat();
+            environment.push(keep(&mut texts, text(&pair)?));
+        }
+        if listener.is_some() {
+            environment.push(listen_pid.as_ptr().expose_provenance());
+        }
+        environment.push(0);
+        Ok(Self {
+            parent: rustix::process::getpid(),
+            guard: guard.as_raw_fd(),
+            listener,
+            program: text(program.as_bytes())?,
+            listen_pid,
+            _texts: texts,
+            arguments,
+            environment,
+        })
+    }
+
+    /// Runs in the child. Returns only if the program could not be started.
+    fn enter(&mut self) -> io::Result<()> {
+        let pid = rustix::process::getpid();
+        reset_signals();
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        if rustix::process::getppid() != Some(self.parent) {
+            // `lethe` died before the line above could take effect.
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        self.tell_guard(pid);
+        let mut first_closed = LISTENER_FD;
+        if let Some(listener) = &self.listener {
+            write_digits(pid, &mut self.listen_pid[LISTEN_PID.len()..]);
+            // SAFETY: replaces the descriptor of that number in this process, which has no other use for it.
+            if unsafe { libc::dup2(listener.as_raw_fd(), LISTENER_FD) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            first_closed += 1;
+        }
+        close_on_exec_from(first_closed);
+        let (arguments, environment) = (self.arguments.as_ptr().cast(), self.environment.as_ptr().cast());
+        // SAFETY: both are arrays of pointers to texts that end in NUL, are themselves ended by a null pointer,
+        // and live as long as `self`.
+        unsafe { libc::execve(self.program.as_ptr(), arguments, environment) };
+        Err(io::Error::last_os_error())
+    }
+
+    /// The child enters itself with the guard, so that there is no moment at which it could outlive us unknown.
+    fn tell_guard(&self, pid: Pid) {
+        let mut line = [0; PID_BYTES_MAX + 2];
+        line[0] = b'+';
+        let digits = write_digits(pid, &mut line[1..]);
+        line[1 + digits] = b'\n';
+        // SAFETY: the parent holds the socket open until this child has called exec.
+        let guard = unsafe { BorrowedFd::borrow_raw(self.guard) };
+        guard::send(guard.as_fd(), &line[..digits + 2]);
+    }
+}
+
+fn keep(texts: &mut Vec<CString>, text: CString) -> usize {
+    // What a CString owns stays where it is when the CString itself is moved.
+    let address = text.as_ptr().expose_provenance();
+    texts.push(text);
+    address
+}
+
+/// Gives all signals their default effect and blocks none. Handlers end with exec by themselves, but what
+/// `lethe` ignores (SIGPIPE; SIGHUP under nohup) would stay ignored in the worker.
+fn reset_signals() {
+    const SIGNAL_MAX: i32 = 64;
+    for signal in 1..=SIGNAL_MAX {
+        // SAFETY: sets no handler; those signals that cannot be changed are refused by the system.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an all-zero set is a valid value to give to sigemptyset, which fills it.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Marks all descriptors from `first` up to be closed by exec, also those that were opened without that mark.
+/// They are not closed here, since on one of them a failure is reported.
+fn close_on_exec_from(first: RawFd) {
+    // SAFETY: only sets a flag on descriptors. Fails on kernels before 5.11; descriptors that were opened
+    // with the mark, as all of ours are, close all the same.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
+/// Writes a process id in decimal, and returns the number of digits. Does not allocate.
+fn write_digits(pid: Pid, into: &mut [u8]) -> usize {
+    let mut rest = pid.as_raw_nonzero().get();
+    let mut digits = 0;
+    while rest > 0 && digits < into.len() {
+        into[digits] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        digits += 1;
+    }
+    into[..digits].reverse();
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits() {
+        for pid in [1, 10, 4_194_304, i32::MAX] {
+            let mut text = [0; PID_BYTES_MAX];
+            let length = write_digits(Pid::from_raw(pid).unwrap(), &mut text);
+            assert_eq!(&text[..length], pid.to_string().as_bytes());
+            assert_eq!(text[length], 0, "the text ends in NUL");
+        }
+    }
+}

@@ -1,0 +1,515 @@
+//! One of the N places of a service: it runs one worker after the other until it is told to leave.
+//!
+//! The life of a worker: Starting → Ready → Draining → Gone, and from each of them to Gone when it dies. What
+//! happens in the end, in this order: nobody enters its gate, it is out of the roster, the rest of its process
+//! group is killed, its output is read to the end, and the next one is started, as [`restart`] decides.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::process::ExitStatusExt,
+    process::ExitStatus,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use lethe_model::{
+    gate::Gate,
+    roster::{Worker, WorkerState},
+    service::InstanceId,
+};
+use rustix::process::Signal;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    board::Board,
+    launch::{Launched, Launcher, Order},
+    logs::{Logs, Source},
+    output::Output,
+    port::{Port, Ports},
+    process::{self, Death, InWords, Leader},
+    ready::Probe,
+    restart::{self, End, Life, Rate, Verdict},
+    rollout::Progress,
+    service::{Listener, Spec},
+    supervisor::{Error, WorkerStatus},
+    usage,
+};
+
+/// After this time a worker that is not ready is named, with what it lacks.
+const NAMED_AFTER: Duration = Duration::from_secs(30);
+/// The lines of a worker that could not start that are shown with its trouble.
+const LAST_LINES: usize = 10;
+/// How long the system may take to end a process after SIGKILL, before we go on without it.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+/// How often is looked whether processes of a group are left whose leader has ended.
+const OTHERS_LOOK: Duration = Duration::from_millis(20);
+/// How long the last processes of a group may take to be gone after SIGKILL.
+const GROUP_WAIT: Duration = Duration::from_millis(500);
+
+/// What all services share.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) board: Board,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) launcher: Launcher,
+    pub(crate) ports: Arc<Ports>,
+    pub(crate) state_url: Option<String>,
+    /// Becomes true for good when the supervisor is stopped.
+    pub(crate) stopping: watch::Sender<bool>,
+    /// The moment that [`Rate`] counts from.
+    pub(crate) began: Instant,
+}
+
+/// What all places of one service share.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) spec: Arc<Spec>,
+    pub(crate) instances: AtomicU64,
+    pub(crate) rate: Mutex<Rate>,
+}
+
+/// One place.
+#[derive(Debug)]
+pub(crate) struct Place {
+    ground: Arc<Ground>,
+    leaving: watch::Sender<bool>,
+    progress: watch::Sender<Progress>,
+    shown: Mutex<Shown>,
+}
+
+/// What is known of the place's present worker.
+#[derive(Debug)]
+struct Shown {
+    instance: InstanceId,
+    /// `None` when it has no process.
+    leader: Option<Arc<Leader>>,
+    port: u16,
+    state: WorkerState,
+    started_at: SystemTime,
+    restarts: u64,
+    gate: Arc<Gate>,
+    trouble: Option<String>,
+    /// The last signal that an operator had sent to it.
+    commanded: Option<Signal>,
+}
+
+/// A worker whose process exists.
+struct Running {
+    instance: InstanceId,
+    leader: Arc<Leader>,
+    death: Death,
+    gate: Arc<Gate>,
+    probe: Probe,
+    output: Output,
+    started: Instant,
+    ready: Option<Instant>,
+    /// Given back when it has ended.
+    _port: Port,
+}
+
+/// How a worker ended.
+struct Ended {
+    instance: InstanceId,
+    life: Life,
+    how: String,
+}
+
+impl Ground {
+    fn next_instance(&self) -> InstanceId {
+        InstanceId::new(&self.spec.name, self.instances.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn tell(&self, instance: &InstanceId, text: String) {
+        self.hub.logs.push(&self.spec.name, instance, Source::Lethe, text);
+    }
+}
+
+impl Place {
+    /// A place without a worker, in which `restarts` workers have died before.
+    pub(crate) fn new(ground: Arc<Ground>, restarts: u64) -> Self {
+        let shown = Shown {
+            instance: ground.next_instance(),
+            leader: None,
+            port: 0,
+            state: WorkerState::Starting,
+            started_at: SystemTime::now(),
+            restarts,
+            gate: Gate::new(),
+            trouble: None,
+            commanded: None,
+        };
+        Self {
+            ground,
+            leaving: watch::Sender::new(false),
+            progress: watch::Sender::new(Progress::default()),
+            shown: Mutex::new(shown),
+        }
+    }
+
+    /// Tells the place to drain and end its worker, and to start no other.
+    pub(crate) fn leave(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    /// Whether it was told to leave.
+    pub(crate) fn is_leaving(&self) -> bool {
+        *self.leaving.borrow()
+    }
+
+    /// What it has come to.
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// The present worker's name.
+    pub(crate) fn instance(&self) -> InstanceId {
+        self.shown().instance.clone()
+    }
+
+    /// The present worker's state.
+    pub(crate) fn state(&self) -> WorkerState {
+        self.shown().state
+    }
+
+    /// How many workers died here.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.shown().restarts
+    }
+
+    /// Why it does not do well.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.shown().trouble.clone()
+    }
+
+    /// Sends a signal to the worker, if it has a process.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Error> {
+        let leader = {
+            let mut shown = self.shown();
+            shown.commanded = Some(signal);
+            shown.leader.clone()
+        };
+        let leader = leader
+            .ok_or_else(|| Error::System("the worker has no process now; it waits to be started".into()))?;
+        leader.signal(signal).map_err(|error| Error::System(format!("the signal was not sent: {error}")))
+    }
+
+    /// The worker as shown to people.
+    pub(crate) fn status(&self) -> WorkerStatus {
+        let (mut status, pid) = {
+            let shown = self.shown();
+            let pid = shown.leader.as_ref().map(|leader| leader.pid);
+            let status = WorkerStatus {
+                service: self.ground.spec.name.clone(),
+                instance: shown.instance.clone(),
+                pid: pid.map(|pid| pid.as_raw_nonzero().get().unsigned_abs()),
+                port: shown.port,
+                state: shown.state,
+                started_at: shown.started_at,
+                restarts: shown.restarts,
+                in_flight: shown.gate.in_flight(),
+                cpu_ms: 0,
+                memory_bytes: 0,
+                trouble: shown.trouble.clone(),
+            };
+            (status, pid)
+        };
+        if let Some(usage) = pid.map(usage::of) {
+            (status.cpu_ms, status.memory_bytes) = (usage.cpu_ms, usage.memory_bytes);
+        }
+        status
+    }
+
+    /// Runs workers until the place is told to leave.
+    pub(crate) async fn run(&self) {
+        let mut leaving = self.leaving.subscribe();
+        let mut instance = self.instance();
+        let mut replaced = None;
+        while !*leaving.borrow_and_update() {
+            let ended = match self.start(&instance, replaced.as_ref()).await {
+                Ok(running) => self.watch(running, &mut leaving).await,
+                Err(error) => Ended::not_launched(instance, &error),
+            };
+            if *leaving.borrow() {
+                break;
+            }
+            let delay = self.judge(&ended);
+            if !delay.is_zero() && timeout(delay, told(&mut leaving)).await.is_ok() {
+                break;
+            }
+            replaced = Some(ended.instance);
+            instance = self.ground.next_instance();
+        }
+        self.progress.send_modify(|progress| progress.gone = true);
+    }
+
+    /// Starts a worker: it is in the roster when this returns.
+    async fn start(&self, instance: &InstanceId, replaced: Option<&InstanceId>) -> Result<Running, Error> {
+        let Ground { hub, spec, .. } = &*self.ground;
+        let (port, listener) = hub.ports.reserve().map_err(|error| Error::System(error.to_string()))?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number));
+        let mut contract = vec![
+            ("PORT", port.number.to_string()),
+            ("LETHE_SERVICE", spec.name.as_str().to_owned()),
+            ("LETHE_INSTANCE", instance.as_str().to_owned()),
+        ];
+        contract.extend(hub.state_url.clone().map(|url| ("LETHE_STATE", url)));
+        let started = Instant::now();
+        let order = Order { spec: Arc::clone(spec), contract, listener };
+        let Launched { leader, death, pipes } = hub.launcher.launch(order).await?;
+        let gate = Gate::new();
+        self.show(instance, &leader, port.number, &gate);
+        hub.board.enter(
+            &spec.name,
+            Worker {
+                instance: instance.clone(),
+                address,
+                state: WorkerState::Starting,
+                gate: Arc::clone(&gate),
+            },
+        );
+        let mut text = format!("started (pid {}, port {})", leader.pid.as_raw_nonzero(), port.number);
+        if let Some(replaced) = replaced {
+            text += &format!(", replaces {replaced}");
+        }
+        self.ground.tell(instance, text);
+        let mut output = Output::new();
+        for (pipe, source) in pipes.into_iter().zip([Source::Stdout, Source::Stderr]) {
+            let (logs, service, instance) = (Arc::clone(&hub.logs), spec.name.clone(), instance.clone());
+            output.read(pipe, move |text| logs.push(&service, &instance, source, text));
+        }
+        let probe = Probe::new(spec, address);
+        let instance = instance.clone();
+        Ok(Running { instance, leader, death, gate, probe, output, started, ready: None, _port: port })
+    }
+
+    /// Watches a worker until it has ended, by itself or because the place leaves.
+    async fn watch(&self, mut running: Running, leaving: &mut watch::Receiver<bool>) -> Ended {
+        let named = sleep(NAMED_AFTER);
+        tokio::pin!(named);
+        let mut is_named = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = running.death.seen() => return self.bury(running).await,
+                () = told(leaving) => break,
+                () = running.probe.ready(), if running.ready.is_none() => self.ready(&mut running),
+                () = &mut named, if running.ready.is_none() && !is_named => {
+                    is_named = true;
+                    let trouble = format!("not ready after {NAMED_AFTER:?}: {}", running.probe.trouble());
+                    self.ground.tell(&running.instance, trouble.clone());
+                    self.shown().trouble = Some(trouble);
+                }
+            }
+        }
+        self.drain(&running).await;
+        let leader = Arc::clone(&running.leader);
+        let ended = self.bury(running).await;
+        group_gone(&leader).await;
+        ended
+    }
+
+    fn ready(&self, running: &mut Running) {
+        running.ready = Some(Instant::now());
+        self.set(&running.instance, WorkerState::Ready);
+        self.shown().trouble = None;
+        self.progress.send_modify(|progress| progress.ready = true);
+        self.ground
+            .tell(&running.instance, format!("ready after {} ms", running.started.elapsed().as_millis()));
+    }
+
+    /// Out of the roster → requests inside end → SIGTERM → SIGKILL. Returns when the leader has ended.
+    async fn drain(&self, running: &Running) {
+        let bound = self.ground.spec.drain;
+        self.set(&running.instance, WorkerState::Draining);
+        running.gate.close();
+        let inside = running.gate.in_flight();
+        self.ground.tell(&running.instance, format!("draining ({inside} requests inside)"));
+        tokio::select! {
+            () = running.death.seen() => return,
+            emptied = timeout(bound, running.gate.emptied()) => if emptied.is_err() {
+                let inside = running.gate.in_flight();
+                self.ground.tell(&running.instance, format!("{inside} requests did not end within {bound:?}"));
+            },
+        }
+        let _ = running.leader.signal(Signal::TERM);
+        if timeout(bound, ended_all(running)).await.is_ok() {
+            return;
+        }
+        self.ground.tell(&running.instance, format!("did not exit within {bound:?} of SIGTERM; killed"));
+        let _ = running.leader.signal(Signal::KILL);
+        if timeout(KILL_WAIT, running.death.seen()).await.is_err() {
+            self.ground.tell(&running.instance, format!("did not end within {KILL_WAIT:?} of SIGKILL"));
+        }
+    }
+
+    /// Does what is to be done when a worker has ended.
+    async fn bury(&self, running: Running) -> Ended {
+        let Ground { hub, spec, .. } = &*self.ground;
+        running.gate.close();
+        hub.board.leave(&spec.name, &running.instance);
+        let now = Instant::now();
+        let status = running.leader.bury();
+        if status.is_some() {
+            hub.launcher.book.strike(&running.leader);
+        }
+        let commanded = {
+            let mut shown = self.shown();
+            shown.leader = None;
+            shown.state = WorkerState::Gone;
+            shown.commanded.take()
+        };
+        self.progress.send_modify(|progress| progress.ready = false);
+        let ready_for = running.ready.map(|ready| now - ready);
+        running.output.finish().await;
+        let how = status.map_or_else(|| "not ended yet".into(), |status| InWords(status).to_string());
+        let lived = now - running.started;
+        self.ground.tell(&running.instance, format!("ended after {}: {how}", Rounded(lived)));
+        let life = Life {
+            end: status.map_or(End::Fell, end),
+            ready_for,
+            answered: running.gate.answered(),
+            commanded: commanded.is_some_and(|signal| is_effect(signal, status)),
+        };
+        Ended { instance: running.instance, life, how }
+    }
+
+    /// Decides when the next worker is started.
+    fn judge(&self, ended: &Ended) -> Duration {
+        let verdict = restart::judge(&ended.life);
+        self.shown().restarts += 1;
+        if verdict == Verdict::Served {
+            self.progress.send_modify(|progress| progress.failures = 0);
+            let now = self.ground.hub.began.elapsed();
+            let delay = self.ground.rate.lock().unwrap_or_else(PoisonError::into_inner).take(now);
+            if !delay.is_zero() {
+                let rate = restart::REPLACEMENTS_PER_SECOND;
+                let text = format!("replaced in {} ms: over {rate} replacements a second", delay.as_millis());
+                self.ground.tell(&ended.instance, text);
+            }
+            return delay;
+        }
+        let mut failures = 0;
+        self.shown().trouble = Some(self.failure(ended));
+        self.progress.send_modify(|progress| {
+            progress.failures = progress.failures.saturating_add(1);
+            failures = progress.failures;
+        });
+        let delay = restart::backoff(failures);
+        let text = format!(
+            "could not start: {}; failure {failures} in a row, next try in {} ms",
+            ended.how,
+            delay.as_millis()
+        );
+        self.ground.tell(&ended.instance, text);
+        delay
+    }
+
+    /// A failed start in words, with the worker's last lines.
+    fn failure(&self, ended: &Ended) -> String {
+        let when = if ended.life.end == End::NotLaunched {
+            ""
+        } else if ended.life.ready_for.is_none() {
+            " before it was ready"
+        } else {
+            " as soon as it was ready"
+        };
+        let spec = &self.ground.spec;
+        let lines = self.ground.hub.logs.last_printed(&ended.instance, &spec.name, LAST_LINES);
+        let lines = if lines.is_empty() { lines } else { format!("; its last lines:\n{lines}") };
+        let hint = if ended.life.end == End::Fell && ended.life.ready_for.is_none() && lines.is_empty() {
+            match spec.listener {
+                Listener::Port => "; it printed nothing",
+                Listener::Inherited => "; it printed nothing (does it serve file descriptor 3?)",
+            }
+        } else {
+            ""
+        };
+        format!("{}{when}{hint}{lines}", ended.how)
+    }
+
+    fn show(&self, instance: &InstanceId, leader: &Arc<Leader>, port: u16, gate: &Arc<Gate>) {
+        let mut shown = self.shown();
+        shown.instance = instance.clone();
+        shown.leader = Some(Arc::clone(leader));
+        shown.port = port;
+        shown.state = WorkerState::Starting;
+        shown.started_at = SystemTime::now();
+        shown.gate = Arc::clone(gate);
+        shown.commanded = None;
+    }
+
+    fn set(&self, instance: &InstanceId, state: WorkerState) {
+        self.shown().state = state;
+        self.ground.hub.board.set(&self.ground.spec.name, instance, state);
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ended {
+    fn not_launched(instance: InstanceId, error: &Error) -> Self {
+        let life = Life { end: End::NotLaunched, ready_for: None, answered: 0, commanded: false };
+        Self { instance, life, how: error.to_string() }
+    }
+}
+
+fn end(status: ExitStatus) -> End {
+    match status.signal() {
+        Some(libc::SIGKILL | libc::SIGTERM) => End::Killed,
+        _ => End::Fell,
+    }
+}
+
+/// Whether a worker ended because of an operator's signal: by it, or by exiting after one that asks to.
+fn is_effect(signal: Signal, status: Option<ExitStatus>) -> bool {
+    let asks = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP].contains(&signal);
+    status.is_some_and(|status| match status.signal() {
+        Some(by) => by == signal.as_raw(),
+        None => asks,
+    })
+}
+
+/// Waits until the place is told to leave. Cancellation safe.
+async fn told(leaving: &mut watch::Receiver<bool>) {
+    // The sender lives as long as the place, which is watching.
+    let _ = leaving.wait_for(|leaving| *leaving).await;
+}
+
+/// Waits until all processes of the group have ended: a shell or npm may end at SIGTERM before what it runs.
+async fn ended_all(running: &Running) {
+    running.death.seen().await;
+    let group = running.leader.pid;
+    while tokio::task::spawn_blocking(move || process::others_live(group)).await.unwrap_or(false) {
+        sleep(OTHERS_LOOK).await;
+    }
+}
+
+/// Waits until the last processes of a killed group are gone, for a while.
+async fn group_gone(leader: &Leader) {
+    let began = Instant::now();
+    while leader.group_exists() && began.elapsed() < GROUP_WAIT {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// A duration for people.
+struct Rounded(Duration);
+
+impl std::fmt::Display for Rounded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.as_secs() {
+            0..10 => write!(f, "{} ms", self.0.as_millis()),
+            10..600 => write!(f, "{} s", self.0.as_secs()),
+            seconds => write!(f, "{} min", seconds / 60),
+        }
+    }
+}

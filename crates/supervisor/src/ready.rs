@@ -1,0 +1,244 @@
+//! Finds out when a worker is ready: its port accepts, and if a path is to be asked for, it answers well. Asked
+//! every few milliseconds at first, so that readiness is seen at most 5 ms after it is true.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::service::{Listener, Spec};
+
+/// How long one attempt may take, from connecting to the status line.
+const ATTEMPT_MAX: Duration = Duration::from_secs(5);
+/// How much of an answer is read, and for how long, after its status line, so that the worker sees no reset.
+const REST_BYTES_MAX: u64 = 64 * 1024;
+const REST_MAX: Duration = Duration::from_secs(1);
+/// `HTTP/1.1 200`.
+const STATUS_BYTES: usize = 12;
+
+/// What a worker is asked, and its last refusal.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    address: SocketAddr,
+    question: Question,
+    began: Instant,
+    refusal: Mutex<Refusal>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Question {
+    /// Does the port accept?
+    Accepts,
+    /// Is this path answered with 2xx?
+    Succeeds(String),
+    /// Is `/` answered at all? An inherited listener accepts before the worker does, so that accepting says nothing.
+    Answers,
+}
+
+/// Why a worker is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Nothing listens there.
+    NotListening,
+    /// A connection was accepted, and no HTTP answer came.
+    Silent,
+    /// The path was answered with this status.
+    Status(u16),
+}
+
+impl Probe {
+    /// The probe of a worker of `spec` that is to listen on `address`.
+    pub(crate) fn new(spec: &Spec, address: SocketAddr) -> Self {
+        let question = match (&spec.ready, spec.listener) {
+            (Some(path), _) => Question::Succeeds(path.clone()),
+            (None, Listener::Inherited) => Question::Answers,
+            (None, Listener::Port) => Question::Accepts,
+        };
+        Self { address, question, began: Instant::now(), refusal: Mutex::new(Refusal::NotListening) }
+    }
+
+    /// Waits until the worker is ready. Cancellation safe.
+    pub(crate) async fn ready(&self) {
+        loop {
+            match timeout(ATTEMPT_MAX, self.attempt()).await.unwrap_or(Err(Refusal::Silent)) {
+                Ok(()) => return,
+                Err(refusal) => *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal,
+            }
+            sleep(pause(self.began.elapsed())).await;
+        }
+    }
+
+    /// What a person should know about a worker that is still not ready.
+    pub(crate) fn trouble(&self) -> String {
+        let port = self.address.port();
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (&self.question, refusal) {
+            (Question::Answers, _) => "it does not answer GET / on the listener it was given".into(),
+            (_, Refusal::NotListening) => {
+                format!("it has not opened port {port}; it must listen on 127.0.0.1:$PORT (PORT={port})")
+            }
+            (Question::Succeeds(path), refusal) => {
+                format!("GET {path} on its port {port} {refusal}; it must be answered with 2xx")
+            }
+            (Question::Accepts, refusal) => format!("its port {port} {refusal}"),
+        }
+    }
+
+    async fn attempt(&self) -> Result<(), Refusal> {
+        let stream = TcpStream::connect(self.address).await.map_err(|_| Refusal::NotListening)?;
+        // Where nobody listens, a connection from a port of the same number meets itself (RFC 9293, section
+        // 3.5: simultaneous open). The system may choose that number among the ephemeral ones.
+        if stream.local_addr().ok() == stream.peer_addr().ok() {
+            return Err(Refusal::NotListening);
+        }
+        let path = match &self.question {
+            Question::Accepts => return Ok(()),
+            Question::Succeeds(path) => path,
+            Question::Answers => "/",
+        };
+        let status = ask(stream, path, self.address).await.map_err(|_| Refusal::Silent)?;
+        match self.question {
+            Question::Succeeds(_) if !(200..300).contains(&status) => Err(Refusal::Status(status)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotListening => f.write_str("refuses connections"),
+            Self::Silent => f.write_str("is not answered"),
+            Self::Status(status) => write!(f, "is answered with status {status}"),
+        }
+    }
+}
+
+/// Sends one GET and returns the status of its answer.
+async fn ask(mut stream: TcpStream, path: &str, host: SocketAddr) -> io::Result<u16> {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: lethe\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut head = [0; STATUS_BYTES];
+    stream.read_exact(&mut head).await?;
+    let status = parse_status(&head).ok_or(io::ErrorKind::InvalidData)?;
+    tokio::spawn(timeout(REST_MAX, async move {
+        tokio::io::copy(&mut stream.take(REST_BYTES_MAX), &mut tokio::io::sink()).await
+    }));
+    Ok(status)
+}
+
+fn parse_status(head: &[u8; STATUS_BYTES]) -> Option<u16> {
+    let (version, status) = std::str::from_utf8(head).ok()?.split_once(' ')?;
+    let known =
+        matches!(version, "HTTP/1.1" | "HTTP/1.0") && status.bytes().all(|byte| byte.is_ascii_digit());
+    if known { status.parse().ok().filter(|status| (100..600).contains(status)) } else { None }
+}
+
+/// How long to wait before the next attempt, `elapsed` after the start.
+fn pause(elapsed: Duration) -> Duration {
+    Duration::from_millis(match elapsed.as_millis() {
+        0..500 => 1,
+        500..2_000 => 2,
+        // The timer rounds up by a millisecond, so this is the most that keeps the promise of 5 ms.
+        2_000..30_000 => 3,
+        30_000..120_000 => 25,
+        _ => 250,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncBufReadExt, net::TcpListener, sync::watch};
+
+    use super::*;
+
+    #[test]
+    fn status_lines() {
+        let cases = [
+            (b"HTTP/1.1 200", Some(200)),
+            (b"HTTP/1.0 503", Some(503)),
+            (b"HTTP/1.1 999", None),
+            (b"HTTP/1.1 2x0", None),
+            (b"SSH-2.0-Open", None),
+            (b"HTTP/2.0 200", None),
+        ];
+        for (head, status) in cases {
+            assert_eq!(parse_status(head), status, "{}", String::from_utf8_lossy(head));
+        }
+    }
+
+    #[test]
+    fn pauses_keep_the_promise_for_30_s() {
+        for ms in 0..30_000 {
+            assert!(pause(Duration::from_millis(ms)) <= Duration::from_millis(4), "{ms}");
+        }
+        assert!(pause(Duration::from_secs(3600)) >= Duration::from_millis(100));
+    }
+
+    fn probe(address: SocketAddr, question: Question) -> Probe {
+        Probe { address, question, began: Instant::now(), refusal: Mutex::new(Refusal::NotListening) }
+    }
+
+    /// Answers each request with the status of the moment, and counts them.
+    async fn answer(listener: TcpListener, status: watch::Receiver<u16>, asked: watch::Sender<u32>) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = String::new();
+            let (read, mut write) = stream.split();
+            let mut lines = tokio::io::BufReader::new(read).lines();
+            while let Some(line) = lines.next_line().await.unwrap().filter(|line| !line.is_empty()) {
+                request += &line;
+                request += "\n";
+            }
+            assert!(request.starts_with("GET /up?x=1 HTTP/1.1\nHost: 127.0.0.1:"), "{request}");
+            let answer = format!("HTTP/1.1 {} x\r\nContent-Length: 0\r\n\r\n", *status.borrow());
+            write.write_all(answer.as_bytes()).await.unwrap();
+            asked.send_modify(|asked| *asked += 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_path_must_succeed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (status, watched) = watch::channel(503);
+        let (asked, mut count) = watch::channel(0);
+        tokio::spawn(answer(listener, watched, asked));
+        let probe = probe(address, Question::Succeeds("/up?x=1".into()));
+        tokio::select! {
+            () = probe.ready() => panic!("503 is not ready"),
+            _ = count.wait_for(|&count| count >= 3) => {}
+        }
+        let trouble = probe.trouble();
+        assert!(trouble.contains("GET /up?x=1") && trouble.contains("status 503"), "{trouble}");
+        status.send_replace(204);
+        probe.ready().await;
+    }
+
+    #[tokio::test]
+    async fn an_inherited_listener_must_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let probe = probe(address, Question::Answers);
+        tokio::select! {
+            biased;
+            () = probe.ready() => panic!("a connection in the backlog is not an answer"),
+            accepted = listener.accept() => drop(accepted),
+        }
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n").await.unwrap();
+            stream
+        };
+        tokio::join!(probe.ready(), serve);
+    }
+}

@@ -1,0 +1,184 @@
+//! What the supervisor's tests run: a worker with many habits, the guard, and a small `lethe` that is killed.
+//! The first argument names the habit; most serve HTTP on `$PORT` when they are done with it.
+
+#![allow(missing_docs, clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    os::{fd::FromRawFd, unix::fs::FileExt},
+    path::{Path, PathBuf},
+    process::{Command, exit},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use lethe_model::service::ServiceName;
+use lethe_supervisor::{
+    service::{Listener, Spec},
+    supervisor::{Config, Supervisor, guard},
+};
+
+fn main() {
+    let mut arguments = env::args().skip(1);
+    let habit = arguments.next().unwrap();
+    let argument = arguments.next().unwrap_or_default();
+    match habit.as_str() {
+        "guard" => exit(guard()),
+        "lethe" => lethe(),
+        "serve" => serve(own_listener(), || true),
+        "inherited" => inherited(),
+        "exit" => fail(argument.parse().unwrap()),
+        "fail-if" if Path::new(&argument).exists() => fail(3),
+        "fail-if" => serve(own_listener(), || true),
+        "ready-if" => serve(own_listener(), move || Path::new(&argument).exists()),
+        "deaf" => thread::sleep(Duration::MAX),
+        "tree" => tree(),
+        "descriptors" => descriptors(),
+        "polite" => polite(),
+        "stubborn" => stubborn(),
+        "flood" => flood(Path::new(&argument)),
+        "long" => long(argument.parse().unwrap()),
+        other => panic!("no habit {other}"),
+    }
+}
+
+fn own_listener() -> TcpListener {
+    let port: u16 = env::var("PORT").unwrap().parse().unwrap();
+    TcpListener::bind(("127.0.0.1", port)).unwrap()
+}
+
+/// Answers each connection once: 200 if it is well, else 503.
+fn serve(listener: TcpListener, is_well: impl Fn() -> bool) {
+    for stream in listener.incoming() {
+        let Ok(mut stream) = stream else { continue };
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+        let status = if is_well() { "200 OK" } else { "503 Service Unavailable" };
+        let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
+}
+
+fn inherited() {
+    assert_eq!(env::var("LISTEN_FDS").unwrap(), "1");
+    assert_eq!(env::var("LISTEN_PID").unwrap(), std::process::id().to_string());
+    // SAFETY: the contract says that descriptor 3 is a listening socket, and nothing else here uses it.
+    let listener = unsafe { TcpListener::from_raw_fd(3) };
+    println!("serves {}", listener.local_addr().unwrap().port());
+    descriptors_but(listener);
+}
+
+fn fail(status: i32) {
+    for number in 1..=12 {
+        eprintln!("reason {number}");
+    }
+    exit(status);
+}
+
+/// Starts a child in the same process group, as npm starts node, and one below it.
+fn tree() {
+    let shell = Command::new("sh").args(["-c", "sleep 1000 & echo $!; wait"]).spawn().unwrap();
+    println!("{}", shell.id());
+    serve(own_listener(), || true);
+}
+
+fn descriptors() {
+    descriptors_but(own_listener());
+}
+
+fn descriptors_but(listener: TcpListener) {
+    // Reading the directory takes one descriptor itself, which is gone afterwards.
+    let mut open: Vec<u32> = fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .collect();
+    open.retain(|fd| fs::read_link(format!("/proc/self/fd/{fd}")).is_ok());
+    open.sort_unstable();
+    println!("open: {open:?}");
+    serve(listener, || true);
+}
+
+static TERMINATED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn on_terminate(_: i32) {
+    TERMINATED.store(true, Ordering::SeqCst);
+}
+
+fn catch_terminate() {
+    let handler = on_terminate as extern "C" fn(i32);
+    // SAFETY: the handler stores to an atomic, which is async-signal-safe.
+    unsafe { libc::signal(libc::SIGTERM, handler as libc::sighandler_t) };
+}
+
+/// Notes when it got SIGTERM, and exits well.
+fn polite() {
+    catch_terminate();
+    thread::spawn(|| serve(own_listener(), || true));
+    while !TERMINATED.load(Ordering::SeqCst) {
+        thread::sleep(Duration::from_micros(200));
+    }
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    println!("terminated at {}", i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec));
+    exit(0);
+}
+
+/// Does not exit on SIGTERM.
+fn stubborn() {
+    catch_terminate();
+    serve(own_listener(), || true);
+}
+
+/// Lines that are surely kept all.
+const LINES_MAX: u64 = 4000;
+
+/// Prints numbered lines as fast as it can, and counts in a file those that were written.
+fn flood(count: &Path) {
+    thread::spawn(|| serve(own_listener(), || true));
+    let count = fs::OpenOptions::new().write(true).create(true).truncate(false).open(count).unwrap();
+    let mut output = std::io::stdout().lock();
+    for number in 0..LINES_MAX {
+        // One write for each line, since a line end flushes.
+        output.write_all(format!("line {number}\n").as_bytes()).unwrap();
+        count.write_all_at(&(number + 1).to_le_bytes(), 0).unwrap();
+    }
+    thread::sleep(Duration::MAX);
+}
+
+fn long(bytes: usize) {
+    println!("{}", "x".repeat(bytes));
+    print!("without an end");
+    std::io::stdout().flush().unwrap();
+    serve(own_listener(), || true);
+}
+
+/// Plays `lethe`: keeps a tree of processes, tells their ids, and waits to be killed.
+fn lethe() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let own: PathBuf = env::current_exe().unwrap();
+        let spec = Spec {
+            name: ServiceName::new("tree").unwrap(),
+            command: vec![own.to_str().unwrap().into(), "tree".into()],
+            instances: 2,
+            ready: None,
+            listener: Listener::Port,
+            drain: Duration::from_secs(5),
+            env: [].into(),
+            directory: "/".into(),
+        };
+        let config = Config { services: vec![spec], state_url: None, guard: own };
+        let supervisor = Supervisor::start(config).await.unwrap();
+        let mut lines = supervisor.follow();
+        // Two workers tell two descendants each.
+        let mut ids: Vec<String> = Vec::new();
+        while ids.len() < 4 {
+            let line = lines.recv().await.unwrap();
+            ids.extend(line.text.parse::<u32>().ok().map(|id| id.to_string()));
+        }
+        ids.extend(supervisor.workers().iter().filter_map(|worker| Some(worker.pid?.to_string())));
+        println!("{}", ids.join(" "));
+        std::future::pending::<()>().await;
+    });
+}

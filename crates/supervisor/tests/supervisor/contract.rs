@@ -1,0 +1,169 @@
+//! What a worker is given, and when it counts as ready.
+
+use std::{fs, os::fd::AsRawFd, path::Path};
+
+use lethe_model::roster::WorkerState;
+use lethe_supervisor::{
+    logs::Source,
+    service::Listener,
+    supervisor::{Config, Error, Supervisor},
+};
+
+use crate::stage::{PROGRAM, Stage, soon, spec};
+
+#[tokio::test]
+async fn environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().canonicalize().unwrap();
+    // Meant for `lethe` itself, and ignored in it: neither may reach the worker.
+    // SAFETY: sets no handler. No other test depends on SIGHUP or SIGUSR2.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+    let script = format!(
+        "env; echo \"directory: $(pwd)\"; grep -E '^Sig(Ign|Blk)' /proc/self/status; \
+         readlink /proc/$$/fd/0; cut -d' ' -f5 /proc/$$/stat; echo \"self: $$\"; exec {PROGRAM} serve"
+    );
+    let mut spec = spec(1, &[]);
+    spec.command = vec!["sh".into(), "-c".into(), script];
+    spec.directory = directory.clone();
+    spec.env = [("COLOUR".into(), "blue = not red".into()), ("LETHE_SERVICE".into(), "fake".into())].into();
+    let mut stage = Stage::new(spec).await;
+    let worker = stage.until_ready(1).await.remove(0);
+    let printed = stage.supervisor.logs(Some("web-1"), usize::MAX).unwrap();
+    let printed: Vec<&str> =
+        printed.iter().filter(|line| line.source == Source::Stdout).map(|line| line.text.as_str()).collect();
+    let pid = stage.pid("web-1").as_raw_nonzero();
+    let expected = [
+        format!("PORT={}", worker.address.port()),
+        "LETHE_SERVICE=web".into(),
+        "LETHE_INSTANCE=web-1".into(),
+        "LETHE_STATE=unix:/run/state".into(),
+        "COLOUR=blue = not red".into(),
+        format!("PATH={}", std::env::var("PATH").unwrap()),
+        format!("directory: {}", directory.display()),
+        "SigIgn:\t0000000000000000".into(),
+        "SigBlk:\t0000000000000000".into(),
+        "/dev/null".into(),
+        format!("self: {pid}"),
+        // It leads its own process group.
+        pid.to_string(),
+    ];
+    for line in expected {
+        assert!(printed.contains(&line.as_str()), "{line}: {printed:#?}");
+    }
+    assert!(printed.iter().all(|line| !line.starts_with("LISTEN_")), "{printed:#?}");
+    stage.supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn descriptors_are_closed() {
+    // Open in this process, and not marked to be closed by exec.
+    let file = fs::File::open("/").unwrap();
+    let leaks: Vec<_> = (0..20).map(|_| rustix::io::dup(&file).unwrap()).collect();
+    assert!(leaks.iter().all(|leak| leak.as_raw_fd() > 2));
+    let mut stage = Stage::new(spec(1, &["descriptors"])).await;
+    // Its own listener has the first free number.
+    stage.line("three and its own", |line| line.text == "open: [0, 1, 2, 3]").await;
+    stage.supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn inherited_listener() {
+    let mut spec = spec(2, &["inherited"]);
+    spec.listener = Listener::Inherited;
+    let mut stage = Stage::new(spec).await;
+    for worker in stage.until_ready(2).await {
+        let text = format!("serves {}", worker.address.port());
+        stage.line(&text, |line| line.instance == worker.instance && line.text == text).await;
+        stage
+            .line("its descriptors", |line| {
+                line.instance == worker.instance && line.text == "open: [0, 1, 2, 3]"
+            })
+            .await;
+    }
+    // We hold no copy: the socket dies with the worker.
+    let victim = stage.roster.borrow().services["web"][0].clone();
+    stage.shoot(victim.instance.as_str());
+    stage
+        .until("it is gone", |workers| workers.iter().all(|worker| worker.instance != victim.instance))
+        .await;
+    let refused = tokio::net::TcpStream::connect(victim.address).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    stage.until_ready(2).await;
+    stage.supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn ready_by_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let flag = folder.path().join("ready");
+    let mut spec = spec(1, &["ready-if", flag.to_str().unwrap()]);
+    spec.ready = Some("/healthz".into());
+    let mut stage = Stage::new(spec).await;
+    let worker = stage.until("started", |workers| workers.len() == 1).await.remove(0);
+    soon("its port accepts", async {
+        while tokio::net::TcpStream::connect(worker.address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(stage.roster.borrow().services["web"][0].state, WorkerState::Starting);
+    fs::write(&flag, "").unwrap();
+    stage.until_ready(1).await;
+    stage.line("it is told", |line| line.text.starts_with("ready after ")).await;
+    stage.supervisor.stop().await;
+}
+
+/// Time is paused and runs ahead by itself. No bound on waits here, since that would run ahead too.
+#[tokio::test(start_paused = true)]
+async fn one_that_never_listens_is_named() {
+    let mut stage = Stage::new(spec(1, &["deaf"])).await;
+    let line = loop {
+        let line = stage.lines.recv().await.unwrap();
+        if line.text.starts_with("not ready") {
+            break line;
+        }
+    };
+    let port = stage.roster.borrow().services["web"][0].address.port();
+    let expected =
+        format!("not ready after 30s: it has not opened port {port}; it must listen on 127.0.0.1:$PORT");
+    assert!(line.text.starts_with(&expected), "{}", line.text);
+    let status = stage.supervisor.workers().remove(0);
+    assert_eq!(status.trouble.unwrap(), line.text);
+    assert!(status.pid.is_some(), "it is left to go on");
+    stage.supervisor.kill_all();
+    stage.supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_command_starts_nothing() {
+    let mut wrong = spec(1, &[]);
+    wrong.name = lethe_model::service::ServiceName::new("wrong").unwrap();
+    wrong.command = vec!["no-such-program".into()];
+    let guard = Path::new(PROGRAM).into();
+    let config = Config { services: vec![spec(1, &["serve"]), wrong], state_url: None, guard };
+    let Err(Error::Command { service, reason }) = Supervisor::start(config).await else {
+        panic!("it must be refused");
+    };
+    assert_eq!(service.as_str(), "wrong");
+    assert!(reason.starts_with("command `no-such-program` was not found in PATH ("), "{reason}");
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_be_run_is_trouble() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    fs::write(&program, "neither a script nor a binary").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut spec = spec(1, &[]);
+    spec.command = vec![program.to_str().unwrap().into()];
+    let mut stage = Stage::new(spec).await;
+    stage.line("a second try", |line| line.text.contains("failure 2 in a row")).await;
+    let status = stage.supervisor.workers().remove(0);
+    assert_eq!(status.pid, None);
+    let trouble = status.trouble.unwrap();
+    assert!(trouble.contains("nor a script with a `#!` line"), "{trouble}");
+    fs::remove_file(&program).unwrap();
+    stage.line("it is gone", |line| line.text.contains("does not exist")).await;
+    soon("it stops", stage.supervisor.stop()).await;
+}

@@ -1,0 +1,10 @@
+//! The supervisor with real processes. Each test waits for what it expects to see, in the roster or in the log.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod commands;
+mod contract;
+mod death;
+mod guard;
+mod output;
+mod stage;

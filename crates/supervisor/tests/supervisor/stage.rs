@@ -1,0 +1,119 @@
+//! What the tests stand on: a supervisor with one service of the test worker, and ways to wait for things.
+
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
+
+use lethe_model::{
+    roster::{Roster, Worker, WorkerState},
+    service::ServiceName,
+};
+use lethe_supervisor::{
+    logs::{Line, Source},
+    service::{Listener, Spec},
+    supervisor::{Config, Supervisor},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::{broadcast, watch};
+
+/// The test worker.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_supervisor-test-worker");
+
+/// Only a test that has failed waits this long.
+const HANGS_AFTER: Duration = Duration::from_secs(60);
+
+/// A service `web` of the test worker with a habit.
+pub(crate) fn spec(instances: u32, habit: &[&str]) -> Spec {
+    let command = [&[PROGRAM], habit].concat();
+    Spec {
+        name: ServiceName::new("web").unwrap(),
+        command: command.into_iter().map(Into::into).collect(),
+        instances,
+        ready: None,
+        listener: Listener::Port,
+        drain: Duration::from_secs(20),
+        env: [].into(),
+        directory: "/".into(),
+    }
+}
+
+/// A running supervisor, watched.
+pub(crate) struct Stage {
+    pub(crate) supervisor: Supervisor,
+    pub(crate) roster: watch::Receiver<Arc<Roster>>,
+    pub(crate) lines: broadcast::Receiver<Arc<Line>>,
+}
+
+impl Stage {
+    pub(crate) async fn new(spec: Spec) -> Self {
+        let services = vec![spec];
+        let state_url = Some("unix:/run/state".into());
+        let config = Config { services, state_url, guard: PROGRAM.into() };
+        let supervisor = Supervisor::start(config).await.unwrap();
+        let (roster, lines) = (supervisor.roster(), supervisor.follow());
+        Self { supervisor, roster, lines }
+    }
+
+    /// Waits until the roster is as wanted.
+    pub(crate) async fn until(&mut self, what: &str, wanted: impl Fn(&[Worker]) -> bool) -> Vec<Worker> {
+        let seen = self.roster.wait_for(|roster| wanted(&roster.services["web"]));
+        soon(what, seen).await.unwrap().services["web"].clone()
+    }
+
+    /// Waits until exactly `count` workers exist and all of them are ready.
+    pub(crate) async fn until_ready(&mut self, count: usize) -> Vec<Worker> {
+        let what = format!("{count} ready workers");
+        self.until(&what, |workers| workers.len() == count && workers.iter().all(is_ready)).await
+    }
+
+    /// Waits for a line that was printed or told, from the first line on.
+    pub(crate) async fn line(&mut self, what: &str, wanted: impl Fn(&Line) -> bool) -> Line {
+        loop {
+            if let Some(line) = self.supervisor.logs(None, usize::MAX).unwrap().into_iter().find(&wanted) {
+                return line;
+            }
+            // Another line may be the one; having missed some does not matter, since all are looked through.
+            match soon(what, self.lines.recv()).await {
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => panic!("no line: {what}"),
+            }
+        }
+    }
+
+    /// The process id of a worker.
+    pub(crate) fn pid(&self, instance: &str) -> Pid {
+        let workers = self.supervisor.workers();
+        let worker = workers.iter().find(|worker| worker.instance.as_str() == instance).unwrap();
+        Pid::from_raw(worker.pid.unwrap().try_into().unwrap()).unwrap()
+    }
+
+    /// Kills a worker from outside, as a fault injector does.
+    pub(crate) fn shoot(&self, instance: &str) {
+        kill_process(self.pid(instance), Signal::KILL).unwrap();
+    }
+
+    /// What the supervisor has told.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let lines = self.supervisor.logs(None, usize::MAX).unwrap();
+        let told = lines.into_iter().filter(|line| line.source == Source::Lethe);
+        told.map(|line| format!("{}: {}", line.instance, line.text)).collect()
+    }
+}
+
+pub(crate) fn is_ready(worker: &Worker) -> bool {
+    worker.state == WorkerState::Ready
+}
+
+pub(crate) fn names(workers: &[Worker]) -> Vec<&str> {
+    workers.iter().map(|worker| worker.instance.as_str()).collect()
+}
+
+pub(crate) fn exists(pid: Pid) -> bool {
+    Path::new(&format!("/proc/{}", pid.as_raw_nonzero())).exists()
+}
+
+/// What happens before a test is given up.
+pub(crate) async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(HANGS_AFTER, event).await {
+        Ok(seen) => seen,
+        Err(_) => panic!("did not happen: {what}"),
+    }
+}

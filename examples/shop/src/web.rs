@@ -1,0 +1,74 @@
+//! The router: which address is answered by whom, and through which layers.
+
+mod admin;
+mod checkout;
+mod door;
+mod form;
+mod shelf;
+mod visitor;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, State},
+    http::StatusCode,
+    middleware,
+    routing::{get, post},
+};
+use lethe::session::SessionLayer;
+
+use crate::{assets, error::Error, pages, photo, shop::Shop};
+
+/// Largest form, in bytes; photos aside.
+const FORM_BYTES_MAX: usize = 64 << 10;
+/// What the wrapping of an upload may add to the photo, in bytes.
+const UPLOAD_WRAPPING_BYTES_MAX: usize = 16 << 10;
+
+/// The whole shop. Every POST of it is safe to repeat.
+pub fn router(shop: Shop, state: &lethe::State) -> Router {
+    let mut sessions = SessionLayer::new(state).persistent();
+    if shop.config.plain_http {
+        sessions = sessions.insecure_cookies();
+    }
+    let upload_max =
+        usize::try_from(photo::PHOTO_BYTES_MAX).unwrap_or(usize::MAX) + UPLOAD_WRAPPING_BYTES_MAX;
+    let upload = post(admin::upload).layer(DefaultBodyLimit::max(upload_max));
+    let personal = Router::new()
+        .route("/", get(shelf::home))
+        .route("/search", get(shelf::search))
+        .route("/products/{slug}", get(shelf::product))
+        .route("/cart", get(checkout::cart).post(checkout::set_line))
+        .route("/checkout", get(checkout::form).post(checkout::place))
+        .route("/orders", get(checkout::orders))
+        .route("/orders/{id}", get(checkout::order))
+        .route("/register", get(door::register_form).post(door::register))
+        .route("/sign-in", get(door::sign_in_form).post(door::sign_in))
+        .route("/sign-out", post(door::sign_out))
+        .route("/admin", get(admin::stock_room))
+        .route("/admin/products/{slug}/photo", upload)
+        .route("/admin/products/{slug}/photo/remove", post(admin::remove_photo))
+        .route("/admin/products/{slug}/stock", post(admin::set_stock))
+        .layer(sessions);
+    Router::new()
+        .merge(personal)
+        .route("/assets/{hash}/{name}", get(assets::serve))
+        .route("/photos/{slug}", get(shelf::photo))
+        .route("/healthz", get(healthz))
+        .fallback(async || Error::NotFound)
+        .method_not_allowed_fallback(async || Error::Method)
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(shop.clone(), pages::dress))
+        .layer(lethe::csrf::layer())
+        .layer(lethe::secure_headers::layer())
+        .with_state(shop)
+}
+
+/// `GET /healthz`: 204 when the state tier answers, 503 when not.
+async fn healthz(State(shop): State<Shop>) -> StatusCode {
+    match shop.ready().await {
+        Ok(()) => StatusCode::NO_CONTENT,
+        Err(error) => {
+            tracing::warn!(error = lethe::problem::chain(&error), "not ready");
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    }
+}
