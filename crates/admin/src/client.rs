@@ -85,7 +85,7 @@ impl Client {
             path.push_str(&format!("&lines={lines}"));
         }
         let (response, _) = self.open(Method::GET, path, &()).await?;
-        Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
+        Ok(Lines { body: response.into_body(), buffer: BytesMut::new(), follow: logs.follow })
     }
 
     /// Sends a signal to a worker's process group, without draining it.
@@ -170,6 +170,7 @@ impl Client {
 pub struct Lines {
     body: Incoming,
     buffer: BytesMut,
+    follow: bool,
 }
 
 impl Lines {
@@ -186,7 +187,12 @@ impl Lines {
                 return Err(Error::Answer("a line is too long".into()));
             }
             let Some(frame) = self.body.frame().await else { return Ok(None) };
-            if let Ok(data) = frame?.into_data() {
+            let frame = match frame {
+                // Lines that are followed end with that `lethe`, however it ends.
+                Err(_) if self.follow => return Ok(None),
+                frame => frame?,
+            };
+            if let Ok(data) = frame.into_data() {
                 self.buffer.extend_from_slice(&data);
             }
         }

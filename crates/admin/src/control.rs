@@ -193,3 +193,28 @@ fn parse<T: DeserializeOwned>(
     let json: &[u8] = if body.is_empty() { b"{}" } else { &body };
     serde_json::from_slice(json).map_err(|error| Error::BadRequest(format!("the body: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::UnixStream,
+    };
+
+    use super::*;
+
+    // Not beside the tests that start processes: between fork and exec, a child holds the dead listener open.
+    #[tokio::test]
+    async fn the_socket_is_private_and_replaces_a_dead_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("control.sock");
+        drop(bind(&socket).unwrap());
+        assert!(UnixStream::connect(&socket).is_err());
+        let _listener = bind(&socket).unwrap();
+        let meta = std::fs::symlink_metadata(&socket).unwrap();
+        assert!(meta.file_type().is_socket());
+        assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+        UnixStream::connect(&socket).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -147,3 +147,116 @@ fn by_bounds(latency_us: &[(u64, u64)]) -> [u64; LATENCY_BOUNDS.len() + 1] {
     }
     counts
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use lethe_model::service::{InstanceId, ServiceName};
+
+    use super::*;
+
+    /// What a reader of the format understands: values by name and labels, after every rule that it relies on.
+    fn parse(text: &str) -> BTreeMap<String, f64> {
+        assert!(text.ends_with('\n'));
+        let (mut samples, mut families) = (BTreeMap::new(), BTreeSet::new());
+        let (mut family, mut kind) = ("", "");
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                family = help.split(' ').next().unwrap();
+                assert!(families.insert(family), "{family} is there twice");
+                let types = lines.next().unwrap().strip_prefix("# TYPE ").unwrap();
+                kind = types.strip_prefix(family).unwrap().trim();
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{types}");
+                continue;
+            }
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            let suffix = name.strip_prefix(family).unwrap();
+            let allowed: &[&str] = if kind == "histogram" { &["_bucket", "_count"] } else { &[""] };
+            assert!(allowed.contains(&suffix), "{series} in {family}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+            assert!(samples.insert(series.to_owned(), value.parse().unwrap()).is_none(), "{series} twice");
+        }
+        samples
+    }
+
+    fn text() -> String {
+        let shop = ServiceName::new("shop").unwrap();
+        let worker = |number| WorkerStatus {
+            service: shop.clone(),
+            instance: InstanceId::new(&shop, number),
+            pid: Some(7),
+            port: 1,
+            state: WorkerState::Draining,
+            started_at: SystemTime::now(),
+            restarts: 3,
+            in_flight: 2,
+            cpu_ms: 1500,
+            memory_bytes: 4096,
+            trouble: None,
+        };
+        let node = api::Node {
+            pid: 7,
+            version: "0.1.0 \"odd\" \\ \n".into(),
+            listen: ([127, 0, 0, 1], 80).into(),
+            admin: None,
+            state_dir: "/x".into(),
+            started_at: SystemTime::now().into(),
+        };
+        // 500 us is on a bound, 501 above it, a minute above all.
+        let latency_us = vec![(100, 1), (500, 2), (501, 4), (60_000_000, 8)];
+        let stats = WorkerStats { requests: 15, failures: 5, latency_us };
+        let traffic = Snapshot {
+            responses: [0, 11, 0, 3, 1],
+            retries: 6,
+            queued: 9,
+            workers: [(InstanceId::new(&shop, 1), stats)].into(),
+            ..Snapshot::default()
+        };
+        let services = [api::Service { name: shop.clone(), ready: 0, workers: 2 }];
+        super::text(&node, &services, &[worker(1), worker(2)], &traffic)
+    }
+
+    #[test]
+    fn every_sample_can_be_read_back() {
+        let samples = parse(&text());
+        let shop_1 = |name: &str| format!("{name}{{service=\"shop\",instance=\"shop-1\"}}");
+        for (series, wanted) in [
+            (r#"lethe_build_info{version="0.1.0 \"odd\" \\ \n"}"#.into(), 1.0),
+            (r#"lethe_responses_total{class="2xx"}"#.into(), 11.0),
+            (r#"lethe_responses_total{class="4xx"}"#.into(), 3.0),
+            ("lethe_retries_total".into(), 6.0),
+            ("lethe_queued_requests".into(), 9.0),
+            (r#"lethe_service_ready_workers{service="shop"}"#.into(), 0.0),
+            (shop_1("lethe_worker_requests_total"), 15.0),
+            (shop_1("lethe_worker_failures_total"), 5.0),
+            (shop_1("lethe_worker_cpu_seconds_total"), 1.5),
+            (shop_1("lethe_worker_restarts"), 3.0),
+            (r#"lethe_worker_state{service="shop",instance="shop-2",state="draining"}"#.into(), 1.0),
+            (r#"lethe_worker_state{service="shop",instance="shop-2",state="ready"}"#.into(), 0.0),
+        ] {
+            assert_eq!(samples.get(&series), Some(&wanted), "{series} in {samples:#?}");
+        }
+        assert!(samples["lethe_process_resident_memory_bytes"] > 100_000.0);
+        assert!(samples["lethe_process_cpu_seconds_total"] > 0.0);
+        // The second worker has had no request, and the gateway says nothing about it.
+        assert!(!samples.keys().any(|series| series.contains("requests_total") && series.contains("shop-2")));
+    }
+
+    #[test]
+    fn latency_is_cumulative() {
+        let samples = parse(&text());
+        let bucket = |le: &str| {
+            let labels = format!("{{service=\"shop\",instance=\"shop-1\",le=\"{le}\"}}");
+            samples[&format!("lethe_worker_latency_seconds_bucket{labels}")]
+        };
+        let counts = ["0.0005", "0.001", "0.0025", "1", "10", "+Inf"].map(bucket);
+        assert_eq!(counts, [3.0, 7.0, 7.0, 7.0, 7.0, 15.0]);
+        let buckets = samples.keys().filter(|series| series.contains("_bucket")).count();
+        assert_eq!(buckets, LATENCY_BOUNDS.len() + 1);
+        let count = r#"lethe_worker_latency_seconds_count{service="shop",instance="shop-1"}"#;
+        assert_eq!(samples[count], 15.0);
+    }
+}

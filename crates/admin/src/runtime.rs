@@ -146,3 +146,131 @@ fn check(directory: &Path) -> io::Result<()> {
     let text = format!("{} is not safe for control sockets: {refused}", directory.display());
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::{
+            fs::{PermissionsExt, symlink},
+            net::UnixListener,
+        },
+        time::UNIX_EPOCH,
+    };
+
+    use super::*;
+
+    struct Place {
+        folder: tempfile::TempDir,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir(folder.path().join("state")).unwrap();
+            Self { folder }
+        }
+
+        fn base(&self) -> PathBuf {
+            self.folder.path().join("base")
+        }
+
+        fn state(&self) -> PathBuf {
+            self.folder.path().join("state")
+        }
+
+        fn directory(&self) -> io::Result<PathBuf> {
+            directory_in(&self.base(), &self.state())
+        }
+
+        fn node(&self) -> Node {
+            Node {
+                pid: 7,
+                version: "0.1.0".into(),
+                listen: ([127, 0, 0, 1], 80).into(),
+                admin: None,
+                state_dir: self.state(),
+                started_at: UNIX_EPOCH.into(),
+            }
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn one_private_folder_for_each_state_folder() {
+        let place = Place::new();
+        let directory = place.directory().unwrap();
+        assert_eq!((mode(&place.base()), mode(&directory)), (0o700, 0o700));
+        assert_eq!(directory.file_name().unwrap().len(), 12);
+        // The same folder by another way is the same.
+        let link = place.folder.path().join("link");
+        symlink(place.state(), &link).unwrap();
+        assert_eq!(directory_in(&place.base(), &link).unwrap(), directory);
+        assert_ne!(directory_in(&place.base(), place.folder.path()).unwrap(), directory);
+        assert!(directory_in(&place.base(), &place.folder.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn a_folder_that_others_can_enter_is_refused() {
+        let place = Place::new();
+        fs::create_dir(place.base()).unwrap();
+        for open in [0o777, 0o770, 0o701, 0o720] {
+            fs::set_permissions(place.base(), fs::Permissions::from_mode(open)).unwrap();
+            let error = place.directory().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+            assert!(error.to_string().contains("chmod 700"), "{error}");
+            assert_eq!(running_in(&place.base()), []);
+        }
+        fs::set_permissions(place.base(), fs::Permissions::from_mode(0o700)).unwrap();
+        place.directory().unwrap();
+    }
+
+    #[test]
+    fn a_link_and_a_file_are_refused() {
+        let place = Place::new();
+        let elsewhere = place.folder.path().join("elsewhere");
+        private(&elsewhere).unwrap();
+        symlink(&elsewhere, place.base()).unwrap();
+        assert!(place.directory().unwrap_err().to_string().contains("not a directory"));
+        fs::remove_file(place.base()).unwrap();
+        fs::write(place.base(), "").unwrap();
+        assert!(place.directory().unwrap_err().to_string().contains("not a directory"));
+    }
+
+    #[test]
+    fn somebody_elses_folder_is_refused() {
+        // Only root can give a folder away; others have `/` itself, which is root's.
+        let place = Place::new();
+        let theirs = if rustix::process::geteuid().is_root() {
+            fs::create_dir(place.base()).unwrap();
+            std::os::unix::fs::chown(place.base(), Some(65_534), None).unwrap();
+            place.base()
+        } else {
+            "/".into()
+        };
+        let error = directory_in(&theirs, &place.state()).unwrap_err();
+        assert!(error.to_string().contains("another user"), "{error}");
+        assert!(fs::read_dir(&theirs).unwrap().count() == 0 || theirs == Path::new("/"));
+    }
+
+    #[test]
+    fn those_that_answer_are_found() {
+        let place = Place::new();
+        assert_eq!(running_in(&place.base()), []);
+        let directory = place.directory().unwrap();
+        let control = directory.join(CONTROL_SOCKET);
+        let listener = UnixListener::bind(&control).unwrap();
+        assert_eq!(running_in(&place.base()), []);
+        announce(&directory, &place.node()).unwrap();
+        assert_eq!(mode(&directory.join(NOTE)), 0o600);
+        let found = vec![Running { node: place.node(), control }];
+        assert_eq!(running_in(&place.base()), found);
+        // A `lethe` that was killed leaves its files.
+        drop(listener);
+        assert_eq!(running_in(&place.base()), []);
+        withdraw(&directory);
+        assert!(!directory.exists());
+    }
+}

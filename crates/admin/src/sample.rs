@@ -131,3 +131,107 @@ fn quantile(buckets: &[(u64, u64)], percent: u64) -> Option<u64> {
         (seen >= wanted && total > 0).then_some(bound)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use lethe_model::{
+        roster::WorkerState,
+        service::{InstanceId, ServiceName},
+    };
+
+    use super::*;
+
+    const START: SystemTime = UNIX_EPOCH;
+
+    fn sample(at: Instant, requests: u64, cpu_ms: u64, latency_us: &[(u64, u64)]) -> Sample {
+        let shop = ServiceName::new("shop").unwrap();
+        let instance = InstanceId::new(&shop, 1);
+        let stats = WorkerStats { requests, failures: 0, latency_us: latency_us.into() };
+        let traffic = Snapshot {
+            responses: [0, requests, 0, 0, 1],
+            workers: [(instance.clone(), stats)].into(),
+            ..Snapshot::default()
+        };
+        let worker = WorkerStatus {
+            service: shop,
+            instance,
+            pid: Some(7),
+            port: 1,
+            state: WorkerState::Ready,
+            started_at: START,
+            restarts: 0,
+            in_flight: 0,
+            cpu_ms,
+            memory_bytes: 0,
+            trouble: None,
+        };
+        Sample { at, traffic, workers: vec![worker] }
+    }
+
+    #[test]
+    fn rates_are_of_the_last_samples() {
+        let begin = Instant::now();
+        let mut samples = Samples::default();
+        for second in 0..10 {
+            samples.keep(sample(
+                begin + Duration::from_secs(second),
+                second * 100,
+                second * 20,
+                &[(500, 90)],
+            ));
+        }
+        // Five samples are kept, so that the oldest is that of second 5.
+        let now = sample(begin + Duration::from_secs(10), 700, 600, &[(200, 1), (500, 188), (9_000, 1)]);
+        let (gateway, workers) = samples.rates(&now, START + Duration::from_secs(1000));
+        assert_eq!(gateway.requests_per_s, 40.0);
+        assert_eq!(gateway.responses, [0, 700, 0, 0, 1]);
+        let worker = &workers[0];
+        assert_eq!((worker.requests, worker.requests_per_s, worker.cpu_percent), (700, 40.0, 10.0));
+        assert_eq!((worker.p50_us, worker.p99_us), (Some(500), Some(500)));
+    }
+
+    #[test]
+    fn a_young_worker_is_measured_from_its_start() {
+        let now = sample(Instant::now(), 50, 1000, &[(100, 50)]);
+        let (gateway, workers) = Samples::default().rates(&now, START + Duration::from_secs(5));
+        assert_eq!(
+            (gateway.requests_per_s, workers[0].requests_per_s, workers[0].cpu_percent),
+            (0.0, 10.0, 20.0)
+        );
+        let (_, workers) = Samples::default().rates(&now, START);
+        assert_eq!(workers[0].requests_per_s, 0.0);
+    }
+
+    #[test]
+    fn a_process_in_the_same_place_begins_at_zero() {
+        let begin = Instant::now();
+        let mut samples = Samples::default();
+        let mut earlier = sample(begin, 1000, 5000, &[(100, 1000)]);
+        earlier.workers[0].pid = Some(6);
+        samples.keep(earlier);
+        let now = sample(begin + Duration::from_secs(1), 10, 100, &[(700, 10)]);
+        let (_, workers) = samples.rates(&now, START + Duration::from_secs(1));
+        assert_eq!(
+            (workers[0].requests_per_s, workers[0].cpu_percent, workers[0].p50_us),
+            (10.0, 10.0, Some(700))
+        );
+    }
+
+    #[test]
+    fn quantiles() {
+        for (buckets, percent, wanted) in [
+            (&[][..], 50, None),
+            (&[(10, 0)], 50, None),
+            (&[(10, 1)], 50, Some(10)),
+            (&[(10, 1)], 99, Some(10)),
+            (&[(10, 50), (20, 50)], 50, Some(10)),
+            (&[(10, 49), (20, 51)], 50, Some(20)),
+            (&[(10, 99), (20, 1)], 99, Some(10)),
+            (&[(10, 98), (20, 2)], 99, Some(20)),
+        ] {
+            assert_eq!(quantile(buckets, percent), wanted, "{buckets:?} {percent}");
+        }
+    }
+}

@@ -33,9 +33,9 @@ async fn main() -> std::io::Result<()> {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let turns = AtomicU64::new(0);
     let status = Box::new(move || status(count, began, turns.fetch_add(1, Ordering::Relaxed)));
-    let lines = stream::unfold(0, async move |number: u64| {
+    let lines = stream::iter(0..).then(move |number| async move {
         tokio::time::sleep(Duration::from_millis(150)).await;
-        Some((line(number, count), number + 1))
+        line(number, count)
     });
     ui.attach(Source { status, lines: lines.boxed() });
     tokio::signal::ctrl_c().await?;

@@ -53,27 +53,28 @@ pub fn with<T>(target: &Target, ask: impl AsyncFnOnce(Client) -> anyhow::Result<
 }
 
 /// The one with `state_dir`, else the one whose state folder is `.lethe` in `here` or in a folder above it, else the
-/// only one.
+/// only one. A `.lethe` in `here` itself that nobody uses stands for itself: `lethe down` in one project must not stop
+/// another.
 pub fn choose(mut running: Vec<Running>, state_dir: Option<&Path>, here: &Path) -> Result<Running, Error> {
-    if let Some(state_dir) = state_dir {
-        let wanted = state_dir.canonicalize();
-        let found =
-            running.iter().position(|one| wanted.as_ref().is_ok_and(|dir| *dir == one.node.state_dir));
-        return match found {
-            Some(found) => Ok(running.swap_remove(found)),
-            None => Err(Error::NotThatOne { state_dir: state_dir.into(), running }),
-        };
+    let own = here.join(lethe_node::config::STATE_DEFAULT);
+    let near = here.ancestors().map(|folder| folder.join(lethe_node::config::STATE_DEFAULT));
+    let found = match state_dir {
+        Some(state_dir) => position(&running, state_dir),
+        None => near.into_iter().find_map(|folder| position(&running, &folder)),
+    };
+    let wanted = state_dir.map(Path::to_owned).or_else(|| own.is_dir().then_some(own));
+    match (found, wanted, running.len()) {
+        (Some(found), ..) => Ok(running.swap_remove(found)),
+        (None, None, 1) => Ok(running.swap_remove(0)),
+        (None, None, 0) => Err(Error::None),
+        (None, None, _) => Err(Error::Several(running)),
+        (None, Some(state_dir), _) => Err(Error::NotThatOne { state_dir, running }),
     }
-    let near = here
-        .ancestors()
-        .filter_map(|folder| folder.join(lethe_node::config::STATE_DEFAULT).canonicalize().ok())
-        .find_map(|folder| running.iter().position(|one| one.node.state_dir == folder));
-    match (near, running.len()) {
-        (Some(near), _) => Ok(running.swap_remove(near)),
-        (None, 0) => Err(Error::None),
-        (None, 1) => Ok(running.swap_remove(0)),
-        (None, _) => Err(Error::Several(running)),
-    }
+}
+
+fn position(running: &[Running], state_dir: &Path) -> Option<usize> {
+    let state_dir = state_dir.canonicalize().ok()?;
+    running.iter().position(|one| one.node.state_dir == state_dir)
 }
 
 #[cfg(test)]
@@ -121,5 +122,8 @@ mod tests {
         let other = chosen(both(), Some(&bare), &inside).unwrap_err().to_string();
         assert!(other.contains("bare; there are:") && other.contains("blog/.lethe"), "{other}");
         assert!(chosen(vec![], Some(&place.path().join("missing")), &bare).is_err());
+        // In the blog's folder, the shop is not meant.
+        let idle = chosen(vec![running(&shop)], None, &place.path().join("blog")).unwrap_err();
+        assert!(matches!(idle, Error::NotThatOne { .. }), "{idle}");
     }
 }

@@ -26,40 +26,57 @@ impl Cell {
 
 /// On which side of its column a cell's text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Names and texts.
+enum Side {
     Left,
-    /// Quantities.
     Right,
+}
+
+/// A column's title, side and least width. With a least width, cells that change do not move their neighbours.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    title: &'static str,
+    side: Side,
+    columns_min: usize,
+}
+
+impl Column {
+    /// One whose cells begin below each other.
+    pub const fn left(title: &'static str, columns_min: usize) -> Self {
+        Self { title, side: Side::Left, columns_min }
+    }
+
+    /// One whose cells end below each other.
+    pub const fn right(title: &'static str, columns_min: usize) -> Self {
+        Self { title, side: Side::Right, columns_min }
+    }
 }
 
 /// Between two columns.
 const GAP: &str = "  ";
 
-/// The table as lines without line ends: a heading of `titles`, then the rows.
-pub fn lines(titles: &[(&str, Side)], rows: &[Vec<Cell>], paint: Paint) -> Vec<String> {
-    let widths: Vec<usize> = titles
+/// The table as lines without line ends: a heading of titles, then the rows.
+pub fn lines(columns: &[Column], rows: &[Vec<Cell>], paint: Paint) -> Vec<String> {
+    let heading: Vec<Cell> = columns.iter().map(|column| Cell::styled(column.title, Style::DIM)).collect();
+    let widths: Vec<usize> = columns
         .iter()
         .enumerate()
-        .map(|(at, (title, _))| {
-            let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| ansi::width(&cell.text));
-            cells.chain([ansi::width(title)]).max().unwrap_or(0)
+        .map(|(at, column)| {
+            let cells = rows.iter().chain([&heading]).filter_map(|row| row.get(at));
+            cells.map(|cell| ansi::width(&cell.text)).max().unwrap_or(0).max(column.columns_min)
         })
         .collect();
-    let heading = titles.iter().map(|(title, _)| Cell::styled(*title, Style::DIM)).collect();
-    std::iter::once(&heading).chain(rows).map(|row: &Vec<Cell>| line(titles, &widths, row, paint)).collect()
+    std::iter::once(&heading).chain(rows).map(|row| line(columns, &widths, row, paint)).collect()
 }
 
-fn line(titles: &[(&str, Side)], widths: &[usize], row: &[Cell], paint: Paint) -> String {
+fn line(columns: &[Column], widths: &[usize], row: &[Cell], paint: Paint) -> String {
     let mut line = String::new();
-    for (at, cell) in row.iter().enumerate() {
-        let padding = " ".repeat(widths[at].saturating_sub(ansi::width(&cell.text)));
+    for ((cell, column), width) in row.iter().zip(columns).zip(widths) {
+        let padding = " ".repeat(width.saturating_sub(ansi::width(&cell.text)));
         let text = cell.style.map_or_else(|| cell.text.clone(), |style| paint.text(style, &cell.text));
-        if at > 0 {
+        if !line.is_empty() {
             line.push_str(GAP);
         }
-        match titles[at].1 {
-            Side::Left if at + 1 == row.len() => line.push_str(&text),
+        match column.side {
             Side::Left => line.extend([text, padding]),
             Side::Right => line.extend([padding, text]),
         }
@@ -73,13 +90,13 @@ mod tests {
 
     #[test]
     fn aligned() {
-        let titles = [("NAME", Side::Left), ("N", Side::Right), ("NOTE", Side::Left)];
+        let titles = [Column::left("NAME", 0), Column::right("N", 4), Column::left("NOTE", 9)];
         let rows = [
             vec![Cell::styled("é漢", Style::RED), Cell::new("1"), Cell::new("")],
             vec![Cell::new("longer"), Cell::new("200"), Cell::new("note")],
         ];
         let plain = lines(&titles, &rows, Paint { on: false });
-        assert_eq!(plain, ["NAME      N  NOTE", "é漢       1", "longer  200  note"]);
+        assert_eq!(plain, ["NAME       N  NOTE", "é漢        1", "longer   200  note"]);
         let painted = lines(&titles, &rows, Paint { on: true });
         let bare: Vec<String> = painted.iter().map(|line| ansi::clean(line, false)).collect();
         assert_eq!(bare[1..], plain[1..]);

@@ -12,9 +12,10 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc as std_mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::stream::BoxStream;
@@ -27,6 +28,9 @@ use crate::{events::Event, paint::Paint};
 
 /// Messages that wait to be printed. Events beyond are dropped and counted; build output waits.
 const MESSAGES_MAX: usize = 1024;
+
+/// How long the end waits for a reader who does not read.
+const FINISH_MAX: Duration = Duration::from_secs(2);
 
 /// How what is shown looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +70,8 @@ pub struct Source {
 pub struct Ui {
     printer: Printer,
     thread: Option<thread::JoinHandle<()>>,
+    /// Closed when the thread has ended.
+    ended: std_mpsc::Receiver<()>,
 }
 
 enum Message {
@@ -81,9 +87,12 @@ impl Ui {
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         let printer = Printer { sender, lost: Arc::default() };
         let lost = Arc::clone(&printer.lost);
-        let thread =
-            thread::Builder::new().name("ui".into()).spawn(move || show::run(mode, messages, &lost))?;
-        Ok(Self { printer, thread: Some(thread) })
+        let (end, ended) = std_mpsc::sync_channel::<()>(0);
+        let thread = thread::Builder::new().name("ui".into()).spawn(move || {
+            show::run(mode, messages, &lost);
+            drop(end);
+        })?;
+        Ok(Self { printer, thread: Some(thread), ended })
     }
 
     /// What others print with.
@@ -96,14 +105,19 @@ impl Ui {
         self.printer.send(Message::Attach(source));
     }
 
-    /// Prints what waits, leaves the terminal as it was, and ends.
+    /// Prints what waits, leaves the terminal as it was, and ends. A reader who stopped reading, as a terminal after
+    /// Ctrl-S, is not waited for longer than a few seconds.
     pub fn finish(mut self) {
         self.end();
     }
 
     fn end(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            self.printer.send(Message::End);
+        let Some(thread) = self.thread.take() else { return };
+        // With the queue full of what nobody reads, the end is not waited for either.
+        if self.printer.send_within(FINISH_MAX, Message::End) {
+            let _ = self.ended.recv_timeout(FINISH_MAX);
+        }
+        if thread.is_finished() {
             // If it panicked, that was shown, and the terminal is as it was.
             let _ = thread.join();
         }
@@ -143,13 +157,23 @@ impl Printer {
         self.send(Message::Build { service: service.clone(), text: text.into() });
     }
 
-    fn send(&self, mut message: Message) {
-        // May be called within a runtime, where tokio's own blocking send must not be.
+    fn send(&self, message: Message) {
+        self.send_within(Duration::MAX, message);
+    }
+
+    /// Whether the message found its place in time. May be called within a runtime, where tokio's own blocking send
+    /// must not be.
+    fn send_within(&self, patience: Duration, mut message: Message) -> bool {
+        let began = Instant::now();
         loop {
             message = match self.sender.try_send(message) {
+                Ok(()) => return true,
+                Err(TrySendError::Closed(_)) => return false,
                 Err(TrySendError::Full(message)) => message,
-                _ => return,
             };
+            if began.elapsed() > patience {
+                return false;
+            }
             thread::sleep(Duration::from_millis(1));
         }
     }

@@ -8,22 +8,22 @@ use lethe_model::roster::WorkerState;
 use crate::{
     ansi, figures,
     paint::{Paint, Style},
-    table::{self, Cell, Side},
+    table::{self, Cell, Column},
 };
 
-const TITLES: [(&str, Side); 12] = [
-    ("NAME", Side::Left),
-    ("PID", Side::Right),
-    ("STATE", Side::Left),
-    ("AGE", Side::Right),
-    ("REQ/S", Side::Right),
-    ("IN FLIGHT", Side::Right),
-    ("P50", Side::Right),
-    ("P99", Side::Right),
-    ("CPU", Side::Right),
-    ("MEMORY", Side::Right),
-    ("RESTARTS", Side::Right),
-    ("TROUBLE", Side::Left),
+const COLUMNS: [Column; 12] = [
+    Column::left("NAME", 0),
+    Column::right("PID", 7),
+    Column::left("STATE", 8),
+    Column::right("AGE", 6),
+    Column::right("REQ/S", 5),
+    Column::right("IN FLIGHT", 0),
+    Column::right("P50", 7),
+    Column::right("P99", 7),
+    Column::right("CPU", 7),
+    Column::right("MEMORY", 9),
+    Column::right("RESTARTS", 0),
+    Column::left("TROUBLE", 0),
 ];
 
 /// The table as lines, a heading first. `now` is for the ages.
@@ -33,9 +33,9 @@ pub fn lines<'w>(
     paint: Paint,
 ) -> Vec<String> {
     let rows: Vec<Vec<Cell>> = workers.into_iter().map(|worker| row(worker, now)).collect();
-    let troubled = rows.iter().any(|row| row.len() == TITLES.len());
-    let titles = if troubled { &TITLES[..] } else { &TITLES[..TITLES.len() - 1] };
-    table::lines(titles, &rows, paint)
+    let troubled = rows.iter().any(|row| row.len() == COLUMNS.len());
+    let columns = if troubled { &COLUMNS[..] } else { &COLUMNS[..COLUMNS.len() - 1] };
+    table::lines(columns, &rows, paint)
 }
 
 fn row(worker: &Worker, now: SystemTime) -> Vec<Cell> {

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -79,7 +79,7 @@ fn start(core: &Rc<Core>, id: u64, stream: TcpStream, peer: std::net::SocketAddr
         tracing::debug!(%error, "client connection ended before it began");
         return;
     }
-    let client = Client::new(peer, Instant::now());
+    let client = Client::new(peer);
     let books = Books { core: Rc::clone(core), id };
     let task = tokio::task::spawn_local({
         let (core, client) = (Rc::clone(core), Rc::clone(&client));
@@ -124,7 +124,10 @@ async fn serve(core: Rc<Core>, client: Rc<Client>, stream: TcpStream) {
     match (&mut serving).await {
         Ok(()) => {
             let tunnel = client.tunnel.take();
-            if let Some(tunnel) = tunnel {
+            // Upgraded connections do not outlast the begin of a drain.
+            if let Some(tunnel) = tunnel
+                && !client.draining.get()
+            {
                 let parts = serving.connection.into_parts();
                 tunnel.run(parts.io.into_inner(), parts.read_buf).await;
             }
@@ -156,10 +159,12 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         let this = &mut *self;
         this.client.remember(cx.waker());
-        if this.client.draining.get() && !this.told {
-            this.told = true;
-            Pin::new(&mut this.connection).graceful_shutdown();
+        let end = Pin::new(&mut this.connection).poll(cx);
+        if end.is_ready() || !this.client.draining.get() || this.told || !this.client.may_end() {
+            return end;
         }
+        this.told = true;
+        Pin::new(&mut this.connection).graceful_shutdown();
         Pin::new(&mut this.connection).poll(cx)
     }
 }

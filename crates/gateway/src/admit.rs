@@ -47,14 +47,22 @@ fn check_framing(headers: &mut HeaderMap) -> Result<(), Failure> {
 fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Failure> {
     let mut hosts = headers.get_all(HOST).iter();
     let Some(host) = hosts.next() else {
-        return if version == Version::HTTP_10 { Ok(()) } else { Err(Failure::Malformed("There is no Host.")) };
+        return if version == Version::HTTP_10 {
+            Ok(())
+        } else {
+            Err(Failure::Malformed("There is no Host."))
+        };
     };
     if hosts.next().is_some() {
         return Err(Failure::Malformed("There is more than one Host."));
     }
     // RFC 3986, section 3.2.2: a registered name or address literal, and a port; no user information.
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(byte);
-    if host.as_bytes().iter().all(allowed) { Ok(()) } else { Err(Failure::Malformed("The Host is not valid.")) }
+    if host.as_bytes().iter().all(allowed) {
+        Ok(())
+    } else {
+        Err(Failure::Malformed("The Host is not valid."))
+    }
 }
 
 /// RFC 9112, section 3.2.2: the authority of an absolute target takes the place of `Host`.
@@ -84,9 +92,11 @@ mod tests {
         let shown = format!("{} {} {:?}", parts.method, parts.uri, parts.headers);
         let result = admit(&mut parts).map_err(|failure| failure.response(None).status().as_u16());
         let host = parts.headers.get(HOST).map_or("", |host| host.to_str().unwrap());
-        assert_eq!(result.map(|()| (parts.uri.to_string(), host.to_owned())), {
-            expected.map(|(uri, host)| (uri.to_owned(), host.to_owned()))
-        }, "{shown}");
+        assert_eq!(
+            result.map(|()| (parts.uri.to_string(), host.to_owned())),
+            { expected.map(|(uri, host)| (uri.to_owned(), host.to_owned())) },
+            "{shown}"
+        );
     }
 
     fn get(uri: &str) -> http::request::Builder {

@@ -93,7 +93,7 @@ pub(crate) async fn attempt(
             client,
         )
     };
-    client.enter(Phase::Answering, Instant::now());
+    client.enter(Phase::Answering);
     Ok(response.map(|()| body))
 }
 
@@ -104,15 +104,15 @@ async fn send(
     target: &Target,
     outgoing: &Outgoing,
     upstream: &Rc<Upstream>,
-) -> Result<(Link, Response<Incoming>), Loss> {
+) -> Result<(Box<Link>, Response<Incoming>), Loss> {
     client.expect(target.route.timeout);
     loop {
         let mut link = match upstream.take_idle() {
             Some(link) => link,
-            None => connect(core, client, upstream).await?,
+            None => Box::pin(connect(core, client, upstream)).await?,
         };
         let start = Instant::now();
-        client.enter(if outgoing.has_upload_left() { Phase::Uploading } else { Phase::Waiting }, start);
+        client.enter(if outgoing.has_upload_left() { Phase::Uploading } else { Phase::Waiting });
         let answer = link.exchange(outgoing.request(), !outgoing.repeatable, &client.late).await;
         match answer {
             Ok(response) => {
@@ -126,13 +126,18 @@ async fn send(
                     return Err(Loss { stage: Stage::Unsent, cause: Cause::Gone });
                 }
             }
+            // It accepts and closes at once, which is as good as to refuse.
+            Err(loss) if loss.stage == Stage::Unsent => {
+                upstream.suspect(Instant::now());
+                return Err(loss);
+            }
             Err(loss) => return Err(loss),
         }
     }
 }
 
-async fn connect(core: &Core, client: &Client, upstream: &Upstream) -> Result<Link, Loss> {
-    client.enter(Phase::Choosing, Instant::now());
+async fn connect(core: &Core, client: &Client, upstream: &Upstream) -> Result<Box<Link>, Loss> {
+    client.enter(Phase::Choosing);
     Link::connect(upstream.address, &core.config.limits).await.map_err(|error| {
         tracing::debug!(worker = %upstream.instance, %error, "cannot connect");
         upstream.suspect(Instant::now());
@@ -144,7 +149,7 @@ async fn connect(core: &Core, client: &Client, upstream: &Upstream) -> Result<Li
 async fn hold(link: &mut Link, incoming: &mut Incoming, client: &Client) -> Result<Held, Loss> {
     let mut held = Held::default();
     loop {
-        client.enter(Phase::Waiting, Instant::now());
+        client.enter(Phase::Waiting);
         let frame = std::future::poll_fn(|cx| match link.poll_body(incoming, cx) {
             std::task::Poll::Pending if client.late.get() => {
                 std::task::Poll::Ready(Err(Loss { stage: Stage::Held, cause: Cause::Late }))
@@ -167,10 +172,10 @@ async fn hold(link: &mut Link, incoming: &mut Incoming, client: &Client) -> Resu
 }
 
 /// After a whole response: the connection goes to the pool if it can, and what the client still sends goes nowhere.
-async fn settle(core: &Core, upstream: &Upstream, outgoing: &Outgoing, mut link: Link) {
+async fn settle(core: &Core, upstream: &Upstream, outgoing: &Outgoing, mut link: Box<Link>) {
     let reusable = std::future::poll_fn(|cx| std::task::Poll::Ready(link.settle(cx))).await;
     if reusable {
-        upstream.put_idle(link, Instant::now(), core.config.limits.pool_idle_max);
+        upstream.put_idle(link, core.config.limits.pool_idle_max);
     }
     if let Some(upload) = &outgoing.upload {
         upload.borrow_mut().linger();
@@ -181,7 +186,7 @@ async fn settle(core: &Core, upstream: &Upstream, outgoing: &Outgoing, mut link:
 fn upgraded(
     client: &Rc<Client>,
     outgoing: &Outgoing,
-    link: Link,
+    link: Box<Link>,
     pass: Pass,
     mut response: Response<()>,
 ) -> Result<Response<Body>, Loss> {
@@ -193,7 +198,7 @@ fn upgraded(
     response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
     response.headers_mut().insert(UPGRADE, protocol);
     client.tunnel.replace(Some(Tunnel { link, pass }));
-    client.enter(Phase::Tunnel, Instant::now());
+    client.enter(Phase::Tunnel);
     Ok(response.map(|()| Body::empty(client)))
 }
 

@@ -126,7 +126,11 @@ mod tests {
     use super::*;
     use crate::service::tests::{service, worker};
 
-    fn pick(service: &Service, balance: Balance, tried: &mut Vec<Rc<Upstream>>) -> Option<(Rc<Upstream>, Pass)> {
+    fn pick(
+        service: &Service,
+        balance: Balance,
+        tried: &mut Vec<Rc<Upstream>>,
+    ) -> Option<(Rc<Upstream>, Pass)> {
         match choose(service, balance, tried, &Dice::new()) {
             Choice::Worker(upstream, pass) => Some((upstream, pass)),
             Choice::Nobody(_) => None,

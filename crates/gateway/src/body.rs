@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -68,7 +67,7 @@ pub(crate) struct Stream {
     pub(crate) upstream: Rc<Upstream>,
     pub(crate) incoming: Incoming,
     /// `None` once the body has ended.
-    pub(crate) link: Option<Link>,
+    pub(crate) link: Option<Box<Link>>,
     pub(crate) upload: Option<SharedUpload>,
     /// Keeps the worker from being stopped meanwhile.
     pub(crate) _pass: Pass,
@@ -105,7 +104,7 @@ impl Drop for Body {
     fn drop(&mut self) {
         // hyper drops the body when it needs no more of it: the response is over.
         if self.client.phase() != Phase::Tunnel {
-            self.client.enter(Phase::Idle, Instant::now());
+            self.client.enter(Phase::Idle);
         }
     }
 }
@@ -117,8 +116,11 @@ impl Stream {
         match frame {
             Some(Err(error)) => {
                 self.link = None;
-                self.core.shard.cut.add(1);
-                tracing::warn!(worker = %self.upstream.instance, "response cut: the worker was lost half-way");
+                // A request that the client cut short ends the exchange as well; that is not the worker's doing.
+                if !self.upload.as_ref().is_some_and(|upload| upload.borrow().is_broken()) {
+                    self.core.shard.cut.add(1);
+                    tracing::warn!(worker = %self.upstream.instance, "response cut: the worker was lost half-way");
+                }
                 Poll::Ready(Some(Err(Cut(error))))
             }
             frame => {
@@ -135,7 +137,7 @@ impl Stream {
         if let Some(mut link) = self.link.take()
             && link.settle(cx)
         {
-            self.upstream.put_idle(link, Instant::now(), self.core.config.limits.pool_idle_max);
+            self.upstream.put_idle(link, self.core.config.limits.pool_idle_max);
         }
         if let Some(upload) = self.upload.take() {
             upload.borrow_mut().linger();

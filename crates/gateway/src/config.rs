@@ -44,7 +44,7 @@ pub enum Balance {
     LeastLoaded,
 }
 
-/// Every bound of the gateway.
+/// Every bound of the gateway. Timeouts are looked at ten times a second, and may end up to two tenths later.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Largest request or response head, in bytes.

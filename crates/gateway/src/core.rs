@@ -70,7 +70,8 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let Seed { index, config, listener, shard, mut roster, mut draining, connections, replay_bytes } = seed;
+        let Seed { index, config, listener, shard, mut roster, mut draining, connections, replay_bytes } =
+            seed;
         let core = Rc::new(Core::new(index, config, shard, connections, replay_bytes));
         core.follow(&roster.borrow_and_update());
         let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -190,22 +191,16 @@ async fn tick(core: Rc<Core>) {
 /// Lets open requests end, for as long as they may take, and closes what is left. Upgraded connections never end by
 /// themselves and are closed at once.
 async fn drain(core: &Core) {
+    for (client, task) in core.clients.borrow().values() {
+        client.draining.set(true);
+        client.wake();
+        if client.phase() == Phase::Tunnel {
+            task.abort();
+        }
+    }
     let ended = async {
-        loop {
-            let moved = core.moved.notified();
-            tokio::pin!(moved);
-            moved.as_mut().enable();
-            for (client, task) in core.clients.borrow().values() {
-                client.draining.set(true);
-                client.wake();
-                if client.phase() == Phase::Tunnel {
-                    task.abort();
-                }
-            }
-            if core.clients.borrow().is_empty() {
-                return;
-            }
-            moved.await;
+        while !core.clients.borrow().is_empty() {
+            core.moved.notified().await;
         }
     };
     if tokio::time::timeout(core.config.limits.drain_timeout, ended).await.is_err() {

@@ -39,10 +39,12 @@ pub(crate) async fn forward(
             return Err(Failure::ClientGone);
         }
         match journey.lost(core, loss, outgoing, &upstream) {
+            Verdict::Again if journey.is_over(core) => return Err(Failure::NoWorker),
             Verdict::Again => {
                 core.shard.retries.add(1);
                 journey.tried.push(upstream);
             }
+            Verdict::Late if client.owes.get() => return Err(Failure::Slow),
             Verdict::Unknown => return Err(Failure::Unknown),
             Verdict::Deadly => return Err(Failure::Deadly),
             Verdict::Exhausted => return Err(Failure::Exhausted),
@@ -59,11 +61,20 @@ struct Journey {
     tried: Vec<Rc<Upstream>>,
     attempts: usize,
     deaths: usize,
-    /// When its waiting for a worker ends, all waits together.
+    /// When its looking for a worker ends, from the first loss or wait on.
     deadline: Option<Instant>,
 }
 
 impl Journey {
+    fn deadline(&mut self, core: &Core) -> Instant {
+        *self.deadline.get_or_insert_with(|| Instant::now() + core.config.limits.queue_timeout)
+    }
+
+    /// Whether it has looked for a worker long enough. Attempts in which nothing was sent are bounded by this alone.
+    fn is_over(&mut self, core: &Core) -> bool {
+        self.deadline(core) <= Instant::now()
+    }
+
     fn lost(&mut self, core: &Core, loss: Loss, outgoing: &Outgoing, upstream: &Upstream) -> Verdict {
         upstream.stats.failures.add(1);
         if loss.stage != Stage::Unsent {
@@ -95,7 +106,7 @@ async fn find(
     let service = &target.service;
     match choose(service, target.route.balance, &mut journey.tried, &core.dice) {
         Choice::Worker(upstream, pass) => Ok((upstream, pass)),
-        Choice::Nobody(_) => wait(core, client, target, journey).await,
+        Choice::Nobody(_) => Box::pin(wait(core, client, target, journey)).await,
     }
 }
 
@@ -106,10 +117,11 @@ async fn wait(
     target: &Target,
     journey: &mut Journey,
 ) -> Result<(Rc<Upstream>, Pass), Failure> {
-    let (service, limits) = (&target.service, &core.config.limits);
+    let service = &target.service;
     let _place = Place::take(core, service).ok_or(Failure::QueueFull)?;
-    client.enter(Phase::Choosing, Instant::now());
-    let deadline = *journey.deadline.get_or_insert_with(|| Instant::now() + limits.queue_timeout);
+    tracing::debug!(service = %service.name, "a request waits for a worker");
+    client.enter(Phase::Choosing);
+    let deadline = journey.deadline(core);
     loop {
         let changed = service.changed.notified();
         tokio::pin!(changed);

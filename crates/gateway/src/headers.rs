@@ -55,11 +55,18 @@ fn is_unwanted(name: &str) -> bool {
             | "x-forwarded-scheme"
             | "x-forwarded-ssl"
     ) || name.contains('_')
-        && ["x_forwarded", "forwarded", "x_real_ip"].iter().any(|claim| name.replace('-', "_").starts_with(claim))
+        && ["x_forwarded", "forwarded", "x_real_ip"]
+            .iter()
+            .any(|claim| name.replace('-', "_").starts_with(claim))
 }
 
 /// Turns the client's fields into what a worker gets. `is_chunked` tells that the body's length is not known.
-pub(crate) fn to_worker(headers: &mut HeaderMap, client: &HeaderValue, is_chunked: bool, dice: &Dice) -> Marks {
+pub(crate) fn to_worker(
+    headers: &mut HeaderMap,
+    client: &HeaderValue,
+    is_chunked: bool,
+    dice: &Dice,
+) -> Marks {
     let found = look(headers);
     let upgrade = if found.connection && found.upgrade { upgrade(headers) } else { None };
     if found.connection {
@@ -106,8 +113,7 @@ fn look(headers: &HeaderMap) -> Found {
 
 /// Gives the request an id and a trace, unless it has sane ones.
 fn name(headers: &mut HeaderMap, found: &Found, dice: &Dice) -> HeaderValue {
-    let has_trace =
-        found.traceparent && only(headers, &TRACEPARENT).is_some_and(trace::is_valid_parent);
+    let has_trace = found.traceparent && only(headers, &TRACEPARENT).is_some_and(trace::is_valid_parent);
     let sent = if found.request_id { only(headers, &X_REQUEST_ID) } else { None };
     let sent = sent.filter(|id| trace::is_sane_id(id)).cloned();
     if has_trace && let Some(id) = sent {
@@ -154,23 +160,35 @@ fn strip_connection(headers: &mut HeaderMap) {
 /// behind the gateway's back could be sent anything.
 fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let wanted = headers.get_all(CONNECTION).iter().any(|value| {
-        value.as_bytes().split(|&byte| byte == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        value
+            .as_bytes()
+            .split(|&byte| byte == b',')
+            .any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     });
     let protocol = only(headers, &UPGRADE).filter(|_| wanted)?;
     let lower = protocol.as_bytes().to_ascii_lowercase();
     let mut protocols = lower.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-    let refused = |name: &[u8]| name.starts_with(b"h2") || name.starts_with(b"http") || name.starts_with(b"tls");
+    let refused =
+        |name: &[u8]| name.starts_with(b"h2") || name.starts_with(b"http") || name.starts_with(b"tls");
     (!protocols.any(refused)).then(|| protocol.clone())
 }
 
 /// Turns a worker's fields into what the client gets. `is_sized` tells that the body's length is known (or that
 /// there is none and the length is only told).
 pub(crate) fn to_client(headers: &mut HeaderMap, is_sized: bool, id: &HeaderValue) {
-    if headers.contains_key(CONNECTION) {
+    let is_hop = |name: &HeaderName| {
+        let name = name.as_str();
+        matches!(
+            name,
+            "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" | "transfer-encoding"
+        )
+    };
+    // Most responses have none of these.
+    if headers.keys().any(is_hop) {
         strip_connection(headers);
-    }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE, TRANSFER_ENCODING] {
-        headers.remove(name);
+        for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE, TRANSFER_ENCODING] {
+            headers.remove(name);
+        }
     }
     if !is_sized {
         headers.remove(CONTENT_LENGTH);
@@ -216,16 +234,19 @@ mod tests {
         assert!(sent(&mut headers).upgrade.is_none(), "Connection does not name Upgrade");
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, [
-            "content-length",
-            "host",
-            "traceparent",
-            "x-forwarded-for",
-            "x-forwarded-host",
-            "x-forwarded-proto",
-            "x-keep",
-            "x-request-id",
-        ]);
+        assert_eq!(
+            left,
+            [
+                "content-length",
+                "host",
+                "traceparent",
+                "x-forwarded-for",
+                "x-forwarded-host",
+                "x-forwarded-proto",
+                "x-keep",
+                "x-request-id",
+            ]
+        );
     }
 
     #[test]
@@ -242,7 +263,8 @@ mod tests {
             ("x_harmless", "1"),
         ]);
         sent(&mut headers);
-        let values = |name: &str| headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
+        let values =
+            |name: &str| headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
         assert_eq!(values("x-forwarded-for"), ["192.0.2.7"]);
         assert_eq!(values("x-forwarded-proto"), ["http"]);
         assert_eq!(values("x-forwarded-host"), ["shop.test"]);
@@ -274,7 +296,10 @@ mod tests {
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let mut headers = fields(&[("x-request-id", "r-1"), ("traceparent", parent), ("tracestate", "a=b")]);
         assert_eq!(sent(&mut headers).id, "r-1");
-        assert_eq!((&headers["traceparent"], &headers["tracestate"]), (&parent.parse().unwrap(), &"a=b".parse().unwrap()));
+        assert_eq!(
+            (&headers["traceparent"], &headers["tracestate"]),
+            (&parent.parse().unwrap(), &"a=b".parse().unwrap())
+        );
         let mut headers = fields(&[("x-request-id", "no good"), ("traceparent", "x"), ("tracestate", "a=b")]);
         let id = sent(&mut headers).id;
         assert_eq!(headers["x-request-id"], id);

@@ -1,5 +1,9 @@
 //! The gateway: accepts requests, gives each to a worker of the roster, and when the worker is lost saves what can be
 //! saved. It gets a watched roster and gives samples; it never reaches into the supervisor.
+//!
+//! A request's way by file: `accept` → `request` → `admit` → `route` → `headers` → `forward` (the loop of attempts,
+//! with `balance` to choose and `verdict` to judge a loss) → `attempt` → `link` → `body`, or `problem` if it fails.
+//! Each core (`core`) has all of these for itself.
 
 mod accept;
 mod admit;
@@ -16,6 +20,7 @@ mod histogram;
 mod link;
 mod listen;
 mod problem;
+mod relay;
 mod replay;
 mod request;
 mod route;

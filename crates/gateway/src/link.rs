@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     config::Limits,
+    relay::Relay,
     replay::RequestBody,
     verdict::{Cause, Loss, Stage},
 };
@@ -36,15 +37,16 @@ pub(crate) const HYPER_HEADERS_MAX: usize = 100;
 /// Buffers are at least this large, so that big bodies move in big pieces.
 pub(crate) const BUFFER_BYTES_MIN: usize = 64 << 10;
 
-/// A connection to a worker, idle or with one request on it.
+/// A connection to a worker, idle or with one request on it. Some hundred bytes large, so it is kept boxed.
 pub(crate) struct Link {
     sender: SendRequest<RequestBody>,
     connection: Driven,
+    relay: Relay,
     progress: Rc<Progress>,
     /// It has carried a request before: the worker may have closed it since.
     pub(crate) reused: bool,
-    /// When it was put into the pool.
-    pub(crate) idle_since: Instant,
+    /// Since when it is idle, as the core's tick saw it first.
+    pub(crate) idle_since: Option<Instant>,
 }
 
 /// What the socket saw of the request in hand.
@@ -58,7 +60,7 @@ struct Progress {
 
 impl Link {
     /// Connects to a worker.
-    pub(crate) async fn connect(address: SocketAddr, limits: &Limits) -> io::Result<Self> {
+    pub(crate) async fn connect(address: SocketAddr, limits: &Limits) -> io::Result<Box<Self>> {
         let stream = match tokio::time::timeout(limits.connect_timeout, TcpStream::connect(address)).await {
             Ok(stream) => stream?,
             Err(_elapsed) => return Err(io::ErrorKind::TimedOut.into()),
@@ -67,13 +69,22 @@ impl Link {
         let progress = Rc::new(Progress::default());
         let socket = Socket { inner: TokioIo::new(stream), progress: Rc::clone(&progress), broken: false };
         let mut builder = Builder::new();
-        builder.max_buf_size(limits.head_bytes_max.max(BUFFER_BYTES_MIN)).max_header_size(limits.head_bytes_max);
+        builder
+            .max_buf_size(limits.head_bytes_max.max(BUFFER_BYTES_MIN))
+            .max_header_size(limits.head_bytes_max);
         if limits.headers_max != HYPER_HEADERS_MAX {
             builder.max_headers(limits.headers_max);
         }
         let (sender, connection) = builder.handshake(socket).await.map_err(io::Error::other)?;
         let connection = Driven::Live(connection);
-        Ok(Self { sender, connection, progress, reused: false, idle_since: Instant::now() })
+        Ok(Box::new(Self {
+            sender,
+            connection,
+            relay: Relay::new(),
+            progress,
+            reused: false,
+            idle_since: None,
+        }))
     }
 
     /// Sends a request and waits for the head of its response, or until `late` says that the time is over.
@@ -88,8 +99,8 @@ impl Link {
         self.progress.written.set(0);
         self.progress.probe.set(careful && self.reused);
         let mut answer = pin!(self.sender.try_send_request(request));
-        let connection = &mut self.connection;
-        let answer = std::future::poll_fn(|cx| {
+        let (connection, relay) = (&mut self.connection, &self.relay);
+        let mut round = |cx: &mut Context<'_>| {
             connection.drive(cx);
             match answer.as_mut().poll(cx) {
                 Poll::Pending if late.get() => Poll::Ready(Err(Cause::Late)),
@@ -99,8 +110,8 @@ impl Link {
                 Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(cause(error.error()))),
             }
-        })
-        .await;
+        };
+        let answer = std::future::poll_fn(|cx| relay.drive(cx, &mut round)).await;
         answer.map_err(|cause| {
             let stage = if self.progress.written.get() == 0 { Stage::Unsent } else { Stage::Sent };
             Loss { stage, cause }
@@ -113,26 +124,35 @@ impl Link {
         body: &mut Incoming,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
-            return Poll::Ready(frame);
-        }
-        self.connection.drive(cx);
-        Pin::new(body).poll_frame(cx)
+        let connection = &mut self.connection;
+        self.relay.drive(cx, |cx| {
+            if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+                return Poll::Ready(frame);
+            }
+            connection.drive(cx);
+            Pin::new(&mut *body).poll_frame(cx)
+        })
     }
 
     /// Drives the connection after a whole response, and tells whether it may carry another request.
     pub(crate) fn settle(&mut self, cx: &mut Context<'_>) -> bool {
-        self.connection.drive(cx);
+        let connection = &mut self.connection;
+        let _ = self.relay.drive(cx, |cx| {
+            connection.drive(cx);
+            Poll::<()>::Pending
+        });
+        self.relay.release();
         self.connection.is_live() && self.sender.is_ready()
     }
 
     /// The bare socket, and what was already read from it, after a 101; `None` when the worker has gone.
     pub(crate) async fn into_upgraded(mut self) -> Option<(TcpStream, Bytes)> {
-        std::future::poll_fn(|cx| {
-            self.connection.drive(cx);
-            if self.connection.is_live() { Poll::Pending } else { Poll::Ready(()) }
-        })
-        .await;
+        let (connection, relay) = (&mut self.connection, &self.relay);
+        let mut round = |cx: &mut Context<'_>| {
+            connection.drive(cx);
+            if connection.is_live() { Poll::Pending } else { Poll::Ready(()) }
+        };
+        std::future::poll_fn(|cx| relay.drive(cx, &mut round)).await;
         let Driven::Ended(connection) = self.connection else { return None };
         let parts = connection.into_parts();
         Some((parts.io.inner.into_inner(), parts.read_buf))

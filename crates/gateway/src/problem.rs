@@ -33,6 +33,8 @@ pub(crate) enum Failure {
     Exhausted,
     /// No response in time.
     Late,
+    /// The client was too slow in sending its body.
+    Slow,
     /// The worker's response was not HTTP/1.1.
     Garbled,
     /// The client has gone or cut its request short: there is nobody to answer.
@@ -58,6 +60,7 @@ impl Failure {
             Self::QueueFull | Self::NoWorker => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unknown | Self::Deadly | Self::Exhausted | Self::Garbled => StatusCode::BAD_GATEWAY,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
         }
     }
 
@@ -74,6 +77,7 @@ impl Failure {
             Self::Deadly => "The request was interrupted more than once and was given up.",
             Self::Exhausted => "The request was interrupted each time it was tried.",
             Self::Late => "The service did not answer in time. The request may still be carried out.",
+            Self::Slow => "The request did not arrive in time.",
             Self::Garbled => "The service gave an answer that cannot be passed on.",
             Self::ClientGone => "The request was not sent completely.",
         }
@@ -99,8 +103,8 @@ impl Failure {
         if self.is_shed() {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        // After a request that could be read in two ways, nothing more is read from the connection.
-        if matches!(self, Self::Malformed(_) | Self::Unsupported(_)) {
+        // After a request that could be read in two ways, or will not end, nothing more is read.
+        if matches!(self, Self::Malformed(_) | Self::Unsupported(_) | Self::Slow) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -117,6 +121,7 @@ mod tests {
         for (failure, status, outcome, retry, close) in [
             (Failure::Malformed("Why."), 400, false, false, true),
             (Failure::Unsupported("Why."), 501, false, false, true),
+            (Failure::Slow, 408, false, false, true),
             (Failure::NoRoute, 404, false, false, false),
             (Failure::QueueFull, 503, false, true, false),
             (Failure::NoWorker, 503, false, true, false),

@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -75,9 +75,11 @@ pub(crate) struct Upload {
     incoming: Option<Incoming>,
     hint: SizeHint,
     pieces: Vec<Piece>,
-    /// What `pieces` takes from the budget.
+    /// The bytes of the body in `pieces`.
     kept_bytes: usize,
     kept_bytes_max: usize,
+    /// What `pieces` takes from the budget.
+    cost_bytes: usize,
     budget: Rc<Budget>,
     /// All that came so far is in `pieces`.
     replayable: bool,
@@ -108,6 +110,7 @@ impl Upload {
             pieces: Vec::new(),
             kept_bytes: 0,
             kept_bytes_max,
+            cost_bytes: 0,
             budget,
             replayable: true,
             broken: false,
@@ -146,12 +149,13 @@ impl Upload {
         }
         let cost = bytes + PIECE_BYTES;
         if self.kept_bytes + bytes <= self.kept_bytes_max && self.budget.take(cost) {
-            self.kept_bytes += cost;
+            self.kept_bytes += bytes;
+            self.cost_bytes += cost;
             self.pieces.push(piece());
         } else {
             self.replayable = false;
             self.pieces = Vec::new();
-            self.budget.give(std::mem::take(&mut self.kept_bytes));
+            self.budget.give(std::mem::take(&mut self.cost_bytes));
         }
     }
 
@@ -159,7 +163,9 @@ impl Upload {
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         self.touched = true;
-        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+        let frame = Pin::new(&mut *incoming).poll_frame(cx);
+        self.client.owes.set(frame.is_pending());
+        let frame = ready!(frame);
         let ended = frame.is_none() || incoming.is_end_stream();
         match &frame {
             Some(Ok(frame)) => {
@@ -180,7 +186,7 @@ impl Upload {
             self.incoming = None;
         }
         if self.client.phase() == Phase::Uploading {
-            self.client.enter(if ended { Phase::Waiting } else { Phase::Uploading }, Instant::now());
+            self.client.enter(if ended { Phase::Waiting } else { Phase::Uploading });
         }
         Poll::Ready(frame)
     }
@@ -188,7 +194,7 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        self.budget.give(self.kept_bytes);
+        self.budget.give(self.cost_bytes);
     }
 }
 
@@ -252,7 +258,7 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         // hyper asks before the first frame, and only for the whole length.
-        self.upload.as_ref().map_or(SizeHint::with_exact(0), |upload| upload.borrow().hint.clone())
+        self.upload.as_ref().map_or(SizeHint::with_exact(0), |upload| upload.borrow().hint)
     }
 }
 

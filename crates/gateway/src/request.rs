@@ -1,8 +1,8 @@
 //! One request, from its parsed head to the response: admit → route → header fields → forward → respond.
 
-use std::{rc::Rc, time::Instant};
+use std::rc::Rc;
 
-use http::{HeaderValue, Request, Response, request::Parts};
+use http::{HeaderValue, Request, Response, Version, request::Parts};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -17,6 +17,7 @@ use crate::{
     problem::Failure,
     replay::{Upload, discard},
     route::Target,
+    trace,
     verdict::is_idempotent,
 };
 
@@ -31,30 +32,33 @@ pub(crate) async fn answer(
     client: Rc<Client>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ClientGone> {
-    client.enter(Phase::Choosing, Instant::now());
+    client.enter(Phase::Choosing);
     let (mut parts, incoming) = request.into_parts();
     let target = admit(&mut parts).and_then(|()| route(&core, &parts));
     let (result, id) = match target {
         Ok(target) => {
             let outgoing = outgoing(&core, &client, target, parts, incoming);
             let result = forward(&core, &client, target, &outgoing).await;
-            if let (Err(_), Some(upload)) = (&result, &outgoing.upload) {
+            if let (Err(failure), Some(upload)) = (&result, &outgoing.upload)
+                && *failure != Failure::Slow
+            {
                 upload.borrow_mut().linger();
             }
-            (result, Some(outgoing.id))
+            (result, outgoing.id)
         }
         Err(failure) => {
             // Read what is still coming, so that the client gets to read the answer.
             if !incoming.is_end_stream() && !parts.headers.contains_key(http::header::EXPECT) {
                 tokio::task::spawn_local(discard(incoming));
             }
-            (Err(failure), parts.headers.remove(headers::X_REQUEST_ID))
+            let sent = parts.headers.remove(headers::X_REQUEST_ID).filter(trace::is_sane_id);
+            (Err(failure), sent.unwrap_or_else(|| trace::make(&core.dice).0))
         }
     };
     let response = match result {
         Ok(response) => response,
         Err(Failure::ClientGone) => return Err(ClientGone),
-        Err(failure) => refuse(&core, &client, failure, id.as_ref()),
+        Err(failure) => refuse(&core, &client, failure, id),
     };
     core.shard.responded(response.status());
     Ok(response)
@@ -73,19 +77,18 @@ fn outgoing(
     parts: Parts,
     incoming: Incoming,
 ) -> Outgoing {
-    let Parts { method, uri, mut headers, .. } = parts;
+    let Parts { method, uri, version, mut headers, .. } = parts;
     let has_body = !incoming.is_end_stream();
     let is_chunked = has_body && incoming.size_hint().exact().is_none();
-    let repeatable = is_idempotent(&method)
-        || target.route.idempotent
-        || headers.contains_key(headers::IDEMPOTENCY_KEY);
+    let repeatable =
+        is_idempotent(&method) || target.route.idempotent || headers.contains_key(headers::IDEMPOTENCY_KEY);
     let marks = headers::to_worker(&mut headers, &client.address, is_chunked, &core.dice);
     let upload = has_body.then(|| {
         let kept_bytes_max = core.config.limits.replay_bytes_max;
         Upload::new(incoming, kept_bytes_max, Rc::clone(&core.budget), Rc::clone(client))
     });
     // A request with a body cannot be upgraded: where its body ends and the new protocol begins would be a guess.
-    let upgrade = marks.upgrade.filter(|_| !has_body);
+    let upgrade = marks.upgrade.filter(|_| !has_body && version == Version::HTTP_11);
     if upgrade.is_none() {
         headers.remove(http::header::CONNECTION);
         headers.remove(http::header::UPGRADE);
@@ -93,8 +96,8 @@ fn outgoing(
     Outgoing { method, uri, headers, upload, id: marks.id, upgrade, repeatable }
 }
 
-fn refuse(core: &Core, client: &Rc<Client>, failure: Failure, id: Option<&HeaderValue>) -> Response<Body> {
-    client.enter(Phase::Answering, Instant::now());
+fn refuse(core: &Core, client: &Rc<Client>, failure: Failure, id: HeaderValue) -> Response<Body> {
+    client.enter(Phase::Answering);
     if failure.is_unknown() {
         core.shard.unknown.add(1);
         tracing::warn!(?failure, id = ?id, "request failed, outcome unknown");
@@ -102,9 +105,7 @@ fn refuse(core: &Core, client: &Rc<Client>, failure: Failure, id: Option<&Header
     if failure.is_shed() {
         core.shard.shed.add(1);
     }
-    let mut response = failure.response(id);
-    if let Some(id) = id.filter(|id| crate::trace::is_sane_id(id)) {
-        response.headers_mut().insert(headers::X_REQUEST_ID, id.clone());
-    }
+    let mut response = failure.response(Some(&id));
+    response.headers_mut().insert(headers::X_REQUEST_ID, id);
     response.map(|body| Body::whole(body, client))
 }

@@ -98,7 +98,8 @@ pub(crate) struct Upstream {
     latency_us: Cell<f64>,
     is_ready: Cell<bool>,
     /// Idle connections, the most recently used last.
-    idle: RefCell<Vec<Link>>,
+    #[allow(clippy::vec_box, reason = "links are large, and go from hand to hand boxed")]
+    idle: RefCell<Vec<Box<Link>>>,
 }
 
 impl Upstream {
@@ -153,16 +154,16 @@ impl Upstream {
     }
 
     /// The most recently used idle connection.
-    pub(crate) fn take_idle(&self) -> Option<Link> {
+    pub(crate) fn take_idle(&self) -> Option<Box<Link>> {
         self.idle.borrow_mut().pop()
     }
 
     /// Keeps a connection that may carry another request.
-    pub(crate) fn put_idle(&self, mut link: Link, now: Instant, idle_max: usize) {
+    pub(crate) fn put_idle(&self, mut link: Box<Link>, idle_max: usize) {
         let mut idle = self.idle.borrow_mut();
         if self.is_ready.get() && idle.len() < idle_max {
             link.reused = true;
-            link.idle_since = now;
+            link.idle_since = None;
             idle.push(link);
         }
     }
@@ -170,9 +171,9 @@ impl Upstream {
     /// Closes connections that were idle for too long. Returns how many are left.
     pub(crate) fn sweep(&self, now: Instant) -> usize {
         let mut idle = self.idle.borrow_mut();
-        let fresh = |link: &Link| now.saturating_duration_since(link.idle_since) < POOL_IDLE_FOR;
-        let old = idle.iter().take_while(|link| !fresh(link)).count();
-        idle.drain(..old);
+        idle.retain_mut(|link| {
+            now.saturating_duration_since(*link.idle_since.get_or_insert(now)) < POOL_IDLE_FOR
+        });
         idle.len()
     }
 }

@@ -24,7 +24,13 @@ pub(crate) fn is_valid_parent(parent: &HeaderValue) -> bool {
     let version = &head[..2];
     let dashes = head[2] == b'-' && head[35] == b'-' && head[52] == b'-';
     let ends = if version == b"00" { tail.is_empty() } else { tail.is_empty() || tail[0] == b'-' };
-    dashes && ends && hex(version) && version != b"ff" && id(&head[3..35]) && id(&head[36..52]) && hex(&head[53..])
+    dashes
+        && ends
+        && hex(version)
+        && version != b"ff"
+        && id(&head[3..35])
+        && id(&head[36..52])
+        && hex(&head[53..])
 }
 
 /// A new request id and a `traceparent` whose trace id is the same, so that either leads to the other. The trace is

@@ -12,7 +12,7 @@ use crate::link::Link;
 
 /// The worker's half of an agreed upgrade.
 pub(crate) struct Tunnel {
-    pub(crate) link: Link,
+    pub(crate) link: Box<Link>,
     pub(crate) pass: Pass,
 }
 

@@ -1,5 +1,7 @@
 //! Buckets on the embedded engine, and blobs as answers to requests.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io;
 
 use axum::{

@@ -1,5 +1,7 @@
 //! `lethe::serve` as a process of its own: where it listens, and what it still answers when it is asked to leave.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     env,
     io::{ErrorKind, Read, Write},

@@ -1,5 +1,7 @@
 //! Typed tables, counters and batches on the embedded engine.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt;

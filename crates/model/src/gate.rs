@@ -1,15 +1,25 @@
 //! The gate through which requests reach one worker. It counts who is inside, and once closed lets
 //! nobody in, so that "no request is being sent to it, and none will be" is one atomic fact: the
-//! gateway enters, the supervisor closes and waits until it is empty, and neither knows the other.
+//! gateway enters, the supervisor closes and waits until it is empty, and neither knows the other. In the end it
+//! tells how the worker died, for the gateway to know whether a request may have been the cause.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
 use tokio::sync::Notify;
 
 const CLOSED: u64 = 1 << 63;
+
+/// How a worker's process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// By itself: it exited, or a fault of its own raised a signal. What it was doing may have been the cause.
+    Fell,
+    /// From outside, by a signal that a fault of its own does not raise. What it was doing was not the cause.
+    Killed,
+}
 
 /// The gate of one worker. States: open → closed (for good).
 #[derive(Debug, Default)]
@@ -18,6 +28,8 @@ pub struct Gate {
     state: AtomicU64,
     answered: AtomicU64,
     emptied: Notify,
+    fate: OnceLock<Fate>,
+    decided: Notify,
 }
 
 impl Gate {
@@ -71,6 +83,27 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// Notes how the worker's process ended; only the first note counts.
+    pub fn ended(&self, fate: Fate) {
+        let _ = self.fate.set(fate);
+        self.decided.notify_waiters();
+    }
+
+    /// Waits until it is known how the worker's process ended. Cancellation safe.
+    pub async fn fate(&self) -> Fate {
+        loop {
+            let decided = self.decided.notified();
+            tokio::pin!(decided);
+            decided.as_mut().enable();
+            if let Some(fate) = self.fate.get() {
+                return *fate;
+            }
+            decided.await;
+        }
+    }
+}
+
 /// One request's stay inside a [`Gate`]; ends when dropped.
 #[derive(Debug)]
 pub struct Pass {
@@ -115,6 +148,18 @@ mod tests {
         waiter.await.unwrap();
         gate.emptied().await;
         assert_eq!(gate.in_flight(), 0);
+    }
+
+    #[tokio::test]
+    async fn tells_how_it_ended() {
+        let gate = Gate::new();
+        let waiter = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.fate().await }
+        });
+        gate.ended(Fate::Killed);
+        gate.ended(Fate::Fell);
+        assert_eq!(waiter.await.unwrap(), Fate::Killed);
     }
 
     #[test]

@@ -173,9 +173,11 @@ impl ServiceConfig {
         let program = self.spec.command.first().map(String::as_str).unwrap_or_default();
         // A program is looked up in the PATH that it will have.
         let path = self.spec.env.get("PATH").map(OsString::from).or_else(|| std::env::var_os("PATH"));
-        let absent = match self.build {
-            Some(_) => "`build` has run and did not put it there; check where it does",
-            None => "build it first, or say how in `build`",
+        let absent = match (&self.build, &self.command_quote) {
+            (Some(_), _) => "`build` has run and did not put it there; check where it does",
+            (None, Some(_)) => "build it first, or say how in `build`",
+            // A command without a file, or of a Procfile, has no `build` to speak of.
+            (None, None) => "check the path, or build it first",
         };
         match program::find(program, &self.spec.directory, path.as_deref(), absent) {
             Ok(_) => Ok(()),

@@ -14,6 +14,8 @@ use crate::{Millis, error::Error};
 pub const BUCKET_NAME_BYTES_MAX: usize = 64;
 /// Longest key, in bytes of UTF-8. A key is any text but the empty one, without NUL; `/` is a character like any.
 pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest media type, in bytes of visible ASCII and spaces, so that it can stand in a header field.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
 /// Largest blob unless a put says less: 5 TiB, as in S3.
 pub const BLOB_BYTES_MAX: u64 = 5 << 40;
 /// Most entries in one page of a list.

@@ -22,6 +22,8 @@
 //! One kind alone: `lethe_state::contract_tables!(engine);`, `contract_sessions!`, `contract_blobs!`.
 //! Each case is also a public function, `contract::tables::increments_add_up(fixture).await`.
 
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
 use std::{any::Any, time::Duration};
 
 use crate::Engines;

@@ -1,7 +1,7 @@
 //! The embedded engine: SQLite with one writer and group commit, and a folder of blobs beside it. It needs
 //! nothing installed, and what it has acknowledged survives `kill -9` and power cuts.
 //!
-//! A write goes [`writer`] → [`command`] → commit → answer; a read goes to the [`readers`], which see the last commit
+//! A write goes `writer` → `command` → commit → answer; a read goes to the `readers`, which see the last commit
 //! and never wait for the writer. Each kind of state is one file that both use.
 
 mod blobs;

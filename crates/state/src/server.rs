@@ -3,6 +3,7 @@
 
 mod blobs;
 mod body;
+pub mod description;
 mod precondition;
 mod problem;
 mod query;
@@ -39,15 +40,14 @@ use crate::{Engines, error::Error, wire};
 pub const CONNECTIONS_MAX: usize = 1024;
 /// How long a request's head may take, and how long a connection may be kept without a request.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// Most bytes of a request's head, and of the buffer that a connection reads into.
+/// Most bytes of a request's head.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of the buffer that a connection reads into.
+const BUFFER_BYTES_MAX: usize = 128 << 10;
 /// How long requests that run when the server ends may take to finish.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait after an `accept` that failed, for instance for want of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
-
-/// The OpenAPI 3.1 description of the API.
-pub const OPENAPI: &str = include_str!("server/openapi.json");
 
 /// What the handlers share.
 struct App {
@@ -57,7 +57,7 @@ struct App {
 
 /// One method of one path.
 struct Route {
-    #[cfg_attr(not(test), allow(dead_code, reason = "compared with the OpenAPI document"))]
+    #[cfg_attr(not(test), allow(dead_code, reason = "tests compare it with the OpenAPI document"))]
     method: Method,
     path: &'static str,
     handler: MethodRouter<Arc<App>>,
@@ -102,7 +102,7 @@ fn routes() -> Vec<Route> {
         route(Method::PUT, BLOB, blobs::put),
         route(Method::DELETE, BLOB, blobs::delete),
         route(Method::GET, "/v1/blobs/{bucket}", blobs::list),
-        route(Method::GET, "/v1/openapi.json", openapi),
+        route(Method::GET, "/v1/openapi.json", description::get),
         route(Method::GET, "/v1/health", health),
     ]
 }
@@ -165,7 +165,11 @@ pub async fn serve(listener: UnixListener, engines: Engines, shutdown: impl Futu
 
 async fn connection(stream: UnixStream, router: Router, mut closed: watch::Receiver<()>) {
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX);
     let mut connection =
         pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
     let ended = tokio::select! {
@@ -179,10 +183,6 @@ async fn connection(stream: UnixStream, router: Router, mut closed: watch::Recei
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection to the state API ended early");
     }
-}
-
-async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], OPENAPI).into_response()
 }
 
 async fn health() -> StatusCode {

@@ -14,8 +14,10 @@ use crate::{Millis, Revision, error::Error};
 pub const ID_BYTES: usize = 16;
 /// Most bytes of all fields of one session, names and JSON text together.
 pub const SESSION_BYTES_MAX: usize = 64 << 10;
-/// Longest field name and user name, in bytes.
+/// Longest field name and user name, in bytes. A name is any text but the empty one, without NUL.
 pub const NAME_BYTES_MAX: usize = 256;
+/// How deep the value of a field may be nested in arrays and objects.
+pub const VALUE_DEPTH_MAX: usize = 100;
 /// Most sessions that a list returns.
 pub const LIST_MAX: usize = 1000;
 /// How long after a renewal the old id may be renewed again for the same user: see [`Sessions::renew`].

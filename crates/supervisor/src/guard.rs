@@ -23,7 +23,7 @@ use rustix::{
 };
 
 use crate::{
-    launch::Book,
+    launch::{self, Book},
     process::{self, Death, Leader},
 };
 
@@ -80,6 +80,7 @@ pub(crate) fn start(program: &Path, input: OwnedFd) -> io::Result<Child> {
     command.arg("guard").stdin(input).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     // SAFETY: runs between fork and exec; setsid is one async-signal-safe system call.
     unsafe { command.pre_exec(leave_terminal) };
+    let _forking = launch::forking();
     command.spawn()
 }
 

@@ -6,7 +6,6 @@ use std::{
     env,
     ffi::{CString, OsStr, OsString},
     io,
-    net::TcpListener,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::{ffi::OsStrExt, net::UnixStream, process::CommandExt},
@@ -28,6 +27,7 @@ use tokio::{
 
 use crate::{
     guard::{self, Link},
+    port::{self, Port},
     process::{Death, Leader},
     program,
     service::{Listener, Spec},
@@ -51,10 +51,8 @@ const ACTIVATION: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 pub(crate) struct Order {
     /// Its service.
     pub(crate) spec: Arc<Spec>,
-    /// The worker contract's variables, beside `LISTEN_FDS` and `LISTEN_PID`.
+    /// The worker contract's variables, beside `PORT`, `LISTEN_FDS` and `LISTEN_PID`.
     pub(crate) contract: Vec<(&'static str, String)>,
-    /// Its port, held open; handed on or closed, as the service wants it.
-    pub(crate) listener: TcpListener,
 }
 
 /// A worker that was started.
@@ -62,6 +60,8 @@ pub(crate) struct Order {
 pub(crate) struct Launched {
     /// Its process.
     pub(crate) leader: Arc<Leader>,
+    /// Its port, given back when this is dropped.
+    pub(crate) port: Port,
     /// Shows when the leader has ended.
     pub(crate) death: Death,
     /// Its standard output and its standard error.
@@ -169,6 +169,16 @@ impl Book {
     }
 }
 
+/// Held while a port is tried and a process is started. A socket that is open when *another* child is forked
+/// stays open in that child until its exec, and a port that seems to be in use, or a worker that seems to listen,
+/// would be the consequence.
+static FORKING: Mutex<()> = Mutex::new(());
+
+/// Waits until no port is being tried and no other process started, and keeps it so.
+pub(crate) fn forking() -> MutexGuard<'static, ()> {
+    FORKING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
     let spec = &order.spec;
     let refuse = |error: io::Error| Error::Command {
@@ -184,20 +194,23 @@ fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
     let program = program::locate(spec)?;
     let directory = program::directory(spec).map_err(refuse)?;
     let guard = book.guard();
+    let forking = forking();
+    let (port, reserved) = port::reserve().map_err(refuse)?;
     let (hole, listener) = match spec.listener {
         Listener::Port => (None, None),
         Listener::Inherited => {
             // If descriptor 3 were free, the pipe on which the child reports a failure might be put there.
             let hole = rustix::fs::open("/dev/null", OFlags::CLOEXEC, Mode::empty())
                 .map_err(|e| refuse(e.into()))?;
-            rustix::net::listen(&order.listener, BACKLOG).map_err(|e| refuse(e.into()))?;
-            let above = rustix::io::fcntl_dupfd_cloexec(&order.listener, LISTENER_FD + 1);
+            rustix::net::listen(&reserved, BACKLOG).map_err(|e| refuse(e.into()))?;
+            let above = rustix::io::fcntl_dupfd_cloexec(&reserved, LISTENER_FD + 1);
             (Some(hole), Some(above.map_err(|e| refuse(e.into()))?))
         }
     };
     // Its port must be free for the child to open.
-    let contract = order.contract;
-    drop(order.listener);
+    drop(reserved);
+    let mut contract = order.contract;
+    contract.push(("PORT", port.number.to_string()));
     let mut entrance =
         Entrance::new(spec, program.as_os_str(), &contract, listener, &guard).map_err(refuse)?;
     let mut command = Command::new(&program);
@@ -207,7 +220,7 @@ fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
     // nothing, takes no lock, and makes only async-signal-safe system calls on what was prepared before.
     unsafe { command.pre_exec(move || entrance.enter()) };
     let spawned = command.spawn();
-    drop((hole, command));
+    drop((hole, command, forking));
     let mut child = spawned.map_err(refuse)?;
     let pipes = (child.stdout.take(), child.stderr.take());
     let leader = Arc::new(Leader::new(child));
@@ -219,7 +232,7 @@ fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
     let pipe = |pipe: OwnedFd| pipe::Receiver::from_owned_fd(pipe).map_err(refuse);
     let pipes = [pipe(stdout.into())?, pipe(stderr.into())?];
     book.enter(&leader)?;
-    Ok(Launched { leader, death, pipes })
+    Ok(Launched { leader, port, death, pipes })
 }
 
 fn refused(spec: &Spec, error: &io::Error) -> Error {

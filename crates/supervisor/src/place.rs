@@ -31,7 +31,7 @@ use crate::{
     launch::{Launched, Launcher, Order},
     logs::{Logs, Source},
     output::Output,
-    port::{Port, Ports},
+    port::Port,
     process::{self, Death, InWords, Leader},
     ready::Probe,
     restart::{self, End, Life, Rate, Verdict},
@@ -58,7 +58,6 @@ pub(crate) struct Hub {
     pub(crate) board: Board,
     pub(crate) logs: Arc<Logs>,
     pub(crate) launcher: Launcher,
-    pub(crate) ports: Arc<Ports>,
     pub(crate) state_url: Option<String>,
     /// Becomes true for good when the supervisor is stopped.
     pub(crate) stopping: watch::Sender<bool>,
@@ -252,17 +251,15 @@ impl Place {
     /// Starts a worker: it is in the roster when this returns.
     async fn start(&self, instance: &InstanceId, replaced: Option<&InstanceId>) -> Result<Running, Error> {
         let Ground { hub, spec, .. } = &*self.ground;
-        let (port, listener) = hub.ports.reserve().map_err(|error| Error::System(error.to_string()))?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number));
         let mut contract = vec![
-            ("PORT", port.number.to_string()),
             ("LETHE_SERVICE", spec.name.as_str().to_owned()),
             ("LETHE_INSTANCE", instance.as_str().to_owned()),
         ];
         contract.extend(hub.state_url.clone().map(|url| ("LETHE_STATE", url)));
         let started = Instant::now();
-        let order = Order { spec: Arc::clone(spec), contract, listener };
-        let Launched { leader, death, pipes } = hub.launcher.launch(order).await?;
+        let order = Order { spec: Arc::clone(spec), contract };
+        let Launched { leader, port, death, pipes } = hub.launcher.launch(order).await?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number));
         let gate = Gate::new();
         self.show(instance, &leader, port.number, &gate);
         hub.board.enter(

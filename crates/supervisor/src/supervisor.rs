@@ -27,7 +27,6 @@ use crate::{
     launch::Launcher,
     logs::{self, Line, Logs},
     place::{Ground, Hub, Place},
-    port::Ports,
     program,
     restart::Rate,
     service::Spec,
@@ -141,7 +140,6 @@ impl Supervisor {
             board: Board::new(names()),
             logs: Arc::new(Logs::new(names())),
             launcher,
-            ports: Arc::new(Ports::default()),
             state_url: config.state_url,
             stopping: watch::Sender::new(false),
             began: Instant::now(),
@@ -212,7 +210,7 @@ impl Supervisor {
     pub async fn stop(&self) {
         self.inner.hub.stopping.send_replace(true);
         let mut stopping = JoinSet::new();
-        for fleet in self.inner.fleets.values().cloned() {
+        for fleet in self.inner.fleets.values().map(Arc::clone) {
             stopping.spawn(async move { fleet.stop().await });
         }
         while stopping.join_next().await.is_some() {}

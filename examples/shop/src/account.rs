@@ -79,7 +79,8 @@ impl Accounts {
         Ok(if self.verify(Some(name), password).await? { Registered::Done } else { Registered::Taken })
     }
 
-    /// Whether name and password belong together. The work is the same for a name that is not there, or is none.
+    /// Whether name and password belong together. The work is the same for a name that is not there, or is
+    /// none.
     pub async fn verify(&self, name: Option<&Username>, password: String) -> Result<bool, Error> {
         let account = match name {
             Some(name) => self.table.get(name.as_str()).await?,
@@ -88,9 +89,9 @@ impl Accounts {
         self.hasher.verify(password, account.map(|stored| stored.value.password)).await
     }
 
-    /// Sees to it that the admin can sign in. Every worker calls this when it starts; a password that has to be
-    /// made up is logged by the one that stored it, once in the life of the shop. A password that was set in
-    /// the environment is the admin's from then on.
+    /// Sees to it that the admin can sign in. Every worker calls this when it starts; a password that has to
+    /// be made up is logged by the one that stored it, once in the life of the shop. A password that was set
+    /// in the environment is the admin's from then on.
     pub async fn seed_admin(&self, config: &Config) -> Result<(), Error> {
         let admin = &config.admin;
         let stored = self.table.get(admin.as_str()).await?;
@@ -126,7 +127,8 @@ impl Accounts {
     }
 }
 
-/// 20 letters and digits that are hard to misread: 100 random bits, and more than [`password::PASSWORD_CHARS_MIN`].
+/// 20 letters and digits that are hard to misread: 100 random bits, and more than
+/// [`password::PASSWORD_CHARS_MIN`].
 fn made_up_password() -> Result<String, Error> {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     const { assert!(password::PASSWORD_CHARS_MIN <= 20) };

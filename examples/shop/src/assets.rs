@@ -1,5 +1,5 @@
-//! The files that the binary carries: stylesheet and drawings. Their address holds a hash of their content, so
-//! browsers may keep them for ever, and a new version has a new address.
+//! The files that the binary carries: stylesheet and drawings. Their address holds a hash of their content,
+//! so browsers may keep them for ever, and a new version has a new address.
 
 use axum::{
     body::Body,

@@ -1,5 +1,5 @@
-//! The cart: what a visitor means to buy, kept as one field of the session. Quantities are set, never added to,
-//! so that a request that comes twice changes nothing the second time.
+//! The cart: what a visitor means to buy, kept as one field of the session. Quantities are set, never added
+//! to, so that a request that comes twice changes nothing the second time.
 //!
 //! A cart has an id, and an order is kept under it: that is what makes checkout happen once. A cart goes
 //! `empty → filled (an id is drawn) → ordered (a new, empty cart takes its place)`.
@@ -97,8 +97,8 @@ impl Cart {
         self.lines.values().sum()
     }
 
-    /// Sets how many of a product are in it; 0 takes it out, more than [`QUANTITY_MAX`] is cut. A cart that has no id
-    /// yet gets `fresh`.
+    /// Sets how many of a product are in it; 0 takes it out, more than [`QUANTITY_MAX`] is cut. A cart that
+    /// has no id yet gets `fresh`.
     pub fn set(&mut self, slug: &str, quantity: u32, fresh: &CartId) -> Result<(), Full> {
         if quantity == 0 {
             self.lines.remove(slug);
@@ -112,8 +112,8 @@ impl Cart {
         Ok(())
     }
 
-    /// Takes out what an order has taken, if the order was made of this cart. What was put in since stays, in a
-    /// cart with the id `fresh`. Safe to repeat.
+    /// Takes out what an order has taken, if the order was made of this cart. What was put in since stays, in
+    /// a cart with the id `fresh`. Safe to repeat.
     pub fn settle(&mut self, order: &Order, fresh: &CartId) {
         if self.id.as_ref() != Some(&order.id) {
             return;
@@ -128,8 +128,8 @@ impl Cart {
     }
 }
 
-/// Tells what a page has shown of a cart: products, quantities and prices. The checkout form carries it, so that
-/// what is ordered is what was seen.
+/// Tells what a page has shown of a cart: products, quantities and prices. The checkout form carries it, so
+/// that what is ordered is what was seen.
 pub fn seen(lines: &[(Product, u32)]) -> String {
     let shown =
         lines.iter().map(|(product, quantity)| format!("{}*{quantity}@{}\n", product.slug, product.price.0));

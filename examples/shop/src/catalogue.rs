@@ -1,4 +1,5 @@
-//! The catalogue: what the shop sells, kept in a table so that every worker shows the same, and searched there.
+//! The catalogue: what the shop sells, kept in a table so that every worker shows the same, and searched
+//! there.
 
 pub mod range;
 

@@ -26,7 +26,7 @@ impl fmt::Display for Cents {
         let digits = (self.0 / 100).to_string();
         f.write_str("€")?;
         for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index) % 3 == 0 {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
                 f.write_str(",")?;
             }
             write!(f, "{digit}")?;

@@ -1,5 +1,6 @@
 //! Orders. One is kept under its user and the id of the cart it was made of, and is written in one batch with
-//! the stock it takes: so a checkout that comes twice, or on two workers at once, finds the order of the first.
+//! the stock it takes: so a checkout that comes twice, or on two workers at once, finds the order of the
+//! first.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -104,7 +105,7 @@ impl Orders {
         let prefix = format!("{user}/");
         let mut scan = self.table.scan(&prefix).limit(ORDERS_PAGE);
         if let Some(after) = after {
-            scan = scan.after(&key(user, after));
+            scan = scan.after(key(user, after));
         }
         let page = scan.page().await?;
         Ok((page.rows.into_iter().map(|row| row.value).collect(), page.next.is_some()))
@@ -115,8 +116,8 @@ impl Orders {
         Ok(self.placed.get().await?)
     }
 
-    /// Orders what is in a cart that has an id. However often it is called for one cart, at once or one after the
-    /// other, there is one order, and stock is taken once.
+    /// Orders what is in a cart that has an id. However often it is called for one cart, at once or one after
+    /// the other, there is one order, and stock is taken once.
     ///
     /// A dropped or failed call may have ordered or not; calling again finds out and goes on.
     pub async fn place(

@@ -1,5 +1,5 @@
-//! The pages: what every one of them has around its content, notices after a redirect, and failures in the same
-//! look. All text of visitors goes through `maud`, which escapes it.
+//! The pages: what every one of them has around its content, notices after a redirect, and failures in the
+//! same look. All text of visitors goes through `maud`, which escapes it.
 
 pub mod admin;
 pub mod cart;
@@ -37,8 +37,8 @@ pub struct Frame {
     pub instance: String,
 }
 
-/// What an action did, said on the page that its redirect leads to. Only these words can be said: an address from
-/// a stranger cannot put others into the shop's mouth.
+/// What an action did, said on the page that its redirect leads to. Only these words can be said: an address
+/// from a stranger cannot put others into the shop's mouth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The cart was changed.

@@ -65,8 +65,8 @@ impl Hasher {
         .await
     }
 
-    /// Whether a password is the one of the hash. With `None`, for an unknown user, the work is the same and the
-    /// answer is no. Fails with [`Error::Busy`].
+    /// Whether a password is the one of the hash. With `None`, for an unknown user, the work is the same and
+    /// the answer is no. Fails with [`Error::Busy`].
     pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, Error> {
         self.run(move || {
             let parsed = PasswordHash::new(hash.as_deref().unwrap_or(NOBODY))

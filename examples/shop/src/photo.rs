@@ -24,8 +24,8 @@ fn sniff(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Stores an uploaded photo and shows it on the pages of its product. The same upload twice has the same outcome.
-/// Fails with [`Error::NotAPicture`] and [`Error::TooLarge`]; the photo that was there then stays.
+/// Stores an uploaded photo and shows it on the pages of its product. The same upload twice has the same
+/// outcome. Fails with [`Error::NotAPicture`] and [`Error::TooLarge`]; the photo that was there then stays.
 pub async fn upload(
     bucket: &Bucket,
     catalogue: &Catalogue,

@@ -199,9 +199,9 @@ mod tests {
             rows,
             [
                 "lethe  http://127.0.0.1:8080  shop 2/2 ready  124 req/s  up 1m15s",
-                "NAME     PID  STATE    AGE  REQ/S  IN FLIGHT      P50      P99    CPU   MEMORY  RESTARTS",
-                "shop-1  4001  ready  1m15s   41.3          2  0.80 ms  12.3 ms  3.2 %  9.0 MiB         0",
-                "shop-2  4002  ready  1m15s   41.3          2  0.80 ms  12.3 ms  3.2 %  9.0 MiB         0",
+                "NAME        PID  STATE        AGE  REQ/S  IN FLIGHT      P50      P99      CPU     MEMORY  RESTARTS",
+                "shop-1     4001  ready      1m15s   41.3          2  0.80 ms  12.3 ms    3.2 %    9.0 MiB         0",
+                "shop-2     4002  ready      1m15s   41.3          2  0.80 ms  12.3 ms    3.2 %    9.0 MiB         0",
                 &"─".repeat(120),
                 "shop-1 │ line 43",
                 "shop-1 │ line 44",
@@ -220,7 +220,7 @@ mod tests {
         many.workers[28].state = WorkerState::Starting;
         many.workers[29].pid = None;
         many.workers[29].trouble = Some("exited with status 1\nits last lines: …".into());
-        let rows = frame(&many, &[], 120, 20);
+        let rows = frame(&many, &[], 140, 20);
         let names: Vec<&str> = rows[2..8].iter().map(|row| row.split(' ').next().unwrap()).collect();
         assert_eq!(names, ["shop-1", "shop-2", "shop-3", "shop-4", "shop-29", "shop-30"]);
         assert!(rows[7].ends_with("exited with status 1"), "{}", rows[7]);

@@ -118,7 +118,8 @@ async fn serve(config: Config, ui: &Ui) -> anyhow::Result<()> {
     }
     let stop = Stop::new();
     node::obey_signals(stop.clone())?;
-    let guard = std::env::current_exe()?;
+    // This very program, also after its file was replaced by a newer build.
+    let guard = PathBuf::from("/proc/self/exe");
     let node = node::start(config, guard, stop.clone(), |progress| show(&printer, progress)).await?;
     attach(ui, &node)?;
     greet(&printer, &node);

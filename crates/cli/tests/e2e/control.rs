@@ -20,7 +20,7 @@ async fn two_workers(place: &Place) -> anyhow::Result<Lethe> {
 
 fn json(place: &Place, arguments: &[&str]) -> anyhow::Result<Value> {
     let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
-    let output = place.run(&arguments)?;
+    let output = place.tell(&arguments)?;
     ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     if output.stdout.is_empty() {
         return Ok(Value::Null);
@@ -61,7 +61,7 @@ async fn verbs() -> anyhow::Result<()> {
     let after = lethe.ready(1).await?.workers[0].instance.clone();
     ensure!(after != next, "a restart replaces it");
 
-    let logs = place.run(&["logs", left.as_str()])?;
+    let logs = place.tell(&["logs", left.as_str()])?;
     let logs = String::from_utf8(logs.stdout)?;
     ensure!(logs.contains(left.as_str()), "what a worker that is gone printed is kept: {logs}");
 
@@ -70,11 +70,11 @@ async fn verbs() -> anyhow::Result<()> {
         (vec!["scale", "nobody=2"], service),
         (vec!["drain", "nobody-7"], "lethe ps"),
     ] {
-        let output = place.run(&verb)?;
+        let output = place.tell(&verb)?;
         let text = String::from_utf8(output.stderr)?;
         ensure!(output.status.code() == Some(1) && text.contains(said), "{verb:?}: {text}");
     }
-    ensure!(place.run(&["scale", service])?.status.code() == Some(2), "a scale without a number is refused");
+    ensure!(place.tell(&["scale", service])?.status.code() == Some(2), "a scale without a number is refused");
 
     let pids: Vec<u32> = lethe.workers().await?.iter().filter_map(|worker| worker.pid).collect();
     json(&place, &["down"])?;

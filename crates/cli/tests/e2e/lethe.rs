@@ -48,9 +48,14 @@ impl Place {
         command
     }
 
-    /// Runs a verb to its end.
+    /// Runs `lethe` with these arguments to its end.
     pub fn run(&self, arguments: &[&str]) -> anyhow::Result<std::process::Output> {
         Ok(self.command(arguments).output()?)
+    }
+
+    /// Runs a verb on the `lethe` of this place to its end. Others may be running on the machine, so it is named.
+    pub fn tell(&self, arguments: &[&str]) -> anyhow::Result<std::process::Output> {
+        Ok(self.command(arguments).arg("--state-dir").arg(self.state()).output()?)
     }
 
     /// Runs `lethe up` on free ports with `arguments`, and waits until it listens.

@@ -56,16 +56,6 @@ impl Visitor {
         Self { address, cookies: BTreeMap::new(), connection: None }
     }
 
-    /// Forgets everything, as a new browser profile would.
-    pub fn clear_cookies(&mut self) {
-        self.cookies.clear();
-    }
-
-    /// Whether a cookie of this name is held.
-    pub fn has_cookie(&self, name: &str) -> bool {
-        self.cookies.contains_key(name)
-    }
-
     pub async fn get(&mut self, path: &str) -> anyhow::Result<Page> {
         self.send(Method::GET, path, &[], Bytes::new()).await
     }
@@ -142,11 +132,16 @@ impl Visitor {
             let jar: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
             request = request.header("cookie", jar.join("; "));
         }
-        let mut connection = match self.connection.take() {
-            Some(connection) if !connection.is_closed() => connection,
+        // A server may close a connection between two requests; a browser opens another then, as nothing was sent.
+        let mut kept = self.connection.take();
+        let usable = match &mut kept {
+            Some(connection) => connection.ready().await.is_ok(),
+            None => false,
+        };
+        let mut connection = match kept {
+            Some(connection) if usable => connection,
             _ => self.connect().await?,
         };
-        connection.ready().await.context("waiting for the connection")?;
         let response =
             connection.send_request(request.body(Full::new(body))?).await.context("no response")?;
         let (head, body) = response.into_parts();

@@ -20,7 +20,8 @@ use tokio::{
 /// Runs a test, with an end for one that hangs.
 pub fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), test).await.expect("test hangs") });
+    runtime
+        .block_on(async { tokio::time::timeout(Duration::from_secs(60), test).await.expect("test hangs") });
 }
 
 /// A gateway and its workers.
@@ -65,6 +66,11 @@ impl FakeWorker {
     pub fn is_called(&self) -> bool {
         let socket = socket2::SockRef::from(self.listener.as_ref().unwrap());
         socket.accept().is_ok()
+    }
+
+    /// The listener, for a worker that answers by itself.
+    pub fn take_listener(&mut self) -> TcpListener {
+        self.listener.take().unwrap()
     }
 
     /// Stops listening, as a process that has died.
@@ -192,13 +198,18 @@ impl Message {
 }
 
 impl Peer {
-    fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self { stream, buffer: Vec::new() }
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Sends unless the other side has gone.
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
     /// Answers 200 with a body.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::lab::{Lab, run};
 use lethe_model::roster::WorkerState;
+
+use crate::lab::{FakeWorker, Lab, run};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
 
@@ -29,7 +30,11 @@ fn heads_that_are_too_large_get_431() {
         assert!(!lab.workers[0].is_called());
         // The largest that are allowed.
         let mut client = lab
-            .send(format!("GET / HTTP/1.1\r\nhost: h\r\n{}x: {}\r\n\r\n", "x: 1\r\n".repeat(98), "x".repeat(30 << 10)))
+            .send(format!(
+                "GET / HTTP/1.1\r\nhost: h\r\n{}x: {}\r\n\r\n",
+                "x: 1\r\n".repeat(98),
+                "x".repeat(30 << 10)
+            ))
             .await;
         lab.workers[0].request().await.0.answer("ok").await;
         assert_eq!(client.response().await.status(), 200);
@@ -58,12 +63,13 @@ fn an_idle_connection_is_closed() {
 }
 
 #[test]
-fn a_client_that_stops_in_its_body_is_closed_and_so_is_the_worker() {
+fn a_client_that_stops_in_its_body_gets_408_and_the_worker_no_whole_request() {
     run(async {
         let lab = Lab::with(1, |config| config.limits.idle_timeout = Duration::from_millis(50)).await;
-        let client = lab.send("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\nhalf").await;
+        let mut client = lab.send("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\nhalf").await;
         let mut worker = lab.workers[0].accept().await;
         assert!(worker.try_request().await.is_none());
+        assert_eq!(client.response().await.status(), 408);
         client.closed().await;
     });
 }
@@ -85,15 +91,18 @@ fn connections_over_the_limit_wait() {
 #[test]
 fn requests_wait_for_a_worker_and_are_shed_when_too_many() {
     run(async {
-        let mut lab = Lab::with(1, |config| config.limits.queue_max = 2).await;
-        lab.workers[0].entry.state = WorkerState::Starting;
-        lab.publish();
+        let mut lab = Lab::with(0, |config| config.limits.queue_max = 2).await;
         let (mut first, mut second) = (lab.send(GET).await, lab.send(GET).await);
         lab.until(|snapshot| snapshot.queued == 2).await;
         let mut third = lab.send(GET).await;
         let response = third.response().await;
         assert_eq!((response.status(), response.header("retry-after")), (503, Some("1")));
         assert_eq!(response.problem()["status"], 503);
+        lab.workers.push(FakeWorker::start(1).await);
+        lab.workers[0].entry.state = WorkerState::Starting;
+        lab.publish();
+        lab.until(|snapshot| snapshot.workers.len() == 1).await;
+        assert_eq!(lab.gateway.snapshot().queued, 2, "a starting worker gets nothing");
         lab.workers[0].entry.state = WorkerState::Ready;
         lab.publish();
         for _ in 0..2 {

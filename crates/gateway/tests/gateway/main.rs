@@ -1,9 +1,12 @@
 //! The gateway against raw sockets on both sides: the test plays the client and each worker byte by byte, so that
 //! every moment at which a worker can be lost is exactly the one that is meant.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod forward;
 mod lab;
 mod limits;
 mod retry;
 mod smuggling;
+mod storm;
 mod stream;

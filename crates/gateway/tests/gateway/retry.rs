@@ -196,8 +196,9 @@ fn a_body_of_a_mebibyte_is_replayed() {
             let lab = Lab::new(2).await;
             let request = if chunked {
                 let chunks = body.as_bytes().chunks(10_000);
-                let chunks: String =
-                    chunks.map(|c| format!("{:x}\r\n{}\r\n", c.len(), std::str::from_utf8(c).unwrap())).collect();
+                let chunks: String = chunks
+                    .map(|c| format!("{:x}\r\n{}\r\n", c.len(), std::str::from_utf8(c).unwrap()))
+                    .collect();
                 format!("PUT / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n")
             } else {
                 format!("PUT / HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n{body}", body.len())
@@ -221,7 +222,8 @@ fn a_body_of_a_mebibyte_is_replayed() {
 fn a_body_over_the_limit_passes_and_is_not_replayed() {
     run(async {
         let lab = Lab::with(2, |config| config.limits.replay_bytes_max = 1000).await;
-        let request = format!("PUT / HTTP/1.1\r\nhost: h\r\ncontent-length: 1001\r\n\r\n{}", "x".repeat(1001));
+        let request =
+            format!("PUT / HTTP/1.1\r\nhost: h\r\ncontent-length: 1001\r\n\r\n{}", "x".repeat(1001));
         let mut client = lab.send(&request).await;
         let (mut worker, first) = lab.workers[0].request().await;
         assert_eq!(first.body.len(), 1001);
@@ -287,6 +289,30 @@ fn the_last_worker_died_and_the_request_waits_for_the_next() {
         worker.answer("saved").await;
         assert_eq!(client.response().await.text(), "saved");
         lab.until(|snapshot| snapshot.queued == 0).await;
+    });
+}
+
+/// A worker that accepts and resets at once: nothing can be sent to it, and the request must not spin.
+#[test]
+fn a_worker_that_resets_each_connection_ends_in_a_503() {
+    run(async {
+        let lab = Lab::with(1, |config| config.limits.queue_timeout = Duration::from_millis(200)).await;
+        let mut client = lab.client().await;
+        client.send(POST).await;
+        let mut connections = 0;
+        let resetting = async {
+            loop {
+                lab.workers[0].accept().await.reset();
+                connections += 1;
+            }
+        };
+        let status = tokio::select! {
+            () = resetting => 0,
+            response = client.response() => response.status(),
+        };
+        // Which of the two it is depends on whether the reset came before the first byte.
+        assert!(matches!(status, 502 | 503), "{status}");
+        assert!(connections < 50, "{connections} connections in 200 ms");
     });
 }
 

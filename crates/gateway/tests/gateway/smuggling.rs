@@ -31,7 +31,7 @@ async fn check(payload: &str, expected: Expected) {
             worker.answer("ok").await;
             assert_eq!(client.response().await.status(), 200, "{payload:?}");
             client.closed().await;
-            drop(lab.gateway.drain().await);
+            lab.gateway.drain().await;
             worker.closed().await;
             assert!(!lab.workers[0].is_called(), "something was smuggled: {payload:?}");
         }
@@ -47,11 +47,17 @@ fn known_payloads() {
         // Both framings, in both orders: the chunked one counts, and it is the last request (RFC 9112, 6.1).
         check(&post(&format!("{cl}{te}"), &format!("0\r\n\r\n{NEXT}")), One("")).await;
         check(&post(&format!("{te}{cl}"), &format!("0\r\n\r\n{NEXT}")), One("")).await;
-        check(&post(&format!("{te}content-length: 100\r\n"), &format!("3\r\nabc\r\n0\r\n\r\n{NEXT}")), One("abc"))
-            .await;
+        check(
+            &post(&format!("{te}content-length: 100\r\n"), &format!("3\r\nabc\r\n0\r\n\r\n{NEXT}")),
+            One("abc"),
+        )
+        .await;
         // Lengths that differ, or are none.
-        for bad in ["content-length: 6\r\ncontent-length: 5\r\n", "content-length: 5, 6\r\n", "content-length: +5\r\n"]
-        {
+        for bad in [
+            "content-length: 6\r\ncontent-length: 5\r\n",
+            "content-length: 5, 6\r\n",
+            "content-length: +5\r\n",
+        ] {
             check(&post(bad, &format!("hello{NEXT}")), Refused(400)).await;
         }
         for bad in ["content-length: -1\r\n", "content-length: 0x5\r\n", "content-length: 5 5\r\n"] {
@@ -60,8 +66,17 @@ fn known_payloads() {
         check(&post("content-length: 99999999999999999999\r\n", NEXT), Refused(400)).await;
         check(&post("content-length:\r\n", NEXT), Refused(400)).await;
         // Codings that some reader might not know, or might know by another spelling.
-        for bad in ["xchunked", "gzip", "identity", "chunked, identity", "chunked;q=1", "\"chunked\"", "\u{b}chunked"] {
-            check(&post(&format!("transfer-encoding: {bad}\r\n"), &format!("0\r\n\r\n{NEXT}")), Refused(400)).await;
+        for bad in [
+            "xchunked",
+            "gzip",
+            "identity",
+            "chunked, identity",
+            "chunked;q=1",
+            "\"chunked\"",
+            "\u{b}chunked",
+        ] {
+            check(&post(&format!("transfer-encoding: {bad}\r\n"), &format!("0\r\n\r\n{NEXT}")), Refused(400))
+                .await;
         }
         check(&post("transfer-encoding: gzip, chunked\r\n", &format!("0\r\n\r\n{NEXT}")), Refused(501)).await;
         check(&post(&format!("{te}{te}"), &format!("0\r\n\r\n{NEXT}")), Refused(400)).await;
@@ -91,11 +106,18 @@ fn known_payloads() {
 #[test]
 fn a_chunked_body_that_breaks_is_not_passed_on_as_whole() {
     run(async {
-        for broken in ["3\r\nabcX", "zz\r\nabc\r\n", "3\r\nabc\r\n-1\r\n", "ffffffffffffffffff\r\n", "3;\nabc\r\n0\r\n\r\n"]
-        {
+        for broken in [
+            "3\r\nabcX",
+            "zz\r\nabc\r\n",
+            "3\r\nabc\r\n-1\r\n",
+            "ffffffffffffffffff\r\n",
+            "3;\nabc\r\n0\r\n\r\n",
+        ] {
             let lab = Lab::new(1).await;
             let head = "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n";
-            let client = lab.send(format!("{head}{broken}\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: h\r\n\r\n")).await;
+            let client = lab
+                .send(format!("{head}{broken}\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: h\r\n\r\n"))
+                .await;
             let mut worker = lab.workers[0].accept().await;
             assert!(worker.try_request().await.is_none(), "passed on as whole: {broken:?}");
             client.rest().await;

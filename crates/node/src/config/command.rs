@@ -132,6 +132,7 @@ mod tests {
                 "`gunicorn -b ':$PORT'` uses `$PORT`, which only a shell replaces, and is started without one: write \
                  `lethe up -- sh -c 'gunicorn -b :$PORT'`",
             ),
+            (&["./absent"], "`./absent` is not in /: check the path, or build it first"),
             (
                 &["sh -c true"],
                 "`sh -c true` is no program in PATH: give the program and each argument as a word of its own",

@@ -21,14 +21,12 @@ use super::{
 use crate::{
     Revision,
     blobs::{
-        BUCKET_NAME_BYTES_MAX, Blob, BlobInfo, Blobs, ByteRange, ByteStream, Condition, KEY_BYTES_MAX,
-        LIST_MAX, Page, Put,
+        BUCKET_NAME_BYTES_MAX, Blob, BlobInfo, Blobs, ByteRange, ByteStream, CONTENT_TYPE_BYTES_MAX,
+        Condition, KEY_BYTES_MAX, LIST_MAX, Page, Put,
     },
     error::Error,
 };
 
-/// Longest media type, in bytes.
-const CONTENT_TYPE_BYTES_MAX: usize = 256;
 /// How many bytes of a body are gathered before they are written: enough to make the way to a thread for
 /// blocking work cheap, little enough for many uploads at once.
 const WRITE_BYTES: usize = 256 << 10;

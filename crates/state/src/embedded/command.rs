@@ -109,7 +109,7 @@ where
     F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
 {
     /// A command that does `work`, and where its result comes.
-    pub(super) fn new(
+    pub(super) fn command(
         work: F,
         database: Arc<PathBuf>,
     ) -> (Box<dyn Command>, oneshot::Receiver<Result<T, Error>>) {
@@ -145,10 +145,9 @@ where
 
     fn answer(self: Box<Self>, committed: Result<(), &Failure>) {
         let result = match (committed, self.result) {
-            // A refusal stands, whatever becomes of the other commands.
-            (_, Some(Err(error))) => Err(error),
+            // A refusal falls with the commit too: what stood in its way may have been taken back.
             (Err(failure), _) => Err(failure.clone().into()),
-            (Ok(()), Some(Ok(value))) => Ok(value),
+            (Ok(()), Some(result)) => result,
             (Ok(()), None) => Err(closing()),
         };
         // The caller may have left; what is committed stands all the same.

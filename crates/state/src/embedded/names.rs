@@ -48,8 +48,9 @@ pub(super) fn key_range(prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>)
     (behind.max(prefix.as_bytes().to_vec()), end)
 }
 
+/// As much of a text as fits into so many bytes.
 fn shortened(text: &str, bytes_max: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or(text)
+    (0..=bytes_max).rev().find_map(|end| text.get(..end)).unwrap_or(text)
 }
 
 #[cfg(test)]

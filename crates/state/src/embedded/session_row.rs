@@ -9,14 +9,13 @@ use super::{command::Txn, failure::Stop, names::check_size};
 use crate::{
     Millis,
     error::Error,
-    sessions::{Change, Field, NAME_BYTES_MAX, Patch, SESSION_BYTES_MAX, Session, SessionId},
+    sessions::{
+        Change, Field, NAME_BYTES_MAX, Patch, SESSION_BYTES_MAX, Session, SessionId, VALUE_DEPTH_MAX,
+    },
 };
 
 /// The SHA-256 of a secret id.
 pub(super) type Hash = [u8; 32];
-
-/// How deep a value may be nested: what is deeper could not be read again.
-const VALUE_DEPTH_MAX: usize = 100;
 
 /// What there is to an id.
 pub(super) enum Found {

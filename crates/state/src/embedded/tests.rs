@@ -1,9 +1,25 @@
 //! What only this engine promises: its files, and what becomes of them when things go wrong.
 
-use std::sync::Arc;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use super::{Embedded, clock::ManualClock};
-use crate::contract::Fixture;
+use bytes::Bytes;
+
+use super::{BLOBS, Embedded, clock::ManualClock, failure::Failure};
+use crate::{
+    blobs::ByteStream,
+    contract::Fixture,
+    error::Error,
+    tables::{Action, Condition, Write},
+};
+
+mod crash;
+mod disk;
+mod life;
+mod refusal;
 
 async fn engine() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
@@ -13,3 +29,35 @@ async fn engine() -> Fixture {
 }
 
 crate::contract_suite!(engine);
+
+fn put(key: impl Into<String>, value: impl Into<Bytes>) -> Write {
+    let action = Action::Put { value: value.into(), ttl: None };
+    Write { table: "t".into(), key: key.into(), condition: Condition::Any, action }
+}
+
+fn body(bytes: impl Into<Bytes>) -> ByteStream {
+    Box::pin(futures_util::stream::iter([Ok(bytes.into())]))
+}
+
+/// What the engine says is wrong with its files.
+fn failure(error: &Error) -> Failure {
+    match error {
+        Error::Engine(source) => source.downcast_ref::<Failure>().expect("a failure of this engine").clone(),
+        other => panic!("not the engine's own failure: {other:?}"),
+    }
+}
+
+/// The files of blobs in a state folder, without the markers of doubt.
+fn blob_files(state: &Path) -> Vec<PathBuf> {
+    let folders = fs::read_dir(state.join(BLOBS)).unwrap().map(|entry| entry.unwrap().path());
+    let shards = folders.filter(|folder| !folder.ends_with("doubt"));
+    shards.flat_map(|shard| files(&shard)).collect()
+}
+
+fn doubts(state: &Path) -> Vec<PathBuf> {
+    files(&state.join(BLOBS).join("doubt"))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}

@@ -68,7 +68,7 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
     {
-        let (command, result) = Task::new(work, self.database.clone());
+        let (command, result) = Task::command(work, self.database.clone());
         self.queue.send(Message::Command(command)).await.map_err(|_| closing())?;
         result.await.unwrap_or_else(|_| Err(closing()))
     }
@@ -79,7 +79,7 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
     {
-        let (command, result) = Task::new(work, self.database.clone());
+        let (command, result) = Task::command(work, self.database.clone());
         self.queue.blocking_send(Message::Command(command)).map_err(|_| closing())?;
         result.blocking_recv().unwrap_or_else(|_| Err(closing()))
     }

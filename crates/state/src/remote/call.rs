@@ -197,7 +197,10 @@ mod tests {
     fn names_that_no_path_can_hold_are_refused() {
         let segment = |text: &str| Target::new("/v1").segment("a key", text, 1024).map(|_| ());
         assert!(matches!(segment(""), Err(Error::Invalid(text)) if text == "a key is empty"));
-        assert!(matches!(segment(&"x".repeat(1 << 20)), Err(Error::TooLarge { what: "a key", max: 1024, .. })));
+        assert!(matches!(
+            segment(&"x".repeat(1 << 20)),
+            Err(Error::TooLarge { what: "a key", max: 1024, .. })
+        ));
         assert!(segment(&"x".repeat(1025)).is_ok(), "the other side says what it thinks of it");
     }
 }

@@ -42,9 +42,9 @@ const BUFFER_WAIT: Duration = Duration::from_secs(5);
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much of a refused body is read and thrown away, so that a client that sends first and listens then
 /// reads the reason instead of a broken pipe.
-const DISCARD_BYTES_MAX: u64 = 8 << 20;
+const DISCARD_BYTES_MAX: u64 = 64 << 20;
 /// How long that may take.
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The room for bodies that are held in memory.
 pub(super) struct Buffers(Semaphore);

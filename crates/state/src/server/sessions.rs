@@ -19,7 +19,7 @@ use crate::{
 
 /// Most bytes of a body with fields: JSON may write each byte of a field as six (`\u0001`), and the rest
 /// leaves room for field names, white space and conditions.
-const FIELDS_BODY_BYTES_MAX: u64 = 8 * SESSION_BYTES_MAX as u64;
+pub(super) const FIELDS_BODY_BYTES_MAX: u64 = 8 * SESSION_BYTES_MAX as u64;
 /// Names such a body in errors.
 const FIELDS_BODY: &str = "the body of a session";
 

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Most bytes of the body of an increment.
-const INCREMENT_BODY_BYTES_MAX: u64 = 4 << 10;
+pub(super) const INCREMENT_BODY_BYTES_MAX: u64 = 4 << 10;
 
 /// `GET /v1/tables/{table}/{key}`
 pub(super) async fn get(

@@ -79,8 +79,9 @@ fn fail(status: i32) {
 
 /// Starts a child in the same process group, as npm starts node, and one below it.
 fn tree() {
-    let shell = Command::new("sh").args(["-c", "sleep 1000 & echo $!; wait"]).spawn().unwrap();
+    let mut shell = Command::new("sh").args(["-c", "sleep 1000 & echo $!; wait"]).spawn().unwrap();
     println!("{}", shell.id());
+    thread::spawn(move || shell.wait());
     serve(own_listener(), || true);
 }
 
@@ -133,9 +134,10 @@ fn stubborn() {
 /// Lines that are surely kept all.
 const LINES_MAX: u64 = 4000;
 
-/// Prints numbered lines as fast as it can, and counts in a file those that were written.
+/// Prints numbered lines as fast as it can, and counts those that were written in a file of its name.
 fn flood(count: &Path) {
     thread::spawn(|| serve(own_listener(), || true));
+    let count = count.join(env::var("LETHE_INSTANCE").unwrap());
     let count = fs::OpenOptions::new().write(true).create(true).truncate(false).open(count).unwrap();
     let mut output = std::io::stdout().lock();
     for number in 0..LINES_MAX {

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use lethe_model::roster::WorkerState;
-use tokio::io::AsyncReadExt;
-
 use crate::stage::{Stage, names, soon, spec};
+use lethe_model::roster::WorkerState;
 
 #[tokio::test]
 async fn replaced_at_once() {
@@ -101,7 +99,6 @@ async fn a_failure_leaves_the_others_serving() {
 async fn what_it_has_started_dies_with_it() {
     let mut stage = Stage::new(spec(1, &["tree"])).await;
     let worker = stage.until_ready(1).await.remove(0);
-    let mut open = tokio::net::TcpStream::connect(worker.address).await.unwrap();
     let mut ids = Vec::new();
     while ids.len() < 2 {
         let line = soon("ids of descendants", stage.lines.recv()).await.unwrap();
@@ -113,7 +110,6 @@ async fn what_it_has_started_dies_with_it() {
     for death in deaths {
         soon("a descendant dies", death).await;
     }
-    let _ = open.read(&mut [0]).await;
     stage.supervisor.stop().await;
 }
 

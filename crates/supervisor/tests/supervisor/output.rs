@@ -8,8 +8,7 @@ use crate::stage::{Stage, soon, spec};
 async fn no_line_is_lost_when_a_worker_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     for kill_at in [1, 100, 1500] {
-        let count = folder.path().join(kill_at.to_string());
-        let mut stage = Stage::new(spec(1, &["flood", count.to_str().unwrap()])).await;
+        let mut stage = Stage::new(spec(1, &["flood", folder.path().to_str().unwrap()])).await;
         let wanted = format!("line {kill_at}");
         stage.line(&wanted, |line| line.instance.as_str() == "web-1" && line.text == wanted).await;
         stage.supervisor.kill("web-1", 9).await.unwrap();
@@ -17,8 +16,12 @@ async fn no_line_is_lost_when_a_worker_is_killed() {
             .line("its end", |line| line.instance.as_str() == "web-1" && line.text.starts_with("ended "))
             .await;
         let mut bytes = [0; 8];
-        std::os::unix::fs::FileExt::read_exact_at(&std::fs::File::open(&count).unwrap(), &mut bytes, 0)
-            .unwrap();
+        std::os::unix::fs::FileExt::read_exact_at(
+            &std::fs::File::open(folder.path().join("web-1")).unwrap(),
+            &mut bytes,
+            0,
+        )
+        .unwrap();
         let written = u64::from_le_bytes(bytes);
         soon("it stops", stage.supervisor.stop()).await;
         let lines = stage.supervisor.logs(Some("web-1"), usize::MAX).unwrap();

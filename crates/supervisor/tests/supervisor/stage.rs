@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, watch};
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_supervisor-test-worker");
 
 /// Only a test that has failed waits this long.
-const HANGS_AFTER: Duration = Duration::from_secs(60);
+const HANGS_AFTER: Duration = Duration::from_secs(20);
 
 /// A service `web` of the test worker with a habit.
 pub(crate) fn spec(instances: u32, habit: &[&str]) -> Spec {
@@ -55,7 +55,10 @@ impl Stage {
     /// Waits until the roster is as wanted.
     pub(crate) async fn until(&mut self, what: &str, wanted: impl Fn(&[Worker]) -> bool) -> Vec<Worker> {
         let seen = self.roster.wait_for(|roster| wanted(&roster.services["web"]));
-        soon(what, seen).await.unwrap().services["web"].clone()
+        let Ok(seen) = tokio::time::timeout(HANGS_AFTER, seen).await else {
+            panic!("did not happen: {what}; {:#?}", self.supervisor.logs(None, 100));
+        };
+        seen.unwrap().services["web"].clone()
     }
 
     /// Waits until exactly `count` workers exist and all of them are ready.
@@ -71,7 +74,11 @@ impl Stage {
                 return line;
             }
             // Another line may be the one; having missed some does not matter, since all are looked through.
-            match soon(what, self.lines.recv()).await {
+            let next = tokio::time::timeout(HANGS_AFTER, self.lines.recv());
+            let Ok(next) = next.await else {
+                panic!("no line: {what}; {:#?}", self.supervisor.logs(None, 50));
+            };
+            match next {
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => panic!("no line: {what}"),
             }

@@ -8,7 +8,7 @@ use crate::password;
 /// The page to sign in; `refused` has the name that was tried and why it was not let in.
 pub fn sign_in(frame: &Frame, next: &str, refused: Option<(&str, &str)>) -> Markup {
     let content = html! {
-        div.narrow.wrap {
+        div.narrow {
             h1 { "Sign in" }
             form.card method="post" action="/sign-in" {
                 (fields(next, refused, false))
@@ -23,7 +23,7 @@ pub fn sign_in(frame: &Frame, next: &str, refused: Option<(&str, &str)>) -> Mark
 /// The page to register; `refused` has the name that was tried and why it was not taken.
 pub fn register(frame: &Frame, next: &str, refused: Option<(&str, &str)>) -> Markup {
     let content = html! {
-        div.narrow.wrap {
+        div.narrow {
             h1 { "Make an account" }
             form.card method="post" action="/register" {
                 (fields(next, refused, true))
@@ -54,7 +54,8 @@ fn fields(next: &str, refused: Option<(&str, &str)>, new: bool) -> Markup {
     }
 }
 
-/// Keeps where to go afterwards. `next` is a local path of plain characters; what would end it here is encoded.
+/// Keeps where to go afterwards. `next` is a local path of plain characters; what would end it here is
+/// encoded.
 fn with_next(path: &str, next: &str) -> String {
     if next == "/" {
         return path.to_owned();

@@ -65,7 +65,7 @@ pub fn order(frame: &Frame, order: &Order) -> Markup {
                     dt { "Delivery" } dd { "Free" }
                     dt.all { "Total" } dd.all { (order.total()) }
                 }
-                h2 { "Delivered to" }
+                h2 { "Deliver to" }
                 address { (order.deliver_to) }
             }
         }

@@ -76,8 +76,9 @@ pub struct Checkout {
     deliver_to: String,
 }
 
-/// `POST /checkout` with `cart`, `seen`, `deliver_to`: orders that cart, once, and leads to its order. The form carries
-/// the cart's id and what the page has shown of it, so that a tab left open cannot order anything else.
+/// `POST /checkout` with `cart`, `seen`, `deliver_to`: orders that cart, once, and leads to its order. The
+/// form carries the cart's id and what the page has shown of it, so that a tab left open cannot order
+/// anything else.
 pub async fn place(
     State(shop): State<Shop>,
     visitor: Visitor,
@@ -153,8 +154,8 @@ pub async fn order(
     Ok(pages::orders::order(&visitor.frame, &order).into_response())
 }
 
-/// The visitor's cart. A worker may have died between writing an order and emptying its cart: then the order is
-/// there, and the cart is settled now.
+/// The visitor's cart. A worker may have died between writing an order and emptying its cart: then the order
+/// is there, and the cart is settled now.
 async fn current(shop: &Shop, visitor: &mut Visitor) -> Result<Cart, Error> {
     let cart = Cart::of(&visitor.session)?;
     let (Some(user), Some(id)) = (visitor.user(), &cart.id) else { return Ok(cart) };
@@ -169,7 +170,8 @@ async fn settle(session: &Session, order: &Order) -> Result<Cart, Error> {
     Ok(session.update(cart::FIELD, |cart: &mut Cart| cart.settle(order, &fresh)).await?)
 }
 
-/// The lines of a cart with their products, in the order of the catalogue. What is not sold any more is left out.
+/// The lines of a cart with their products, in the order of the catalogue. What is not sold any more is left
+/// out.
 async fn filled(shop: &Shop, cart: &Cart) -> Result<Vec<(Product, u32)>, Error> {
     if cart.lines.is_empty() {
         return Ok(Vec::new());

@@ -50,11 +50,12 @@ pub async fn sign_in(
     let next = local_path(&form.next);
     let name = Username::parse(&form.name);
     let fits = form.password.len() <= password::PASSWORD_BYTES_MAX;
-    if fits && shop.accounts.verify(name.as_ref(), form.password).await? {
-        if let Some(name) = name {
-            visitor.session.sign_in(name.as_str()).await?;
-            return Ok(Redirect::to(next).into_response());
-        }
+    if fits
+        && shop.accounts.verify(name.as_ref(), form.password).await?
+        && let Some(name) = name
+    {
+        visitor.session.sign_in(name.as_str()).await?;
+        return Ok(Redirect::to(next).into_response());
     }
     let page = pages::door::sign_in(&visitor.frame, next, Some((&form.name, "Name or password is wrong.")));
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())

@@ -1,5 +1,5 @@
-//! Forms: what a page of the shop posts, and what its links ask. A form that did not arrive well gets a page in the
-//! shop's look.
+//! Forms: what a page of the shop posts, and what its links ask. A form that did not arrive well gets a page
+//! in the shop's look.
 
 use std::convert::Infallible;
 
@@ -26,8 +26,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Posted<T> {
     }
 }
 
-/// The fields of an address's query. A query that is not as the shop's own links have it reads as empty: a page that
-/// is only looked at is never refused for it.
+/// The fields of an address's query. A query that is not as the shop's own links have it reads as empty: a
+/// page that is only looked at is never refused for it.
 pub struct Asked<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequestParts<S> for Asked<T> {

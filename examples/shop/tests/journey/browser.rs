@@ -1,5 +1,5 @@
-//! A browser for tests: a cookie jar, forms, redirects; and a shop of three workers on one state that takes turns,
-//! so that what a worker would keep to itself is missed at the next request.
+//! A browser for tests: a cookie jar, forms, redirects; and a shop of three workers on one state that takes
+//! turns, so that what a worker would keep to itself is missed at the next request.
 
 use std::{
     collections::BTreeMap,
@@ -138,7 +138,7 @@ impl Browser {
     }
 
     /// Puts things into the cart and opens the checkout; returns the fields of its form.
-    pub async fn to_checkout(&mut self, things: &[(&str, &str)]) -> Vec<(String, String)> {
+    pub async fn fill_and_check_out(&mut self, things: &[(&str, &str)]) -> Vec<(String, String)> {
         for (product, quantity) in things {
             self.post("/cart", &[("product", product), ("quantity", quantity)]).await;
         }

@@ -1,0 +1,125 @@
+//! The OpenAPI document of the state API, which the binary carries and serves. It is written by hand; the
+//! tests here keep its paths, limits and codes to what the code does.
+
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderValue, header};
+
+/// The OpenAPI 3.1 document.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// `GET /v1/openapi.json`
+pub(super) async fn get() -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], OPENAPI).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        blobs, sessions,
+        tables::{BATCH_WRITES_MAX, KEY_BYTES_MAX, SCAN_ROWS_MAX, VALUE_BYTES_MAX},
+        wire::BATCH_BODY_BYTES_MAX,
+    };
+
+    fn document() -> Value {
+        serde_json::from_str(OPENAPI).unwrap()
+    }
+
+    #[test]
+    fn it_has_every_route_and_no_other() {
+        const METHODS: [&str; 7] = ["get", "put", "post", "delete", "patch", "head", "options"];
+        let mut described = BTreeSet::new();
+        for (path, item) in document()["paths"].as_object().unwrap() {
+            for method in item.as_object().unwrap().keys().filter(|key| METHODS.contains(&key.as_str())) {
+                described.insert(format!("{} {path}", method.to_uppercase()));
+            }
+        }
+        let routed: BTreeSet<_> = super::super::routes()
+            .into_iter()
+            .map(|route| format!("{} {}", route.method, route.path.replace("{*", "{")))
+            .collect();
+        assert_eq!(routed, described);
+    }
+
+    #[test]
+    fn every_path_names_its_parameters() {
+        let document = document();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let named: BTreeSet<_> = path.split(['{', '}']).skip(1).step_by(2).map(str::to_owned).collect();
+            let given = item["parameters"].as_array().into_iter().flatten().map(|parameter| {
+                let reference = parameter["$ref"].as_str().unwrap().trim_start_matches('#');
+                document.pointer(reference).unwrap()["name"].as_str().unwrap().to_owned()
+            });
+            assert_eq!(given.collect::<BTreeSet<_>>(), named, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn walk(document: &Value, value: &Value, count: &mut usize) {
+            match value {
+                Value::Object(members) => {
+                    if let Some(reference) = members.get("$ref").and_then(Value::as_str) {
+                        let pointer = reference.strip_prefix('#').unwrap();
+                        assert!(document.pointer(pointer).is_some(), "{reference}");
+                        *count += 1;
+                    }
+                    members.values().for_each(|value| walk(document, value, count));
+                }
+                Value::Array(values) => values.iter().for_each(|value| walk(document, value, count)),
+                _ => {}
+            }
+        }
+        let (document, mut count) = (document(), 0);
+        walk(&document, &document, &mut count);
+        assert!(count > 100, "{count}");
+    }
+
+    #[test]
+    fn its_limits_are_those_of_the_code() {
+        let document = document();
+        let number =
+            |pointer: &str| document.pointer(pointer).and_then(Value::as_u64).ok_or(pointer.to_owned());
+        let schemas = "/components/schemas";
+        for (pointer, limit) in [
+            ("/components/parameters/RowKey/schema/maxLength".to_owned(), KEY_BYTES_MAX as u64),
+            ("/components/parameters/BlobKey/schema/maxLength".to_owned(), blobs::KEY_BYTES_MAX as u64),
+            ("/components/parameters/User/schema/maxLength".to_owned(), sessions::NAME_BYTES_MAX as u64),
+            (format!("{schemas}/Batch/properties/writes/maxItems"), BATCH_WRITES_MAX as u64),
+            (format!("{schemas}/RowPage/properties/rows/maxItems"), SCAN_ROWS_MAX as u64),
+            (format!("{schemas}/BlobPage/properties/blobs/maxItems"), blobs::LIST_MAX as u64),
+            (format!("{schemas}/SessionList/properties/sessions/maxItems"), sessions::LIST_MAX as u64),
+            (format!("{schemas}/BlobInfo/properties/size/maximum"), blobs::BLOB_BYTES_MAX),
+            (
+                format!("{schemas}/NewSession/properties/idle_ms/default"),
+                sessions::Lifetime::default().idle.as_millis() as u64,
+            ),
+            (
+                format!("{schemas}/NewSession/properties/absolute_ms/default"),
+                sessions::Lifetime::default().absolute.as_millis() as u64,
+            ),
+        ] {
+            assert_eq!(number(&pointer), Ok(limit), "{pointer}");
+        }
+        for (text, limit) in [
+            ("/paths/~1v1~1batch/post/requestBody/description", BATCH_BODY_BYTES_MAX),
+            ("/components/parameters/ContentType/description", blobs::CONTENT_TYPE_BYTES_MAX as u64),
+            ("/paths/~1v1~1tables~1{table}~1{key}/put/requestBody/description", VALUE_BYTES_MAX as u64),
+            (
+                "/paths/~1v1~1sessions/post/requestBody/description",
+                super::super::sessions::FIELDS_BODY_BYTES_MAX,
+            ),
+            (
+                "/paths/~1v1~1tables~1{table}~1{key}~1increment/post/requestBody/description",
+                super::super::tables::INCREMENT_BODY_BYTES_MAX,
+            ),
+        ] {
+            let said = document.pointer(text).and_then(Value::as_str).unwrap().replace(',', "");
+            assert!(said.contains(&limit.to_string()), "{text}: {said}, not {limit}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The contract of every kind of state, through both ends of the API.
+
+use lethe_state::contract::Fixture;
+
+use crate::harness::Server;
+
+async fn through_the_api() -> Fixture {
+    let server = Server::start().await;
+    let (remote, clock) = (server.remote(), server.clock.clone());
+    Fixture::new(remote.engines()).with_clock(move |by| clock.advance(by)).keeping(server)
+}
+
+lethe_state::contract_suite!(through_the_api);
