@@ -67,9 +67,10 @@ pub struct Limits {
     pub replay_total_bytes_max: usize,
     /// Responses up to this `Content-Length` are held until they are whole.
     pub hold_bytes_max: usize,
-    /// Attempts for one request.
+    /// Attempts for one request in which something of it was sent.
     pub attempts_max: usize,
-    /// A request that was inside so many workers when they died is not tried again.
+    /// A request that was inside so many workers when they died is not tried again; workers that were killed from
+    /// outside do not count.
     pub deaths_max: usize,
     /// Client connections, in all.
     pub connections_max: usize,
@@ -92,7 +93,7 @@ impl Default for Limits {
             replay_bytes_max: 1 << 20,
             replay_total_bytes_max: 256 << 20,
             hold_bytes_max: 256 << 10,
-            attempts_max: 5,
+            attempts_max: 16,
             deaths_max: 2,
             connections_max: 20_000,
             pool_idle_max: 64,

@@ -3,11 +3,12 @@
 
 use std::{
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use http::Response;
-use lethe_model::gate::Pass;
+use lethe_model::gate::{Fate, Gate, Pass};
 
 use crate::{
     attempt::{Outgoing, attempt},
@@ -20,6 +21,10 @@ use crate::{
     service::{Service, Upstream},
     verdict::{Bounds, Cause, Facts, Loss, Stage, Verdict, verdict},
 };
+
+/// How long to wait for the word on how a worker died, before a request is blamed for it. The broken connection is
+/// seen before the end of the process, mostly by less than a millisecond.
+const FATE_WAIT: Duration = Duration::from_millis(100);
 
 /// Forwards a request until it is answered or given up.
 pub(crate) async fn forward(
@@ -38,7 +43,7 @@ pub(crate) async fn forward(
         if outgoing.upload.as_ref().is_some_and(|upload| upload.borrow().is_broken()) {
             return Err(Failure::ClientGone);
         }
-        match journey.lost(core, loss, outgoing, &upstream) {
+        match journey.lost(core, loss, outgoing, &upstream).await {
             Verdict::Again if journey.is_over(core) => return Err(Failure::NoWorker),
             Verdict::Again => {
                 core.shard.retries.add(1);
@@ -60,7 +65,8 @@ struct Journey {
     /// Workers that it was lost with, not to be asked again while there are others.
     tried: Vec<Rc<Upstream>>,
     attempts: usize,
-    deaths: usize,
+    /// The gates of the workers that were lost while it was inside, without those that it cannot have killed.
+    deaths: Vec<Arc<Gate>>,
     /// When its looking for a worker ends, from the first loss or wait on.
     deadline: Option<Instant>,
 }
@@ -75,24 +81,44 @@ impl Journey {
         self.deadline(core) <= Instant::now()
     }
 
-    fn lost(&mut self, core: &Core, loss: Loss, outgoing: &Outgoing, upstream: &Upstream) -> Verdict {
+    async fn lost(&mut self, core: &Core, loss: Loss, outgoing: &Outgoing, upstream: &Upstream) -> Verdict {
         upstream.stats.failures.add(1);
         if loss.stage != Stage::Unsent {
             self.attempts += 1;
-            self.deaths += usize::from(loss.cause == Cause::Gone);
+            if loss.cause == Cause::Gone {
+                self.deaths.push(Arc::clone(&upstream.gate));
+            }
         }
+        let mut verdict = self.judge(core, loss, outgoing);
+        if verdict == Verdict::Deadly {
+            self.acquit().await;
+            verdict = self.judge(core, loss, outgoing);
+        }
+        tracing::debug!(worker = %upstream.instance, ?loss, ?verdict, "attempt lost");
+        verdict
+    }
+
+    fn judge(&self, core: &Core, loss: Loss, outgoing: &Outgoing) -> Verdict {
         let replayable = outgoing.upload.as_ref().is_none_or(|upload| upload.borrow().is_replayable());
         let facts = Facts {
             repeatable: outgoing.repeatable,
             replayable,
             attempts: self.attempts,
-            deaths: self.deaths,
+            deaths: self.deaths.len(),
         };
         let limits = &core.config.limits;
         let bounds = Bounds { attempts_max: limits.attempts_max, deaths_max: limits.deaths_max };
-        let verdict = verdict(loss, facts, bounds);
-        tracing::debug!(worker = %upstream.instance, ?loss, ?verdict, "attempt lost");
-        verdict
+        verdict(loss, facts, bounds)
+    }
+
+    /// Takes from the deaths those that came from outside, as far as that is known in time: a worker that an operator,
+    /// a spot notice or a test has killed was not killed by what it was doing.
+    async fn acquit(&mut self) {
+        for gate in std::mem::take(&mut self.deaths) {
+            if tokio::time::timeout(FATE_WAIT, gate.fate()).await != Ok(Fate::Killed) {
+                self.deaths.push(gate);
+            }
+        }
     }
 }
 

@@ -65,6 +65,10 @@ impl Link {
             Ok(stream) => stream?,
             Err(_elapsed) => return Err(io::ErrorKind::TimedOut.into()),
         };
+        // The port of a worker that has just died may be drawn for this very connection, which then meets itself.
+        if stream.local_addr()? == stream.peer_addr()? {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         stream.set_nodelay(true)?;
         let progress = Rc::new(Progress::default());
         let socket = Socket { inner: TokioIo::new(stream), progress: Rc::clone(&progress), broken: false };

@@ -10,6 +10,7 @@ mod fleet;
 mod guard;
 mod launch;
 pub mod logs;
+mod memory;
 mod output;
 mod place;
 mod port;

@@ -16,7 +16,7 @@ use std::{
 };
 
 use lethe_model::{
-    gate::Gate,
+    gate::{Fate, Gate},
     roster::{Worker, WorkerState},
     service::InstanceId,
 };
@@ -30,6 +30,7 @@ use crate::{
     board::Board,
     launch::{Launched, Launcher, Order},
     logs::{Logs, Source},
+    memory::OutOfMemory,
     output::Output,
     port::Port,
     process::{self, Death, InWords, Leader},
@@ -61,6 +62,7 @@ pub(crate) struct Hub {
     pub(crate) state_url: Option<String>,
     /// Becomes true for good when the supervisor is stopped.
     pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) memory: OutOfMemory,
     /// The moment that [`Rate`] counts from.
     pub(crate) began: Instant,
 }
@@ -353,6 +355,8 @@ impl Place {
         hub.board.leave(&spec.name, &running.instance);
         let now = Instant::now();
         let status = running.leader.bury();
+        let end = status.map_or(End::Fell, |status| end(status, &hub.memory));
+        running.gate.ended(if end == End::Killed { Fate::Killed } else { Fate::Fell });
         if status.is_some() {
             hub.launcher.book.strike(&running.leader);
         }
@@ -369,7 +373,7 @@ impl Place {
         let lived = now - running.started;
         self.ground.tell(&running.instance, format!("ended after {}: {how}", Rounded(lived)));
         let life = Life {
-            end: status.map_or(End::Fell, end),
+            end,
             ready_for,
             answered: running.gate.answered(),
             commanded: commanded.is_some_and(|signal| is_effect(signal, status)),
@@ -459,9 +463,11 @@ impl Ended {
     }
 }
 
-fn end(status: ExitStatus) -> End {
+fn end(status: ExitStatus, memory: &OutOfMemory) -> End {
     match status.signal() {
-        Some(libc::SIGKILL | libc::SIGTERM) => End::Killed,
+        Some(libc::SIGTERM) => End::Killed,
+        // The kernel kills with the same signal when there is no memory left, and then the worker may be the cause.
+        Some(libc::SIGKILL) if !memory.has_struck() => End::Killed,
         _ => End::Fell,
     }
 }

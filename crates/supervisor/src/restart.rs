@@ -18,9 +18,9 @@ pub(crate) const REPLACEMENTS_PER_SECOND: u32 = 20;
 pub(crate) enum End {
     /// The process could not be created at all.
     NotLaunched,
-    /// It ended by itself, or by a signal that its own fault raised (SIGSEGV, SIGABRT).
+    /// It ended by itself, by a signal that its own fault raised (SIGSEGV, SIGABRT), or for want of memory.
     Fell,
-    /// It was ended from outside: SIGKILL (an operator, the kernel out of memory, a fault injector) or SIGTERM.
+    /// It was ended from outside: SIGKILL (an operator, a fault injector) or SIGTERM.
     Killed,
 }
 

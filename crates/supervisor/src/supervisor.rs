@@ -26,6 +26,7 @@ use crate::{
     guard,
     launch::Launcher,
     logs::{self, Line, Logs},
+    memory::OutOfMemory,
     place::{Ground, Hub, Place},
     program,
     restart::Rate,
@@ -142,6 +143,7 @@ impl Supervisor {
             launcher,
             state_url: config.state_url,
             stopping: watch::Sender::new(false),
+            memory: OutOfMemory::new(),
             began: Instant::now(),
         });
         let mut fleets = BTreeMap::new();

@@ -89,6 +89,11 @@ impl Accounts {
         self.hasher.verify(password, account.map(|stored| stored.value.password)).await
     }
 
+    /// Whether there is an account of this name.
+    pub async fn exists(&self, name: &Username) -> Result<bool, Error> {
+        Ok(self.table.get(name.as_str()).await?.is_some())
+    }
+
     /// Sees to it that the admin can sign in. Every worker calls this when it starts; a password that has to
     /// be made up is logged by the one that stored it, once in the life of the shop. A password that was set
     /// in the environment is the admin's from then on.

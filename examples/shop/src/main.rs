@@ -20,13 +20,18 @@ async fn run() -> Result<(), StartError> {
     let state = lethe::State::from_env()?;
     let shop = Shop::open(&state, config).await?;
     tracing::info!(instance = shop.config.instance, "the shop opens");
-    // Hashing a password takes a while; visitors need not wait for it.
     let admin = shop.clone();
-    tokio::spawn(async move {
+    let seed = async move {
         if let Err(error) = admin.accounts.seed_admin(&admin.config).await {
             tracing::error!(error = chain(&error), "the admin's account could not be set up");
         }
-    });
+    };
+    if shop.accounts.exists(&shop.config.admin).await? {
+        // Only a look whether the password is still the same, and that takes a while: visitors need not wait for it.
+        tokio::spawn(seed);
+    } else {
+        seed.await;
+    }
     lethe::serve(web::router(shop, &state)).await?;
     Ok(())
 }

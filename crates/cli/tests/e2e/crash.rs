@@ -172,10 +172,14 @@ async fn check(engines: &Engines, acknowledged: &Mutex<Acknowledged>) -> anyhow:
 
 /// Waits until a process that is being killed has ended.
 async fn gone(number: u32) -> anyhow::Result<()> {
-    use rustix::process::{PidfdFlags, pidfd_open};
-    let Ok(pidfd) = pidfd_open(crate::lethe::pid(number)?, PidfdFlags::NONBLOCK) else { return Ok(()) };
-    let pidfd = tokio::io::unix::AsyncFd::with_interest(pidfd, tokio::io::Interest::READABLE)?;
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), pidfd.readable()).await;
-    ensure!(ended.is_ok() && !alive(number), "worker {number} is left behind");
+    use rustix::{
+        event::{PollFd, PollFlags, Timespec, poll},
+        process::{PidfdFlags, pidfd_open},
+    };
+    let Ok(pidfd) = pidfd_open(crate::lethe::pid(number)?, PidfdFlags::empty()) else { return Ok(()) };
+    let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+    let wait = move || poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience));
+    let ended = tokio::task::spawn_blocking(wait).await??;
+    ensure!(ended == 1 && !alive(number), "worker {number} is left behind");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! End-to-end tests: the real binary, real services, real signals. Each test prints its seed.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::print_stdout)]
 
 mod bad_input;
 mod browser;
