@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::print_stdout)]
 
+mod any_program;
 mod bad_input;
 mod browser;
 mod control;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::stage::{Stage, names, soon, spec};
-use lethe_model::roster::WorkerState;
+use lethe_model::{gate::Fate, roster::WorkerState};
 
 #[tokio::test]
 async fn replaced_at_once() {
@@ -15,6 +15,7 @@ async fn replaced_at_once() {
         .until("the dead worker is out", |workers| workers.iter().all(|w| w.instance != victim.instance))
         .await;
     assert!(victim.gate.is_closed());
+    assert_eq!(soon("how it died is told", victim.gate.fate()).await, Fate::Killed);
     assert!(stage.roster.borrow().generation > generation);
     let after = stage.until_ready(3).await;
     assert_eq!(names(&after)[..2], names(&before)[1..], "the others were left alone");

@@ -1,0 +1,74 @@
+//! `lethe up` on programs that know nothing of it, with no file at all or with a Procfile.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context, ensure};
+
+use crate::{lethe::Place, visitor::Visitor};
+
+const APP: &str = "\
+import http.server, os
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = ' '.join([os.environ['LETHE_INSTANCE'], self.path]).encode()
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()
+";
+
+/// All workers answer in turn, so that none of them can be anything special.
+async fn check(place: &Place, arguments: &[&str], service: &str) -> anyhow::Result<()> {
+    let lethe = place.up(arguments).await?;
+    lethe.ready(2).await?;
+    let mut visitor = Visitor::new(lethe.listen);
+    let mut answered = Vec::new();
+    for _ in 0..2 {
+        let page = visitor.get("/some/path?x=1").await?;
+        ensure!(page.status == 200, "{page:?}");
+        let (instance, path) = page.text().split_once(' ').context("two words")?;
+        ensure!(path == "/some/path?x=1", "the path arrives as it was sent: {path}");
+        answered.push(instance.to_owned());
+    }
+    answered.sort();
+    ensure!(answered == [format!("{service}-1"), format!("{service}-2")], "{answered:?}");
+    lethe.down().await
+}
+
+#[tokio::test]
+async fn a_command() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let app = place.path().join("app.py");
+    fs::write(&app, APP)?;
+    check(&place, &["--", "python3", app.to_str().context("UTF-8")?], "app").await
+}
+
+#[tokio::test]
+async fn a_procfile() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let folder = place.path().join("blog");
+    fs::create_dir(&folder)?;
+    fs::write(folder.join("app.py"), APP)?;
+    fs::write(folder.join("Procfile"), "web: python3 app.py --port $PORT\nclock: python3 clock.py\n")?;
+    check(&place, &[folder.to_str().context("UTF-8")?], "web").await
+}
+
+/// The guestbook's own tests, in Python: they run it with `lethe up` and kill its workers.
+#[test]
+fn the_guestbook() -> anyhow::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/guestbook");
+    let output = Command::new("python3")
+        .args(["-m", "unittest"])
+        .current_dir(folder)
+        .env("LETHE_BIN", env!("CARGO_BIN_EXE_lethe"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    println!("{}{text}", String::from_utf8_lossy(&output.stdout));
+    ensure!(output.status.success(), "the guestbook's tests failed");
+    ensure!(text.contains("\nOK") && !text.contains("skipped"), "not all tests ran");
+    Ok(())
+}
