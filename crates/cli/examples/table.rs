@@ -92,7 +92,12 @@ fn status(count: u64, began: SystemTime, turn: u64) -> Status {
             started_at: began.into(),
         },
         gateway: Gateway { requests_per_s: wave(0) * 1000.0, ..Gateway::default() },
-        services: vec![Service { name: shop(), ready: count as usize - 1, workers: count as usize }],
+        services: vec![Service {
+            name: shop(),
+            wanted: count as u32,
+            ready: count as usize - 1,
+            workers: count as usize,
+        }],
         workers,
     }
 }

@@ -9,11 +9,13 @@ use tracing::{
     Level,
     field::{Field, Visit},
 };
-use tracing_subscriber::{EnvFilter, Layer, layer::Context, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer, filter::Targets, layer::Context, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use crate::ui::Printer;
 
-/// The environment variable that chooses events, in the syntax of [`EnvFilter`].
+/// The environment variable that chooses events, in the syntax of [`Targets`]: `debug`, `info,lethe_gateway=trace`.
 const FILTER_VARIABLE: &str = "LETHE_LOG";
 
 /// What is shown when it is not set.
@@ -72,8 +74,8 @@ impl Event {
 /// Hands the events of this process to `printer` from now on. A filter that cannot be read is an error.
 pub fn install(printer: Printer) -> anyhow::Result<()> {
     let filter = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| FILTER_DEFAULT.into());
-    let filter = EnvFilter::builder()
-        .parse(&filter)
+    let filter: Targets = filter
+        .parse()
         .map_err(|error| anyhow::anyhow!("{FILTER_VARIABLE}={filter} is no filter: {error}"))?;
     tracing_subscriber::registry().with(Catch(printer).with_filter(filter)).try_init()?;
     Ok(())

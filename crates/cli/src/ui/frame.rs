@@ -112,8 +112,8 @@ fn summary(status: &Status, now: SystemTime, paint: Paint) -> String {
         paint.text(Style::BOLD, &format!("http://{}", status.node.listen)),
     ];
     for service in &status.services {
-        let text = format!("{} {}/{} ready", service.name, service.ready, service.workers);
-        let style = if service.ready == 0 { Style::RED } else { Style::GREEN };
+        let text = format!("{} {}/{} ready", service.name, service.ready, service.wanted);
+        let style = if service.ready == 0 && service.wanted > 0 { Style::RED } else { Style::GREEN };
         parts.push(paint.text(style, &text));
     }
     parts.push(format!("{} req/s", figures::rate(gateway.requests_per_s)));
@@ -175,6 +175,7 @@ mod tests {
             gateway: Gateway { requests_per_s: 123.9, ..Gateway::default() },
             services: vec![Service {
                 name: shop.clone(),
+                wanted: workers as u32,
                 ready: workers as usize,
                 workers: workers as usize,
             }],

@@ -56,10 +56,12 @@ impl Browser {
             "--disable-component-update",
             "--disable-sync",
             &format!("--user-data-dir={}", browser._profile.path().display()),
-            &format!("--window-size={width},{height}"),
         ];
+        // A headless window is never narrower than 500 pixels; an emulated screen is as narrow as a phone.
+        let screen =
+            json!({"deviceMetrics": {"width": width, "height": height, "pixelRatio": 1, "touch": false}});
         let capabilities = json!({"capabilities": {"alwaysMatch": {
-            "browserName": "chrome", "goog:chromeOptions": {"args": arguments},
+            "browserName": "chrome", "goog:chromeOptions": {"args": arguments, "mobileEmulation": screen},
         }}});
         let session = browser.command(Method::POST, "/session", capabilities).await?;
         browser.session = session["sessionId"].as_str().context("no sessionId")?.to_owned();
