@@ -1,7 +1,10 @@
 //! Text for a terminal: what workers print is made harmless, and rows are measured, cut and wrapped by the columns
 //! that they take.
 
-use std::iter::Peekable;
+use std::{
+    io::{self, IsTerminal},
+    iter::Peekable,
+};
 
 /// Makes a printed line fit to be shown: colours (SGR, ECMA-48 section 8.3.117) stay when `colour`, every other
 /// control is taken out, a tab becomes spaces, and of what was overwritten after a carriage return the last remains.
@@ -40,6 +43,16 @@ pub fn clean(text: &str, colour: bool) -> String {
         clean.push_str("\x1b[0m");
     }
     clean
+}
+
+/// `text`, of one line or several, as standard error may get it: made harmless where that is a terminal. What is said there
+/// quotes what workers and builds have printed.
+pub fn for_stderr(text: &str) -> String {
+    if io::stderr().is_terminal() { clean_lines(text) } else { text.into() }
+}
+
+fn clean_lines(text: &str) -> String {
+    text.split('\n').map(|line| clean(line, false)).collect::<Vec<_>>().join("\n")
 }
 
 /// Takes an escape sequence, whose ESC has been taken; returns the parameters when it is a colour.
@@ -212,6 +225,7 @@ mod tests {
             assert_eq!(clean(text, true), shown, "{text:?}");
         }
         assert_eq!(clean("\x1b[31mred\x1b[0m calm", false), "red calm");
+        assert_eq!(clean_lines("error: it said\n\x1b]0;title\x07\x1b[1Aok\n"), "error: it said\nok\n");
     }
 
     #[test]

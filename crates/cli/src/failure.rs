@@ -4,6 +4,8 @@ use std::{io, process::ExitCode};
 
 use lethe_node::config;
 
+use crate::ansi;
+
 /// Exit status of a verb that failed.
 const FAILED: u8 = 1;
 
@@ -28,7 +30,7 @@ impl Failure {
         if self.reader_left() {
             return ExitCode::SUCCESS;
         }
-        eprint!("{}", self.text());
+        eprint!("{}", ansi::for_stderr(&self.text()));
         ExitCode::from(self.status())
     }
 

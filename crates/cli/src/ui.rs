@@ -24,7 +24,7 @@ use lethe_model::service::ServiceName;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tracing::Level;
 
-use crate::{events::Event, paint::Paint};
+use crate::{ansi, events::Event, paint::Paint};
 
 /// Messages that wait to be printed. Events beyond are dropped and counted; build output waits.
 const MESSAGES_MAX: usize = 1024;
@@ -183,6 +183,6 @@ impl Printer {
 #[allow(clippy::print_stderr, reason = "there is no other place left")]
 fn after_the_end(message: &Message) {
     if let Message::Event(event) = message {
-        eprintln!("lethe │ {}", event.line());
+        eprintln!("lethe │ {}", ansi::for_stderr(&event.line()));
     }
 }

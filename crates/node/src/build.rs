@@ -1,18 +1,33 @@
 //! Runs a service's `build` command before its first worker, line by line to whoever watches.
 
-use std::{path::Path, process::Stdio};
+use std::{
+    collections::VecDeque,
+    io,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 
+use lethe_admin::stop::{Stop, Wish};
 use lethe_model::service::ServiceName;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, BufReader},
-    process::Command,
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
+    process::{Child, Command},
     sync::mpsc,
+    time::timeout,
 };
 
 /// Last lines of a failed build that its error repeats.
 const TAIL_LINES: usize = 30;
 /// Lines read ahead of whoever watches.
 const LINES_AHEAD: usize = 64;
+/// A longer line is cut into several.
+const LINE_BYTES_MAX: u64 = 16 << 10;
+/// How long lines are read after the command has ended: what it has left running may keep its output open for ever.
+const LAST_LINES_WAIT: Duration = Duration::from_secs(1);
+/// How long a build that is to stop may take to remove what it has half made, before it is killed.
+const STOP_WAIT: Duration = Duration::from_secs(5);
 
 /// A build that failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +41,7 @@ pub enum Error {
         command: String,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// It ran and failed.
     #[error("{service}: the build failed ({status}); its command: {command}\n{tail}")]
@@ -36,46 +51,43 @@ pub enum Error {
         /// The command.
         command: String,
         /// How it ended.
-        status: std::process::ExitStatus,
+        status: ExitStatus,
         /// The last lines that it printed.
         tail: String,
     },
+    /// `lethe` is to stop.
+    #[error("stopped before everything was built")]
+    Stopped,
 }
 
-/// Runs `command` in `directory` and gives each line it prints to `watch`. Dropping the future kills the build.
+/// Runs `command` in `directory` and gives each line it prints to `watch`, until it ends or `stop` is turned: then its
+/// processes are asked to end, and killed when they do not or when `stop` is turned further. Dropping the future kills
+/// them.
 pub async fn run(
     service: &ServiceName,
     command: &[String],
     directory: &Path,
+    stop: &Stop,
     mut watch: impl FnMut(&str),
 ) -> Result<(), Error> {
     let shown = shell_words::join(command);
     let start = |source| Error::Start { service: service.clone(), command: shown.clone(), source };
-    let (program, arguments) =
-        command.split_first().ok_or_else(|| start(std::io::ErrorKind::InvalidInput.into()))?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(start)?;
-    let (sender, mut lines) = mpsc::channel(LINES_AHEAD);
-    if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-        tokio::spawn(read_lines(stdout, sender.clone()));
-        tokio::spawn(read_lines(stderr, sender));
-    }
-    let mut tail = std::collections::VecDeque::with_capacity(TAIL_LINES);
-    while let Some(line) = lines.recv().await {
+    let mut build = Build::start(command, directory).map_err(start)?;
+    let mut tail = VecDeque::with_capacity(TAIL_LINES);
+    let keep = |line: String| {
         watch(&line);
         if tail.len() == TAIL_LINES {
             tail.pop_front();
         }
         tail.push_back(line);
-    }
-    let status = child.wait().await.map_err(start)?;
+    };
+    let status = tokio::select! {
+        status = build.end(keep) => status.map_err(start)?,
+        () = stop.asked(Wish::Drain) => {
+            build.stop(stop).await;
+            return Err(Error::Stopped);
+        }
+    };
     if status.success() {
         return Ok(());
     }
@@ -83,10 +95,84 @@ pub async fn run(
     Err(Error::Failed { service: service.clone(), command: shown, status, tail })
 }
 
+/// A build that runs. Dropped before its end, all its processes are killed.
+struct Build {
+    child: Child,
+    /// The process group of the child; `None` once the child is reaped, when the number may become another's.
+    group: Option<Pid>,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Build {
+    fn start(command: &[String], directory: &Path) -> io::Result<Self> {
+        let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(directory).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // SAFETY: runs between fork and exec, and makes async-signal-safe system calls only.
+        unsafe { command.pre_exec(enter) };
+        let mut child = command.spawn()?;
+        let group = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        let (sender, lines) = mpsc::channel(LINES_AHEAD);
+        if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
+            tokio::spawn(read_lines(stdout, sender.clone()));
+            tokio::spawn(read_lines(stderr, sender));
+        }
+        Ok(Self { child, group, lines })
+    }
+
+    /// Gives each line to `keep`; returns when the command has ended.
+    async fn end(&mut self, mut keep: impl FnMut(String)) -> io::Result<ExitStatus> {
+        let status = loop {
+            tokio::select! {
+                biased;
+                Some(line) = self.lines.recv() => keep(line),
+                status = self.child.wait() => break status?,
+            }
+        };
+        self.group = None;
+        let rest = async {
+            while let Some(line) = self.lines.recv().await {
+                keep(line);
+            }
+        };
+        let _ = timeout(LAST_LINES_WAIT, rest).await;
+        Ok(status)
+    }
+
+    /// Ends all its processes. They are gone when their output is at its end.
+    async fn stop(&mut self, stop: &Stop) {
+        self.signal(Signal::TERM);
+        let gone = async { while self.lines.recv().await.is_some() {} };
+        tokio::select! {
+            _ = timeout(STOP_WAIT, gone) => {}
+            () = stop.asked(Wish::Now) => {}
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let _ = self.group.map(|group| kill_process_group(group, signal));
+    }
+}
+
+impl Drop for Build {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// Leaves the terminal, so that Ctrl-C reaches `lethe` alone, which ends the build in order, and so that a question for a
+/// password fails at once: nobody would see it. If `lethe` is killed, the command is told.
+fn enter() -> io::Result<()> {
+    rustix::process::setsid()?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+    Ok(())
+}
+
 async fn read_lines(pipe: impl AsyncRead + Unpin, sender: mpsc::Sender<String>) {
     let mut reader = BufReader::new(pipe);
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+    while (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         line.clear();
         if sender.send(text).await.is_err() {
@@ -99,12 +185,29 @@ async fn read_lines(pipe: impl AsyncRead + Unpin, sender: mpsc::Sender<String>) 
 mod tests {
     use super::*;
 
-    async fn build(script: &str) -> (Result<(), Error>, Vec<String>) {
+    async fn build_until(
+        script: &str,
+        stop: &Stop,
+        mut watch: impl FnMut(&str),
+    ) -> (Result<(), Error>, Vec<String>) {
         let service = ServiceName::new("web").unwrap();
         let command = ["sh", "-c", script].map(String::from);
         let mut lines = Vec::new();
-        let result = run(&service, &command, Path::new("/"), |line| lines.push(line.to_owned())).await;
+        let keep = |line: &str| {
+            watch(line);
+            lines.push(line.to_owned());
+        };
+        let result = run(&service, &command, Path::new("/"), stop, keep).await;
         (result, lines)
+    }
+
+    async fn build(script: &str) -> (Result<(), Error>, Vec<String>) {
+        build_until(script, &Stop::new(), |_| {}).await
+    }
+
+    fn lives(pid: &str) -> bool {
+        // A zombie has no command line any more.
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
     }
 
     #[tokio::test]
@@ -119,5 +222,55 @@ mod tests {
         let (result, _) = build("seq 100; echo wrong >&2; exit 3").await;
         let error = result.unwrap_err().to_string();
         assert!(error.contains("exit status: 3") && error.contains("wrong"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_it_leaves_running_is_not_waited_for() {
+        let (result, lines) = build("sleep 600 & echo $!; echo built").await;
+        assert!(result.is_ok());
+        assert_eq!(lines[1], "built");
+        assert!(lives(&lines[0]), "a daemon that a build has started is its own affair");
+        let daemon = Pid::from_raw(lines[0].parse().unwrap()).unwrap();
+        rustix::process::kill_process(daemon, Signal::KILL).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_cut() {
+        let (result, lines) = build("head -c 100000 /dev/zero | tr '\\0' x").await;
+        assert!(result.is_ok());
+        assert_eq!(lines.concat().len(), 100_000);
+        assert!(lines.iter().all(|line| line.len() as u64 <= LINE_BYTES_MAX));
+    }
+
+    #[tokio::test]
+    async fn stopped_it_may_clean_up_and_nothing_of_it_is_left() {
+        let stop = Stop::new();
+        let script =
+            "(trap 'echo cleaned >&2; exit' TERM; echo ready; while :; do sleep 0.01; done) & sleep 600";
+        let folder = tempfile::tempdir().unwrap();
+        let cleaned = folder.path().join("cleaned");
+        let script = script.replace(">&2", &format!("> {}", cleaned.display()));
+        let turned = stop.clone();
+        let watch = move |_: &str| turned.ask(Wish::Drain);
+        let (result, _) = build_until(&script, &stop, watch).await;
+        assert!(matches!(result, Err(Error::Stopped)), "{result:?}");
+        assert_eq!(std::fs::read_to_string(cleaned).unwrap(), "cleaned\n");
+    }
+
+    #[tokio::test]
+    async fn stopped_twice_it_is_killed() {
+        let stop = Stop::new();
+        let turned = stop.clone();
+        let mut stubborn = String::new();
+        let watch = |line: &str| {
+            stubborn = line.into();
+            turned.ask(Wish::Now);
+        };
+        let script = "trap '' TERM; sleep 600 & echo $!; wait; wait; wait";
+        let (result, _) = build_until(script, &stop, watch).await;
+        assert!(matches!(result, Err(Error::Stopped)), "{result:?}");
+        while lives(&stubborn) {
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -23,7 +23,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -108,6 +108,9 @@ pub struct ServiceConfig {
     pub spec: Spec,
     /// The bounds within which the number of workers may be changed by load.
     pub instances: Instances,
+    /// Where the program comes from; then the directories of `spec` and `build` are relative to what is fetched, see
+    /// [`ServiceConfig::fetched`].
+    pub source: Option<crate::source::Source>,
     /// What makes the program, run once before the first start.
     pub build: Option<Build>,
     /// Where `command` was written, for [`ServiceConfig::check_command`].
@@ -147,6 +150,14 @@ pub fn load(source: Source, overrides: Overrides) -> Result<Config, Errors> {
 }
 
 impl ServiceConfig {
+    /// Puts the service into `folder`, into which its `source` was fetched. To be called before the build.
+    pub fn fetched(&mut self, folder: &Path) {
+        self.spec.directory = folder.join(&self.spec.directory);
+        if let Some(build) = &mut self.build {
+            build.directory = self.spec.directory.clone();
+        }
+    }
+
     /// Whether the program can be started: it exists and is executable. To be called after the build.
     pub fn check_command(&self) -> Result<(), Errors> {
         let quote = self.command_quote.clone();
@@ -165,7 +176,7 @@ impl ServiceConfig {
             env: BTreeMap::new(),
             directory,
         };
-        Self { spec, instances: INSTANCES_DEFAULT, build: None, command_quote: None }
+        Self { spec, instances: INSTANCES_DEFAULT, source: None, build: None, command_quote: None }
     }
 
     /// The same as `check_command`, as a sentence.
@@ -174,6 +185,9 @@ impl ServiceConfig {
         // A program is looked up in the PATH that it will have.
         let path = self.spec.env.get("PATH").map(OsString::from).or_else(|| std::env::var_os("PATH"));
         let absent = match (&self.build, &self.command_quote) {
+            (None, Some(_)) if self.source.is_some() => {
+                "`source` was fetched and does not have it; check where it is"
+            }
             (Some(_), _) => "`build` has run and did not put it there; check where it does",
             (None, Some(_)) => "build it first, or say how in `build`",
             // A command without a file, or of a Procfile, has no `build` to speak of.
@@ -188,7 +202,7 @@ impl ServiceConfig {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use lethe_gateway::config::Balance;
 

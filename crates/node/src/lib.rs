@@ -5,3 +5,4 @@ pub mod build;
 pub mod config;
 pub mod node;
 pub mod port;
+pub mod source;

@@ -1,7 +1,13 @@
 //! One `lethe up` from start to end. Starting claims everything that can be refused (folder, ports, programs) before
 //! the first worker exists; ending goes the other way round: gateway, workers, state.
 
-use std::{io, net::TcpListener, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    fs, io,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context;
 use lethe_admin::{
@@ -18,11 +24,19 @@ use crate::{
     build,
     config::{Config, ServiceConfig},
     port,
+    source::Source,
 };
 
 /// What happens during the start, for whoever watches.
 #[derive(Debug)]
 pub enum Progress<'a> {
+    /// A source is being fetched.
+    Fetching {
+        /// The service.
+        service: &'a ServiceName,
+        /// Its source; shown, it has no credentials.
+        source: &'a Source,
+    },
     /// A build begins.
     Building {
         /// The service.
@@ -51,7 +65,22 @@ pub struct Node {
     engine: Embedded,
     state: Served,
     admin: Vec<JoinHandle<()>>,
-    runtime: PathBuf,
+    folder: Folder,
+}
+
+/// The folder of fetched sources, in the state folder.
+const SOURCES: &str = "sources";
+/// How long the system may take to end processes that were killed, before `lethe` goes on without them.
+const KILLED_WAIT: Duration = Duration::from_secs(2);
+
+/// The private folder with the sockets. Removed when dropped, also by a start that fails. Dropped before the claim on the
+/// state folder is given up: what is there afterwards is of the next `lethe`.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        runtime::withdraw(&self.0);
+    }
 }
 
 /// A server task, and the way to end it.
@@ -60,37 +89,34 @@ struct Served {
     task: JoinHandle<()>,
 }
 
-/// Claims, builds and starts all that `config` asks for. The claim on the state folder is the engine's lock on it. When it returns, the gateway accepts and the workers are on
-/// their way; requests wait for the first of them.
+/// Claims, builds and starts all that `config` asks for. The claim on the state folder is the engine's lock on it. When it
+/// returns, the gateway accepts and the workers are on their way; requests wait for the first of them.
 ///
 /// `guard` is the program that ends the workers if this process is killed: the `lethe` binary itself. `stop` may be
 /// turned at any time, also during the start: then this fails with "stopped".
 pub async fn start(
-    config: Config,
+    mut config: Config,
     guard: PathBuf,
     stop: Stop,
-    watch: impl FnMut(Progress<'_>),
+    mut watch: impl FnMut(Progress<'_>),
 ) -> anyhow::Result<Node> {
-    let folder = config.state_dir.clone();
-    let engine = tokio::task::spawn_blocking(move || Embedded::open(&folder))
+    let state_dir = config.state_dir.clone();
+    let engine = tokio::task::spawn_blocking(move || Embedded::open(&state_dir))
         .await?
         .context("cannot keep state; `--state-dir DIR` chooses another folder")?;
     let state_dir = config.state_dir.canonicalize()?;
     let bound = bind_gateway(&config)?;
     let admin = config.admin.map(|address| bind_admin(&config, address)).transpose()?;
     tokio::select! {
-        built = build_all(&config.services, watch) => built?,
-        () = stop.asked(Wish::Drain) => anyhow::bail!("stopped before everything was built"),
+        fetched = fetch_all(&mut config.services, &state_dir, &engine, &mut watch) => fetched?,
+        () = stop.asked(Wish::Drain) => return Err(build::Error::Stopped.into()),
     }
+    build_all(&config.services, &stop, watch).await?;
 
-    let runtime = runtime::directory_for(&state_dir)?;
-    let state_socket = runtime.join(runtime::STATE_SOCKET);
+    let folder = Folder(runtime::directory_for(&state_dir)?);
+    let state_socket = folder.0.join(runtime::STATE_SOCKET);
     let state = serve_state(server::socket::bind(&state_socket)?, &engine);
-    let control_socket = server::socket::bind(&runtime.join(runtime::CONTROL_SOCKET))?;
-
-    let services = config.services.iter().map(|service| service.spec.clone()).collect();
-    let state_url = Some(format!("unix://{}", state_socket.display()));
-    let supervisor = Supervisor::start(supervisor::Config { services, state_url, guard }).await?;
+    let control_socket = server::socket::bind(&folder.0.join(runtime::CONTROL_SOCKET))?;
     let node = api::Node {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -99,7 +125,12 @@ pub async fn start(
         state_dir,
         started_at: SystemTime::now().into(),
     };
-    runtime::announce(&runtime, &node)?;
+    let admin = admin.map(into_tokio).transpose()?;
+    runtime::announce(&folder.0, &node)?;
+    // The last step that can be refused, so that no worker is ever started for nothing.
+    let services = config.services.iter().map(|service| service.spec.clone()).collect();
+    let state_url = Some(server::socket::url(&state_socket));
+    let supervisor = Supervisor::start(supervisor::Config { services, state_url, guard }).await?;
     let gateway = Arc::new(bound.run(supervisor.roster()));
     let traffic = {
         let gateway = Arc::clone(&gateway);
@@ -108,11 +139,9 @@ pub async fn start(
     let handles = Handles::new(supervisor, traffic, node, stop);
     let mut tasks = vec![tokio::spawn(control::serve(control_socket, Arc::clone(&handles)))];
     if let Some(listener) = admin {
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
         tasks.push(tokio::spawn(operator::serve(listener, Arc::clone(&handles))));
     }
-    Ok(Node { handles, gateway, engine, state, admin: tasks, runtime })
+    Ok(Node { handles, gateway, engine, state, admin: tasks, folder })
 }
 
 impl Node {
@@ -128,41 +157,65 @@ impl Node {
         stop.asked(Wish::Drain).await;
         tokio::select! {
             () = self.drain() => {}
-            () = stop.asked(Wish::Now) => self.handles.supervisor.kill_all(),
+            () = stop.asked(Wish::Now) => self.kill().await,
         }
         for task in &self.admin {
             task.abort();
         }
-        runtime::withdraw(&self.runtime);
+        drop(self.folder);
         let _ = self.state.end.send(());
-        self.state.task.await.context("the state API")?;
+        let mut state = self.state.task;
+        let served = tokio::select! {
+            biased;
+            served = &mut state => served,
+            () = stop.asked(Wish::Now) => {
+                state.abort();
+                Ok(())
+            }
+        };
         self.engine.close().await;
-        Ok(())
+        served.context("the state API")
     }
 
     async fn drain(&self) {
         self.gateway.drain().await;
         self.handles.supervisor.stop().await;
     }
+
+    async fn kill(&self) {
+        self.handles.supervisor.kill_all();
+        let _ = tokio::time::timeout(KILLED_WAIT, self.handles.supervisor.stop()).await;
+    }
 }
 
-/// Turns `stop` at signals: SIGINT (Ctrl-C) one further each time, SIGTERM and SIGHUP to drain.
+/// Turns `stop` at signals: SIGINT (Ctrl-C) one further each time, SIGTERM and SIGHUP to drain. A SIGHUP that is ignored,
+/// as under nohup(1), stays ignored.
 pub fn obey_signals(stop: Stop) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let hangup = SignalKind::hangup();
+    let is_ignored =
+        ignores(&fs::read_to_string("/proc/self/status").unwrap_or_default(), hangup.as_raw_value());
+    let mut hangup = if is_ignored { None } else { Some(signal(hangup)?) };
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 Some(()) = interrupt.recv() => drop(stop.press()),
                 Some(()) = terminate.recv() => stop.ask(Wish::Drain),
-                Some(()) = hangup.recv() => stop.ask(Wish::Drain),
+                Some(()) = async { hangup.as_mut()?.recv().await } => stop.ask(Wish::Drain),
                 else => return,
             }
         }
     });
     Ok(())
+}
+
+/// Whether a process ignores a signal, by its `/proc/<pid>/status`.
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
 }
 
 fn bind_gateway(config: &Config) -> anyhow::Result<gateway::Bound> {
@@ -192,15 +245,48 @@ fn bind_admin(config: &Config, address: std::net::SocketAddr) -> anyhow::Result<
     })
 }
 
-async fn build_all(services: &[ServiceConfig], mut watch: impl FnMut(Progress<'_>)) -> anyhow::Result<()> {
+fn into_tokio(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+/// Fetches what is to be fetched, each service into a folder of its own in the state folder.
+async fn fetch_all(
+    services: &mut [ServiceConfig],
+    state_dir: &Path,
+    engine: &Embedded,
+    watch: &mut impl FnMut(Progress<'_>),
+) -> anyhow::Result<()> {
+    for service in services {
+        let Some(source) = service.source.clone() else { continue };
+        let name = service.spec.name.clone();
+        watch(Progress::Fetching { service: &name, source: &source });
+        let parent = state_dir.join(SOURCES).join(name.as_str());
+        let folder = source.fetch(&parent, &*engine.engines().blobs).await;
+        service.fetched(&folder.with_context(|| format!("service `{name}`"))?);
+        if service.build.is_none() {
+            service.check_command()?;
+        }
+    }
+    Ok(())
+}
+
+async fn build_all(
+    services: &[ServiceConfig],
+    stop: &Stop,
+    mut watch: impl FnMut(Progress<'_>),
+) -> anyhow::Result<()> {
     for service in services {
         let name = &service.spec.name;
         let Some(build) = &service.build else { continue };
         watch(Progress::Building { service: name, command: &build.text });
         let line = |text: &str| watch(Progress::Line { service: name, text });
-        build::run(name, &build.command, &build.directory, line).await?;
+        build::run(name, &build.command, &build.directory, stop, line).await?;
         watch(Progress::Built { service: name });
         service.check_command()?;
+    }
+    if stop.wish() != Wish::Run {
+        return Err(build::Error::Stopped.into());
     }
     Ok(())
 }
@@ -210,4 +296,39 @@ fn serve_state(listener: UnixListener, engine: &Embedded) -> Served {
     let shutdown = async move { drop(ended.await) };
     let task = tokio::spawn(server::serve(listener, engine.engines(), shutdown));
     Served { end, task }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Overrides, Source};
+
+    #[tokio::test]
+    async fn a_start_that_fails_leaves_no_sockets_behind() {
+        let place = tempfile::tempdir().unwrap();
+        let state_dir = place.path().join("state");
+        fs::create_dir(&state_dir).unwrap();
+        let sockets = runtime::directory_for(&state_dir).unwrap();
+        let source = Source::Command {
+            command: ["sleep", "600"].map(String::from).into(),
+            directory: place.path().into(),
+        };
+        let overrides =
+            Overrides { listen: Some("0".into()), state_dir: Some(state_dir), ..Overrides::default() };
+        let config = config::load(source, overrides).unwrap();
+        // The guard is the first process of all to be started, and the sockets are open by then.
+        let started = start(config, place.path().join("no-guard"), Stop::new(), |_| {}).await;
+        let error = started.err().expect("it cannot start").to_string();
+        assert!(error.contains("no-guard did not start"), "{error}");
+        assert!(!sockets.exists());
+    }
+
+    #[test]
+    fn ignored_signals() {
+        let status = "Name:\tlethe\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\n";
+        for (signal, ignored) in [(1, true), (2, false), (13, true), (64, false)] {
+            assert_eq!(ignores(status, signal), ignored, "{signal}");
+        }
+        assert!(!ignores("", 1));
+    }
 }

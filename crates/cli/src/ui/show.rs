@@ -191,7 +191,7 @@ impl Show {
             Mode::Plain(paint) if event.level < Level::INFO => {
                 let prefix = self.prefix.of("lethe", logs::Source::Lethe, paint);
                 // Standard error may be closed; there is no other place to say so.
-                let _ = writeln!(io::stderr(), "{prefix}{}", event.line());
+                let _ = writeln!(io::stderr(), "{prefix}{}", ansi::for_stderr(&event.line()));
             }
             Mode::Table(paint) | Mode::Plain(paint) => {
                 self.text("lethe", logs::Source::Lethe, &event.line(), paint);

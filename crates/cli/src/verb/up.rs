@@ -12,6 +12,7 @@ use lethe_node::{
     config::{self, Config, Overrides},
     node::{self, Node, Progress},
 };
+use lethe_supervisor::descriptors;
 
 use crate::{
     events,
@@ -80,6 +81,9 @@ impl Up {
         let config = self.config()?;
         let ui = Ui::start(mode)?;
         events::install(ui.printer())?;
+        if let Err(error) = descriptors::raise() {
+            tracing::warn!("the limit of open files stays as it is: {error}");
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(RUNTIME_THREADS)
             .enable_all()
@@ -136,6 +140,7 @@ async fn serve(config: Config, ui: &Ui) -> anyhow::Result<()> {
 
 fn show(printer: &Printer, progress: Progress<'_>) {
     match progress {
+        Progress::Fetching { service, source } => printer.build(service, format!("fetching {source}")),
         Progress::Building { service, command } => printer.build(service, format!("building: {command}")),
         Progress::Line { service, text } => printer.build(service, text),
         Progress::Built { service } => printer.build(service, "built"),

@@ -56,6 +56,25 @@ async fn a_procfile() -> anyhow::Result<()> {
     check(&place, &[folder.to_str().context("UTF-8")?], "web").await
 }
 
+/// A program that is not in the folder but fetched from its repository, at the tag that was released.
+#[tokio::test]
+async fn a_source() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    fs::write(place.path().join("app.py"), APP)?;
+    let script = "git init -q code && mkdir code/web && mv app.py code/web && cd code && git add . && \
+                  git -c user.name=a -c user.email=a@b commit -qm released && git tag v1 && \
+                  git rm -q web/app.py && git -c user.name=a -c user.email=a@b commit -qm broken";
+    let made = Command::new("sh").current_dir(place.path()).args(["-c", script]).status()?;
+    ensure!(made.success(), "the repository could not be made");
+    let toml = format!(
+        "[services.app]\nsource = \"file://{}/code#v1\"\ndirectory = \"web\"\ncommand = \"python3 app.py\"\n",
+        place.path().display()
+    );
+    let file = place.path().join("lethe.toml");
+    fs::write(&file, toml)?;
+    check(&place, &[file.to_str().context("UTF-8")?], "app").await
+}
+
 /// The guestbook's own tests, in Python: they run it with `lethe up` and kill its workers.
 #[test]
 fn the_guestbook() -> anyhow::Result<()> {

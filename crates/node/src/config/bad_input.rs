@@ -45,7 +45,7 @@ lethe.toml:3:1: unknown key `listen` in [services.shop]; it belongs at the top o
 lethe.toml:4:1: unknown key `path` in [services.shop]; it belongs under [[routes]]
   4 | path = '/'
     | ^^^^
-lethe.toml:5:1: unknown key `replicas` in [services.shop]; known there: `command`, `build`, `instances`, `ready`, `listener`, `drain`, `env` and `directory`
+lethe.toml:5:1: unknown key `replicas` in [services.shop]; known there: `command`, `source`, `build`, `instances`, `ready`, `listener`, `drain`, `env` and `directory`
   5 | replicas = 3
     | ^^^^^^^^"#,
     );
@@ -731,4 +731,22 @@ fn no_damage_is_a_panic() {
         let _ = read(&WHOLE[..at]);
     }
     assert!(wrong > WHOLE.len(), "{wrong} of all slips were noticed");
+}
+
+#[test]
+fn sources() {
+    check(
+        r#"
+[services.shop]
+source = 'shop'
+directory = '../x'
+command = 'no-such-program'"#,
+        r#"
+lethe.toml:2:10: `source`: `shop` is neither a git URL nor an archive: write a git URL such as `"https://example.org/shop.git#v1.2"`, an archive such as `"https://example.org/shop.tar.gz"` or `"dist/shop.tar.gz"`, or a blob such as `"blob:releases/shop.tar.gz"`
+  2 | source = 'shop'
+    |          ^^^^^^
+lethe.toml:3:13: `directory`: `../x` must be a folder of the `source`: write it without `..` or a leading `/`
+  3 | directory = '../x'
+    |             ^^^^^^"#,
+    );
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     ops::Range,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use lethe_model::service::ServiceName;
@@ -16,10 +16,11 @@ use super::{
     program,
     table::{Table, Text, Value, bad_value, integer, wrong_type},
 };
+use crate::source::{self, Source};
 
 /// What a service may say.
-pub(super) const KEYS: [&str; 8] =
-    ["command", "build", "instances", "ready", "listener", "drain", "env", "directory"];
+pub(super) const KEYS: [&str; 9] =
+    ["command", "source", "build", "instances", "ready", "listener", "drain", "env", "directory"];
 
 /// Environment variables that each worker gets from `lethe`, beside all that begin with `LETHE_`.
 const ENV_RESERVED: [&str; 4] = ["PORT", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
@@ -42,7 +43,13 @@ pub(super) fn read(
         return None;
     };
     let table = Table::open(title, value.span(), entries, &KEYS, report);
-    let directory = directory(&table, folder, report);
+    let source = table.parsed("source", source::EXPECTED, report, |text| Source::parse(text, folder));
+    // Also when the source is wrong: what is there is not what it would bring.
+    let is_fetched = table.value("source").is_some();
+    let directory = match is_fetched {
+        true => directory_in_source(&table, report),
+        false => directory(&table, folder, report),
+    };
     let command = command(&table, report);
     let build = build(&table, report);
     let instances = instances(&table, report).unwrap_or(INSTANCES_DEFAULT);
@@ -64,9 +71,11 @@ pub(super) fn read(
         },
         instances,
         build: build.map(|build| Build { command: build.words, directory, text: build.text }),
+        source,
         command_quote: Some(report.quote(command.span.clone())),
     };
     if service.build.is_none()
+        && !is_fetched
         && let Err(why) = service.find_program()
     {
         report.at(command.span, format!("`command`: {why}"));
@@ -171,6 +180,24 @@ fn directory(table: &Table<'_, '_>, folder: &Path, report: &mut Report<'_>) -> O
         Err(error) => format!("cannot be used: {error}"),
     };
     bad_value("directory", &text, &why, report);
+    None
+}
+
+/// A folder of what is fetched, which is not there yet.
+fn directory_in_source(table: &Table<'_, '_>, report: &mut Report<'_>) -> Option<PathBuf> {
+    let Some(text) = table.text("directory", "a folder of the source such as `\".\"`", report) else {
+        return table.value("directory").is_none().then(PathBuf::new);
+    };
+    let path = Path::new(text.text);
+    if path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Some(path.into());
+    }
+    bad_value(
+        "directory",
+        &text,
+        "must be a folder of the `source`: write it without `..` or a leading `/`",
+        report,
+    );
     None
 }
 
