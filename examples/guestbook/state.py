@@ -26,10 +26,16 @@ class StateError(Exception):
 
 
 class _Unix(http.client.HTTPConnection):
+    """A connection to the socket `path`. What it calls its host is for the Host header alone."""
+
+    def __init__(self, path):
+        super().__init__("lethe", timeout=TIMEOUT_S)
+        self._path = path
+
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self.host)
+        self.sock.connect(self._path)
 
 
 class State:
@@ -55,7 +61,7 @@ class State:
         while True:
             # A kept connection may have been closed at its other end: an upload, which cannot be sent twice, takes a new one.
             kept = None if _chunked(headers) else getattr(self._kept, "connection", None)
-            connection = self._kept.connection = kept or _Unix(self._path, timeout=TIMEOUT_S)
+            connection = self._kept.connection = kept or _Unix(self._path)
             try:
                 connection.request(method, path, body, headers or {}, encode_chunked=_chunked(headers))
                 return connection.getresponse()

@@ -16,11 +16,15 @@ import tempfile
 import threading
 import unittest
 from email.message import Message
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from urllib.parse import urlencode
+from socketserver import ThreadingUnixStreamServer
+from urllib.parse import quote, urlencode
 
+import app
 import guestbook
 from multipart import BadForm, Multipart
+from state import State
 
 KILLS = 15
 HERE = Path(__file__).parent
@@ -118,6 +122,43 @@ class Parts(unittest.TestCase):
     def test_pictures_are_known_by_their_first_bytes(self):
         for head, kind in [(PNG[:12], "image/png"), (b"\xff\xd8\xff\xe0", "image/jpeg"), (b"RIFF0000WEBP", "image/webp"), (b"<svg", None), (b"RIFF0000WAVE", None)]:
             self.assertEqual(guestbook.sniff(head), kind)
+
+
+class BrokenState(BaseHTTPRequestHandler):
+    """A state tier that breaks off within every photo."""
+
+    def do_GET(self):
+        self.send_response(200)
+        if self.path.startswith("/v1/blobs/"):
+            self.send_header("Content-Type", "image/png")
+            self.send_header("Content-Length", str(len(PNG) + 1))
+            body = PNG
+        else:
+            body = b'{"user": "ada", "text": "here", "photo": "image/png"}'
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Breaking(unittest.TestCase):
+    def test_a_photo_that_breaks_off_is_cut_off_at_once(self):
+        with tempfile.TemporaryDirectory() as folder:
+            # A folder may have any name.
+            path = f"{folder}/caf\u00e9: 100%"
+            with ThreadingUnixStreamServer(path, BrokenState) as tier:
+                threading.Thread(target=tier.serve_forever).start()
+                book = guestbook.Guestbook(State(f"unix://{quote(path)}"), "alone")
+                with app.Server(("127.0.0.1", 0), book) as server:
+                    threading.Thread(target=server.serve_forever).start()
+                    try:
+                        with self.assertRaises(http.client.IncompleteRead):
+                            Visitor(server.server_port).get(f"/photos/{guestbook.draw_entry()}")
+                    finally:
+                        server.drain()
+                        tier.shutdown()
 
 
 class Visitor:
@@ -226,6 +267,10 @@ class Whole(unittest.TestCase):
         self.assertEqual(stranger.sign_in("e v", "correct horse").status, 422)
         self.assertIsNone(stranger.cookie)
         old = eve.cookie
+        self.assertEqual(eve.sign_in("eve").status, 303)
+        new, eve.cookie = eve.cookie, old
+        self.assertNotIn("Signed in", eve.get("/").data.decode(), "signing in again ends the session before it")
+        eve.cookie = old = new
         self.assertEqual(eve.post("/sign-out", {}).status, 303)
         eve.cookie = old
         self.assertNotIn("Signed in", eve.get("/").data.decode(), "a session that has ended does not come back")

@@ -72,6 +72,8 @@ pub struct Gateway {
 pub struct Service {
     /// Its name.
     pub name: ServiceName,
+    /// Workers that it shall have.
+    pub wanted: u32,
     /// Workers that may get requests.
     pub ready: usize,
     /// Workers in any state.

@@ -1,6 +1,6 @@
 //! The control API's server: HTTP/1.1 on a unix socket that only the user of this `lethe` and root can use.
 
-use std::{convert::Infallible, io, path::Path, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -37,24 +37,9 @@ const BODY_BYTES_MAX: usize = 16 << 10;
 /// The most lines of the past in one answer.
 const LINES_MAX: usize = 100_000;
 
-/// Opens the control socket at `path` with permissions 0600, in the place of one that a dead `lethe` left. The folder
-/// must be private to the user, see [`crate::runtime`].
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
-    // Made beside it and moved into place, so that it is never there with other permissions, and never missing.
-    let beside = path.with_extension("new");
-    match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&beside)?;
-    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600))?;
-    std::fs::rename(&beside, path)?;
-    Ok(listener)
-}
-
-/// Serves the control API, and takes the samples that its rates need. Never returns; dropping the future closes the
-/// listener and leaves connections to their end. Must be called within a tokio runtime.
+/// Serves the control API, and takes the samples that its rates need. The socket is to have permissions 0600 in a folder
+/// of [`crate::runtime`]. Never returns; dropping the future closes the listener and leaves connections to their end.
+/// Must be called within a tokio runtime.
 pub async fn serve(listener: UnixListener, handles: Arc<Handles>) {
     let sampler = Arc::clone(&handles);
     tokio::join!(serve_for(Peers::own(), listener, handles), sampler.sample());
@@ -192,29 +177,4 @@ fn parse<T: DeserializeOwned>(
     let body = body.map_err(|error| Error::BadRequest(error.body_text()))?;
     let json: &[u8] = if body.is_empty() { b"{}" } else { &body };
     serde_json::from_slice(json).map_err(|error| Error::BadRequest(format!("the body: {error}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::{
-        fs::{FileTypeExt, PermissionsExt},
-        net::UnixStream,
-    };
-
-    use super::*;
-
-    // Not beside the tests that start processes: between fork and exec, a child holds the dead listener open.
-    #[tokio::test]
-    async fn the_socket_is_private_and_replaces_a_dead_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("control.sock");
-        drop(bind(&socket).unwrap());
-        assert!(UnixStream::connect(&socket).is_err());
-        let _listener = bind(&socket).unwrap();
-        let meta = std::fs::symlink_metadata(&socket).unwrap();
-        assert!(meta.file_type().is_socket());
-        assert_eq!(meta.permissions().mode() & 0o777, 0o600);
-        UnixStream::connect(&socket).unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
 }

@@ -45,11 +45,13 @@ impl Handles {
         api::Status { node: self.node.clone(), gateway, services: self.services(), workers }
     }
 
-    /// The services, and how many workers of each there are and may get requests.
+    /// The services, and how many workers of each are wanted, are there and may get requests.
     pub fn services(&self) -> Vec<api::Service> {
         let roster = Arc::clone(&self.supervisor.roster().borrow());
+        let wanted = self.supervisor.wanted();
         let service = |(name, workers): (&ServiceName, &Vec<Worker>)| api::Service {
             name: name.clone(),
+            wanted: wanted.get(name).copied().unwrap_or(0),
             ready: roster.ready(name.as_str()).count(),
             workers: workers.len(),
         };

@@ -73,6 +73,11 @@ fn gateway(text: &mut Exposition, traffic: &Snapshot) {
 }
 
 fn of_services(text: &mut Exposition, services: &[api::Service]) {
+    let mut wanted =
+        text.family("lethe_service_wanted_workers", Gauge, "Workers that the service shall have.");
+    for service in services {
+        wanted.sample(&[("service", service.name.as_str())], service.wanted);
+    }
     let mut ready = text.family("lethe_service_ready_workers", Gauge, "Workers that may get requests.");
     for service in services {
         ready.sample(&[("service", service.name.as_str())], service.ready);
@@ -215,7 +220,7 @@ mod tests {
             workers: [(InstanceId::new(&shop, 1), stats)].into(),
             ..Snapshot::default()
         };
-        let services = [api::Service { name: shop.clone(), ready: 0, workers: 2 }];
+        let services = [api::Service { name: shop.clone(), wanted: 3, ready: 0, workers: 2 }];
         super::text(&node, &services, &[worker(1), worker(2)], &traffic)
     }
 
@@ -229,6 +234,7 @@ mod tests {
             (r#"lethe_responses_total{class="4xx"}"#.into(), 3.0),
             ("lethe_retries_total".into(), 6.0),
             ("lethe_queued_requests".into(), 9.0),
+            (r#"lethe_service_wanted_workers{service="shop"}"#.into(), 3.0),
             (r#"lethe_service_ready_workers{service="shop"}"#.into(), 0.0),
             (shop_1("lethe_worker_requests_total"), 15.0),
             (shop_1("lethe_worker_failures_total"), 5.0),

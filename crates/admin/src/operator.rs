@@ -74,15 +74,15 @@ fn answer(status: StatusCode, text: impl Into<String>) -> Response {
     (status, [NO_STORE], text.into()).into_response()
 }
 
-/// Why not every service can answer; `None` when every one can.
+/// Why not every service can answer; `None` when every one can. Of one that was scaled to 0, no answer is wanted.
 fn unready(services: &[api::Service], stopping: bool) -> Option<String> {
     if stopping {
         return Some("not ready: lethe is stopping\n".into());
     }
     let waiting: Vec<String> = services
         .iter()
-        .filter(|service| service.ready == 0)
-        .map(|service| format!("{} (0 of {} workers ready)", service.name, service.workers))
+        .filter(|service| service.ready == 0 && service.wanted > 0)
+        .map(|service| format!("{} (0 of {} workers ready)", service.name, service.wanted))
         .collect();
     (!waiting.is_empty()).then(|| format!("not ready: {}\n", waiting.join(", ")))
 }

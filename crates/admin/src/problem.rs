@@ -32,6 +32,7 @@ impl Error {
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
             Self::Supervisor(error) => match error {
                 supervisor::Error::NoService { .. } => (StatusCode::NOT_FOUND, "No such service"),
+                supervisor::Error::NoName { .. } => (StatusCode::NOT_FOUND, "No such service or worker"),
                 supervisor::Error::NoWorker(_) => (StatusCode::NOT_FOUND, "No such worker"),
                 supervisor::Error::Rollout { .. } => (StatusCode::CONFLICT, "Rolling restart given up"),
                 supervisor::Error::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "Stopping"),

@@ -27,9 +27,8 @@ const NOTE: &str = "node.json";
 /// The longest path of a unix socket, in bytes, without the zero at its end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// What a node's folder and the longer of its sockets' names add to the base: `/`, 12 digits, `/`, the name, and
-/// `.new` while the socket is made.
-const SUFFIX_BYTES: usize = 1 + 12 + 1 + CONTROL_SOCKET.len() + 4;
+/// What a node's folder and the longer of its sockets' names add to the base: `/`, 12 digits, `/` and the name.
+const SUFFIX_BYTES: usize = 1 + 12 + 1 + CONTROL_SOCKET.len();
 
 /// A `lethe` that answers.
 #[derive(Clone, Debug, PartialEq)]

@@ -30,7 +30,7 @@ use lethe_supervisor::{
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     task::JoinHandle,
 };
 
@@ -60,6 +60,7 @@ impl Place {
         let program = std::env::current_exe().unwrap();
         let program = program.to_str().expect("a path that is UTF-8");
         let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("work")).unwrap();
         let spec = Spec {
             name: ServiceName::new("shop").unwrap(),
             command: [program, "--ignored", "--exact", "worker", "--nocapture"].map(String::from).into(),
@@ -68,7 +69,7 @@ impl Place {
             listener: Listener::Port,
             drain: Duration::from_secs(5),
             env: Default::default(),
-            directory: folder.path().into(),
+            directory: folder.path().join("work"),
         };
         // The guard's work is done here by the test's end, which leaves no worker behind.
         let guard = folder.path().join("guard");
@@ -92,7 +93,7 @@ impl Place {
         };
         let handles = Handles::new(supervisor, Arc::new(move || snapshot.clone()), node, Stop::new());
         let socket = folder.path().join("control.sock");
-        let listener = control::bind(&socket).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
         let server = tokio::spawn(control::serve(listener, Arc::clone(&handles)));
         Self { folder, handles, client: Client::new(socket), server }
     }
@@ -145,11 +146,12 @@ async fn another_user_is_not_answered() {
     let place = Place::new().await;
     let socket = place.folder.path().join("other.sock");
     let own = rustix::process::geteuid().as_raw();
-    let listener = control::bind(&socket).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
     let server = tokio::spawn(control::serve_for(Peers::only(&[own + 1]), listener, place.handles.clone()));
     assert!(matches!(Client::new(&socket).status().await, Err(Error::Broken(_))));
     server.abort();
-    let listener = control::bind(&socket).unwrap();
+    let socket = place.folder.path().join("own.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
     let server = tokio::spawn(control::serve_for(Peers::only(&[own]), listener, place.handles.clone()));
     Client::new(&socket).status().await.unwrap();
     server.abort();
@@ -238,8 +240,12 @@ async fn what_is_wrong_is_told() {
         assert_eq!(problem.status, status, "{problem:?}");
         assert!(problem.detail.contains(wanted), "{problem:?}");
     }
-    let logs = Logs { name: Some("mail".into()), ..Logs::default() };
-    assert_eq!(problem(client.logs(&logs).await.map(drop)).status, 404);
+    for (name, wanted) in [("mail", "no service and no worker `mail`"), ("shop-99", "no worker `shop-99`")] {
+        let logs = Logs { name: Some(name.into()), ..Logs::default() };
+        let problem = problem(client.logs(&logs).await.map(drop));
+        assert_eq!(problem.status, 404);
+        assert!(problem.detail.contains(wanted), "{problem:?}");
+    }
     place.end().await;
 }
 
@@ -308,8 +314,13 @@ async fn the_operators_endpoint() {
     assert!(get("/v1/status").await.starts_with("HTTP/1.1 404 "));
 
     place.client.scale("shop", 0).await.unwrap();
+    let none_wanted = get("/readyz").await;
+    assert!(none_wanted.starts_with("HTTP/1.1 200 "), "{none_wanted}");
+    // Wanted and not there: no worker can start without its directory.
+    std::fs::remove_dir(place.folder.path().join("work")).unwrap();
+    place.client.scale("shop", 1).await.unwrap_err();
     let unready = get("/readyz").await;
-    assert!(unready.starts_with("HTTP/1.1 503 ") && unready.contains("shop (0 of 0"), "{unready}");
+    assert!(unready.starts_with("HTTP/1.1 503 ") && unready.contains("shop (0 of 1"), "{unready}");
     assert!(get("/healthz").await.starts_with("HTTP/1.1 200 "));
     place.handles.stop.ask(Wish::Drain);
     assert!(get("/readyz").await.contains("stopping"));

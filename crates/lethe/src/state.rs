@@ -97,6 +97,21 @@ impl State {
         Bucket::new(self.clone(), name)
     }
 
+    /// Ends all sessions of a user, as after a new password or when an account is closed, and returns how many were
+    /// live. A request that has loaded one of them already is answered, but writes nothing into it any more.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lethe::Error> {
+    /// # let state = lethe::State::ephemeral()?;
+    /// assert_eq!(state.end_sessions("alice").await?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn end_sessions(&self, user: &str) -> Result<u64, Error> {
+        Ok(self.engines().sessions.revoke(user, None).await?)
+    }
+
     /// The engines themselves, for what the typed handles do not offer.
     pub fn engines(&self) -> &Engines {
         &self.inner.engines

@@ -113,6 +113,11 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
         unless_conflict(self.write(self.put_write(key, value, Condition::Absent, None)?).await)
     }
 
+    /// Writes a row for so long, if there is none with this key; returns whether it did.
+    pub async fn insert_for(&self, key: &str, value: &T, ttl: Duration) -> Result<bool, Error> {
+        unless_conflict(self.write(self.put_write(key, value, Condition::Absent, Some(ttl))?).await)
+    }
+
     /// Writes a row if it is still the one that was read; returns whether it did. It keeps its expiry.
     pub async fn put_if(&self, read: &Stored<T>, value: &T) -> Result<bool, Error> {
         unless_conflict(self.write(self.put_if_write(read, value)?).await)

@@ -38,6 +38,10 @@ async fn insert_takes_a_key_once() {
     assert!(products.insert("mug", &product("First", 1)).await.unwrap());
     assert!(!products.insert("mug", &product("Second", 2)).await.unwrap());
     assert_eq!(products.get("mug").await.unwrap().unwrap().name, "First");
+    let hour = Duration::from_secs(3600);
+    assert!(!products.insert_for("mug", &product("Third", 3), hour).await.unwrap());
+    assert!(products.insert_for("cup", &product("Cup", 1), hour).await.unwrap());
+    assert!(products.get("cup").await.unwrap().unwrap().expires_at.is_some());
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::{
 
 use lethe_admin::stop::{Stop, Wish};
 use lethe_model::service::ServiceName;
+use lethe_supervisor::descriptors;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
@@ -166,6 +167,7 @@ impl Drop for Build {
 fn enter() -> io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+    descriptors::restore()?;
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 
 use crate::Revision;
 
-/// Why a state operation was not done. Nothing of a refused operation takes effect.
+/// Why a state operation was not done. Nothing of it takes effect, but for [`Error::Unavailable`] and
+/// [`Error::Engine`], after which it is not known: a disk that fails may have kept what it did not confirm.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

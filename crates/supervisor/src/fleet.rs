@@ -3,7 +3,10 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use lethe_model::service::InstanceId;
@@ -21,6 +24,8 @@ pub(crate) struct Fleet {
     ground: Arc<Ground>,
     /// Oldest first.
     places: Mutex<Vec<Arc<Place>>>,
+    /// How many workers there shall be.
+    wanted: AtomicU32,
     /// Held by the command that runs.
     command: tokio::sync::Mutex<()>,
 }
@@ -28,7 +33,8 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// A service without places.
     pub(crate) fn new(ground: Arc<Ground>) -> Self {
-        Self { ground, places: Mutex::default(), command: tokio::sync::Mutex::new(()) }
+        let wanted = AtomicU32::new(ground.spec.instances);
+        Self { ground, places: Mutex::default(), wanted, command: tokio::sync::Mutex::new(()) }
     }
 
     /// Opens a place, in which `restarts` workers died before, and starts its first worker.
@@ -44,8 +50,15 @@ impl Fleet {
         tokio::spawn(async move {
             running.run().await;
             fleet.places().retain(|place| !Arc::ptr_eq(place, &running));
+            // Said last: whoever waited for its end must not find it in the list any more.
+            running.has_left();
         });
         Ok(place)
+    }
+
+    /// How many workers there shall be.
+    pub(crate) fn wanted(&self) -> u32 {
+        self.wanted.load(Ordering::Relaxed)
     }
 
     /// The workers as shown to people, oldest place first.
@@ -73,6 +86,7 @@ impl Fleet {
     /// Opens or drains places until there are `wanted`.
     pub(crate) async fn scale(self: Arc<Self>, wanted: u32) -> Result<(), Error> {
         let _command = self.unless_stopping(self.command.lock()).await?;
+        self.wanted.store(wanted, Ordering::Relaxed);
         let wanted = wanted as usize;
         let staying = self.staying();
         let opened: Vec<_> = (staying.len()..wanted).map(|_| self.open(0)).collect::<Result<_, _>>()?;

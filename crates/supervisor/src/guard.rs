@@ -2,7 +2,8 @@
 //! a socket which process groups exist; when the socket ends, `lethe` has died, and it kills those groups.
 //! `PR_SET_PDEATHSIG` reaches only the leaders of groups, so this is for what they have started themselves.
 //!
-//! Lines: `+<group>` by a child about itself, `+<group> <start ticks>` by `lethe`, `-<group>` when it has ended.
+//! Lines: `+<group>` by a child about itself, `+<group> <start ticks>` by `lethe`, `-<group>` when it has ended or could
+//! not be executed.
 
 use std::{
     collections::HashMap,

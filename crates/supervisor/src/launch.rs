@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use crate::{
+    descriptors,
     guard::{self, Link},
     port::{self, Port},
     process::{Death, Leader},
@@ -140,6 +141,11 @@ impl Book {
         Ok(())
     }
 
+    /// Whether a process is a worker's leader that is not reaped yet.
+    pub(crate) fn has(&self, pid: Pid) -> bool {
+        self.pages().leaders.contains_key(&pid)
+    }
+
     /// Strikes a worker that has ended and is reaped.
     pub(crate) fn strike(&self, leader: &Leader) {
         let mut pages = self.pages();
@@ -181,15 +187,21 @@ pub(crate) fn forking() -> MutexGuard<'static, ()> {
 
 fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
     let spec = &order.spec;
-    let refuse = |error: io::Error| Error::Command {
+    let refuse = |error: io::Error| {
+        Error::Command {
         service: spec.name.clone(),
         reason: match error.raw_os_error() {
             Some(libc::ENOEXEC) => {
                 "its program is neither a binary of this machine nor a script with a `#!` line"
             }
+            // The program itself was found: what is missing is what runs it.
+            Some(libc::ENOENT) => {
+                "its program is there, but not the interpreter that its `#!` line names, or its dynamic loader"
+            }
             _ => return refused(spec, &error),
         }
         .into(),
+    }
     };
     let program = program::locate(spec)?;
     let directory = program::directory(spec).map_err(refuse)?;
@@ -316,7 +328,14 @@ impl Entrance {
             // `lethe` died before the line above could take effect.
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
-        self.tell_guard(pid);
+        self.tell_guard(b'+', pid);
+        let failed = self.exec(pid);
+        // Otherwise the guard would go on to believe in a group whose id may be given to somebody else.
+        self.tell_guard(b'-', pid);
+        failed
+    }
+
+    fn exec(&mut self, pid: Pid) -> io::Result<()> {
         let mut first_closed = LISTENER_FD;
         if let Some(listener) = &self.listener {
             write_digits(pid, &mut self.listen_pid[LISTEN_PID.len()..]);
@@ -327,6 +346,7 @@ impl Entrance {
             first_closed += 1;
         }
         close_on_exec_from(first_closed);
+        descriptors::restore()?;
         let (arguments, environment) = (self.arguments.as_ptr().cast(), self.environment.as_ptr().cast());
         // SAFETY: both are arrays of pointers to texts that end in NUL, are themselves ended by a null pointer,
         // and live as long as `self`.
@@ -334,10 +354,10 @@ impl Entrance {
         Err(io::Error::last_os_error())
     }
 
-    /// The child enters itself with the guard, so that there is no moment at which it could outlive us unknown.
-    fn tell_guard(&self, pid: Pid) {
+    /// The child enters and strikes itself with the guard, so that there is no moment at which it could outlive us unknown.
+    fn tell_guard(&self, sign: u8, pid: Pid) {
         let mut line = [0; PID_BYTES_MAX + 2];
-        line[0] = b'+';
+        line[0] = sign;
         let digits = write_digits(pid, &mut line[1..]);
         line[1 + digits] = b'\n';
         // SAFETY: the parent holds the socket open until this child has called exec.

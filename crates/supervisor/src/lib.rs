@@ -6,11 +6,13 @@
 //! worker after the other) → `launch` (the process). `restart` and `rollout` decide and touch nothing.
 
 mod board;
+pub mod descriptors;
 mod fleet;
 mod guard;
 mod launch;
 pub mod logs;
 mod memory;
+mod orphans;
 mod output;
 mod place;
 mod port;

@@ -111,7 +111,7 @@ impl Logs {
         if let Some(ring) = kept.services.get(name) {
             return Ok(texts(&ring.last(lines_max, |_| true)));
         }
-        let unknown = || Error::NoService { name: name.into(), known: known(&kept.services) };
+        let unknown = || Error::NoName { name: name.into(), known: known(&kept.services) };
         let (service, _) = name.rsplit_once('-').ok_or_else(unknown)?;
         let ring = kept.services.get(service).ok_or_else(unknown)?;
         let lines = ring.last(lines_max, |line| line.instance.as_str() == name);
@@ -202,7 +202,8 @@ mod tests {
         assert_eq!(follower.recv().await.unwrap().text, "0");
         assert!(matches!(logs.last(Some("shop-99"), 9), Err(Error::NoWorker(_))));
         let error = logs.last(Some("shpo"), 9).unwrap_err().to_string();
-        assert_eq!(error, "no service `shpo`; there are: mail, shop");
+        assert_eq!(error, "no service and no worker `shpo`; the services are: mail, shop");
+        assert!(matches!(logs.last(Some("blog-1"), 9), Err(Error::NoName { .. })));
     }
 
     #[tokio::test]

@@ -247,6 +247,10 @@ impl Place {
             replaced = Some(ended.instance);
             instance = self.ground.next_instance();
         }
+    }
+
+    /// Notes that [`Place::run`] has ended.
+    pub(crate) fn has_left(&self) {
         self.progress.send_modify(|progress| progress.gone = true);
     }
 

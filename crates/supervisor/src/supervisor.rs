@@ -27,6 +27,7 @@ use crate::{
     launch::Launcher,
     logs::{self, Line, Logs},
     memory::OutOfMemory,
+    orphans,
     place::{Ground, Hub, Place},
     program,
     restart::Rate,
@@ -83,6 +84,14 @@ pub enum Error {
         /// What there is, joined by commas.
         known: String,
     },
+    /// Neither a service nor a worker.
+    #[error("no service and no worker `{name}`; the services are: {known}")]
+    NoName {
+        /// What was asked for.
+        name: String,
+        /// The services there are, joined by commas.
+        known: String,
+    },
     /// No such worker.
     #[error("no worker `{0}`; `lethe ps` lists them")]
     NoWorker(String),
@@ -136,6 +145,10 @@ impl Supervisor {
             .map_err(|error| Error::System(format!("no thread to start workers from: {error}")))?;
         let book = Arc::clone(&launcher.book);
         let guard_program = config.guard;
+        if orphans::come_here() {
+            let book = Arc::clone(&book);
+            tokio::spawn(async move { orphans::reap(&book).await });
+        }
         tokio::spawn(async move { guard::keep(guard, &guard_program, &book).await });
         let hub = Arc::new(Hub {
             board: Board::new(names()),
@@ -167,6 +180,11 @@ impl Supervisor {
     /// The watched roster.
     pub fn roster(&self) -> watch::Receiver<Arc<Roster>> {
         self.inner.hub.board.subscribe()
+    }
+
+    /// How many workers each service shall have, as it was configured or scaled to last.
+    pub fn wanted(&self) -> BTreeMap<ServiceName, u32> {
+        self.inner.fleets.iter().map(|(name, fleet)| (name.clone(), fleet.wanted())).collect()
     }
 
     /// All workers, by service and age. Reads `/proc` for each of them.

@@ -1,7 +1,7 @@
 //! Accounts: who may sign in. Registering and signing in are safe to repeat, and never tell a stranger
 //! whether a name exists, beyond what registering has to.
 
-use lethe::table::Table;
+use lethe::{State, table::Table};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -56,14 +56,15 @@ pub enum Registered {
 /// The accounts of the shop. Cheap to clone.
 #[derive(Clone)]
 pub struct Accounts {
+    state: State,
     table: Table<Account>,
     hasher: Hasher,
 }
 
 impl Accounts {
-    /// Accounts in a table.
-    pub fn new(table: Table<Account>) -> Self {
-        Self { table, hasher: Hasher::default() }
+    /// The accounts in this state.
+    pub fn new(state: &State) -> Self {
+        Self { state: state.clone(), table: state.table("accounts"), hasher: Hasher::default() }
     }
 
     /// Makes an account, unless the name is taken. Coming twice with the same password, as a repeated request
@@ -96,7 +97,7 @@ impl Accounts {
 
     /// Sees to it that the admin can sign in. Every worker calls this when it starts; a password that has to
     /// be made up is logged by the one that stored it, once in the life of the shop. A password that was set
-    /// in the environment is the admin's from then on.
+    /// in the environment is the admin's from then on, and whoever is signed in with another one no longer is.
     pub async fn seed_admin(&self, config: &Config) -> Result<(), Error> {
         let admin = &config.admin;
         let stored = self.table.get(admin.as_str()).await?;
@@ -110,9 +111,13 @@ impl Accounts {
                 return Ok(());
             }
             let hash = self.hasher.hash(password).await?;
+            // Before, so that after a crash in between the next worker does it all; and after, for those whom the old
+            // password let in meanwhile.
+            self.state.end_sessions(admin.as_str()).await?;
             self.table
                 .update(admin.as_str(), |account: &mut Account| account.password.clone_from(&hash))
                 .await?;
+            self.state.end_sessions(admin.as_str()).await?;
             tracing::info!(
                 admin = admin.as_str(),
                 "the admin's password is now the one of SHOP_ADMIN_PASSWORD"

@@ -34,7 +34,7 @@ impl Shop {
         let catalogue = Catalogue::new(state.table("products"), state.table("stock"));
         catalogue.seed(config.stock).await?;
         Ok(Self {
-            accounts: Accounts::new(state.table("accounts")),
+            accounts: Accounts::new(state),
             orders: Orders::new(state, catalogue.clone()),
             photos: state.bucket("photos"),
             catalogue,

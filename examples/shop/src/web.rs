@@ -10,8 +10,9 @@ mod visitor;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, State},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     middleware,
+    response::Response,
     routing::{get, post},
 };
 use lethe::session::SessionLayer;
@@ -32,14 +33,17 @@ pub fn router(shop: Shop, state: &lethe::State) -> Router {
     let upload_max =
         usize::try_from(photo::PHOTO_BYTES_MAX).unwrap_or(usize::MAX) + UPLOAD_WRAPPING_BYTES_MAX;
     let upload = post(admin::upload).layer(DefaultBodyLimit::max(upload_max));
+    let private = Router::new()
+        .route("/checkout", get(checkout::form).post(checkout::place))
+        .route("/orders", get(checkout::orders))
+        .route("/orders/{id}", get(checkout::order))
+        .layer(middleware::map_response(keep_nowhere));
     let personal = Router::new()
+        .merge(private)
         .route("/", get(shelf::home))
         .route("/search", get(shelf::search))
         .route("/products/{slug}", get(shelf::product))
         .route("/cart", get(checkout::cart).post(checkout::set_line))
-        .route("/checkout", get(checkout::form).post(checkout::place))
-        .route("/orders", get(checkout::orders))
-        .route("/orders/{id}", get(checkout::order))
         .route("/register", get(door::register_form).post(door::register))
         .route("/sign-in", get(door::sign_in_form).post(door::sign_in))
         .route("/sign-out", post(door::sign_out))
@@ -60,6 +64,13 @@ pub fn router(shop: Shop, state: &lethe::State) -> Router {
         .layer(lethe::csrf::layer())
         .layer(lethe::secure_headers::layer())
         .with_state(shop)
+}
+
+/// Pages with names and addresses: who comes to this browser after the visitor has signed out does not get them with
+/// its back button (OWASP Session Management Cheat Sheet, "Web Content Caching").
+async fn keep_nowhere(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// `GET /healthz`: 204 when the state tier answers, 503 when not.

@@ -75,6 +75,25 @@ impl Files {
         self.incoming.append(&mut other.incoming);
         self.outgoing.append(&mut other.outgoing);
     }
+
+    /// The transaction is committed: what came in stays. Returns what is to be removed.
+    pub(super) fn committed(self) -> Vec<Outgoing> {
+        for file in self.incoming {
+            // One that a later command of the group has thrown out again needs its marker until it is removed.
+            if self.outgoing.iter().any(|old| old.name() == file.name()) {
+                file.leave_in_doubt();
+            } else {
+                file.keep();
+            }
+        }
+        self.outgoing
+    }
+
+    /// Nobody knows whether the transaction is committed: all files stay, and so do their markers. Only as the engine
+    /// is opened again is the log read, which tells which of them have a row.
+    pub(super) fn in_doubt(self) {
+        self.incoming.into_iter().for_each(Incoming::leave_in_doubt);
+    }
 }
 
 /// How a command's work ended.
@@ -158,4 +177,23 @@ where
 /// What callers are told once the engine is being closed.
 pub(super) fn closing() -> Error {
     Error::Unavailable("it is being closed".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::embedded::{command::Files, files::Files as Folder};
+
+    #[test]
+    fn a_file_that_came_and_went_in_one_group_is_found_after_a_crash() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = Folder::open(directory.path().join("blobs")).unwrap();
+        let (kept, replaced) = (folder.create().unwrap(), folder.create().unwrap());
+        let (kept_name, replaced_name) = (kept.name().to_owned(), replaced.name().to_owned());
+        let outgoing = vec![folder.outgoing(replaced_name.clone()).unwrap()];
+        // Dropped instead of being removed, as by a crash.
+        drop(Files { incoming: vec![kept, replaced], outgoing }.committed());
+        assert!(folder.path(&kept_name).exists() && folder.path(&replaced_name).exists());
+        assert_eq!(folder.settle(|name| Ok(name == kept_name)).unwrap(), 1);
+        assert!(folder.path(&kept_name).exists() && !folder.path(&replaced_name).exists());
+    }
 }

@@ -174,6 +174,11 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Removes the file. Readers that have it open read on. Blocks, long for a large file.
     pub(super) fn unlink(self) {
         let path = self.files.path(&self.name);

@@ -5,7 +5,7 @@ use std::{
     io,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -69,20 +69,27 @@ impl Unlinker {
 
 /// Starts the thread. It ends after the writer, when all files that this one gave it are removed.
 pub(super) fn start(writer: WeakWriter, files: Receiver<Outgoing>) -> io::Result<thread::JoinHandle<()>> {
-    thread::Builder::new().name("state-sweeper".into()).spawn(move || serve(&writer, &files))
+    let sweep = move || {
+        let Some(writer) = writer.upgrade() else { return };
+        if let Err(error) = sweep_blocking(&writer) {
+            tracing::warn!(%error, "expired state could not be removed; it is tried again");
+        }
+    };
+    thread::Builder::new().name("state-sweeper".into()).spawn(move || serve(&files, SWEEP_EVERY, sweep))
 }
 
-fn serve(writer: &WeakWriter, files: &Receiver<Outgoing>) {
+/// Removes files as they come, and sweeps every so often, however many come.
+fn serve(files: &Receiver<Outgoing>, every: Duration, mut sweep: impl FnMut()) {
+    let mut next = Instant::now() + every;
     loop {
-        match files.recv_timeout(SWEEP_EVERY) {
+        match files.recv_timeout(next.saturating_duration_since(Instant::now())) {
             Ok(file) => file.unlink(),
-            Err(RecvTimeoutError::Timeout) => {
-                let Some(writer) = writer.upgrade() else { continue };
-                if let Err(error) = sweep_blocking(&writer) {
-                    tracing::warn!(%error, "expired state could not be removed; it is tried again");
-                }
-            }
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if Instant::now() >= next {
+            sweep();
+            next = Instant::now() + every;
         }
     }
 }
@@ -115,4 +122,24 @@ fn step(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
         .execute((txn.now, STEP_ROWS_MAX as i64))?;
     let sessions = sessions::end_expired(txn, STEP_ROWS_MAX)?;
     Ok(Swept { rows, sessions, tombstones })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::files::Files;
+
+    #[test]
+    fn a_stream_of_files_to_remove_does_not_put_sweeping_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::open(directory.path().join("blobs")).unwrap();
+        let (unlinker, unlinked) = Unlinker::new();
+        for n in 0..10 {
+            unlinker.unlink(files.outgoing(format!("{n:032x}")).unwrap());
+        }
+        drop(unlinker);
+        let mut sweeps = 0;
+        serve(&unlinked, Duration::ZERO, || sweeps += 1);
+        assert_eq!(sweeps, 10);
+    }
 }

@@ -10,6 +10,7 @@ use super::{
     clock::Clock,
     command::{Command, Done, Files, Task, Txn, closing},
     failure::{Failure, Stop},
+    files::Outgoing,
     sweeper::Unlinker,
 };
 use crate::{Revision, error::Error};
@@ -145,18 +146,17 @@ impl Desk {
         for command in group {
             command.answer(committed);
         }
-        if let Ok(files) = result {
-            for file in files.outgoing {
-                self.unlinker.unlink(file);
-            }
+        for file in result.into_iter().flatten() {
+            self.unlinker.unlink(file);
         }
     }
 
+    /// Returns the files that nothing refers to any more.
     fn transact(
         &mut self,
         group: &mut [Box<dyn Command>],
         last_revision: &mut Revision,
-    ) -> Result<Files, Failure> {
+    ) -> Result<Vec<Outgoing>, Failure> {
         let failure = |error| Failure::sqlite(&self.database, &error);
         let (now, first_revision) = (self.clock.now(), *last_revision);
         let mut files = Files::default();
@@ -178,15 +178,12 @@ impl Desk {
             keep.execute([last_revision.cast_signed()]).map_err(failure)?;
         }
         match self.execute("COMMIT") {
-            Ok(()) => files.incoming.drain(..).for_each(|file| file.keep()),
+            Ok(()) => Ok(files.committed()),
             Err(error) => {
-                // Whether the log holds the commit is not known before it is read again as the engine is
-                // opened; only then can it be said which of the files have a row.
-                files.incoming.drain(..).for_each(|file| file.leave_in_doubt());
-                return Err(failure(error));
+                files.in_doubt();
+                Err(failure(error))
             }
         }
-        Ok(files)
     }
 
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {

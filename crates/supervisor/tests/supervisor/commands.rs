@@ -24,7 +24,10 @@ async fn scale_up_and_down() {
     let two = stage.until_ready(2).await;
     assert_eq!(names(&two), names(&four[..2]), "the youngest leave");
     assert!(leaving.into_iter().all(|pid| !exists(pid)), "returns when they have ended");
+    let wanted = |stage: &Stage| stage.supervisor.wanted()["web"];
+    assert_eq!(wanted(&stage), 2);
     stage.supervisor.scale("web", 0).await.unwrap();
+    assert_eq!(wanted(&stage), 0);
     assert!(stage.roster.borrow().services["web"].is_empty(), "the service itself stays");
     stage.supervisor.scale("web", 1).await.unwrap();
     stage.until_ready(1).await;

@@ -4,10 +4,12 @@ use std::{fs, os::fd::AsRawFd, path::Path};
 
 use lethe_model::roster::WorkerState;
 use lethe_supervisor::{
+    descriptors,
     logs::Source,
     service::Listener,
     supervisor::{Config, Error, Supervisor},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::stage::{PROGRAM, Stage, soon, spec};
 
@@ -168,4 +170,18 @@ async fn a_program_that_cannot_be_run_is_trouble() {
     fs::remove_file(&program).unwrap();
     stage.line("it is gone", |line| line.text.contains("does not exist")).await;
     soon("it stops", stage.supervisor.stop()).await;
+}
+
+#[tokio::test]
+async fn workers_get_the_limit_of_descriptors_as_it_was() {
+    let usual = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(1000), maximum: usual.maximum }).unwrap();
+    descriptors::raise().unwrap();
+    assert!(getrlimit(Resource::Nofile).current.unwrap() > 1000, "the tests need a hard limit over 1000");
+    let mut spec = spec(1, &[]);
+    spec.command =
+        ["sh", "-c", &format!("echo limit $(ulimit -n); exec {PROGRAM} serve")].map(Into::into).into();
+    let mut stage = Stage::new(spec).await;
+    stage.line("its limit", |line| line.text == "limit 1000").await;
+    stage.supervisor.stop().await;
 }

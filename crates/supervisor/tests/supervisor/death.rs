@@ -1,6 +1,6 @@
 //! Workers that die are replaced.
 
-use std::sync::Arc;
+use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
 
 use crate::stage::{Stage, names, soon, spec};
 use lethe_model::{gate::Fate, roster::WorkerState};
@@ -77,6 +77,19 @@ async fn one_that_cannot_start_backs_off_and_says_why() {
     assert!(trouble.ends_with("\nreason 12"), "{trouble}");
     stage.supervisor.stop().await;
     assert!(stage.supervisor.workers().is_empty());
+}
+
+#[tokio::test]
+async fn a_script_without_its_interpreter_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("app");
+    fs::write(&script, "#!/nowhere/python3\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut spec = spec(1, &[]);
+    spec.command = vec![script.to_str().unwrap().into()];
+    let mut stage = Stage::new(spec).await;
+    stage.line("why", |line| line.text.contains("the interpreter that its `#!` line names")).await;
+    stage.supervisor.stop().await;
 }
 
 #[tokio::test]

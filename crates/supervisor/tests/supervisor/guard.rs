@@ -3,10 +3,14 @@
 use std::{
     fs,
     io::{self, BufRead, BufReader},
-    os::fd::OwnedFd,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{PermissionsExt, symlink},
+    },
     process::{Child, Command, Stdio},
 };
 
+use lethe_supervisor::supervisor::{Config, Supervisor};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::stage::{PROGRAM, Stage, soon, spec};
@@ -100,4 +104,31 @@ async fn a_runtime_that_ends_leaves_nobody() {
     });
     let death = ended.await.unwrap();
     soon("the worker dies", death).await;
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_be_executed_is_struck() {
+    let folder = tempfile::tempdir().unwrap();
+    let (guard, app) = (folder.path().join("scribe"), folder.path().join("app"));
+    symlink(PROGRAM, &guard).unwrap();
+    fs::write(&app, "#!/nowhere/python3\n").unwrap();
+    fs::set_permissions(&app, fs::Permissions::from_mode(0o755)).unwrap();
+    let book = guard.with_extension("book");
+    let mut spec = spec(1, &[]);
+    spec.command = vec![app.to_str().unwrap().into()];
+    let config = Config { services: vec![spec], state_url: None, guard };
+    let supervisor = Supervisor::start(config).await.unwrap();
+    soon("it enters and strikes itself", async {
+        loop {
+            let said = fs::read_to_string(&book).unwrap_or_default();
+            let mut lines = said.lines();
+            if let (Some(entry), Some(strike)) = (lines.next(), lines.next()) {
+                assert_eq!(strike, entry.replace('+', "-"), "{said}");
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    supervisor.stop().await;
 }

@@ -1,6 +1,6 @@
 //! Checkout: exactly one order, however it is pressed, raced or interrupted.
 
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use futures_util::future::join_all;
 use shop::{cart::CartId, order::Order};
 
@@ -40,6 +40,7 @@ async fn a_visit_from_the_first_page_to_the_order() {
     assert_eq!(pressed.status, StatusCode::SEE_OTHER);
     let order = ada.get(pressed.location()).await;
     assert!(order.text.contains("Your order is placed"), "{}", order.text);
+    assert_eq!(order.headers[header::CACHE_CONTROL], "no-store", "the browser's next user does not see it");
     assert!(order.text.contains("Ada Lovelace\n12 St James's Square\nLondon"), "{}", order.text);
     assert!(ada.get("/orders").await.text.contains("2 × Night Swim ink"));
     assert!(ada.get("/cart").await.text.contains("Your cart is empty"));

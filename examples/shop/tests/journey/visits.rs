@@ -6,7 +6,11 @@ use axum::{
 };
 use futures_util::future::join_all;
 use lethe::State;
-use shop::{photo::PHOTO_BYTES_MAX, shop::Shop};
+use shop::{
+    config::{Config, Secret},
+    photo::PHOTO_BYTES_MAX,
+    shop::Shop,
+};
 
 use crate::browser::{ADMIN_PASSWORD, Workers, config};
 
@@ -28,6 +32,19 @@ async fn workers_that_start_at_once_fill_the_shelves_once() {
         .into_iter()
         .for_each(|seeded| seeded.unwrap());
     assert!(again.accounts.verify(Some(&again.config.admin), ADMIN_PASSWORD.into()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_new_admin_password_shuts_out_whoever_came_in_with_the_old_one() {
+    let workers = Workers::open(1).await;
+    let mut admin = workers.admin().await;
+    workers.shop.accounts.seed_admin(&workers.shop.config).await.unwrap();
+    assert_eq!(admin.get("/admin").await.status, StatusCode::OK, "the same password changes nothing");
+    let new = Config { admin_password: Some(Secret("another lock".into())), ..config(4, 1) };
+    workers.shop.accounts.seed_admin(&new).await.unwrap();
+    assert_eq!(admin.get("/admin").await.status, StatusCode::FORBIDDEN);
+    let page = admin.post("/sign-in", &[("name", "admin"), ("password", ADMIN_PASSWORD)]).await;
+    assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY);
 }
 
 #[tokio::test]
