@@ -35,7 +35,8 @@ pub(crate) async fn forward(
 ) -> Result<Response<Body>, Failure> {
     let mut journey = Journey::default();
     loop {
-        let (upstream, pass) = find(core, client, target, &mut journey).await?;
+        let found = find(core, client, target, &mut journey).await;
+        let (upstream, pass) = found.map_err(|failure| journey.given_up(failure))?;
         let loss = match attempt(core, client, target, outgoing, &upstream, pass).await {
             Ok(response) => return Ok(response),
             Err(loss) => loss,
@@ -44,7 +45,7 @@ pub(crate) async fn forward(
             return Err(Failure::ClientGone);
         }
         match journey.lost(core, loss, outgoing, &upstream).await {
-            Verdict::Again if journey.is_over(core) => return Err(Failure::NoWorker),
+            Verdict::Again if journey.is_over(core) => return Err(journey.given_up(Failure::NoWorker)),
             Verdict::Again => {
                 core.shard.retries.add(1);
                 journey.tried.push(upstream);
@@ -67,7 +68,7 @@ struct Journey {
     attempts: usize,
     /// The gates of the workers that were lost while it was inside, without those that it cannot have killed.
     deaths: Vec<Arc<Gate>>,
-    /// When its looking for a worker ends, from the first loss or wait on.
+    /// When its looking for a worker ends, from the first loss or wait on; anew after each attempt that sent something.
     deadline: Option<Instant>,
 }
 
@@ -81,10 +82,16 @@ impl Journey {
         self.deadline(core) <= Instant::now()
     }
 
+    /// What its client is told when there is no worker for it: once something was sent, it may have run.
+    fn given_up(&self, failure: Failure) -> Failure {
+        if self.attempts == 0 { failure } else { Failure::Exhausted }
+    }
+
     async fn lost(&mut self, core: &Core, loss: Loss, outgoing: &Outgoing, upstream: &Upstream) -> Verdict {
         upstream.stats.failures.add(1);
         if loss.stage != Stage::Unsent {
             self.attempts += 1;
+            self.deadline = None;
             if loss.cause == Cause::Gone {
                 self.deaths.push(Arc::clone(&upstream.gate));
             }

@@ -3,7 +3,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE},
 };
 
 use crate::{balance::Dice, trace};
@@ -15,8 +15,6 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// What the gateway made of a request's header fields.
 pub(crate) struct Marks {
@@ -35,6 +33,7 @@ struct Found {
     unwanted: bool,
     request_id: bool,
     traceparent: bool,
+    tracestate: bool,
 }
 
 /// Fields that end at the gateway: hop-by-hop ones (RFC 9110, section 7.6.1), `Expect`, which is answered here, and
@@ -92,7 +91,8 @@ pub(crate) fn to_worker(
     }
     headers.insert(X_FORWARDED_FOR, client.clone());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    let host = headers.get(HOST).cloned().unwrap_or(HeaderValue::from_static(""));
+    // HTTP/1.0 may do without, HTTP/1.1 says an empty one (RFC 9112, section 3.2).
+    let host = headers.entry(HOST).or_insert(HeaderValue::from_static("")).clone();
     headers.insert(X_FORWARDED_HOST, host);
     Marks { id: name(headers, &found, dice), upgrade }
 }
@@ -105,6 +105,7 @@ fn look(headers: &HeaderMap) -> Found {
             "upgrade" => found.upgrade = true,
             "x-request-id" => found.request_id = true,
             "traceparent" => found.traceparent = true,
+            "tracestate" => found.tracestate = true,
             name => found.unwanted |= is_unwanted(name),
         }
     }
@@ -121,7 +122,9 @@ fn name(headers: &mut HeaderMap, found: &Found, dice: &Dice) -> HeaderValue {
     }
     let (made, parent) = trace::make(dice);
     if !has_trace {
-        headers.remove(TRACESTATE);
+        if found.tracestate {
+            headers.remove(TRACESTATE);
+        }
         headers.insert(TRACEPARENT, parent);
     }
     if let Some(id) = sent {
@@ -141,19 +144,19 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue
 /// understood at all.
 fn strip_connection(headers: &mut HeaderMap) {
     const KEPT: [HeaderName; 3] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING];
-    let values: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
+    let values = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
+    let names = values.flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    let is_option =
+        |name: &[u8]| name.eq_ignore_ascii_case(b"keep-alive") || name.eq_ignore_ascii_case(b"close");
+    let named: Vec<HeaderName> = names
+        .filter(|name| !is_option(name))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .filter(|name| !KEPT.contains(name))
+        .collect();
     headers.remove(CONNECTION);
-    let names = values.iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
-    for name in names.map(<[u8]>::trim_ascii) {
-        if name.eq_ignore_ascii_case(b"keep-alive") || name.eq_ignore_ascii_case(b"close") {
-            continue;
-        }
-        if let Ok(name) = HeaderName::from_bytes(name)
-            && !KEPT.contains(&name)
-        {
-            headers.remove(name);
-        }
-    }
+    named.iter().for_each(|name| {
+        headers.remove(name);
+    });
 }
 
 /// The protocol to change to, if `Connection` says so. HTTP itself is never changed to: a worker that took up HTTP/2
@@ -176,19 +179,22 @@ fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 /// Turns a worker's fields into what the client gets. `is_sized` tells that the body's length is known (or that
 /// there is none and the length is only told).
 pub(crate) fn to_client(headers: &mut HeaderMap, is_sized: bool, id: &HeaderValue) {
-    let is_hop = |name: &HeaderName| {
-        let name = name.as_str();
-        matches!(
-            name,
-            "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" | "transfer-encoding"
-        )
-    };
-    // Most responses have none of these.
-    if headers.keys().any(is_hop) {
-        strip_connection(headers);
-        for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE, TRANSFER_ENCODING] {
-            headers.remove(name);
+    let mut has_connection = false;
+    let mut hops = Vec::new();
+    for name in headers.keys() {
+        match name.as_str() {
+            "connection" => has_connection = true,
+            "keep-alive" | "proxy-connection" | "te" | "upgrade" | "transfer-encoding" => {
+                hops.push(name.clone());
+            }
+            _ => {}
         }
+    }
+    if has_connection {
+        strip_connection(headers);
+    }
+    for name in hops {
+        headers.remove(name);
     }
     if !is_sized {
         headers.remove(CONTENT_LENGTH);

@@ -82,18 +82,18 @@ fn outgoing(
     let is_chunked = has_body && incoming.size_hint().exact().is_none();
     let repeatable =
         is_idempotent(&method) || target.route.idempotent || headers.contains_key(headers::IDEMPOTENCY_KEY);
-    let marks = headers::to_worker(&mut headers, &client.address, is_chunked, &core.dice);
+    let mut marks = headers::to_worker(&mut headers, &client.address, is_chunked, &core.dice);
+    // A request with a body cannot be upgraded: where its body ends and the new protocol begins would be a guess.
+    if marks.upgrade.is_some() && (has_body || version != Version::HTTP_11) {
+        marks.upgrade = None;
+        headers.remove(http::header::CONNECTION);
+        headers.remove(http::header::UPGRADE);
+    }
     let upload = has_body.then(|| {
         let kept_bytes_max = core.config.limits.replay_bytes_max;
         Upload::new(incoming, kept_bytes_max, Rc::clone(&core.budget), Rc::clone(client))
     });
-    // A request with a body cannot be upgraded: where its body ends and the new protocol begins would be a guess.
-    let upgrade = marks.upgrade.filter(|_| !has_body && version == Version::HTTP_11);
-    if upgrade.is_none() {
-        headers.remove(http::header::CONNECTION);
-        headers.remove(http::header::UPGRADE);
-    }
-    Outgoing { method, uri, headers, upload, id: marks.id, upgrade, repeatable }
+    Outgoing { method, uri, headers, upload, id: marks.id, upgrade: marks.upgrade, repeatable }
 }
 
 fn refuse(core: &Core, client: &Rc<Client>, failure: Failure, id: HeaderValue) -> Response<Body> {

@@ -106,6 +106,7 @@ fn old_clients() {
         let client = lab.send("GET / HTTP/1.0\r\n\r\n").await;
         let (mut worker, request) = lab.workers[0].request().await;
         assert_eq!(request.line, "GET / HTTP/1.1");
+        assert_eq!(request.header("host"), Some(""), "HTTP/1.1 needs a Host");
         worker.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nold\r\n0\r\n\r\n").await;
         let response = String::from_utf8(client.rest().await).unwrap();
         assert!(

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use lethe_model::gate::Fate;
+
 use crate::lab::{FakeWorker, Lab, run};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
@@ -170,6 +172,58 @@ fn a_query_of_death_is_not_tried_a_third_time() {
 }
 
 #[test]
+fn a_request_whose_workers_were_killed_from_outside_is_not_blamed() {
+    run(async {
+        let lab = Lab::new(3).await;
+        let mut client = lab.send(GET).await;
+        for worker in &lab.workers[..2] {
+            let (connection, _) = worker.request().await;
+            worker.entry.gate.ended(Fate::Killed);
+            connection.reset();
+        }
+        let (mut worker, _) = lab.workers[2].request().await;
+        worker.answer("saved").await;
+        assert_eq!(client.response().await.text(), "saved");
+        assert_eq!(lab.gateway.snapshot().retries, 2);
+    });
+}
+
+#[test]
+fn a_request_whose_workers_fell_is_blamed_at_once() {
+    run(async {
+        let lab = Lab::new(3).await;
+        let mut client = lab.send(GET).await;
+        for worker in &lab.workers[..2] {
+            let (connection, _) = worker.request().await;
+            worker.entry.gate.ended(Fate::Fell);
+            connection.reset();
+        }
+        let response = client.response().await;
+        assert_eq!((response.status(), response.header("lethe-outcome")), (502, Some("unknown")));
+        assert!(!lab.workers[2].is_called());
+    });
+}
+
+/// The broken connection is mostly seen before the end of the process is.
+#[test]
+fn the_word_on_how_a_worker_died_may_come_late() {
+    run(async {
+        let lab = Lab::new(3).await;
+        let mut client = lab.send(GET).await;
+        for worker in &lab.workers[..2] {
+            drop(worker.request().await);
+        }
+        // The second loss is counted in the moment in which the verdict waits for word.
+        let second = &lab.workers[1].entry;
+        lab.until(|snapshot| snapshot.workers[&second.instance].failures == 1).await;
+        second.gate.ended(Fate::Killed);
+        let (mut worker, _) = lab.workers[2].request().await;
+        worker.answer("saved").await;
+        assert_eq!(client.response().await.text(), "saved");
+    });
+}
+
+#[test]
 fn attempts_end() {
     run(async {
         let lab = Lab::with(3, |config| {
@@ -289,6 +343,38 @@ fn the_last_worker_died_and_the_request_waits_for_the_next() {
         worker.answer("saved").await;
         assert_eq!(client.response().await.text(), "saved");
         lab.until(|snapshot| snapshot.queued == 0).await;
+    });
+}
+
+#[test]
+fn no_other_worker_after_something_was_sent_is_unknown() {
+    run(async {
+        let mut lab = Lab::with(1, |config| config.limits.queue_timeout = Duration::from_millis(100)).await;
+        let mut client = lab.send(POST.replace("\r\n\r\n", "\r\nidempotency-key: k-1\r\n\r\n")).await;
+        let (worker, _) = lab.workers[0].request().await;
+        lab.workers[0].die();
+        drop(worker);
+        let response = client.response().await;
+        assert_eq!((response.status(), response.header("lethe-outcome")), (502, Some("unknown")));
+    });
+}
+
+/// The time to look for a worker is not used up by the workers that it was inside.
+#[test]
+fn a_long_request_is_saved_each_time() {
+    run(async {
+        let queue_timeout = Duration::from_millis(100);
+        let lab = Lab::with(3, |config| config.limits.queue_timeout = queue_timeout).await;
+        let mut client = lab.send(GET).await;
+        for worker in &lab.workers[..2] {
+            let (connection, _) = worker.request().await;
+            tokio::time::sleep(2 * queue_timeout).await;
+            worker.entry.gate.ended(Fate::Killed);
+            drop(connection);
+        }
+        let (mut worker, _) = lab.workers[2].request().await;
+        worker.answer("saved").await;
+        assert_eq!(client.response().await.text(), "saved");
     });
 }
 
