@@ -18,6 +18,9 @@ use crate::visitor::Visitor;
 /// The key under which WebDriver names an element (W3C WebDriver, section 12.1).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
+/// How long an element is waited for, such as one of a page that a click leads to.
+const ELEMENT_WAIT_MS: u32 = 20_000;
+
 /// One browser window. Closed when dropped.
 pub struct Browser {
     driver: Child,
@@ -62,6 +65,7 @@ impl Browser {
             json!({"deviceMetrics": {"width": width, "height": height, "pixelRatio": 1, "touch": false}});
         let capabilities = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome", "goog:chromeOptions": {"args": arguments, "mobileEmulation": screen},
+            "timeouts": {"implicit": ELEMENT_WAIT_MS},
         }}});
         let session = browser.command(Method::POST, "/session", capabilities).await?;
         browser.session = session["sessionId"].as_str().context("no sessionId")?.to_owned();
@@ -73,7 +77,7 @@ impl Browser {
         self.post("url", json!({ "url": url })).await.map(drop)
     }
 
-    /// Clicks the first element that matches, and waits until the page that this leads to is loaded.
+    /// Clicks the first element that matches. The page that this leads to is there when an element of it is found.
     pub async fn click(&mut self, css: &str) -> anyhow::Result<()> {
         let element = self.find(css).await?;
         self.post(&format!("element/{element}/click"), json!({})).await.map(drop)
@@ -86,7 +90,7 @@ impl Browser {
         self.post(&format!("element/{element}/value"), json!({ "text": text })).await.map(drop)
     }
 
-    /// The visible text of the first element that matches.
+    /// The visible text of the first element that matches, once there is one.
     pub async fn text(&mut self, css: &str) -> anyhow::Result<String> {
         let element = self.find(css).await?;
         let path = format!("/session/{}/element/{element}/text", self.session);

@@ -305,7 +305,8 @@ async fn photograph_until(
         products.first().context("the catalogue is empty")?.trim_start_matches("/products/").to_owned();
     while !over.load(Ordering::Relaxed) {
         let mut photo = b"\x89PNG\r\n\x1a\n".to_vec();
-        photo.resize_with(1000 + random.below(300_000), || random.next() as u8);
+        // Small enough to be held until it is whole: a larger answer that dies half-way is cut, and rightly so.
+        photo.resize_with(1000 + random.below(200_000), || random.next() as u8);
         let path = format!("/admin/products/{slug}/photo");
         let page = visitor.upload(&path, &[], ("photo", "image/png", &photo)).await.context("upload")?;
         ensure!(page.status == 303, "the upload was answered {}: {}", page.status, page.text());
