@@ -166,7 +166,7 @@ def throughput(results):
         try:
             peers = {
                 "lethe": (node.port, [node.process.pid]),
-                "nginx": (proxy_port, [proxy.pid, *children(proxy.pid)]),
+                "nginx": (proxy_port, with_workers(proxy.pid, os.cpu_count())),
             }
             rows = {name: [] for name in peers}
             for port, pids in peers.values():
@@ -194,8 +194,13 @@ def start_nginx(folder, port, upstreams):
     return proxy
 
 
-def children(pid):
-    return [int(child) for child in open(f"/proc/{pid}/task/{pid}/children").read().split()]
+def with_workers(pid, count):
+    """nginx and its workers, once all of them are there: it listens before it starts them."""
+    while True:
+        children = open(f"/proc/{pid}/task/{pid}/children").read().split()
+        if len(children) == count:
+            return [pid, *map(int, children)]
+        time.sleep(0.01)
 
 
 def load(port, pids, seconds):
