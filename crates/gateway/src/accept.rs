@@ -1,6 +1,7 @@
 //! Accepts client connections and serves HTTP/1.1 on each, in a task of its own.
 
 use std::{
+    convert::Infallible,
     future::Future,
     io,
     pin::Pin,
@@ -151,7 +152,7 @@ struct Serving<S: HttpService<Incoming>> {
 
 impl<S> Future for Serving<S>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = request::ClientGone>,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     Self: Unpin,
 {
     type Output = hyper::Result<()>;

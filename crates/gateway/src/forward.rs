@@ -42,7 +42,9 @@ pub(crate) async fn forward(
             Err(loss) => loss,
         };
         if outgoing.upload.as_ref().is_some_and(|upload| upload.borrow().is_broken()) {
-            return Err(Failure::ClientGone);
+            return Err(Failure::Malformed(
+                "The request's body ended early, or is not framed as HTTP demands.",
+            ));
         }
         match journey.lost(core, loss, outgoing, &upstream).await {
             Verdict::Again if journey.is_over(core) => return Err(journey.given_up(Failure::NoWorker)),

@@ -37,8 +37,6 @@ pub(crate) enum Failure {
     Slow,
     /// The worker's response was not HTTP/1.1.
     Garbled,
-    /// The client has gone or cut its request short: there is nobody to answer.
-    ClientGone,
 }
 
 impl Failure {
@@ -54,7 +52,7 @@ impl Failure {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::Malformed(_) | Self::ClientGone => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::QueueFull | Self::NoWorker => StatusCode::SERVICE_UNAVAILABLE,
@@ -79,7 +77,6 @@ impl Failure {
             Self::Late => "The service did not answer in time. The request may still be carried out.",
             Self::Slow => "The request did not arrive in time.",
             Self::Garbled => "The service gave an answer that cannot be passed on.",
-            Self::ClientGone => "The request was not sent completely.",
         }
     }
 

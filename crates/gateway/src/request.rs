@@ -1,6 +1,6 @@
 //! One request, from its parsed head to the response: admit → route → header fields → forward → respond.
 
-use std::rc::Rc;
+use std::{convert::Infallible, rc::Rc};
 
 use http::{HeaderValue, Request, Response, Version, request::Parts};
 use http_body::Body as _;
@@ -21,17 +21,12 @@ use crate::{
     verdict::is_idempotent,
 };
 
-/// The client has gone, or cut its request short; hyper closes the connection.
-#[derive(Debug, thiserror::Error)]
-#[error("the client ended its request early")]
-pub(crate) struct ClientGone;
-
 /// Answers one request.
 pub(crate) async fn answer(
     core: Rc<Core>,
     client: Rc<Client>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, ClientGone> {
+) -> Result<Response<Body>, Infallible> {
     client.enter(Phase::Choosing);
     let (mut parts, incoming) = request.into_parts();
     let target = admit(&mut parts).and_then(|()| route(&core, &parts));
@@ -57,7 +52,6 @@ pub(crate) async fn answer(
     };
     let response = match result {
         Ok(response) => response,
-        Err(Failure::ClientGone) => return Err(ClientGone),
         Err(failure) => refuse(&core, &client, failure, id),
     };
     core.shard.responded(response.status());

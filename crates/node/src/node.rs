@@ -2,7 +2,8 @@
 //! the first worker exists; ending goes the other way round: gateway, workers, state.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     net::TcpListener,
     path::{Path, PathBuf},
     sync::Arc,
@@ -105,6 +106,7 @@ pub async fn start(
         .await?
         .context("cannot keep state; `--state-dir DIR` chooses another folder")?;
     let state_dir = config.state_dir.canonicalize()?;
+    keep_out_of_git(&state_dir).context("cannot write the state folder's .gitignore")?;
     let bound = bind_gateway(&config)?;
     let admin = config.admin.map(|address| bind_admin(&config, address)).transpose()?;
     tokio::select! {
@@ -248,6 +250,15 @@ fn bind_admin(config: &Config, address: std::net::SocketAddr) -> anyhow::Result<
 fn into_tokio(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
     listener.set_nonblocking(true)?;
     tokio::net::TcpListener::from_std(listener)
+}
+
+/// Sessions and password hashes are one `git add .` away from a repository, as the folder lies in the user's project.
+fn keep_out_of_git(state_dir: &Path) -> io::Result<()> {
+    match fs::OpenOptions::new().write(true).create_new(true).open(state_dir.join(".gitignore")) {
+        Ok(mut file) => file.write_all(b"*\n"),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Fetches what is to be fetched, each service into a folder of its own in the state folder.

@@ -35,7 +35,10 @@ async fn check(place: &Place, arguments: &[&str], service: &str) -> anyhow::Resu
     }
     answered.sort();
     ensure!(answered == [format!("{service}-1"), format!("{service}-2")], "{answered:?}");
-    lethe.down().await
+    lethe.down().await?;
+    // The state folder lies in the user's project, and what it holds is not for a repository.
+    ensure!(fs::read_to_string(place.state().join(".gitignore"))? == "*\n", "git would take it up");
+    Ok(())
 }
 
 #[tokio::test]

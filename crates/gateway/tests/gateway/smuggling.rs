@@ -115,12 +115,18 @@ fn a_chunked_body_that_breaks_is_not_passed_on_as_whole() {
         ] {
             let lab = Lab::new(1).await;
             let head = "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n";
-            let client = lab
+            let mut client = lab
                 .send(format!("{head}{broken}\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: h\r\n\r\n"))
                 .await;
             let mut worker = lab.workers[0].accept().await;
             assert!(worker.try_request().await.is_none(), "passed on as whole: {broken:?}");
-            client.rest().await;
+            let response = client.response().await;
+            assert_eq!(
+                (response.status(), response.header("connection")),
+                (400, Some("close")),
+                "{broken:?}"
+            );
+            assert_eq!(client.rest().await, b"", "nothing more is answered: {broken:?}");
             assert!(!lab.workers[0].is_called(), "something was smuggled: {broken:?}");
         }
     });

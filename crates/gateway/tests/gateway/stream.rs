@@ -188,6 +188,7 @@ fn a_body_cut_short_is_not_passed_on_as_whole() {
             client.stream.shutdown().await.unwrap();
             let rest = worker.rest().await;
             assert!(!rest.ends_with(b"0\r\n\r\n"), "ended as if whole");
+            assert_eq!(client.response().await.status(), 400);
             client.closed().await;
             assert!(!lab.workers[1].is_called(), "tried again without a client");
             lab.until(|snapshot| snapshot.connections == 0).await;
