@@ -19,6 +19,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::config;
+
 /// Last lines of a failed build that its error repeats.
 const TAIL_LINES: usize = 30;
 /// Lines read ahead of whoever watches.
@@ -61,19 +63,18 @@ pub enum Error {
     Stopped,
 }
 
-/// Runs `command` in `directory` and gives each line it prints to `watch`, until it ends or `stop` is turned: then its
+/// Runs the build and gives each line it prints to `watch`, until it ends or `stop` is turned: then its
 /// processes are asked to end, and killed when they do not or when `stop` is turned further. Dropping the future kills
 /// them.
 pub async fn run(
     service: &ServiceName,
-    command: &[String],
-    directory: &Path,
+    order: &config::Build,
     stop: &Stop,
     mut watch: impl FnMut(&str),
 ) -> Result<(), Error> {
-    let shown = shell_words::join(command);
+    let shown = &order.text;
     let start = |source| Error::Start { service: service.clone(), command: shown.clone(), source };
-    let mut build = Build::start(command, directory).map_err(start)?;
+    let mut build = Build::start(&order.command, &order.directory).map_err(start)?;
     let mut tail = VecDeque::with_capacity(TAIL_LINES);
     let keep = |line: String| {
         watch(&line);
@@ -93,7 +94,7 @@ pub async fn run(
         return Ok(());
     }
     let tail = Vec::from(tail).join("\n");
-    Err(Error::Failed { service: service.clone(), command: shown, status, tail })
+    Err(Error::Failed { service: service.clone(), command: shown.clone(), status, tail })
 }
 
 /// A build that runs. Dropped before its end, all its processes are killed.
@@ -193,13 +194,14 @@ mod tests {
         mut watch: impl FnMut(&str),
     ) -> (Result<(), Error>, Vec<String>) {
         let service = ServiceName::new("web").unwrap();
-        let command = ["sh", "-c", script].map(String::from);
+        let command = ["sh", "-c", script].map(String::from).to_vec();
+        let order = config::Build { command, directory: "/".into(), text: script.into() };
         let mut lines = Vec::new();
         let keep = |line: &str| {
             watch(line);
             lines.push(line.to_owned());
         };
-        let result = run(&service, &command, Path::new("/"), stop, keep).await;
+        let result = run(&service, &order, stop, keep).await;
         (result, lines)
     }
 

@@ -292,7 +292,7 @@ async fn build_all(
         let Some(build) = &service.build else { continue };
         watch(Progress::Building { service: name, command: &build.text });
         let line = |text: &str| watch(Progress::Line { service: name, text });
-        build::run(name, &build.command, &build.directory, stop, line).await?;
+        build::run(name, build, stop, line).await?;
         watch(Progress::Built { service: name });
         service.check_command()?;
     }
