@@ -2,10 +2,10 @@
 //!
 //!     cargo run --release -p lethe-gateway --example fixed_roster -- 127.0.0.1:8080 127.0.0.1:9001 127.0.0.1:9002
 
-use std::{collections::BTreeMap, error::Error, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, net::SocketAddr, sync::Arc};
 
 use lethe_gateway::{
-    config::{Balance, Config, Limits, Route},
+    config::{Config, Route},
     gateway::Bound,
 };
 use lethe_model::{
@@ -28,16 +28,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             gate: Gate::new(),
         });
     }
-    let route = Route {
-        host: None,
-        path: "/".into(),
-        service: service.clone(),
-        idempotent: false,
-        balance: Balance::RoundRobin,
-        timeout: Duration::from_secs(30),
-    };
     let cores = std::thread::available_parallelism()?.get();
-    let config = Config { listen, routes: vec![route], cores, limits: Limits::default() };
+    let routes = vec![Route::everything_to(service.clone())];
+    let config = Config { routes, cores, ..Config::new(listen) };
     let roster = Roster { generation: 1, services: BTreeMap::from([(service, workers)]) };
     // Kept, so that the roster is never seen as ended.
     let (_roster, receiver) = watch::channel(Arc::new(roster));

@@ -80,6 +80,7 @@ fn look(
     let first = match balance {
         Balance::RoundRobin => service.cursor.get() % count,
         Balance::LeastLoaded => lighter_of_two(ready, dice),
+        Balance::Random => dice.below(count),
     };
     // From the first choice on, in order, to whoever may be asked and lets the request in.
     (0..count).map(|step| (first + step) % count).find_map(|index| {

@@ -52,7 +52,7 @@ impl Bound {
     /// A port that another process has fails with [`std::io::ErrorKind::AddrInUse`] as the source, also when that
     /// process is another `lethe`.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        let address = config.listen;
+        let address = config.listeners[0].address;
         let failed = |source| Error::Listen { address, source };
         let listeners = listen(address, config.cores.max(1)).map_err(failed)?;
         let address = listeners[0].local_addr().map_err(failed)?;

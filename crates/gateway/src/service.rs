@@ -181,21 +181,14 @@ impl Upstream {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::config::{Balance, Route};
+    use crate::config::Route;
 
     pub(crate) fn service(name: &str) -> Rc<Service> {
         Service::new(ServiceName::new(name).unwrap(), 0)
     }
 
     pub(crate) fn route_to(name: &str) -> Route {
-        Route {
-            host: None,
-            path: "/".into(),
-            service: ServiceName::new(name).unwrap(),
-            idempotent: false,
-            balance: Balance::RoundRobin,
-            timeout: Duration::from_secs(30),
-        }
+        Route::everything_to(ServiceName::new(name).unwrap())
     }
 
     pub(crate) fn worker(number: u64, state: WorkerState) -> Worker {

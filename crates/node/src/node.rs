@@ -223,10 +223,9 @@ fn ignores(status: &str, signal: i32) -> bool {
 fn bind_gateway(config: &Config) -> anyhow::Result<gateway::Bound> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let bound = gateway::Bound::bind(gateway_config::Config {
-        listen: config.listen,
         routes: config.routes.clone(),
         cores,
-        limits: gateway_config::Limits::default(),
+        ..gateway_config::Config::new(config.listen)
     });
     bound.map_err(|error| match &error {
         gateway::Error::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {

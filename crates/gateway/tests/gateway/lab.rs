@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use lethe_gateway::{
-    config::{Balance, Config, Limits, Route},
+    config::{Config, Route},
     gateway::{Bound, Gateway},
 };
 use lethe_model::{
@@ -92,19 +92,7 @@ pub fn service() -> ServiceName {
 }
 
 pub fn config() -> Config {
-    Config {
-        listen: ([127, 0, 0, 1], 0).into(),
-        routes: vec![Route {
-            host: None,
-            path: "/".into(),
-            service: service(),
-            idempotent: false,
-            balance: Balance::RoundRobin,
-            timeout: Duration::from_secs(30),
-        }],
-        cores: 1,
-        limits: Limits::default(),
-    }
+    Config { routes: vec![Route::everything_to(service())], ..Config::new(([127, 0, 0, 1], 0).into()) }
 }
 
 impl Lab {

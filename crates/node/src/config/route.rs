@@ -20,14 +20,7 @@ const HOST_BYTES_MAX: usize = 253;
 
 /// Everything to `service`, treated in the usual way.
 pub(super) fn everything_to(service: ServiceName) -> Route {
-    Route {
-        host: None,
-        path: "/".into(),
-        service,
-        idempotent: false,
-        balance: Balance::default(),
-        timeout: TIMEOUT_DEFAULT,
-    }
+    Route { timeout: TIMEOUT_DEFAULT, ..Route::everything_to(service) }
 }
 
 /// Reads all routes. `services` are the names in the file, be they valid or not: what is wrong with a service is said
