@@ -2,14 +2,14 @@
 //! nothing on a request's way but each worker's gate.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, Ref, RefCell},
     collections::{BTreeMap, HashMap},
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use lethe_model::{roster::Roster, service::ServiceName};
@@ -22,12 +22,14 @@ use tokio::{
 use crate::{
     accept,
     balance::Dice,
-    client::{Client, Overdue, Phase},
-    config::Config,
-    replay::Budget,
+    buffer::Pool,
+    config::{Config, Limits},
+    head::Bounds,
     route::{Table, Target},
     service::Service,
     stats::Shard,
+    upload::Budget,
+    watch::{Overdue, Phase, Watched},
 };
 
 /// How often timeouts are looked at, and so how exact they are.
@@ -37,7 +39,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct Seed {
     /// Its number, from 0.
     pub(crate) index: usize,
-    pub(crate) config: Arc<Config>,
+    pub(crate) config: watch::Receiver<Arc<Config>>,
     pub(crate) listener: std::net::TcpListener,
     pub(crate) shard: Arc<Shard>,
     pub(crate) roster: watch::Receiver<Arc<Roster>>,
@@ -51,15 +53,22 @@ pub(crate) struct Seed {
 
 /// What the tasks of one core share.
 pub(crate) struct Core {
-    pub(crate) config: Arc<Config>,
+    index: usize,
     pub(crate) shard: Arc<Shard>,
-    pub(crate) table: Table,
+    pub(crate) table: RefCell<Table>,
     pub(crate) dice: Dice,
+    pub(crate) pool: Pool,
     pub(crate) budget: Rc<Budget>,
+    /// The bounds of heads.
+    pub(crate) bounds: Cell<Bounds>,
     /// This core's share of the queue of each service.
-    pub(crate) queue_max: usize,
-    services: BTreeMap<ServiceName, Rc<Service>>,
-    clients: RefCell<HashMap<u64, (Rc<Client>, AbortHandle)>>,
+    pub(crate) queue_max: Cell<usize>,
+    /// The time as `Date` shows it, to the second, brought up to date by the tick.
+    pub(crate) date: Cell<[u8; 29]>,
+    date_seconds: Cell<u64>,
+    limits: RefCell<Limits>,
+    services: RefCell<BTreeMap<ServiceName, Rc<Service>>>,
+    clients: RefCell<HashMap<u64, (Rc<Watched>, AbortHandle)>>,
     connections: Arc<AtomicUsize>,
     /// Woken when a client connection is opened or closed.
     pub(crate) moved: Notify,
@@ -70,16 +79,27 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let Seed { index, config, listener, shard, mut roster, mut draining, connections, replay_bytes } =
+        let Seed { index, mut config, listener, shard, mut roster, mut draining, connections, replay_bytes } =
             seed;
-        let core = Rc::new(Core::new(index, config, shard, connections, replay_bytes));
+        let core = Rc::new(Core::new(index, shard, connections, replay_bytes));
+        core.configure(&config.borrow_and_update());
         core.follow(&roster.borrow_and_update());
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let following = tokio::task::spawn_local({
             let core = Rc::clone(&core);
             async move {
-                while roster.changed().await.is_ok() {
+                loop {
+                    let goes_on = tokio::select! {
+                        changed = roster.changed() => changed.is_ok(),
+                        changed = config.changed() => {
+                            core.configure(&config.borrow_and_update());
+                            changed.is_ok()
+                        }
+                    };
                     core.follow(&roster.borrow_and_update());
+                    if !goes_on {
+                        return;
+                    }
                 }
             }
         });
@@ -99,37 +119,78 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
 impl Core {
     fn new(
         index: usize,
-        config: Arc<Config>,
         shard: Arc<Shard>,
         connections: Arc<AtomicUsize>,
         replay_bytes: Arc<AtomicUsize>,
     ) -> Self {
-        let mut services: BTreeMap<ServiceName, Rc<Service>> = BTreeMap::new();
-        let targets = config.routes.iter().map(|route| {
-            let name = route.service.clone();
-            let service = services.entry(name).or_insert_with_key(|name| Service::new(name.clone(), index));
-            Rc::new(Target { route: route.clone(), service: Rc::clone(service) })
-        });
-        Self {
-            table: Table::new(targets.collect()),
+        let core = Self {
+            index,
+            shard,
+            table: RefCell::new(Table::new(Vec::new())),
             dice: Dice::new(),
+            pool: Pool::default(),
             budget: Rc::new(Budget::new(replay_bytes)),
-            queue_max: config.limits.queue_max.div_ceil(config.cores.max(1)),
-            services,
+            bounds: Cell::default(),
+            queue_max: Cell::new(0),
+            date: Cell::new([b' '; 29]),
+            date_seconds: Cell::new(u64::MAX),
+            limits: RefCell::default(),
+            services: RefCell::default(),
             clients: RefCell::default(),
             connections,
             moved: Notify::new(),
-            config,
-            shard,
+        };
+        core.tell_time();
+        core
+    }
+
+    /// Takes up a configuration. Requests in hand keep the route that they have; a service that is still named keeps its
+    /// workers and their connections.
+    fn configure(&self, config: &Config) {
+        let limits = &config.limits;
+        self.bounds.set(Bounds {
+            head_bytes_max: limits.head_bytes_max,
+            target_bytes_max: limits.target_bytes_max,
+            headers_max: limits.headers_max,
+        });
+        self.queue_max.set(limits.queue_max.div_ceil(config.cores.max(1)));
+        self.limits.replace(limits.clone());
+        let mut known = self.services.take();
+        let mut services: BTreeMap<ServiceName, Rc<Service>> = BTreeMap::new();
+        let targets = config.routes.iter().map(|route| {
+            let name = &route.service;
+            let service = services.entry(name.clone()).or_insert_with(|| {
+                known.remove(name).unwrap_or_else(|| Service::new(name.clone(), self.index))
+            });
+            Rc::new(Target { route: route.clone(), service: Rc::clone(service) })
+        });
+        self.table.replace(Table::new(targets.collect()));
+        self.services.replace(services);
+    }
+
+    /// The limits; not to be held across a wait.
+    pub(crate) fn limits(&self) -> Ref<'_, Limits> {
+        self.limits.borrow()
+    }
+
+    /// Brings `date` up to date.
+    fn tell_time(&self) {
+        let now = SystemTime::now();
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        if self.date_seconds.replace(seconds) != seconds
+            && let Ok(date) = httpdate::fmt_http_date(now).into_bytes().try_into()
+        {
+            self.date.set(date);
         }
     }
 
     /// Brings the services up to a new roster.
     fn follow(&self, roster: &Roster) {
-        for (name, service) in &self.services {
+        let services = self.services.borrow();
+        for (name, service) in services.iter() {
             service.apply(roster.services.get(name).map(Vec::as_slice).unwrap_or_default());
         }
-        let workers = self.services.values().flat_map(|service| service.workers());
+        let workers = services.values().flat_map(|service| service.workers());
         self.shard.set_workers(
             workers.map(|upstream| (upstream.instance.clone(), Arc::clone(&upstream.stats))).collect(),
         );
@@ -137,12 +198,13 @@ impl Core {
 
     /// Whether one more client connection may be opened.
     pub(crate) fn has_room(&self) -> bool {
-        self.connections.load(Relaxed) < self.config.limits.connections_max
+        self.connections.load(Relaxed) < self.limits().connections_max
     }
 
     /// Takes a client connection into the books.
-    pub(crate) fn opened(&self, id: u64, client: Rc<Client>, task: AbortHandle) {
-        self.clients.borrow_mut().insert(id, (client, task));
+    pub(crate) fn opened(&self, id: u64, watched: Rc<Watched>, task: AbortHandle) {
+        self.clients.borrow_mut().insert(id, (watched, task));
+        self.tell_time();
         self.connections.fetch_add(1, Relaxed);
         self.shard.connections.add(1);
         self.moved.notify_waiters();
@@ -160,8 +222,10 @@ impl Core {
     /// Enforces what is overdue. Returns whether there is anything left to look at.
     fn sweep(&self) -> bool {
         let now = Instant::now();
+        self.tell_time();
+        let limits = self.limits();
         for (client, task) in self.clients.borrow().values() {
-            match client.overdue(now, &self.config.limits) {
+            match client.overdue(now, &limits) {
                 None => {}
                 Some(Overdue::Close) => task.abort(),
                 Some(Overdue::Answer) => {
@@ -170,7 +234,8 @@ impl Core {
                 }
             }
         }
-        let workers = self.services.values().flat_map(|service| service.workers());
+        let services = self.services.borrow();
+        let workers = services.values().flat_map(|service| service.workers());
         let idle: usize = workers.map(|upstream| upstream.sweep(now)).sum();
         idle > 0 || !self.clients.borrow().is_empty()
     }
@@ -203,7 +268,26 @@ async fn drain(core: &Core) {
             core.moved.notified().await;
         }
     };
-    if tokio::time::timeout(core.config.limits.drain_timeout, ended).await.is_err() {
+    let drain_timeout = core.limits().drain_timeout;
+    if tokio::time::timeout(drain_timeout, ended).await.is_err() {
         tracing::warn!(open = core.clients.borrow().len(), "closed connections that did not end in time");
+    }
+}
+
+/// Takes a connection out of the books, however its task ends.
+pub(crate) struct Books {
+    core: Rc<Core>,
+    id: u64,
+}
+
+impl Books {
+    pub(crate) fn new(core: &Rc<Core>, id: u64) -> Self {
+        Self { core: Rc::clone(core), id }
+    }
+}
+
+impl Drop for Books {
+    fn drop(&mut self) {
+        self.core.closed(self.id);
     }
 }

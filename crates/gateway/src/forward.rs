@@ -4,60 +4,73 @@
 use std::{
     rc::Rc,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
-use http::Response;
 use lethe_model::gate::{Fate, Gate, Pass};
 
 use crate::{
-    attempt::{Outgoing, attempt},
     balance::{Choice, choose},
-    body::Body,
-    client::{Client, Phase},
     core::Core,
+    downstream::{Broken, Downstream},
+    exchange::{End, Exchange, Fail},
     problem::Failure,
+    resume::Seen,
     route::Target,
     service::{Service, Upstream},
     verdict::{Bounds, Cause, Facts, Loss, Stage, Verdict, verdict},
+    watch::{Phase, Watched},
 };
 
 /// How long to wait for the word on how a worker died, before a request is blamed for it. The broken connection is
 /// seen before the end of the process, mostly by less than a millisecond.
 const FATE_WAIT: Duration = Duration::from_millis(100);
 
-/// Forwards a request until it is answered or given up.
-pub(crate) async fn forward(
-    core: &Rc<Core>,
-    client: &Rc<Client>,
-    target: &Target,
-    outgoing: &Outgoing,
-) -> Result<Response<Body>, Failure> {
+/// Forwards a request until it is answered, given up, or its client has gone.
+pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Result<End, Failure> {
+    let core = exchange.core;
     let mut journey = Journey::default();
+    let mut seen: Option<Seen> = None;
     loop {
-        let found = find(core, client, target, &mut journey).await;
-        let (upstream, pass) = found.map_err(|failure| journey.given_up(failure))?;
-        let loss = match attempt(core, client, target, outgoing, &upstream, pass).await {
-            Ok(response) => return Ok(response),
-            Err(loss) => loss,
+        let found = find(core, exchange, &mut journey).await;
+        let Some(found) = found else { return Ok(End::Left) };
+        let (upstream, pass) = match (found, &seen) {
+            (Ok(found), _) => found,
+            (Err(failure), None) => return Err(journey.given_up(failure)),
+            (Err(_), Some(_)) => {
+                core.shard.cut.add(1);
+                return Ok(End::Cut);
+            }
         };
-        if outgoing.upload.as_ref().is_some_and(|upload| upload.borrow().is_broken()) {
-            return Err(Failure::Malformed(
-                "The request's body ended early, or is not framed as HTTP demands.",
-            ));
-        }
-        match journey.lost(core, loss, outgoing, &upstream).await {
-            Verdict::Again if journey.is_over(core) => return Err(journey.given_up(Failure::NoWorker)),
-            Verdict::Again => {
+        let loss = match exchange.attempt(&upstream, pass, &mut seen).await {
+            Ok(end) => return Ok(end),
+            Err(Fail::Lost(loss)) => loss,
+            Err(Fail::Broken(Broken::Gone)) => {
+                return Err(Failure::Malformed("The request's body ended early."));
+            }
+            Err(Fail::Broken(Broken::Malformed(fault))) => return Err(Failure::Malformed(fault)),
+        };
+        let verdict = journey.lost(exchange, loss, &upstream, seen.as_ref()).await;
+        match (verdict, &seen) {
+            (Verdict::Again, None) if journey.is_over(core) => {
+                return Err(journey.given_up(Failure::NoWorker));
+            }
+            (Verdict::Again, _) => {
                 core.shard.retries.add(1);
                 journey.tried.push(upstream);
             }
-            Verdict::Late if client.owes.get() => return Err(Failure::Slow),
-            Verdict::Unknown => return Err(Failure::Unknown),
-            Verdict::Deadly => return Err(Failure::Deadly),
-            Verdict::Exhausted => return Err(Failure::Exhausted),
-            Verdict::Late => return Err(Failure::Late),
-            Verdict::Garbled => return Err(Failure::Garbled),
+            (_, Some(_)) => {
+                tracing::warn!(worker = %upstream.instance, "response cut: the worker was lost half-way");
+                core.shard.cut.add(1);
+                return Ok(End::Cut);
+            }
+            (Verdict::Late, None) if exchange.watched.owes.get() => return Err(Failure::Slow),
+            (Verdict::Unknown, None) => return Err(Failure::Unknown),
+            (Verdict::Deadly, None) => return Err(Failure::Deadly),
+            (Verdict::Exhausted, None) => return Err(Failure::Exhausted),
+            (Verdict::Late, None) => return Err(Failure::Late),
+            (Verdict::Garbled, None) => return Err(Failure::Garbled),
         }
     }
 }
@@ -76,7 +89,7 @@ struct Journey {
 
 impl Journey {
     fn deadline(&mut self, core: &Core) -> Instant {
-        *self.deadline.get_or_insert_with(|| Instant::now() + core.config.limits.queue_timeout)
+        *self.deadline.get_or_insert_with(|| Instant::now() + core.limits().queue_timeout)
     }
 
     /// Whether it has looked for a worker long enough. Attempts in which nothing was sent are bounded by this alone.
@@ -89,7 +102,13 @@ impl Journey {
         if self.attempts == 0 { failure } else { Failure::Exhausted }
     }
 
-    async fn lost(&mut self, core: &Core, loss: Loss, outgoing: &Outgoing, upstream: &Upstream) -> Verdict {
+    async fn lost<D>(
+        &mut self,
+        exchange: &Exchange<'_, D>,
+        loss: Loss,
+        upstream: &Upstream,
+        seen: Option<&Seen>,
+    ) -> Verdict {
         upstream.stats.failures.add(1);
         if loss.stage != Stage::Unsent {
             self.attempts += 1;
@@ -98,24 +117,24 @@ impl Journey {
                 self.deaths.push(Arc::clone(&upstream.gate));
             }
         }
-        let mut verdict = self.judge(core, loss, outgoing);
+        let mut verdict = self.judge(exchange, loss, seen);
         if verdict == Verdict::Deadly {
             self.acquit().await;
-            verdict = self.judge(core, loss, outgoing);
+            verdict = self.judge(exchange, loss, seen);
         }
         tracing::debug!(worker = %upstream.instance, ?loss, ?verdict, "attempt lost");
         verdict
     }
 
-    fn judge(&self, core: &Core, loss: Loss, outgoing: &Outgoing) -> Verdict {
-        let replayable = outgoing.upload.as_ref().is_none_or(|upload| upload.borrow().is_replayable());
+    fn judge<D>(&self, exchange: &Exchange<'_, D>, loss: Loss, seen: Option<&Seen>) -> Verdict {
         let facts = Facts {
-            repeatable: outgoing.repeatable,
-            replayable,
+            // What the client has seen must be continued, whatever else could be repeated.
+            repeatable: seen.map_or(exchange.prepared.repeatable, |seen| seen.rest.is_some()),
+            replayable: exchange.upload.is_replayable(),
             attempts: self.attempts,
             deaths: self.deaths.len(),
         };
-        let limits = &core.config.limits;
+        let limits = exchange.core.limits();
         let bounds = Bounds { attempts_max: limits.attempts_max, deaths_max: limits.deaths_max };
         verdict(loss, facts, bounds)
     }
@@ -131,31 +150,38 @@ impl Journey {
     }
 }
 
-/// A worker that let the request in, after a wait if need be.
-async fn find(
+type Found = Result<(Rc<Upstream>, Pass), Failure>;
+
+/// A worker that let the request in, after a wait if need be; nothing if the client has gone meanwhile.
+async fn find<D: Downstream>(
     core: &Core,
-    client: &Client,
-    target: &Target,
+    exchange: &mut Exchange<'_, D>,
     journey: &mut Journey,
-) -> Result<(Rc<Upstream>, Pass), Failure> {
-    let service = &target.service;
-    match choose(service, target.route.balance, &mut journey.tried, &core.dice) {
-        Choice::Worker(upstream, pass) => Ok((upstream, pass)),
-        Choice::Nobody(_) => Box::pin(wait(core, client, target, journey)).await,
+) -> Option<Found> {
+    let target = exchange.target;
+    match choose(&target.service, target.route.balance, &mut journey.tried, &core.dice) {
+        Choice::Worker(upstream, pass) => Some(Ok((upstream, pass))),
+        Choice::Nobody(_) => {
+            let mut waiting = Box::pin(wait(core, exchange.watched, target, journey));
+            let (down, watched) = (&mut *exchange.down, exchange.watched);
+            std::future::poll_fn(move |cx| {
+                watched.remember(cx.waker());
+                match waiting.as_mut().poll(cx) {
+                    Poll::Pending if down.poll_gone(cx).is_ready() => Poll::Ready(None),
+                    found => found.map(Some),
+                }
+            })
+            .await
+        }
     }
 }
 
 /// Waits until there is a worker: for a change of the roster, or for the time of a worker that is passed over.
-async fn wait(
-    core: &Core,
-    client: &Client,
-    target: &Target,
-    journey: &mut Journey,
-) -> Result<(Rc<Upstream>, Pass), Failure> {
+async fn wait(core: &Core, watched: &Watched, target: &Target, journey: &mut Journey) -> Found {
     let service = &target.service;
     let _place = Place::take(core, service).ok_or(Failure::QueueFull)?;
     tracing::debug!(service = %service.name, "a request waits for a worker");
-    client.enter(Phase::Choosing);
+    watched.enter(Phase::Choosing);
     let deadline = journey.deadline(core);
     loop {
         let changed = service.changed.notified();
@@ -185,7 +211,7 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     fn take(core: &'a Core, service: &'a Service) -> Option<Self> {
         let waiting = service.waiting.get();
-        if waiting >= core.queue_max {
+        if waiting >= core.queue_max.get() {
             return None;
         }
         service.waiting.set(waiting + 1);

@@ -33,7 +33,7 @@ pub enum Error {
 
 /// Listeners that are bound and do not accept yet.
 pub struct Bound {
-    config: Arc<Config>,
+    config: Config,
     address: SocketAddr,
     listeners: Vec<TcpListener>,
 }
@@ -41,6 +41,7 @@ pub struct Bound {
 /// The running gateway. Dropping it does not stop it.
 pub struct Gateway {
     shards: Vec<Arc<Shard>>,
+    config: watch::Sender<Arc<Config>>,
     draining: watch::Sender<bool>,
     /// How many cores still run.
     running: watch::Receiver<usize>,
@@ -56,7 +57,7 @@ impl Bound {
         let failed = |source| Error::Listen { address, source };
         let listeners = listen(address, config.cores.max(1)).map_err(failed)?;
         let address = listeners[0].local_addr().map_err(failed)?;
-        Ok(Self { config: Arc::new(config), address, listeners })
+        Ok(Self { config, address, listeners })
     }
 
     /// The address in fact, with the chosen port.
@@ -74,11 +75,12 @@ impl Bound {
         let ended = Arc::new(ended);
         let connections = Arc::new(AtomicUsize::new(0));
         let replay_bytes = Arc::new(AtomicUsize::new(self.config.limits.replay_total_bytes_max));
+        let (config, configs) = watch::channel(Arc::new(self.config));
         let start = |(index, listener)| {
             let shard = Arc::new(Shard::default());
             let seed = Seed {
                 index,
-                config: Arc::clone(&self.config),
+                config: configs.clone(),
                 listener,
                 shard: Arc::clone(&shard),
                 roster: roster.clone(),
@@ -99,7 +101,7 @@ impl Bound {
             shard
         };
         let shards = self.listeners.into_iter().enumerate().map(start).collect();
-        Gateway { shards, draining, running }
+        Gateway { shards, config, draining, running }
     }
 }
 
@@ -116,6 +118,12 @@ impl Gateway {
     /// What was counted so far.
     pub fn snapshot(&self) -> Snapshot {
         stats::snapshot(&self.shards)
+    }
+
+    /// Changes everything that can be changed while it runs: routes, services and limits. Listeners and the number of cores
+    /// stay as they are. Each core takes it up by itself, within microseconds; no request is failed by it.
+    pub fn reload(&self, config: Config) {
+        self.config.send_replace(Arc::new(config));
     }
 
     /// Stops accepting, lets open requests end within `drain_timeout`, then closes what is left. Callable once;

@@ -1,283 +1,321 @@
 //! The header fields that the gateway takes away and puts on, in both directions: nothing hop-by-hop passes, what a
 //! client claims about its origin is replaced by what the gateway saw, and each request has an id and a trace.
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE},
+use std::io::Write;
+
+use crate::{
+    admit::{Admitted, Length, options},
+    balance::Dice,
+    field::Known,
+    head::{Field, RequestHead, ResponseHead},
+    trace,
 };
 
-use crate::{balance::Dice, trace};
+/// The head that workers get, and where in it is what is needed again.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerHead {
+    /// As HTTP/1.1.
+    pub(crate) bytes: Vec<u8>,
+    id: (usize, usize),
+    /// It asks for another protocol.
+    pub(crate) upgrades: bool,
+}
 
-pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// What the gateway made of a request's header fields.
-pub(crate) struct Marks {
+impl WorkerHead {
     /// The request's id.
-    pub(crate) id: HeaderValue,
-    /// The protocol that the client wants to change to.
-    pub(crate) upgrade: Option<HeaderValue>,
+    pub(crate) fn id(&self) -> &[u8] {
+        &self.bytes[self.id.0..self.id.1]
+    }
 }
 
-/// What a look at all fields of a request found; the rest of the work is only done for what is there.
-#[derive(Default)]
-struct Found {
-    connection: bool,
-    upgrade: bool,
-    /// Fields that are never passed on.
-    unwanted: bool,
-    request_id: bool,
-    traceparent: bool,
-    tracestate: bool,
-}
-
-/// Fields that end at the gateway: hop-by-hop ones (RFC 9110, section 7.6.1), `Expect`, which is answered here, and
-/// claims about the client that only its edge may make.
-fn is_unwanted(name: &str) -> bool {
-    matches!(
-        name,
-        "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "expect"
-            | "http2-settings"
-            | "forwarded"
-            | "x-real-ip"
-            | "x-forwarded-port"
-            | "x-forwarded-server"
-            | "x-forwarded-prefix"
-            | "x-forwarded-scheme"
-            | "x-forwarded-ssl"
-    ) || name.contains('_')
-        && ["x_forwarded", "forwarded", "x_real_ip"]
-            .iter()
-            .any(|claim| name.replace('-', "_").starts_with(claim))
-}
-
-/// Turns the client's fields into what a worker gets. `is_chunked` tells that the body's length is not known.
+/// Makes the head that workers get of what the client sent. `client` are the fields that tell about the client.
 pub(crate) fn to_worker(
-    headers: &mut HeaderMap,
-    client: &HeaderValue,
-    is_chunked: bool,
+    bytes: &[u8],
+    head: &RequestHead,
+    admitted: &Admitted<'_>,
+    client: &[u8],
     dice: &Dice,
-) -> Marks {
-    let found = look(headers);
-    let upgrade = if found.connection && found.upgrade { upgrade(headers) } else { None };
-    if found.connection {
-        strip_connection(headers);
-    }
-    if found.unwanted {
-        let unwanted: Vec<HeaderName> =
-            headers.keys().filter(|name| is_unwanted(name.as_str())).cloned().collect();
-        unwanted.iter().for_each(|name| {
-            headers.remove(name);
-        });
-    }
-    if found.upgrade {
-        headers.remove(UPGRADE);
-    }
-    if let Some(protocol) = &upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, protocol.clone());
-    }
-    if is_chunked {
-        // Said outright, because hyper sends no body with GET otherwise.
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    headers.insert(X_FORWARDED_FOR, client.clone());
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    worker: &mut WorkerHead,
+) {
+    let out = &mut worker.bytes;
+    out.clear();
+    out.extend_from_slice(admitted.method);
+    out.push(b' ');
+    out.extend_from_slice(admitted.target);
+    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     // HTTP/1.0 may do without, HTTP/1.1 says an empty one (RFC 9112, section 3.2).
-    let host = headers.entry(HOST).or_insert(HeaderValue::from_static("")).clone();
-    headers.insert(X_FORWARDED_HOST, host);
-    Marks { id: name(headers, &found, dice), upgrade }
-}
-
-fn look(headers: &HeaderMap) -> Found {
-    let mut found = Found::default();
-    for name in headers.keys() {
-        match name.as_str() {
-            "connection" => found.connection = true,
-            "upgrade" => found.upgrade = true,
-            "x-request-id" => found.request_id = true,
-            "traceparent" => found.traceparent = true,
-            "tracestate" => found.tracestate = true,
-            name => found.unwanted |= is_unwanted(name),
+    let host = admitted.host.unwrap_or_default();
+    out.extend_from_slice(host);
+    out.extend_from_slice(b"\r\n");
+    let parent = admitted.traceparent.filter(|parent| trace::is_valid_parent(parent));
+    let id = admitted.request_id.filter(|id| trace::is_sane_id(id));
+    let named = Named::of_request(admitted.names_fields, bytes, head);
+    for field in &head.fields {
+        let passes = match field.known {
+            Known::Other => !named.has(field.name.of(bytes)),
+            Known::Tracestate => parent.is_some(),
+            known => is_for_worker(known),
+        };
+        if passes {
+            push_field(out, field.name.of(bytes), field.value.of(bytes));
         }
     }
-    found
-}
-
-/// Gives the request an id and a trace, unless it has sane ones.
-fn name(headers: &mut HeaderMap, found: &Found, dice: &Dice) -> HeaderValue {
-    let has_trace = found.traceparent && only(headers, &TRACEPARENT).is_some_and(trace::is_valid_parent);
-    let sent = if found.request_id { only(headers, &X_REQUEST_ID) } else { None };
-    let sent = sent.filter(|id| trace::is_sane_id(id)).cloned();
-    if has_trace && let Some(id) = sent {
-        return id;
-    }
-    let (made, parent) = trace::make(dice);
-    if !has_trace {
-        if found.tracestate {
-            headers.remove(TRACESTATE);
+    match admitted.length {
+        // Said also where it is nothing, as the client said it: some servers want it with POST.
+        Length::None if head.fields.iter().any(|field| field.known == Known::ContentLength) => {
+            out.extend_from_slice(b"content-length: 0\r\n");
         }
-        headers.insert(TRACEPARENT, parent);
+        Length::None => {}
+        Length::Sized(length) => {
+            let _ = write!(out, "content-length: {length}\r\n");
+        }
+        Length::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
-    if let Some(id) = sent {
-        return id;
+    worker.upgrades = false;
+    if let Some(protocol) = upgrade(admitted) {
+        worker.upgrades = true;
+        push_field(out, b"connection", b"upgrade");
+        push_field(out, b"upgrade", protocol);
     }
-    headers.insert(X_REQUEST_ID, made.clone());
-    made
+    out.extend_from_slice(client);
+    push_field(out, b"x-forwarded-host", host);
+    worker.id = name(out, id, parent, dice);
+    out.extend_from_slice(b"\r\n");
 }
 
-/// The value of a field that is there once.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
+pub(crate) fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
-/// Removes `Connection` and the fields it names (RFC 9110, section 7.6.1), but not those that a message needs to be
-/// understood at all.
-fn strip_connection(headers: &mut HeaderMap) {
-    const KEPT: [HeaderName; 3] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING];
-    let values = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
-    let names = values.flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
-    let is_option =
-        |name: &[u8]| name.eq_ignore_ascii_case(b"keep-alive") || name.eq_ignore_ascii_case(b"close");
-    let named: Vec<HeaderName> = names
-        .filter(|name| !is_option(name))
-        .filter_map(|name| HeaderName::from_bytes(name).ok())
-        .filter(|name| !KEPT.contains(name))
-        .collect();
-    headers.remove(CONNECTION);
-    named.iter().for_each(|name| {
-        headers.remove(name);
-    });
+/// Which of the fields that mean something here a worker gets as the client sent them. `Expect` is answered here, and
+/// claims about the client are made by its edge alone.
+fn is_for_worker(known: Known) -> bool {
+    !matches!(
+        known,
+        Known::Claim
+            | Known::Connection
+            | Known::ContentLength
+            | Known::Expect
+            | Known::Forwarded
+            | Known::ForwardedFor
+            | Known::ForwardedHost
+            | Known::ForwardedProto
+            | Known::Hop
+            | Known::Host
+            | Known::RequestId
+            | Known::Te
+            | Known::Traceparent
+            | Known::TransferEncoding
+            | Known::Upgrade
+    )
+}
+
+/// Gives the request an id and a trace, unless it has sane ones; where the id is.
+fn name(out: &mut Vec<u8>, id: Option<&[u8]>, parent: Option<&[u8]>, dice: &Dice) -> (usize, usize) {
+    let made = if id.is_some() && parent.is_some() { None } else { Some(trace::make(dice)) };
+    let (made_id, made_parent) = made.as_ref().map(|made| (made.id(), made.parent())).unwrap_or_default();
+    push_field(out, b"traceparent", parent.unwrap_or(made_parent));
+    let id = id.unwrap_or(made_id);
+    push_field(out, b"x-request-id", id);
+    (out.len() - 2 - id.len(), out.len() - 2)
 }
 
 /// The protocol to change to, if `Connection` says so. HTTP itself is never changed to: a worker that took up HTTP/2
-/// behind the gateway's back could be sent anything.
-fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let wanted = headers.get_all(CONNECTION).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|&byte| byte == b',')
-            .any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-    });
-    let protocol = only(headers, &UPGRADE).filter(|_| wanted)?;
-    let lower = protocol.as_bytes().to_ascii_lowercase();
-    let mut protocols = lower.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-    let refused =
-        |name: &[u8]| name.starts_with(b"h2") || name.starts_with(b"http") || name.starts_with(b"tls");
-    (!protocols.any(refused)).then(|| protocol.clone())
+/// behind the gateway's back could be sent anything. Nor is a request with a body upgraded: where its body ends and the
+/// new protocol begins would be a guess.
+fn upgrade<'a>(admitted: &Admitted<'a>) -> Option<&'a [u8]> {
+    let is_plain = admitted.length == Length::None && admitted.version == crate::head::Version::Http11;
+    let protocol = admitted.upgrade.filter(|_| admitted.upgrades && is_plain)?;
+    let refused = |name: &[u8]| {
+        ["h2", "http", "tls"].iter().any(|other| {
+            name.get(..other.len()).is_some_and(|start| start.eq_ignore_ascii_case(other.as_bytes()))
+        })
+    };
+    (!protocol.is_empty() && !options(protocol).any(refused)).then_some(protocol)
 }
 
-/// Turns a worker's fields into what the client gets. `is_sized` tells that the body's length is known (or that
-/// there is none and the length is only told).
-pub(crate) fn to_client(headers: &mut HeaderMap, is_sized: bool, id: &HeaderValue) {
-    let mut has_connection = false;
-    let mut hops = Vec::new();
-    for name in headers.keys() {
-        match name.as_str() {
-            "connection" => has_connection = true,
-            "keep-alive" | "proxy-connection" | "te" | "upgrade" | "transfer-encoding" => {
-                hops.push(name.clone());
+/// The fields that `Connection` names, which end here too (RFC 9110, section 7.6.1); never those that a message needs
+/// to be understood at all, which have meanings of their own.
+struct Named<'a>(Vec<&'a [u8]>);
+
+impl<'a> Named<'a> {
+    fn of_request(any: bool, bytes: &'a [u8], head: &RequestHead) -> Self {
+        Self(if any { named(bytes, &head.fields) } else { Vec::new() })
+    }
+
+    fn has(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|named| named.eq_ignore_ascii_case(name))
+    }
+}
+
+fn named<'a>(bytes: &'a [u8], fields: &[Field]) -> Vec<&'a [u8]> {
+    let connection = fields.iter().filter(|field| field.known == Known::Connection);
+    connection.flat_map(|field| options(field.value.of(bytes))).collect()
+}
+
+/// What a worker's response says of its connection and its body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Framing<'a> {
+    pub(crate) close: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) names_fields: bool,
+    pub(crate) upgrade: Option<&'a [u8]>,
+    pub(crate) length: Option<u64>,
+    pub(crate) chunked: bool,
+    pub(crate) has_date: bool,
+    pub(crate) is_events: bool,
+    pub(crate) etag: Option<&'a [u8]>,
+    pub(crate) content_range: Option<&'a [u8]>,
+}
+
+impl<'a> Framing<'a> {
+    /// Reads it; `None` if it contradicts itself. A list of equal lengths is one length (RFC 9110, section 8.6).
+    pub(crate) fn of(bytes: &'a [u8], head: &ResponseHead) -> Option<Self> {
+        let mut framing = Self::default();
+        for field in &head.fields {
+            let value = field.value.of(bytes);
+            match field.known {
+                Known::ContentLength => {
+                    for length in options(value) {
+                        let length = crate::admit::parse_length(length)?;
+                        if framing.length.replace(length).is_some_and(|other| other != length) {
+                            return None;
+                        }
+                    }
+                }
+                Known::TransferEncoding => {
+                    if framing.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                        return None;
+                    }
+                    framing.chunked = true;
+                }
+                Known::Connection => {
+                    for option in options(value) {
+                        framing.close |= option.eq_ignore_ascii_case(b"close");
+                        framing.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                        framing.names_fields = true;
+                    }
+                }
+                Known::Upgrade => framing.upgrade = Some(value),
+                Known::Date => framing.has_date = true,
+                Known::Etag => framing.etag = Some(value),
+                Known::ContentRange => framing.content_range = Some(value),
+                // An event stream is never held, whatever length it claims.
+                Known::ContentType => {
+                    framing.is_events =
+                        value.get(..17).is_some_and(|s| s.eq_ignore_ascii_case(b"text/event-stream"));
+                }
+                _ => {}
             }
-            _ => {}
         }
+        if framing.chunked {
+            // RFC 9112, section 6.3: the coding counts; and the connection is not to be trusted with more.
+            framing.close |= framing.length.take().is_some();
+        }
+        Some(framing)
     }
-    if has_connection {
-        strip_connection(headers);
-    }
-    for name in hops {
-        headers.remove(name);
-    }
-    if !is_sized {
-        headers.remove(CONTENT_LENGTH);
-    }
-    headers.insert(X_REQUEST_ID, id.clone());
+}
+
+/// The fields of a worker's response that its client gets, followed by `more`.
+pub(crate) fn to_client<'a>(
+    bytes: &'a [u8],
+    head: &'a ResponseHead,
+    framing: Framing<'a>,
+    more: impl Iterator<Item = (&'a [u8], &'a [u8])> + 'a,
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    let named = Named(if framing.names_fields { named(bytes, &head.fields) } else { Vec::new() });
+    let passing = head.fields.iter().filter_map(move |field| {
+        let passes = match field.known {
+            Known::Other => !named.has(field.name.of(bytes)),
+            Known::Connection
+            | Known::ContentLength
+            | Known::Hop
+            | Known::RequestId
+            | Known::Te
+            | Known::TransferEncoding
+            | Known::Upgrade => false,
+            _ => true,
+        };
+        passes.then(|| (field.name.of(bytes), field.value.of(bytes)))
+    });
+    passing.chain(more)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{admit::admit, head::Bounds};
 
-    fn fields(fields: &[(&str, &str)]) -> HeaderMap {
-        let field = |&(name, value): &(&str, &str)| {
-            (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
-        };
-        let mut map = HeaderMap::new();
-        fields.iter().map(field).for_each(|(name, value)| {
-            map.append(name, value);
-        });
-        map
+    const BOUNDS: Bounds = Bounds { head_bytes_max: 10_000, target_bytes_max: 1_000, headers_max: 100 };
+
+    /// What a worker gets of these fields: its lines without the request line, sorted; the values of those that are drawn
+    /// are left out.
+    fn sent(fields: &str) -> Vec<String> {
+        let text = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+        let mut head = RequestHead::default();
+        assert_eq!(head.parse(text.as_bytes(), BOUNDS), Ok(true));
+        let admitted = admit(text.as_bytes(), &head).unwrap();
+        let (mut worker, dice) = (WorkerHead::default(), Dice::new());
+        let client = b"x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\n";
+        to_worker(text.as_bytes(), &head, &admitted, client, &dice, &mut worker);
+        let out = String::from_utf8(worker.bytes.clone()).unwrap();
+        assert!(trace::is_sane_id(worker.id()));
+        assert!(out.contains(&format!("x-request-id: {}\r\n", std::str::from_utf8(worker.id()).unwrap())));
+        let lines = out.strip_suffix("\r\n\r\n").unwrap().split("\r\n").skip(1);
+        let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
     }
 
-    fn sent(headers: &mut HeaderMap) -> Marks {
-        to_worker(headers, &HeaderValue::from_static("192.0.2.7"), false, &Dice::new())
+    /// The names of what a worker gets beside what every request has.
+    fn left(fields: &str) -> Vec<String> {
+        const ALWAYS: [&str; 6] = [
+            "host",
+            "traceparent",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-request-id",
+        ];
+        let lines = sent(fields);
+        let names = lines.iter().map(|line| line.split(':').next().unwrap().to_owned());
+        names.filter(|name| !ALWAYS.contains(&name.as_str())).collect()
     }
 
     #[test]
     fn hop_by_hop_fields_end_here() {
-        let mut headers = fields(&[
-            ("host", "h"),
-            ("connection", "close, X-Drop ,host, content-length"),
-            ("connection", "x-drop-too"),
-            ("content-length", "3"),
-            ("x-drop", "1"),
-            ("x-drop-too", "1"),
-            ("x-keep", "1"),
-            ("keep-alive", "timeout=5"),
-            ("proxy-connection", "x"),
-            ("te", "trailers"),
-            ("upgrade", "websocket"),
-            ("expect", "100-continue"),
-        ]);
-        assert!(sent(&mut headers).upgrade.is_none(), "Connection does not name Upgrade");
-        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(
-            left,
-            [
-                "content-length",
-                "host",
-                "traceparent",
-                "x-forwarded-for",
-                "x-forwarded-host",
-                "x-forwarded-proto",
-                "x-keep",
-                "x-request-id",
-            ]
+        let left = left(
+            "host: h\r\nconnection: close, X-Drop ,host, content-length\r\nconnection: x-drop-too\r\n\
+             content-length: 3\r\nx-drop: 1\r\nX-Drop-Too: 1\r\nx-keep: 1\r\nkeep-alive: timeout=5\r\n\
+             proxy-connection: x\r\nte: trailers\r\nupgrade: websocket\r\nexpect: 100-continue\r\n",
         );
+        assert_eq!(left, ["content-length", "x-keep"]);
     }
 
     #[test]
     fn claims_of_the_client_are_replaced() {
-        let mut headers = fields(&[
-            ("host", "shop.test"),
-            ("x-forwarded-for", "10.0.0.1"),
-            ("x-forwarded-for", "10.0.0.2"),
-            ("x-forwarded-proto", "https"),
-            ("x-forwarded-host", "bank.test"),
-            ("forwarded", "for=10.0.0.1"),
-            ("x-real-ip", "10.0.0.1"),
-            ("x_forwarded_for", "10.0.0.1"),
-            ("x_harmless", "1"),
-        ]);
-        sent(&mut headers);
-        let values =
-            |name: &str| headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
-        assert_eq!(values("x-forwarded-for"), ["192.0.2.7"]);
-        assert_eq!(values("x-forwarded-proto"), ["http"]);
-        assert_eq!(values("x-forwarded-host"), ["shop.test"]);
-        assert_eq!(values("x_harmless"), ["1"]);
-        for name in ["forwarded", "x-real-ip", "x_forwarded_for"] {
-            assert!(!headers.contains_key(name), "{name}");
-        }
+        let lines = sent(
+            "host: shop.test\r\nx-forwarded-for: 10.0.0.1\r\nx-forwarded-for: 10.0.0.2\r\n\
+             x-forwarded-proto: https\r\nx-forwarded-host: bank.test\r\nforwarded: for=10.0.0.1\r\n\
+             x-real-ip: 10.0.0.1\r\nx_forwarded_for: 10.0.0.1\r\nx_harmless: 1\r\n",
+        );
+        let seen: Vec<&str> =
+            lines.iter().map(String::as_str).filter(|line| !line.starts_with("trace")).collect();
+        assert_eq!(
+            seen[..5],
+            [
+                "host: shop.test",
+                "x-forwarded-for: 192.0.2.7",
+                "x-forwarded-host: shop.test",
+                "x-forwarded-proto: http",
+                seen[4],
+            ]
+        );
+        assert!(seen[4].starts_with("x-request-id: ") && seen[5..] == ["x_harmless: 1"], "{seen:?}");
     }
 
     #[test]
@@ -289,41 +327,64 @@ mod tests {
             ("upgrade", "h2c", false),
             ("upgrade", "websocket, H2C", false),
             ("upgrade", "TLS/1.0", false),
+            ("upgrade", "websocket\r\nupgrade: websocket", false),
         ] {
-            let mut headers = fields(&[("host", "h"), ("connection", connection), ("upgrade", upgrade)]);
-            assert_eq!(sent(&mut headers).upgrade.is_some(), expected, "{connection}: {upgrade}");
-            assert_eq!(headers.contains_key("upgrade"), expected);
-            assert_eq!(headers.contains_key("connection"), expected);
+            let left = left(&format!("host: h\r\nconnection: {connection}\r\nupgrade: {upgrade}\r\n"));
+            let both = ["connection", "upgrade"].map(str::to_owned);
+            assert_eq!(left == both, expected, "{connection}: {upgrade}: {left:?}");
+            assert!(expected || left.is_empty(), "{left:?}");
         }
     }
 
     #[test]
     fn ids_and_traces() {
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let mut headers = fields(&[("x-request-id", "r-1"), ("traceparent", parent), ("tracestate", "a=b")]);
-        assert_eq!(sent(&mut headers).id, "r-1");
-        assert_eq!(
-            (&headers["traceparent"], &headers["tracestate"]),
-            (&parent.parse().unwrap(), &"a=b".parse().unwrap())
+        let lines =
+            sent(&format!("host: h\r\nx-request-id: r-1\r\ntraceparent: {parent}\r\ntracestate: a=b\r\n"));
+        for kept in ["x-request-id: r-1", &format!("traceparent: {parent}"), "tracestate: a=b"] {
+            assert!(lines.iter().any(|line| line == kept), "{kept}: {lines:?}");
+        }
+        let lines = sent("host: h\r\nx-request-id: no good\r\ntraceparent: x\r\ntracestate: a=b\r\n");
+        let value = |name: &str| lines.iter().find_map(|line| line.strip_prefix(name)).unwrap();
+        assert!(trace::is_valid_parent(value("traceparent: ").as_bytes()));
+        assert_ne!(value("x-request-id: "), "no good");
+        assert!(
+            !lines.iter().any(|line| line.starts_with("tracestate")),
+            "the state belongs to the parent that was not kept"
         );
-        let mut headers = fields(&[("x-request-id", "no good"), ("traceparent", "x"), ("tracestate", "a=b")]);
-        let id = sent(&mut headers).id;
-        assert_eq!(headers["x-request-id"], id);
-        assert!(trace::is_valid_parent(&headers["traceparent"]));
-        assert!(!headers.contains_key("tracestate"), "the state belongs to the parent that was not kept");
+    }
+
+    fn received(fields: &str) -> (String, Option<Framing<'static>>) {
+        let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n").leak().as_bytes();
+        let head: &mut ResponseHead = Box::leak(Box::default());
+        assert_eq!(head.parse(text, BOUNDS), Ok(true));
+        let framing = Framing::of(text, head);
+        let mut out = Vec::new();
+        if let Some(framing) = framing {
+            let ours = [(&b"x-request-id"[..], &b"ours"[..])];
+            to_client(text, head, framing, ours.into_iter()).for_each(|(n, v)| push_field(&mut out, n, v));
+        }
+        (String::from_utf8(out).unwrap(), framing)
     }
 
     #[test]
     fn responses() {
-        let mut headers = fields(&[
-            ("connection", "x-drop"),
-            ("x-drop", "1"),
-            ("keep-alive", "1"),
-            ("transfer-encoding", "chunked"),
-            ("content-length", "3"),
-            ("x-request-id", "theirs"),
-        ]);
-        to_client(&mut headers, false, &HeaderValue::from_static("ours"));
-        assert_eq!(headers, fields(&[("x-request-id", "ours")]));
+        let (out, framing) = received(
+            "connection: x-drop\r\nx-drop: 1\r\nkeep-alive: 1\r\ntransfer-encoding: chunked\r\n\
+             x-request-id: theirs\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n",
+        );
+        assert_eq!(out, "Set-Cookie: a\r\nSet-Cookie: b\r\nx-request-id: ours\r\n");
+        assert!(framing.unwrap().chunked);
+        for (fields, expected) in [
+            ("content-length: 3\r\n", Some((Some(3), false, false))),
+            ("content-length: 3, 3\r\ncontent-length: 3\r\n", Some((Some(3), false, false))),
+            ("content-length: 3\r\ntransfer-encoding: chunked\r\n", Some((None, true, true))),
+            ("content-length: 3\r\ncontent-length: 4\r\n", None),
+            ("content-length: x\r\n", None),
+            ("transfer-encoding: gzip, chunked\r\n", None),
+        ] {
+            let framing = received(fields).1.map(|framing| (framing.length, framing.chunked, framing.close));
+            assert_eq!(framing, expected, "{fields}");
+        }
     }
 }

@@ -1,31 +1,39 @@
 //! The gateway: accepts requests, gives each to a worker of the roster, and when the worker is lost saves what can be
 //! saved. It gets a watched roster and gives samples; it never reaches into the supervisor.
 //!
-//! A request's way by file: `accept` → `request` → `admit` → `route` → `headers` → `forward` (the loop of attempts,
-//! with `balance` to choose and `verdict` to judge a loss) → `attempt` → `link` → `body`, or `problem` if it fails.
-//! Each core (`core`) has all of these for itself.
+//! A request's way by file: `accept` → `http1` (or another [`downstream::Downstream`]) → `request`, with `head`, `admit`,
+//! `route` and `headers` → `forward` (the loop of attempts, with `balance` to choose and `verdict` to judge a loss) →
+//! `exchange` (one attempt) on a `link`, or `problem` if it fails. Each core (`core`) has all of these for itself.
 
 mod accept;
 mod admit;
-mod attempt;
 mod balance;
-mod body;
+mod buffer;
+mod chunked;
 mod client;
 pub mod config;
 mod core;
+mod downstream;
+mod exchange;
+mod field;
 mod forward;
 pub mod gateway;
+mod head;
 mod headers;
 mod histogram;
+mod http1;
 mod link;
 mod listen;
+mod outbox;
 mod problem;
-mod relay;
-mod replay;
 mod request;
+mod resume;
 mod route;
 mod service;
+mod socket;
 pub mod stats;
 mod trace;
-mod upgrade;
+mod tunnel;
+mod upload;
 mod verdict;
+mod watch;

@@ -1,282 +1,404 @@
-//! A connection to a worker. It has no task of its own: whoever holds it drives it, inside the task of the client
-//! connection, so that a request crosses the gateway without a switch of tasks. Its socket counts what the kernel
-//! took, which is how "nothing was sent" is known for certain.
+//! A connection to a worker that speaks HTTP/1.1. It has no task of its own: whoever holds it polls it, inside the task
+//! of the client, so that a request crosses the gateway without a switch of tasks. It counts what the kernel took, which
+//! is how "nothing was sent" is known for certain.
 
 use std::{
-    cell::Cell,
     io,
-    mem::MaybeUninit,
     net::SocketAddr,
-    pin::{Pin, pin},
-    rc::Rc,
+    pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::{Body as _, Frame};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{Builder, Connection, SendRequest},
-    rt::{Read, ReadBufCursor, Write},
-};
-use hyper_util::rt::TokioIo;
-use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWrite, net::TcpStream};
 
 use crate::{
-    config::Limits,
-    relay::Relay,
-    replay::RequestBody,
+    admit::Length,
+    buffer::{Buffer, Pool},
+    chunked::{self, Decoder, Step},
+    downstream::{Broken, Downstream},
+    head::{Bounds, ResponseHead, Version},
+    headers::Framing,
+    outbox::Outbox,
+    socket::Socket,
+    upload::Upload,
     verdict::{Cause, Loss, Stage},
+    watch::Watched,
 };
 
-/// hyper's own limit on header fields; telling it the same would only make it slower.
-pub(crate) const HYPER_HEADERS_MAX: usize = 100;
-/// Buffers are at least this large, so that big bodies move in big pieces.
-pub(crate) const BUFFER_BYTES_MIN: usize = 64 << 10;
+/// Most interim responses before the final one.
+const INTERIM_MAX: u8 = 16;
 
 /// A connection to a worker, idle or with one request on it. Some hundred bytes large, so it is kept boxed.
 pub(crate) struct Link {
-    sender: SendRequest<RequestBody>,
-    connection: Driven,
-    relay: Relay,
-    progress: Rc<Progress>,
+    io: Socket,
+    input: Buffer,
+    outbox: Outbox,
+    /// How the body of the request in hand is framed.
+    length: Length,
+    /// All of the request was given to the outbox.
+    all_given: bool,
+    /// Bytes of the request in hand that the kernel took.
+    written: u64,
+    /// A write failed after the first byte.
+    broken: bool,
+    /// The response in hand, valid once its head is whole; its bytes are at the start of `input` until it is begun.
+    pub(crate) head: ResponseHead,
+    body: Body,
+    keeps_alive: bool,
+    interims: u8,
     /// It has carried a request before: the worker may have closed it since.
     pub(crate) reused: bool,
     /// Since when it is idle, as the core's tick saw it first.
     pub(crate) idle_since: Option<Instant>,
 }
 
-/// What the socket saw of the request in hand.
-#[derive(Default)]
-struct Progress {
-    /// Bytes that the kernel took.
-    written: Cell<u64>,
-    /// Before the first byte, look whether the worker has closed.
-    probe: Cell<bool>,
+/// What is left of the response's body.
+enum Body {
+    Sized(u64),
+    Chunked(Box<Decoder>),
+    /// Everything up to the end of the connection.
+    Close,
+    /// With the trailers that came.
+    Ended(Vec<u8>),
+}
+
+/// Why a request cannot be sent further.
+pub(crate) enum Halt {
+    /// The worker is lost.
+    Lost(Loss),
+    /// The client cut its body short.
+    Broken(Broken),
 }
 
 impl Link {
     /// Connects to a worker.
-    pub(crate) async fn connect(address: SocketAddr, limits: &Limits) -> io::Result<Box<Self>> {
-        let stream = match tokio::time::timeout(limits.connect_timeout, TcpStream::connect(address)).await {
-            Ok(stream) => stream?,
-            Err(_elapsed) => return Err(io::ErrorKind::TimedOut.into()),
+    pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Box<Self>> {
+        let connecting = async {
+            let stream = TcpStream::connect(address).await?;
+            // The port of a worker that has just died may be drawn for this very connection, which then meets itself.
+            if stream.local_addr()? == stream.peer_addr()? {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            stream.set_nodelay(true)?;
+            io::Result::Ok(Socket::Tcp(stream))
         };
-        // The port of a worker that has just died may be drawn for this very connection, which then meets itself.
-        if stream.local_addr()? == stream.peer_addr()? {
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
-        stream.set_nodelay(true)?;
-        let progress = Rc::new(Progress::default());
-        let socket = Socket { inner: TokioIo::new(stream), progress: Rc::clone(&progress), broken: false };
-        let mut builder = Builder::new();
-        builder
-            .max_buf_size(limits.head_bytes_max.max(BUFFER_BYTES_MIN))
-            .max_header_size(limits.head_bytes_max);
-        if limits.headers_max != HYPER_HEADERS_MAX {
-            builder.max_headers(limits.headers_max);
-        }
-        let (sender, connection) = builder.handshake(socket).await.map_err(io::Error::other)?;
-        let connection = Driven::Live(connection);
+        let io = tokio::time::timeout(timeout, connecting).await??;
         Ok(Box::new(Self {
-            sender,
-            connection,
-            relay: Relay::new(),
-            progress,
+            io,
+            input: Buffer::default(),
+            outbox: Outbox::default(),
+            length: Length::None,
+            all_given: false,
+            written: 0,
+            broken: false,
+            head: ResponseHead::default(),
+            body: Body::Ended(Vec::new()),
+            keeps_alive: true,
+            interims: 0,
             reused: false,
             idle_since: None,
         }))
     }
 
-    /// Sends a request and waits for the head of its response, or until `late` says that the time is over.
-    /// `careful` looks, before the first byte, whether the worker has closed the connection meanwhile. Not
-    /// cancellation safe: a link whose exchange was dropped is only good for dropping.
-    pub(crate) async fn exchange(
-        &mut self,
-        request: Request<RequestBody>,
-        careful: bool,
-        late: &Cell<bool>,
-    ) -> Result<Response<Incoming>, Loss> {
-        self.progress.written.set(0);
-        self.progress.probe.set(careful && self.reused);
-        let mut answer = pin!(self.sender.try_send_request(request));
-        let (connection, relay) = (&mut self.connection, &self.relay);
-        let mut round = |cx: &mut Context<'_>| {
-            connection.drive(cx);
-            match answer.as_mut().poll(cx) {
-                Poll::Pending if late.get() => Poll::Ready(Err(Cause::Late)),
-                Poll::Pending if connection.is_live() => Poll::Pending,
-                // It ended before it took the request, as an idle connection does that the worker closed.
-                Poll::Pending => Poll::Ready(Err(Cause::Gone)),
-                Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
-                Poll::Ready(Err(error)) => Poll::Ready(Err(cause(error.error()))),
-            }
+    /// Begins a request. `careful` looks whether the worker has closed the connection meanwhile; then nothing was sent.
+    pub(crate) fn begin(&mut self, head: &[u8], length: Length, careful: bool) -> Result<(), Loss> {
+        (self.written, self.broken, self.all_given, self.interims) = (0, false, false, 0);
+        self.length = length;
+        self.outbox.clear();
+        self.outbox.bytes().extend_from_slice(head);
+        let is_closed = || match self.io.peek() {
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+            Ok(_) => true,
         };
-        let answer = std::future::poll_fn(|cx| relay.drive(cx, &mut round)).await;
-        answer.map_err(|cause| {
-            let stage = if self.progress.written.get() == 0 { Stage::Unsent } else { Stage::Sent };
-            Loss { stage, cause }
-        })
+        if careful && self.reused && is_closed() { Err(self.gone()) } else { Ok(()) }
     }
 
-    /// The next piece of the response's body, driving the connection as needed.
-    pub(crate) fn poll_body(
-        &mut self,
-        body: &mut Incoming,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let connection = &mut self.connection;
-        self.relay.drive(cx, |cx| {
-            if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
-                return Poll::Ready(frame);
-            }
-            connection.drive(cx);
-            Pin::new(&mut *body).poll_frame(cx)
-        })
+    fn gone(&self) -> Loss {
+        self.loss(Cause::Gone)
     }
 
-    /// Drives the connection after a whole response, and tells whether it may carry another request.
-    pub(crate) fn settle(&mut self, cx: &mut Context<'_>) -> bool {
-        let connection = &mut self.connection;
-        let _ = self.relay.drive(cx, |cx| {
-            connection.drive(cx);
-            Poll::<()>::Pending
-        });
-        self.relay.release();
-        self.connection.is_live() && self.sender.is_ready()
+    pub(crate) fn loss(&self, cause: Cause) -> Loss {
+        Loss { stage: if self.written == 0 { Stage::Unsent } else { Stage::Sent }, cause }
     }
 
-    /// The bare socket, and what was already read from it, after a 101; `None` when the worker has gone.
-    pub(crate) async fn into_upgraded(mut self) -> Option<(TcpStream, Bytes)> {
-        let (connection, relay) = (&mut self.connection, &self.relay);
-        let mut round = |cx: &mut Context<'_>| {
-            connection.drive(cx);
-            if connection.is_live() { Poll::Pending } else { Poll::Ready(()) }
-        };
-        std::future::poll_fn(|cx| relay.drive(cx, &mut round)).await;
-        let Driven::Ended(connection) = self.connection else { return None };
-        let parts = connection.into_parts();
-        Some((parts.io.inner.into_inner(), parts.read_buf))
-    }
-}
-
-/// hyper's half of a link. Live → Ended (as it should, or by an upgrade) | Failed.
-enum Driven {
-    Live(Connection<Socket, RequestBody>),
-    Ended(Connection<Socket, RequestBody>),
-    Failed,
-}
-
-impl Driven {
-    /// Moves the connection on; must be called until it has nothing more to do.
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        let Self::Live(connection) = self else { return };
-        let Poll::Ready(end) = Pin::new(connection).poll(cx) else { return };
-        *self = match (end, std::mem::replace(self, Self::Failed)) {
-            (Ok(()), Self::Live(connection)) => Self::Ended(connection),
-            _ => Self::Failed,
-        };
-    }
-
-    fn is_live(&self) -> bool {
-        matches!(self, Self::Live(_))
-    }
-}
-
-fn cause(error: &hyper::Error) -> Cause {
-    if error.is_parse() || error.is_parse_too_large() { Cause::Garbled } else { Cause::Gone }
-}
-
-/// The socket of a link.
-struct Socket {
-    inner: TokioIo<TcpStream>,
-    progress: Rc<Progress>,
-    /// A write failed after the first byte.
-    broken: bool,
-}
-
-impl Socket {
-    /// Looks before the first byte of a request, if asked to, whether the worker has already closed.
-    fn probe(&self) -> io::Result<()> {
-        if !self.progress.probe.take() {
-            return Ok(());
-        }
-        match SockRef::from(self.inner.inner()).peek(&mut [MaybeUninit::uninit()]) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => Err(io::ErrorKind::NotConnected.into()),
-        }
-    }
-
-    fn poll_counted(
+    /// Sends what is there of the request, and asks the client for more. Ready once all of it is sent, or nothing more of it
+    /// is wanted.
+    pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        wanted: usize,
-        write: impl FnOnce(Pin<&mut TokioIo<TcpStream>>, &mut Context<'_>) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        self.probe()?;
-        if self.broken {
-            return Poll::Ready(Ok(wanted));
+        upload: &mut Upload,
+        down: &mut impl Downstream,
+        watched: &Watched,
+    ) -> Poll<Result<(), Halt>> {
+        loop {
+            if self.broken {
+                return Poll::Ready(Ok(()));
+            }
+            let more = if self.all_given { Poll::Ready(Ok(())) } else { upload.poll_more(cx, down, watched) };
+            if let Poll::Ready(Err(broken)) = more {
+                return Poll::Ready(Err(Halt::Broken(broken)));
+            }
+            self.give(upload);
+            let waiting = if self.length == Length::Chunked { &[][..] } else { upload.waiting() };
+            if self.outbox.is_empty() && waiting.is_empty() {
+                if self.all_given {
+                    return Poll::Ready(Ok(()));
+                }
+                // It is ready and gave nothing: its end is taken up by the next round.
+                let _ = ready!(more);
+                continue;
+            }
+            let written = &mut self.written;
+            let wrote = self.outbox.poll_write(cx, &mut self.io, waiting, |count| *written += count as u64);
+            match ready!(wrote) {
+                Ok(count) => upload.pass(count),
+                // Once something was sent, a failing write is not the end: a worker may answer without reading the whole
+                // body and close, and that answer is still to be read. The reading side sees the end in any case.
+                Err(_) if self.written > 0 => self.broken = true,
+                Err(_) => return Poll::Ready(Err(Halt::Lost(self.gone()))),
+            }
         }
-        let result = ready!(write(Pin::new(&mut self.inner), cx));
-        Poll::Ready(self.wrote(wanted, result))
     }
 
-    /// Notes the end of a write. Once something was sent, a failing write is not the end: a worker may answer
-    /// without reading the whole body and close, and that answer is still to be read. The reading side sees the
-    /// end of the connection in any case.
-    fn wrote(&mut self, wanted: usize, result: io::Result<usize>) -> io::Result<usize> {
-        let written = self.progress.written.get();
-        match result {
-            Ok(n) => {
-                self.progress.written.set(written + n as u64);
-                Ok(n)
-            }
-            Err(_) if written > 0 => {
-                self.broken = true;
-                Ok(wanted)
-            }
-            Err(error) => Err(error),
+    /// Puts the framing of a chunked body around what waits, and notes when all was given.
+    fn give(&mut self, upload: &mut Upload) {
+        if self.all_given {
+            return;
         }
+        if self.length == Length::Chunked {
+            let waiting = upload.waiting().len();
+            chunked::push_chunk(self.outbox.bytes(), upload.waiting());
+            upload.pass(waiting);
+        }
+        if upload.is_whole() && (self.length == Length::Chunked || upload.waiting().is_empty()) {
+            if self.length == Length::Chunked {
+                chunked::push_end(self.outbox.bytes(), upload.trailers());
+            }
+            self.all_given = true;
+        }
+    }
+
+    /// Ready when the head of the response is whole, in `head` and [`Self::head_bytes`]. Interim responses are passed on.
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        pool: &Pool,
+        bounds: Bounds,
+        down: &mut impl Downstream,
+    ) -> Poll<Result<(), Loss>> {
+        loop {
+            if !self.input.is_empty() {
+                match self.head.parse(self.input.data(), bounds) {
+                    Ok(true) if self.is_interim() => {
+                        self.interims += 1;
+                        if self.interims > INTERIM_MAX {
+                            return Poll::Ready(Err(self.loss(Cause::Garbled)));
+                        }
+                        self.pass_interim(down);
+                        continue;
+                    }
+                    Ok(true) => return Poll::Ready(Ok(())),
+                    Ok(false) => {}
+                    Err(_) => return Poll::Ready(Err(self.loss(Cause::Garbled))),
+                }
+            }
+            match ready!(self.input.poll_fill(cx, &mut self.io, pool, bounds.head_bytes_max)) {
+                Ok(count) if count > 0 => {}
+                _ => return Poll::Ready(Err(self.gone())),
+            }
+        }
+    }
+
+    /// Whether interim responses were passed on.
+    pub(crate) fn has_informed(&self) -> bool {
+        self.interims > 0
+    }
+
+    fn is_interim(&self) -> bool {
+        (100..200).contains(&self.head.status) && self.head.status != 101
+    }
+
+    /// `100 Continue` answers what was not asked: the gateway has said it to the client by itself.
+    fn pass_interim(&mut self, down: &mut impl Downstream) {
+        let bytes = self.input.data();
+        if self.head.status != 100
+            && let Some(framing) = Framing::of(bytes, &self.head)
+        {
+            let mut fields = crate::headers::to_client(bytes, &self.head, framing, std::iter::empty());
+            down.inform(self.head.status, &mut fields);
+        }
+        self.input.consume(self.head.bytes);
+    }
+
+    /// The bytes that `head` was read from; until the body is begun.
+    pub(crate) fn head_bytes(&self) -> &[u8] {
+        self.input.data()
+    }
+
+    /// What the response's body will be; `None` if the head contradicts itself.
+    pub(crate) fn framing(&self) -> Option<Framing<'_>> {
+        Framing::of(self.head_bytes(), &self.head)
+    }
+
+    /// Ready once a body of `length` bytes is here, behind the head, together with it.
+    pub(crate) fn poll_hold(
+        &mut self,
+        cx: &mut Context<'_>,
+        pool: &Pool,
+        length: usize,
+    ) -> Poll<Result<(), ()>> {
+        let whole = self.head.bytes + length;
+        while self.input.data().len() < whole {
+            match ready!(self.input.poll_fill(cx, &mut self.io, pool, whole)) {
+                Ok(count) if count > 0 => {}
+                _ => return Poll::Ready(Err(())),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Leaves the head behind: from now on the body is read. `bodiless` says that there is none, whatever the head says.
+    pub(crate) fn begin_body(&mut self, framing: Facts, bodiless: bool, bounds: Bounds) {
+        self.input.consume(self.head.bytes);
+        self.body = match (framing.chunked, framing.length) {
+            _ if bodiless => Body::Ended(Vec::new()),
+            (true, _) => Body::Chunked(Box::new(Decoder::new(bounds))),
+            (false, Some(0)) => Body::Ended(Vec::new()),
+            (false, Some(length)) => Body::Sized(length),
+            (false, None) => Body::Close,
+        };
+        let stays = match self.head.version {
+            Version::Http11 => !framing.close,
+            Version::Http10 => framing.keep_alive && !framing.close,
+        };
+        self.keeps_alive = stays && !matches!(self.body, Body::Close);
+    }
+
+    /// Ready when there is more of the body, at the start of [`Self::data`]: how many bytes, none at its end.
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>, pool: &Pool) -> Poll<Result<usize, Cause>> {
+        loop {
+            let here = self.input.data();
+            match &mut self.body {
+                Body::Ended(_) => return Poll::Ready(Ok(0)),
+                Body::Sized(left) if !here.is_empty() => {
+                    return Poll::Ready(Ok(here.len().min(usize::try_from(*left).unwrap_or(usize::MAX))));
+                }
+                Body::Chunked(decoder) if !here.is_empty() => match decoder.step(here) {
+                    Ok(Step::Data { skip, bytes }) => {
+                        self.input.consume(skip);
+                        return Poll::Ready(Ok(bytes));
+                    }
+                    Ok(Step::End { skip }) => {
+                        self.input.consume(skip);
+                        self.body = Body::Ended(decoder.take_trailers());
+                        return Poll::Ready(Ok(0));
+                    }
+                    Ok(Step::More) => {
+                        let all = here.len();
+                        self.input.consume(all);
+                    }
+                    Err(_) => return Poll::Ready(Err(Cause::Garbled)),
+                },
+                Body::Close if !here.is_empty() => return Poll::Ready(Ok(here.len())),
+                _ => {}
+            }
+            match ready!(self.input.poll_fill(cx, &mut self.io, pool, crate::buffer::LARGE_BYTES)) {
+                Ok(0) if matches!(self.body, Body::Close) => self.body = Body::Ended(Vec::new()),
+                Ok(0) | Err(_) => return Poll::Ready(Err(Cause::Gone)),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Bytes of the body, and perhaps what follows them.
+    pub(crate) fn data(&self) -> &[u8] {
+        self.input.data()
+    }
+
+    /// So many bytes of the body were used.
+    pub(crate) fn took(&mut self, bytes: usize) {
+        self.input.consume(bytes);
+        match &mut self.body {
+            Body::Sized(left) => {
+                *left -= bytes as u64;
+                if *left == 0 {
+                    self.body = Body::Ended(Vec::new());
+                }
+            }
+            Body::Chunked(decoder) => decoder.took(bytes),
+            Body::Close | Body::Ended(_) => {}
+        }
+    }
+
+    /// The trailers, once the body has ended.
+    pub(crate) fn trailers(&self) -> &[u8] {
+        if let Body::Ended(trailers) = &self.body { trailers } else { &[] }
+    }
+
+    /// Whether the body has ended, and nothing needs to be polled to know.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.body, Body::Ended(_))
+    }
+
+    /// Makes it ready for another request; false if it cannot carry one.
+    pub(crate) fn settle(&mut self, pool: &Pool) -> bool {
+        let reusable = self.keeps_alive
+            && self.has_ended()
+            && self.all_given
+            && self.outbox.is_empty()
+            && !self.broken
+            && self.input.is_empty();
+        self.input.release(pool);
+        self.outbox.shrink(KEPT_OUT_BYTES);
+        self.reused = true;
+        self.idle_since = None;
+        reusable
+    }
+
+    /// Whether something came on an idle connection: its end, or bytes that nobody asked for. Costs no system call.
+    pub(crate) fn has_stirred(&mut self, cx: &mut Context<'_>) -> bool {
+        match &self.io {
+            Socket::Tcp(stream) => stream.poll_read_ready(cx).is_ready(),
+            Socket::Unix(stream) => stream.poll_read_ready(cx).is_ready(),
+        }
+    }
+
+    /// After a 101: reads bytes as they come; none at the end.
+    pub(crate) fn poll_raw(&mut self, cx: &mut Context<'_>, pool: &Pool) -> Poll<io::Result<usize>> {
+        if !self.input.is_empty() {
+            return Poll::Ready(Ok(self.input.data().len()));
+        }
+        self.input.poll_fill(cx, &mut self.io, pool, crate::buffer::LARGE_BYTES)
+    }
+
+    /// After a 101: writes bytes as they are.
+    pub(crate) fn poll_write_raw(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, data)
+    }
+
+    /// After a 101: the client sends no more.
+    pub(crate) fn poll_end_raw(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
-impl Read for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
-    }
+/// Memory that an idle connection keeps for the next request's head.
+const KEPT_OUT_BYTES: usize = 4 << 10;
+
+/// What of a response's [`Framing`] is needed after its head was passed on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    pub(crate) close: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) length: Option<u64>,
+    pub(crate) chunked: bool,
+    pub(crate) is_events: bool,
 }
 
-impl Write for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_counted(cx, buf.len(), |inner, cx| inner.poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let wanted = bufs.iter().map(|buf| buf.len()).sum();
-        self.poll_counted(cx, wanted, |inner, cx| inner.poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+impl From<Framing<'_>> for Facts {
+    fn from(framing: Framing<'_>) -> Self {
+        let Framing { close, keep_alive, length, chunked, is_events, .. } = framing;
+        Self { close, keep_alive, length, chunked, is_events }
     }
 }

@@ -1,16 +1,12 @@
 //! The one place where what went wrong becomes an answer: problem details (RFC 9457) with text that is meant for
 //! the public, and nothing about workers, addresses or causes, which go to the log.
 
-use bytes::Bytes;
-use http::{
-    HeaderValue, Response, StatusCode,
-    header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER},
+use std::task::{Context, Poll};
+
+use crate::{
+    downstream::{Answer, Downstream},
+    head::Fault,
 };
-
-use crate::trace::is_sane_id;
-
-/// Says that nobody knows whether the request was carried out.
-const OUTCOME: HeaderName = HeaderName::from_static("lethe-outcome");
 
 /// Why a request gets an answer of the gateway instead of a worker's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +15,10 @@ pub(crate) enum Failure {
     Malformed(&'static str),
     /// The request asks for a part of HTTP that is not offered; the text says which.
     Unsupported(&'static str),
+    /// The request target is too long.
+    LongTarget,
+    /// The head is too large.
+    LargeHead,
     /// No route matches.
     NoRoute,
     /// The queue for a worker is full.
@@ -50,21 +50,47 @@ impl Failure {
         matches!(self, Self::QueueFull | Self::NoWorker)
     }
 
-    fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> u16 {
         match self {
-            Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
-            Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::QueueFull | Self::NoWorker => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unknown | Self::Deadly | Self::Exhausted | Self::Garbled => StatusCode::BAD_GATEWAY,
-            Self::Late => StatusCode::GATEWAY_TIMEOUT,
-            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Malformed(_) => 400,
+            Self::NoRoute => 404,
+            Self::Slow => 408,
+            Self::LongTarget => 414,
+            Self::LargeHead => 431,
+            Self::Unsupported(_) => 501,
+            Self::Unknown | Self::Deadly | Self::Exhausted | Self::Garbled => 502,
+            Self::QueueFull | Self::NoWorker => 503,
+            Self::Late => 504,
         }
+    }
+
+    fn title(self) -> &'static str {
+        match self.status() {
+            400 => "Bad Request",
+            404 => "Not Found",
+            408 => "Request Timeout",
+            414 => "URI Too Long",
+            431 => "Request Header Fields Too Large",
+            501 => "Not Implemented",
+            502 => "Bad Gateway",
+            503 => "Service Unavailable",
+            _ => "Gateway Timeout",
+        }
+    }
+
+    /// After a request that could be read in two ways, or will not end, nothing more is read.
+    pub(crate) fn closes(self) -> bool {
+        matches!(
+            self,
+            Self::Malformed(_) | Self::Unsupported(_) | Self::LongTarget | Self::LargeHead | Self::Slow
+        )
     }
 
     fn detail(self) -> &'static str {
         match self {
             Self::Malformed(detail) | Self::Unsupported(detail) => detail,
+            Self::LongTarget => "The request target is too long.",
+            Self::LargeHead => "The request's header fields are too large.",
             Self::NoRoute => "Nothing is served at this address.",
             Self::QueueFull => "Too many requests are waiting. Try again in a moment.",
             Self::NoWorker => "The service is not ready. Try again in a moment.",
@@ -80,31 +106,59 @@ impl Failure {
         }
     }
 
-    /// The answer to the client. Its body must be left out for `HEAD`, which hyper does.
-    pub(crate) fn response(self, request_id: Option<&HeaderValue>) -> Response<Bytes> {
-        let status = self.status();
-        let title = status.canonical_reason().unwrap_or_default();
-        let mut problem =
-            serde_json::json!({ "title": title, "status": status.as_u16(), "detail": self.detail() });
-        if let Some(id) = request_id.filter(|id| is_sane_id(id)).and_then(|id| id.to_str().ok()) {
-            problem["request_id"] = id.into();
+    fn document(self, request_id: &[u8]) -> Vec<u8> {
+        let (title, status, detail) = (self.title(), self.status(), self.detail());
+        // Ids are made or checked here: they are ASCII.
+        let id = String::from_utf8_lossy(request_id);
+        let document =
+            serde_json::json!({ "title": title, "status": status, "detail": detail, "request_id": id });
+        document.to_string().into_bytes()
+    }
+
+    fn fields(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let always = [("content-type", "application/problem+json"), ("cache-control", "no-store")];
+        // Says that nobody knows whether the request was carried out.
+        let unknown = self.is_unknown().then_some(("lethe-outcome", "unknown"));
+        let shed = self.is_shed().then_some(("retry-after", "1"));
+        always.into_iter().chain(unknown).chain(shed)
+    }
+
+    /// Answers the client and waits until it is sent, or the client has gone. `is_head` leaves the body out.
+    pub(crate) async fn answer(self, down: &mut impl Downstream, request_id: &[u8], is_head: bool) {
+        let document = self.document(request_id);
+        let fields = self.fields().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let mut fields = fields.chain([(&b"x-request-id"[..], request_id)]);
+        down.respond(Answer {
+            status: self.status(),
+            reason: self.title().as_bytes(),
+            fields: &mut fields,
+            length: Some(document.len() as u64),
+            has_body: !is_head,
+            close: self.closes(),
+        });
+        let mut left = if is_head { &[][..] } else { &document[..] };
+        let sent = std::future::poll_fn(|cx: &mut Context<'_>| {
+            while !left.is_empty() {
+                match std::task::ready!(down.poll_write(cx, left)) {
+                    Ok(count) => left = &left[count..],
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            down.poll_finish(cx, b"")
+        });
+        if let Err(error) = sent.await {
+            tracing::debug!(%error, "a client did not wait for its answer");
         }
-        let mut response = Response::new(Bytes::from(problem.to_string()));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.is_unknown() {
-            headers.insert(OUTCOME, HeaderValue::from_static("unknown"));
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Malformed(detail) => Self::Malformed(detail),
+            Fault::LongTarget => Self::LongTarget,
+            Fault::Large => Self::LargeHead,
         }
-        if self.is_shed() {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        // After a request that could be read in two ways, or will not end, nothing more is read.
-        if matches!(self, Self::Malformed(_) | Self::Unsupported(_) | Self::Slow) {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
     }
 }
 
@@ -114,10 +168,11 @@ mod tests {
 
     #[test]
     fn problems() {
-        let id = HeaderValue::from_static("r-1");
         for (failure, status, outcome, retry, close) in [
             (Failure::Malformed("Why."), 400, false, false, true),
             (Failure::Unsupported("Why."), 501, false, false, true),
+            (Failure::LongTarget, 414, false, false, true),
+            (Failure::LargeHead, 431, false, false, true),
             (Failure::Slow, 408, false, false, true),
             (Failure::NoRoute, 404, false, false, false),
             (Failure::QueueFull, 503, false, true, false),
@@ -128,13 +183,13 @@ mod tests {
             (Failure::Garbled, 502, true, false, false),
             (Failure::Late, 504, true, false, false),
         ] {
-            let response = failure.response(Some(&id));
-            assert_eq!(response.status(), status, "{failure:?}");
-            assert_eq!(response.headers().contains_key("lethe-outcome"), outcome, "{failure:?}");
-            assert_eq!(response.headers().contains_key("retry-after"), retry, "{failure:?}");
-            assert_eq!(response.headers().contains_key("connection"), close, "{failure:?}");
-            assert_eq!(response.headers()["content-type"], "application/problem+json");
-            let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            let fields: Vec<_> = failure.fields().collect();
+            let has = |name: &str| fields.iter().any(|field| field.0 == name);
+            assert_eq!(failure.status(), status, "{failure:?}");
+            assert_eq!(has("lethe-outcome"), outcome, "{failure:?}");
+            assert_eq!(has("retry-after"), retry, "{failure:?}");
+            assert_eq!(failure.closes(), close, "{failure:?}");
+            let problem: serde_json::Value = serde_json::from_slice(&failure.document(b"r-1")).unwrap();
             assert_eq!(problem["status"], status);
             assert_eq!(problem["request_id"], "r-1");
             assert!(!problem["detail"].as_str().unwrap().is_empty());

@@ -1,105 +1,140 @@
-//! One request, from its parsed head to the response: admit → route → header fields → forward → respond.
+//! One request, from its head to the end of its response: admit → route → header fields → forward → respond.
 
-use std::{convert::Infallible, rc::Rc};
-
-use http::{HeaderValue, Request, Response, Version, request::Parts};
-use http_body::Body as _;
-use hyper::body::Incoming;
+use std::rc::Rc;
 
 use crate::{
-    admit::admit,
-    attempt::Outgoing,
-    body::Body,
-    client::{Client, Phase},
+    admit::{Admitted, Length, admit},
+    client::Client,
     core::Core,
+    downstream::Downstream,
+    exchange::{End, Exchange},
     forward::forward,
-    headers,
+    head::{RequestHead, Version},
+    headers::{self, WorkerHead},
     problem::Failure,
-    replay::{Upload, discard},
     route::Target,
     trace,
+    upload::Upload,
     verdict::is_idempotent,
+    watch::{Phase, Watched},
 };
 
-/// Answers one request.
-pub(crate) async fn answer(
-    core: Rc<Core>,
-    client: Rc<Client>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    client.enter(Phase::Choosing);
-    let (mut parts, incoming) = request.into_parts();
-    let target = admit(&mut parts).and_then(|()| route(&core, &parts));
-    let (result, id) = match target {
-        Ok(target) => {
-            let outgoing = outgoing(&core, &client, target, parts, incoming);
-            let result = forward(&core, &client, target, &outgoing).await;
-            if let (Err(failure), Some(upload)) = (&result, &outgoing.upload)
-                && *failure != Failure::Slow
-            {
-                upload.borrow_mut().linger();
-            }
-            (result, outgoing.id)
-        }
-        Err(failure) => {
-            // Read what is still coming, so that the client gets to read the answer.
-            if !incoming.is_end_stream() && !parts.headers.contains_key(http::header::EXPECT) {
-                tokio::task::spawn_local(discard(incoming));
-            }
-            let sent = parts.headers.remove(headers::X_REQUEST_ID).filter(trace::is_sane_id);
-            (Err(failure), sent.unwrap_or_else(|| trace::make(&core.dice).0))
-        }
-    };
-    let response = match result {
-        Ok(response) => response,
-        Err(failure) => refuse(&core, &client, failure, id),
-    };
-    core.shard.responded(response.status());
-    Ok(response)
+/// A request that was read, as workers get it, each attempt the same. Kept and used again for the next one, for its memory.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    pub(crate) worker: WorkerHead,
+    pub(crate) length: Length,
+    pub(crate) version: Version,
+    pub(crate) expects: bool,
+    pub(crate) keeps_alive: bool,
+    pub(crate) is_head: bool,
+    /// A response that dies half-way may be continued: GET of the whole thing.
+    pub(crate) is_whole_get: bool,
+    /// Running it twice is as good as once.
+    pub(crate) repeatable: bool,
+    /// The id of a request that was refused before it had a head for workers.
+    refused_id: Vec<u8>,
 }
 
-fn route<'a>(core: &'a Core, parts: &Parts) -> Result<&'a Target, Failure> {
-    let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    core.table.find(host, parts.uri.path()).map(Rc::as_ref).ok_or(Failure::NoRoute)
-}
-
-/// The request as workers get it.
-fn outgoing(
-    core: &Rc<Core>,
-    client: &Rc<Client>,
-    target: &Target,
-    parts: Parts,
-    incoming: Incoming,
-) -> Outgoing {
-    let Parts { method, uri, version, mut headers, .. } = parts;
-    let has_body = !incoming.is_end_stream();
-    let is_chunked = has_body && incoming.size_hint().exact().is_none();
-    let repeatable =
-        is_idempotent(&method) || target.route.idempotent || headers.contains_key(headers::IDEMPOTENCY_KEY);
-    let mut marks = headers::to_worker(&mut headers, &client.address, is_chunked, &core.dice);
-    // A request with a body cannot be upgraded: where its body ends and the new protocol begins would be a guess.
-    if marks.upgrade.is_some() && (has_body || version != Version::HTTP_11) {
-        marks.upgrade = None;
-        headers.remove(http::header::CONNECTION);
-        headers.remove(http::header::UPGRADE);
+impl Prepared {
+    fn id(&self) -> &[u8] {
+        if self.refused_id.is_empty() { self.worker.id() } else { &self.refused_id }
     }
-    let upload = has_body.then(|| {
-        let kept_bytes_max = core.config.limits.replay_bytes_max;
-        Upload::new(incoming, kept_bytes_max, Rc::clone(&core.budget), Rc::clone(client))
-    });
-    Outgoing { method, uri, headers, upload, id: marks.id, upgrade: marks.upgrade, repeatable }
+
+    /// Gives memory beyond `bytes` back.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        if self.worker.bytes.capacity() > bytes {
+            self.worker = WorkerHead::default();
+        }
+        self.refused_id = Vec::new();
+    }
 }
 
-fn refuse(core: &Core, client: &Rc<Client>, failure: Failure, id: HeaderValue) -> Response<Body> {
-    client.enter(Phase::Answering);
+/// Reads what a request says and finds its route. `bytes` are those that `head` was read from; they are not needed
+/// afterwards.
+pub(crate) fn prepare(
+    core: &Core,
+    client: &Client,
+    bytes: &[u8],
+    head: &RequestHead,
+    prepared: &mut Prepared,
+) -> Result<Rc<Target>, Failure> {
+    prepared.length = Length::None;
+    prepared.keeps_alive = false;
+    prepared.expects = false;
+    prepared.version = head.version;
+    prepared.is_head = head.method.of(bytes) == b"HEAD";
+    prepared.refused_id.clear();
+    let admitted = admit(bytes, head).inspect_err(|_| prepared.name_refused(core, None))?;
+    prepared.length = admitted.length;
+    prepared.expects = admitted.expects && admitted.length != Length::None;
+    prepared.keeps_alive = !admitted.close && (head.version == Version::Http11 || admitted.keep_alive);
+    let Some(target) = route(core, &admitted) else {
+        prepared.name_refused(core, admitted.request_id);
+        return Err(Failure::NoRoute);
+    };
+    headers::to_worker(bytes, head, &admitted, &client.fields, &core.dice, &mut prepared.worker);
+    prepared.repeatable =
+        is_idempotent(admitted.method) || target.route.idempotent || admitted.has_idempotency_key;
+    prepared.is_whole_get = admitted.method == b"GET" && !admitted.has_range;
+    Ok(target)
+}
+
+impl Prepared {
+    fn name_refused(&mut self, core: &Core, sent: Option<&[u8]>) {
+        match sent.filter(|id| trace::is_sane_id(id)) {
+            Some(id) => self.refused_id.extend_from_slice(id),
+            None => self.refused_id.extend_from_slice(trace::make(&core.dice).id()),
+        }
+    }
+}
+
+fn route(core: &Core, admitted: &Admitted<'_>) -> Option<Rc<Target>> {
+    // What is not ASCII matches no host and no prefix that a route can name.
+    let host = std::str::from_utf8(admitted.host.unwrap_or_default()).unwrap_or_default();
+    let path = match std::str::from_utf8(admitted.path) {
+        Ok(path) => path,
+        Err(error) => std::str::from_utf8(&admitted.path[..error.valid_up_to()]).unwrap_or("/"),
+    };
+    core.table.borrow().find(host, path).cloned()
+}
+
+/// Answers a request to the end of its response.
+pub(crate) async fn answer<D: Downstream>(
+    core: &Rc<Core>,
+    watched: &Rc<Watched>,
+    down: &mut D,
+    target: &Rc<Target>,
+    prepared: &Prepared,
+) {
+    let replay_bytes_max = core.limits().replay_bytes_max;
+    let upload = Upload::new(prepared.length, replay_bytes_max, &core.budget);
+    let mut exchange = Exchange { core, watched, target, prepared, upload, down };
+    match forward(&mut exchange).await {
+        Ok(End::Whole) => {}
+        Ok(End::Cut | End::Left) => exchange.down.cut(),
+        Err(failure) => refuse(core, watched, exchange.down, failure, prepared).await,
+    }
+}
+
+/// Answers a request with what went wrong.
+pub(crate) async fn refuse<D: Downstream>(
+    core: &Rc<Core>,
+    watched: &Rc<Watched>,
+    down: &mut D,
+    failure: Failure,
+    prepared: &Prepared,
+) {
+    watched.enter(Phase::Answering);
+    let made = trace::make(&core.dice);
+    let id = if prepared.id().is_empty() { made.id() } else { prepared.id() };
     if failure.is_unknown() {
         core.shard.unknown.add(1);
-        tracing::warn!(?failure, id = ?id, "request failed, outcome unknown");
+        tracing::warn!(?failure, id = %String::from_utf8_lossy(id), "request failed, outcome unknown");
     }
     if failure.is_shed() {
         core.shard.shed.add(1);
     }
-    let mut response = failure.response(Some(&id));
-    response.headers_mut().insert(headers::X_REQUEST_ID, id);
-    response.map(|body| Body::whole(body, client))
+    core.shard.responded(failure.status());
+    failure.answer(down, id, prepared.is_head).await;
 }

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use http::StatusCode;
 use lethe_model::service::InstanceId;
 use serde::{Deserialize, Serialize};
 
@@ -102,8 +101,8 @@ impl WorkerShard {
 
 impl Shard {
     /// Counts a response to a client.
-    pub(crate) fn responded(&self, status: StatusCode) {
-        if let Some(count) = self.responses.get(usize::from(status.as_u16() / 100).wrapping_sub(1)) {
+    pub(crate) fn responded(&self, status: u16) {
+        if let Some(count) = self.responses.get(usize::from(status / 100).wrapping_sub(1)) {
             count.add(1);
         }
     }

@@ -1,24 +1,21 @@
 //! The names a request is known by: its request id and its W3C trace context. What the client sends is kept if it
 //! is sane, so that a request can be followed across systems; otherwise it is made here.
 
-use http::HeaderValue;
-
 use crate::balance::Dice;
 
 /// Longest `X-Request-Id` that is kept.
 const ID_BYTES_MAX: usize = 128;
 
 /// A request id is kept if it is short and cannot do harm in a log or a header.
-pub(crate) fn is_sane_id(id: &HeaderValue) -> bool {
+pub(crate) fn is_sane_id(id: &[u8]) -> bool {
     let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
-    (1..=ID_BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(safe)
+    (1..=ID_BYTES_MAX).contains(&id.len()) && id.iter().all(safe)
 }
 
 /// Whether a `traceparent` is valid (W3C Trace Context, section 3.2): version, trace id, parent id and flags in
 /// lower-case hexadecimal, ids not all zero. Versions to come may be longer.
-pub(crate) fn is_valid_parent(parent: &HeaderValue) -> bool {
-    let bytes = parent.as_bytes();
-    let Some((head, tail)) = bytes.split_at_checked(55) else { return false };
+pub(crate) fn is_valid_parent(parent: &[u8]) -> bool {
+    let Some((head, tail)) = parent.split_at_checked(55) else { return false };
     let hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let id = |part: &[u8]| hex(part) && part.iter().any(|&byte| byte != b'0');
     let version = &head[..2];
@@ -33,19 +30,28 @@ pub(crate) fn is_valid_parent(parent: &HeaderValue) -> bool {
         && hex(&head[53..])
 }
 
-/// A new request id and a `traceparent` whose trace id is the same, so that either leads to the other. The trace is
-/// marked as sampled: the workers' own samplers decide, as they would without a gateway.
-pub(crate) fn make(dice: &Dice) -> (HeaderValue, HeaderValue) {
+/// A new request id and `traceparent`.
+pub(crate) struct Made([u8; 55]);
+
+impl Made {
+    pub(crate) fn id(&self) -> &[u8] {
+        &self.0[3..35]
+    }
+
+    pub(crate) fn parent(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Makes an id and a `traceparent` whose trace id is the same, so that either leads to the other. The trace is marked
+/// as sampled: the workers' own samplers decide, as they would without a gateway.
+pub(crate) fn make(dice: &Dice) -> Made {
     let mut parent = *b"00-00000000000000000000000000000000-0000000000000000-01";
     // An id of zeros is invalid.
     write_hex(&mut parent[3..19], dice.next() | 1);
     write_hex(&mut parent[19..35], dice.next());
     write_hex(&mut parent[36..52], dice.next() | 1);
-    (ascii(&parent[3..35]), ascii(&parent))
-}
-
-fn ascii(bytes: &[u8]) -> HeaderValue {
-    HeaderValue::from_bytes(bytes).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    Made(parent)
 }
 
 fn write_hex(place: &mut [u8], mut number: u64) {
@@ -70,7 +76,7 @@ mod tests {
             (&"x".repeat(128), true),
             (&"x".repeat(129), false),
         ] {
-            assert_eq!(is_sane_id(&HeaderValue::from_str(id).unwrap()), expected, "{id}");
+            assert_eq!(is_sane_id(id.as_bytes()), expected, "{id}");
         }
     }
 
@@ -89,16 +95,16 @@ mod tests {
             (valid.replacen('-', "_", 1), false),
             ("00-0af7".to_owned(), false),
         ] {
-            assert_eq!(is_valid_parent(&HeaderValue::from_str(&parent).unwrap()), expected, "{parent}");
+            assert_eq!(is_valid_parent(parent.as_bytes()), expected, "{parent}");
         }
     }
 
     #[test]
     fn made_ones_are_valid_and_differ() {
         let dice = Dice::new();
-        let ((id, parent), (other, _)) = (make(&dice), make(&dice));
-        assert!(is_sane_id(&id) && is_valid_parent(&parent));
-        assert_eq!(id.as_bytes(), &parent.as_bytes()[3..35]);
-        assert_ne!(id, other);
+        let (one, other) = (make(&dice), make(&dice));
+        assert!(is_sane_id(one.id()) && is_valid_parent(one.parent()));
+        assert_eq!(one.id(), &one.parent()[3..35]);
+        assert_ne!(one.id(), other.id());
     }
 }

@@ -1,8 +1,6 @@
 //! What happens to a request whose worker was lost: the retry table, as a pure function. A request is sent again
 //! only where that cannot run it twice, or where running it twice is said to be harmless.
 
-use http::Method;
-
 /// How far an attempt had come when it ended without a whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -12,6 +10,8 @@ pub(crate) enum Stage {
     Sent,
     /// The response head came and is held back; the client has seen nothing of it.
     Held,
+    /// The client has seen the beginning of the response. It may be repeated if the rest can be asked for.
+    Streamed,
 }
 
 /// Why the attempt ended.
@@ -77,7 +77,9 @@ pub(crate) fn verdict(loss: Loss, facts: Facts, bounds: Bounds) -> Verdict {
         // Another worker would say the same.
         (_, Cause::Garbled) => Verdict::Garbled,
         (Stage::Unsent, Cause::Gone) if facts.replayable => Verdict::Again,
-        (Stage::Sent | Stage::Held, Cause::Gone) if facts.repeatable && facts.replayable => {
+        (Stage::Sent | Stage::Held | Stage::Streamed, Cause::Gone)
+            if facts.repeatable && facts.replayable =>
+        {
             if facts.deaths >= bounds.deaths_max {
                 Verdict::Deadly
             } else if facts.attempts >= bounds.attempts_max {
@@ -91,11 +93,8 @@ pub(crate) fn verdict(loss: Loss, facts: Facts, bounds: Bounds) -> Verdict {
 }
 
 /// Whether the method's effect is the same however often it is applied (RFC 9110, section 9.2.2).
-pub(crate) fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS | Method::TRACE
-    )
+pub(crate) fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE")
 }
 
 #[cfg(test)]
@@ -125,6 +124,9 @@ mod tests {
         // A small response died half-way: still a retry, but only for what may be repeated.
         check(Held, Gone, (true, true, 1, 1), Verdict::Again);
         check(Held, Gone, (false, true, 1, 1), Verdict::Unknown);
+        // A large one died half-way: the rest is asked for, if it can be.
+        check(Streamed, Gone, (true, true, 1, 1), Verdict::Again);
+        check(Streamed, Gone, (false, true, 1, 1), Verdict::Unknown);
         // The body is no longer here.
         check(Sent, Gone, (true, false, 1, 1), Verdict::Unknown);
         check(Held, Gone, (true, false, 1, 1), Verdict::Unknown);
@@ -142,10 +144,10 @@ mod tests {
     #[test]
     fn methods() {
         for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"] {
-            assert!(is_idempotent(&method.parse().unwrap()), "{method}");
+            assert!(is_idempotent(method.as_bytes()), "{method}");
         }
         for method in ["POST", "PATCH", "CONNECT", "get", "PURGE"] {
-            assert!(!is_idempotent(&method.parse().unwrap()), "{method}");
+            assert!(!is_idempotent(method.as_bytes()), "{method}");
         }
     }
 }

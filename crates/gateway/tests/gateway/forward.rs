@@ -110,7 +110,7 @@ fn old_clients() {
         worker.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nold\r\n0\r\n\r\n").await;
         let response = String::from_utf8(client.rest().await).unwrap();
         assert!(
-            response.starts_with("HTTP/1.0 200 OK\r\n") && response.ends_with("\r\n\r\nold"),
+            response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with("\r\n\r\nold"),
             "{response}"
         );
     });

@@ -65,7 +65,7 @@ fn an_idle_connection_is_closed() {
 #[test]
 fn a_client_that_stops_in_its_body_gets_408_and_the_worker_no_whole_request() {
     run(async {
-        let lab = Lab::with(1, |config| config.limits.idle_timeout = Duration::from_millis(50)).await;
+        let lab = Lab::with(1, |config| config.limits.stall_timeout = Duration::from_millis(50)).await;
         let mut client = lab.send("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\nhalf").await;
         let mut worker = lab.workers[0].accept().await;
         assert!(worker.try_request().await.is_none());

@@ -163,6 +163,8 @@ fn continue_is_said_by_the_gateway() {
         let (mut worker, request) = lab.workers[0].request().await;
         assert_eq!((request.text(), request.header("expect")), ("hi", None));
         worker.send("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n").await;
+        let hints = client.head().await;
+        assert_eq!((hints.status(), hints.header("link")), (103, Some("x")), "passed on at once");
         worker.answer("ok").await;
         assert_eq!(client.response().await.text(), "ok");
         // Nothing is asked for that is not wanted.

@@ -1,0 +1,335 @@
+//! One attempt: the request on one connection to one worker, and the response on its way back to the client. A response
+//! that the client has not seen anything of can still be given up for another attempt; one that it has seen can only
+//! be ended, cut, or continued from where it broke off.
+
+use std::{
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use lethe_model::gate::Pass;
+
+use crate::{
+    core::Core,
+    downstream::{Answer, Broken, Downstream},
+    headers::{self, Framing},
+    link::{Facts, Halt, Link},
+    request::Prepared,
+    resume::{Resume, Seen},
+    route::Target,
+    service::Upstream,
+    tunnel,
+    upload::Upload,
+    verdict::{Cause, Loss, Stage},
+    watch::{Phase, Watched},
+};
+
+/// A request and its client, as all attempts share them.
+pub(crate) struct Exchange<'a, D> {
+    pub(crate) core: &'a Rc<Core>,
+    pub(crate) watched: &'a Rc<Watched>,
+    pub(crate) target: &'a Rc<Target>,
+    pub(crate) prepared: &'a Prepared,
+    pub(crate) upload: Upload,
+    pub(crate) down: &'a mut D,
+}
+
+/// How an exchange ended, if the client got a worker's response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With a whole response.
+    Whole,
+    /// With a response that was cut half-way.
+    Cut,
+    /// The client had gone.
+    Left,
+}
+
+/// Why an attempt ended without an [`End`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fail {
+    /// The worker was lost.
+    Lost(Loss),
+    /// The client's request is not whole.
+    Broken(Broken),
+}
+
+impl From<Halt> for Fail {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Lost(loss) => Self::Lost(loss),
+            Halt::Broken(broken) => Self::Broken(broken),
+        }
+    }
+}
+
+impl<D: Downstream> Exchange<'_, D> {
+    /// Sends the request to the worker that was entered by `pass`, and its response to the client. `seen` is what the client
+    /// has seen of it already, in which case the rest is asked for. Not cancellation safe, and need not be: a dropped
+    /// attempt closes its connection.
+    pub(crate) async fn attempt(
+        &mut self,
+        upstream: &Rc<Upstream>,
+        pass: Pass,
+        seen: &mut Option<Seen>,
+    ) -> Result<End, Fail> {
+        let rest = seen.as_ref().and_then(|seen| seen.rest.as_ref());
+        let Some(mut link) = self.send(upstream, rest).await? else { return Ok(End::Left) };
+        pass.answered();
+        let garbled = Fail::Lost(Loss { stage: Stage::Sent, cause: Cause::Garbled });
+        let Some(framing) = link.framing() else { return Err(garbled) };
+        let facts = Facts::from(framing);
+        let status = link.head.status;
+        if let Some(rest) = rest {
+            if !rest.is_continued_by(status, framing) {
+                return Err(garbled);
+            }
+            link.begin_body(facts, false, self.core.bounds.get());
+        } else if status == 101 {
+            return if self.prepared.worker.upgrades {
+                Ok(self.upgrade(link, pass).await)
+            } else {
+                Err(garbled)
+            };
+        } else {
+            let bodiless = self.prepared.is_head || matches!(status, 204 | 304);
+            let rest = Resume::begin(self.prepared, self.target, status, framing);
+            self.hold(&mut link, facts, bodiless).await?;
+            self.watched.enter(Phase::Answering);
+            self.respond(&link, bodiless);
+            link.begin_body(facts, bodiless, self.core.bounds.get());
+            *seen = Some(Seen { rest });
+        }
+        let rest = seen.as_mut().and_then(|seen| seen.rest.as_mut());
+        if self.stream(&mut link, rest).await? == Streamed::Left {
+            return Ok(End::Left);
+        }
+        drop(pass);
+        if link.settle(&self.core.pool) {
+            upstream.put_idle(link, self.core.limits().pool_idle_max);
+        }
+        Ok(End::Whole)
+    }
+
+    /// Gets a connection to send on, and the head of a response on it; nothing if the client has gone. A kept connection
+    /// that turns out to be closed says nothing about the worker, and is followed by another one.
+    async fn send(
+        &mut self,
+        upstream: &Rc<Upstream>,
+        resume: Option<&Resume>,
+    ) -> Result<Option<Box<Link>>, Fail> {
+        self.watched.expect(self.target.route.timeout);
+        loop {
+            let mut link = match std::future::poll_fn(|cx| Poll::Ready(idle(cx, upstream))).await {
+                Some(link) => link,
+                None => Box::pin(self.connect(upstream)).await?,
+            };
+            let start = Instant::now();
+            self.upload.rewind();
+            let careful = !self.prepared.repeatable;
+            let begun = match resume {
+                None => link.begin(&self.prepared.worker.bytes, self.prepared.length, careful),
+                Some(resume) => link.begin(&resume.head(self.prepared), self.prepared.length, careful),
+            };
+            let phase = if self.upload.is_whole() { Phase::Waiting } else { Phase::Uploading };
+            self.watched.enter(phase);
+            let head = match begun {
+                Ok(()) => std::future::poll_fn(|cx| self.poll_head(cx, &mut link)).await,
+                Err(loss) => Err(Fail::Lost(loss)),
+            };
+            match head {
+                Ok(Some(())) => {
+                    upstream.answered(start.elapsed());
+                    return Ok(Some(link));
+                }
+                Ok(None) => return Ok(None),
+                // The worker had closed this one before.
+                Err(Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Gone }))
+                    if link.reused && self.upload.is_replayable() => {}
+                Err(Fail::Lost(loss)) if loss.stage == Stage::Unsent && !link.reused => {
+                    // It accepts and closes at once, which is as good as to refuse.
+                    upstream.suspect(Instant::now());
+                    return Err(Fail::Lost(loss));
+                }
+                Err(fail) => return Err(fail),
+            }
+        }
+    }
+
+    async fn connect(&self, upstream: &Upstream) -> Result<Box<Link>, Fail> {
+        self.watched.enter(Phase::Choosing);
+        let timeout = self.core.limits().connect_timeout;
+        Link::connect(upstream.address, timeout).await.map_err(|error| {
+            tracing::debug!(worker = %upstream.instance, %error, "cannot connect");
+            upstream.suspect(Instant::now());
+            Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Gone })
+        })
+    }
+
+    /// Sends, and waits for the head of the response; nothing if the client has gone.
+    fn poll_head(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Poll<Result<Option<()>, Fail>> {
+        self.watched.remember(cx.waker());
+        let sent = link.poll_send(cx, &mut self.upload, self.down, self.watched)?;
+        if sent.is_ready() && self.watched.phase() == Phase::Uploading {
+            self.watched.enter(Phase::Waiting);
+        }
+        if let Poll::Ready(head) = link.poll_head(cx, &self.core.pool, self.core.bounds.get(), self.down) {
+            return Poll::Ready(head.map(Some).map_err(Fail::Lost));
+        }
+        if link.has_informed() {
+            // Interim responses are of no use later.
+            let _ = self.down.poll_flush(cx);
+        }
+        if sent.is_ready() && self.down.poll_gone(cx).is_ready() {
+            return Poll::Ready(Ok(None));
+        }
+        if self.watched.late.get() {
+            return Poll::Ready(Err(Fail::Lost(link.loss(Cause::Late))));
+        }
+        Poll::Pending
+    }
+
+    /// Holds a small response back until it is whole.
+    async fn hold(&mut self, link: &mut Link, facts: Facts, bodiless: bool) -> Result<(), Fail> {
+        let limit = self.core.limits().hold_bytes_max as u64;
+        let Some(length) = facts.length.filter(|&length| length <= limit) else { return Ok(()) };
+        if bodiless || facts.is_events || length == 0 {
+            return Ok(());
+        }
+        let held = std::future::poll_fn(|cx| {
+            self.watched.remember(cx.waker());
+            let _ = self.keep_sending(cx, link);
+            match link.poll_hold(cx, &self.core.pool, length as usize) {
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+                Poll::Ready(Err(())) => Poll::Ready(Err(Cause::Gone)),
+                Poll::Pending if self.watched.late.get() => Poll::Ready(Err(Cause::Late)),
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        held.await.map_err(|cause| Fail::Lost(Loss { stage: Stage::Held, cause }))
+    }
+
+    /// An early response does not end the request: a worker may read on while it answers. Whether it got all of it only
+    /// decides what becomes of the connection.
+    fn keep_sending(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Result<(), Broken> {
+        match link.poll_send(cx, &mut self.upload, self.down, self.watched) {
+            Poll::Ready(Err(Halt::Broken(broken))) => Err(broken),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins the response to the client.
+    fn respond(&mut self, link: &Link, bodiless: bool) {
+        let bytes = link.head_bytes();
+        let Some(framing) = link.framing() else { return };
+        self.core.shard.responded(link.head.status);
+        let date = self.core.date.get();
+        let ours = [(&b"x-request-id"[..], self.prepared.worker.id())].into_iter();
+        let date = (!framing.has_date).then_some((&b"date"[..], &date[..]));
+        let mut fields = headers::to_client(bytes, &link.head, framing, ours.chain(date));
+        self.down.respond(Answer {
+            status: link.head.status,
+            reason: link.head.reason.of(bytes),
+            fields: &mut fields,
+            // RFC 9110, section 8.6: not with 204.
+            length: framing.length.filter(|_| link.head.status != 204),
+            has_body: !bodiless,
+            close: false,
+        });
+    }
+
+    /// Passes the body on as it comes, and notes in `rest` how far it came.
+    async fn stream(&mut self, link: &mut Link, mut rest: Option<&mut Resume>) -> Result<Streamed, Fail> {
+        let streamed = std::future::poll_fn(|cx| {
+            self.watched.remember(cx.waker());
+            if !link.has_ended() && self.keep_sending(cx, link).is_err() {
+                return Poll::Ready(Ok(Streamed::Left));
+            }
+            self.poll_stream(cx, link, &mut rest)
+        });
+        streamed.await.map_err(|cause| Fail::Lost(Loss { stage: Stage::Streamed, cause }))
+    }
+
+    fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link,
+        rest: &mut Option<&mut Resume>,
+    ) -> Poll<Result<Streamed, Cause>> {
+        loop {
+            let here = match link.poll_data(cx, &self.core.pool) {
+                Poll::Ready(here) => here?,
+                Poll::Pending => {
+                    // What is there goes out while more is waited for; and a client that has gone is noticed.
+                    let flushed = self.down.poll_flush(cx);
+                    let gone = self.upload.is_whole() && self.down.poll_gone(cx).is_ready();
+                    if gone || matches!(flushed, Poll::Ready(Err(_))) {
+                        return Poll::Ready(Ok(Streamed::Left));
+                    }
+                    return Poll::Pending;
+                }
+            };
+            if here == 0 {
+                let finished = ready!(self.down.poll_finish(cx, link.trailers()));
+                return Poll::Ready(Ok(finished.map_or(Streamed::Left, |()| Streamed::Whole)));
+            }
+            match ready!(self.down.poll_write(cx, &link.data()[..here])) {
+                Ok(count) => {
+                    link.took(count);
+                    if let Some(rest) = rest {
+                        rest.passed(count);
+                    }
+                }
+                Err(_) => return Poll::Ready(Ok(Streamed::Left)),
+            }
+        }
+    }
+
+    /// A 101: from here on both sides speak another protocol.
+    async fn upgrade(&mut self, mut link: Box<Link>, pass: Pass) -> End {
+        self.agree(&link);
+        link.begin_body(Facts::from(Framing::default()), true, self.core.bounds.get());
+        self.down.tunnel();
+        self.watched.enter(Phase::Tunnel);
+        tunnel::run(self.core, self.watched, self.down, &mut link, pass).await;
+        End::Whole
+    }
+
+    fn agree(&mut self, link: &Link) {
+        self.core.shard.responded(101);
+        let framing = link.framing().unwrap_or_default();
+        let connection = [
+            (&b"connection"[..], &b"upgrade"[..]),
+            (&b"upgrade"[..], framing.upgrade.unwrap_or(b"websocket")),
+            (&b"x-request-id"[..], self.prepared.worker.id()),
+        ];
+        let fields = headers::to_client(link.head_bytes(), &link.head, framing, connection.into_iter());
+        self.down.respond(Answer {
+            status: 101,
+            reason: b"Switching Protocols",
+            fields: &mut { fields },
+            length: None,
+            has_body: false,
+            close: false,
+        });
+    }
+}
+
+/// A kept connection on which nothing has happened since, as far as that is known without asking the kernel.
+fn idle(cx: &mut Context<'_>, upstream: &Upstream) -> Option<Box<Link>> {
+    loop {
+        let mut link = upstream.take_idle()?;
+        if !link.has_stirred(cx) {
+            return Some(link);
+        }
+    }
+}
+
+/// How the passing on of a body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Streamed {
+    Whole,
+    /// The client had gone.
+    Left,
+}

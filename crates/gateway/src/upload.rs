@@ -1,0 +1,201 @@
+//! The request's body on its way to a worker. It is passed on as it arrives and kept at the same time, so that another
+//! worker can be given the same body; past a bound it is passed on only, and the request can no longer be sent again. A
+//! body that the client cut short is never ended as if it were whole.
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+};
+
+use crate::{
+    admit::Length,
+    downstream::{Broken, Downstream, Piece},
+    watch::{Phase, Watched},
+};
+
+/// Most of a body that is read before it was passed on, once it is no longer kept.
+const AHEAD_BYTES_MAX: usize = 64 << 10;
+
+/// The memory for kept bodies, of all cores together. Each core takes it in chunks, so that requests do not meet at
+/// one counter.
+pub(crate) struct Budget {
+    available: Arc<AtomicUsize>,
+    local: Cell<usize>,
+}
+
+impl Budget {
+    const CHUNK_BYTES: usize = 256 << 10;
+
+    pub(crate) fn new(available: Arc<AtomicUsize>) -> Self {
+        Self { available, local: Cell::new(0) }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let local = self.local.get();
+        if local >= bytes {
+            self.local.set(local - bytes);
+            return true;
+        }
+        let more = bytes.max(Self::CHUNK_BYTES);
+        let granted = |left: usize| left.checked_sub(more);
+        if self.available.fetch_update(Relaxed, Relaxed, granted).is_err() {
+            return false;
+        }
+        self.local.set(local + more - bytes);
+        true
+    }
+
+    fn give(&self, bytes: usize) {
+        let local = self.local.get() + bytes;
+        let surplus = if local > 2 * Self::CHUNK_BYTES { local - Self::CHUNK_BYTES } else { 0 };
+        self.local.set(local - surplus);
+        if surplus > 0 {
+            self.available.fetch_add(surplus, Relaxed);
+        }
+    }
+}
+
+/// One request's body.
+pub(crate) struct Upload {
+    /// What came: all of it while it can be sent again, else what was not passed on yet.
+    bytes: Vec<u8>,
+    /// So much of `bytes` was passed on in the attempt in hand.
+    passed: usize,
+    /// Set once it is whole, or broken.
+    end: Option<Result<Vec<u8>, Broken>>,
+    replayable: bool,
+    kept_bytes_max: usize,
+    /// What `bytes` takes from the budget.
+    cost_bytes: usize,
+    budget: Rc<Budget>,
+}
+
+impl Upload {
+    pub(crate) fn new(length: Length, kept_bytes_max: usize, budget: &Rc<Budget>) -> Self {
+        Self {
+            bytes: Vec::new(),
+            passed: 0,
+            end: (length == Length::None).then(|| Ok(Vec::new())),
+            replayable: true,
+            kept_bytes_max,
+            cost_bytes: 0,
+            budget: Rc::clone(budget),
+        }
+    }
+
+    /// Whether another attempt can be given the whole body.
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.replayable
+    }
+
+    /// Whether all of it has come.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.end, Some(Ok(_)))
+    }
+
+    /// Another attempt begins.
+    pub(crate) fn rewind(&mut self) {
+        self.passed = 0;
+    }
+
+    /// What came and was not passed on yet.
+    pub(crate) fn waiting(&self) -> &[u8] {
+        &self.bytes[self.passed..]
+    }
+
+    /// So much of what was waiting was passed on.
+    pub(crate) fn pass(&mut self, bytes: usize) {
+        self.passed += bytes;
+        if !self.replayable && self.passed == self.bytes.len() {
+            self.bytes.clear();
+            self.passed = 0;
+        }
+    }
+
+    /// The trailers, once all of the body has come.
+    pub(crate) fn trailers(&self) -> &[u8] {
+        self.end.as_ref().and_then(|end| end.as_deref().ok()).unwrap_or_default()
+    }
+
+    /// Asks the client for more, if nothing is waiting. Ready when something is, or the body has ended.
+    pub(crate) fn poll_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut impl Downstream,
+        watched: &Watched,
+    ) -> Poll<Result<(), Broken>> {
+        if let Some(Err(broken)) = self.end {
+            return Poll::Ready(Err(broken));
+        }
+        if !self.waiting().is_empty() || self.end.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let piece = down.poll_body(cx, &mut self.bytes, AHEAD_BYTES_MAX);
+        watched.owes.set(piece.is_pending());
+        match ready!(piece) {
+            Ok(Piece::Data(bytes)) => {
+                self.keep(bytes);
+                if watched.phase() == Phase::Uploading {
+                    watched.enter(Phase::Uploading);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Ok(Piece::End(trailers)) => {
+                self.end = Some(Ok(trailers));
+                Poll::Ready(Ok(()))
+            }
+            Err(broken) => {
+                self.end = Some(Err(broken));
+                Poll::Ready(Err(broken))
+            }
+        }
+    }
+
+    /// Takes what was just appended into the budget, or gives up keeping.
+    fn keep(&mut self, bytes: usize) {
+        if !self.replayable {
+            return;
+        }
+        if self.bytes.len() <= self.kept_bytes_max && self.budget.take(bytes) {
+            self.cost_bytes += bytes;
+        } else {
+            self.replayable = false;
+            // In a new place, so that the memory is free at once.
+            self.bytes = self.bytes[self.passed..].to_vec();
+            self.passed = 0;
+            self.budget.give(std::mem::take(&mut self.cost_bytes));
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.cost_bytes > 0 {
+            self.budget.give(self.cost_bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_shared_and_given_back() {
+        let available = Arc::new(AtomicUsize::new(1 << 20));
+        let (one, two) = (Budget::new(Arc::clone(&available)), Budget::new(Arc::clone(&available)));
+        assert!(one.take(700 << 10));
+        assert!(two.take(100 << 10));
+        assert!(!two.take(300 << 10), "no more than there is");
+        one.give(700 << 10);
+        assert!(two.take(300 << 10));
+        two.give(400 << 10);
+        let left = available.load(Relaxed) + one.local.get() + two.local.get();
+        assert_eq!(left, 1 << 20, "nothing is lost");
+    }
+}
