@@ -26,6 +26,7 @@ mod request;
 mod route;
 mod service;
 pub mod stats;
+pub mod tls;
 mod trace;
 mod upgrade;
 mod verdict;
