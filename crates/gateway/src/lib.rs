@@ -20,6 +20,7 @@ mod histogram;
 mod link;
 mod listen;
 mod problem;
+pub mod proxy_protocol;
 mod relay;
 mod replay;
 mod request;
