@@ -14,6 +14,7 @@ mod client;
 pub mod config;
 mod core;
 mod forward;
+pub mod forwarded;
 pub mod gateway;
 mod headers;
 mod histogram;
