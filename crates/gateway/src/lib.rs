@@ -13,10 +13,14 @@ mod body;
 mod client;
 pub mod config;
 mod core;
+#[allow(dead_code, reason = "the engine is yet to take it up")]
+mod downstream;
 mod forward;
 pub mod gateway;
 mod headers;
 mod histogram;
+#[allow(dead_code, reason = "the engine is yet to take it up")]
+mod http2;
 mod link;
 mod listen;
 mod problem;
