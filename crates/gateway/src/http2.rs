@@ -10,6 +10,7 @@ mod shared;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod trailers;
 
 use std::{
     pin::{Pin, pin},
@@ -29,7 +30,7 @@ use tokio::{
 };
 
 use self::{
-    guard::{Guard, Pulse},
+    guard::Guard,
     head::Refusal,
     shared::{Look, Shared, Situation},
 };
@@ -63,21 +64,20 @@ where
     F: FnMut(Request, Stream) -> T,
     T: Future<Output = ()> + 'static,
 {
-    let pulse = Pulse::new();
-    let handshake = builder(limits).handshake::<_, Bytes>(Guard::new(&mut io, &pulse));
+    let shared = Shared::new(limits.streams_max as usize * TASKS_PER_STREAM);
+    let handshake = builder(limits).handshake::<_, Bytes>(Guard::new(&mut io, &shared.pulse));
     let end = match tokio::time::timeout(limits.head_timeout, handshake).await {
         Err(_elapsed) => "the client does not begin".into(),
         Ok(Err(error)) => error.to_string(),
         Ok(Ok(connection)) => {
             let mut serving = Serving {
                 connection,
-                pulse: &pulse,
                 limits,
-                shared: Shared::new(limits.streams_max as usize * TASKS_PER_STREAM),
+                shared: &shared,
                 on_request,
                 draining_since: None,
                 ending: None,
-                timer: Box::pin(tokio::time::sleep(limits.head_timeout.min(limits.idle_timeout))),
+                timer: Box::pin(tokio::time::sleep(shared::shortest(limits))),
             };
             let mut draining = pin!(draining);
             std::future::poll_fn(|cx| serving.poll(cx, draining.as_mut())).await
@@ -104,9 +104,8 @@ fn builder(limits: &Limits) -> Builder {
 /// A connection being served.
 struct Serving<'a, S, F> {
     connection: Connection<Guard<'a, S>, Bytes>,
-    pulse: &'a Pulse,
     limits: &'a Limits,
-    shared: Rc<Shared>,
+    shared: &'a Rc<Shared>,
     on_request: F,
     draining_since: Option<Instant>,
     /// The client was told that the connection ends now, and why.
@@ -132,7 +131,7 @@ where
             if let Poll::Ready(end) = self.poll_streams(cx) {
                 return Poll::Ready(self.ending.map_or(end, str::to_owned));
             }
-            if let Some(excess) = self.pulse.excess()
+            if let Some(excess) = self.shared.pulse.excess()
                 && self.ending.is_none()
             {
                 self.end(excess, Reason::ENHANCE_YOUR_CALM);
@@ -170,7 +169,7 @@ where
         let ended = body.is_end_stream();
         match head::translate(&parts, ended) {
             Ok(translated) => {
-                let mut stream = Stream::new(respond, (!ended).then_some(body), Rc::clone(&self.shared));
+                let mut stream = Stream::new(respond, (!ended).then_some(body), Rc::clone(self.shared));
                 if parts.headers.get(http::header::EXPECT).is_some_and(|value| value == "100-continue") {
                     stream.expect_continue();
                 }
@@ -196,7 +195,7 @@ where
             return Look::Over(why);
         }
         let is = Situation { unsent: self.connection.has_streams(), draining_since: self.draining_since };
-        self.shared.look(self.pulse, self.limits, Instant::now(), is)
+        self.shared.look(self.limits, Instant::now(), is)
     }
 }
 

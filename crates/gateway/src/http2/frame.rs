@@ -1,5 +1,5 @@
-//! The heads of HTTP/2 frames in a stream of bytes (RFC 9113, section 4.1), wherever the pieces are cut. Payloads are
-//! passed over.
+//! HTTP/2 frames in a stream of bytes (RFC 9113, section 4.1), wherever the pieces are cut. Nothing is copied and nothing
+//! decoded.
 
 /// The length of a frame's head.
 const HEAD_BYTES: usize = 9;
@@ -51,6 +51,21 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// Whether it begins a header block.
+    pub(crate) fn is_headers(&self) -> bool {
+        self.kind == Kind::Headers
+    }
+
+    /// Whether its payload is of a header block.
+    pub(crate) fn is_of_block(&self) -> bool {
+        matches!(self.kind, Kind::Headers | Kind::Continuation)
+    }
+
+    /// Whether no CONTINUATION follows it.
+    pub(crate) fn ends_headers(&self) -> bool {
+        self.flags & END_HEADERS != 0
+    }
+
     fn parse(bytes: &[u8; HEAD_BYTES]) -> Self {
         let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = *bytes;
         Self {
@@ -62,50 +77,67 @@ impl Head {
     }
 }
 
-/// Finds the heads of frames.
-pub(crate) struct Heads {
+/// What is found in a stream of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
+    Head(Head),
+    /// The next piece of the payload of the frame with this head, and how much of it is still to come.
+    Payload(Head, &'a [u8], usize),
+}
+
+/// Takes a stream of bytes apart.
+pub(crate) struct Parts {
     partial: [u8; HEAD_BYTES],
     partial_len: usize,
-    /// Bytes to pass over until the next head.
-    skip: usize,
+    head: Option<Head>,
+    /// Bytes of the payload, or of the preface, that are still to come.
+    left: usize,
     /// A header block was begun and its last frame has not come (RFC 9113, section 4.3).
     open_block: bool,
 }
 
-impl Heads {
+impl Parts {
+    /// Of what a server sends.
+    pub(crate) fn new() -> Self {
+        Self { partial: [0; HEAD_BYTES], partial_len: 0, head: None, left: 0, open_block: false }
+    }
+
     /// Of what a client sends.
     pub(crate) fn after_preface() -> Self {
-        Self { partial: [0; HEAD_BYTES], partial_len: 0, skip: PREFACE.len(), open_block: false }
+        Self { left: PREFACE.len(), ..Self::new() }
     }
 
     /// Whether a header block is begun and not whole.
     pub(crate) fn is_in_block(&self) -> bool {
-        self.open_block
+        self.open_block || self.left > 0 && self.head.is_some_and(|head| head.is_of_block())
     }
 
-    /// Takes the next bytes, and gives each head that they complete.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut found: impl FnMut(Head)) {
-        loop {
-            let skipped = self.skip.min(bytes.len());
-            self.skip -= skipped;
-            bytes = &bytes[skipped..];
-            if bytes.is_empty() {
-                return;
+    /// Takes the next bytes, and gives what is in them.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut found: impl FnMut(Part<'_>)) {
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let (payload, rest) = bytes.split_at(self.left.min(bytes.len()));
+                self.left -= payload.len();
+                if let Some(head) = self.head {
+                    found(Part::Payload(head, payload, self.left));
+                }
+                bytes = rest;
+                continue;
             }
-            let taken = (HEAD_BYTES - self.partial_len).min(bytes.len());
-            self.partial[self.partial_len..][..taken].copy_from_slice(&bytes[..taken]);
-            self.partial_len += taken;
-            bytes = &bytes[taken..];
-            if self.partial_len < HEAD_BYTES {
-                return;
+            let (piece, rest) = bytes.split_at((HEAD_BYTES - self.partial_len).min(bytes.len()));
+            self.partial[self.partial_len..][..piece.len()].copy_from_slice(piece);
+            self.partial_len += piece.len();
+            bytes = rest;
+            if self.partial_len == HEAD_BYTES {
+                self.partial_len = 0;
+                let head = Head::parse(&self.partial);
+                self.left = head.length;
+                self.head = Some(head);
+                if head.is_of_block() {
+                    self.open_block = !head.ends_headers();
+                }
+                found(Part::Head(head));
             }
-            self.partial_len = 0;
-            let head = Head::parse(&self.partial);
-            self.skip = head.length;
-            if matches!(head.kind, Kind::Headers | Kind::Continuation) {
-                self.open_block = head.flags & END_HEADERS == 0;
-            }
-            found(head);
         }
     }
 }
@@ -123,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_found_however_the_bytes_are_cut() {
+    fn frames_are_found_however_the_bytes_are_cut() {
         let mut bytes = PREFACE.to_vec();
         let frames =
             [(0x4, 0, 0, 12), (0x1, 0x4, 1, 70_000), (0x0, 0x1, 1, 0), (0x6, 0x1, 0, 8), (0xfa, 0, 3, 1)];
@@ -131,22 +163,31 @@ mod tests {
             bytes.extend(frame(kind, flags, stream, length));
         }
         for step in [1, 2, 3, 7, 9, 10, 24, 1000, bytes.len()] {
-            let (mut heads, mut seen) = (Heads::after_preface(), Vec::new());
+            let (mut parts, mut seen, mut payload) = (Parts::after_preface(), Vec::new(), 0);
             for piece in bytes.chunks(step) {
-                heads.feed(piece, |head| seen.push((head.kind, head.flags, head.stream, head.length)));
+                parts.feed(piece, |part| match part {
+                    Part::Head(head) => seen.push((head.kind, head.flags, head.stream, head.length)),
+                    Part::Payload(_, bytes, _) => {
+                        assert!(bytes.iter().all(|&byte| byte == 0xff));
+                        payload += bytes.len();
+                    }
+                });
             }
             let expected: Vec<_> = frames.iter().map(|&(k, f, s, l)| (Kind::from(k), f, s, l)).collect();
             assert_eq!(seen, expected, "in pieces of {step}");
+            assert_eq!(payload, 70_021);
         }
     }
 
     #[test]
-    fn a_block_is_open_until_the_frame_that_ends_it() {
-        let mut heads = Heads::after_preface();
-        heads.feed(PREFACE, |_| {});
+    fn a_block_is_open_until_the_frame_that_ends_it_is_whole() {
+        let mut parts = Parts::new();
         for (kind, flags, open) in [(0x1, 0, true), (0x9, 0, true), (0x9, END_HEADERS, false)] {
-            heads.feed(&frame(kind, flags, 1, 5), |_| {});
-            assert_eq!(heads.is_in_block(), open);
+            let bytes = frame(kind, flags, 1, 5);
+            parts.feed(&bytes[..HEAD_BYTES + 1], |_| {});
+            assert!(parts.is_in_block());
+            parts.feed(&bytes[HEAD_BYTES + 1..], |_| {});
+            assert_eq!(parts.is_in_block(), open);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! here is what it does not bound.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -14,7 +14,10 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::frame::{Head, Heads, Kind};
+use super::{
+    frame::{Head, Kind, Part, Parts},
+    trailers::Trailers,
+};
 
 /// Frames that carry nothing (SETTINGS, PING, PRIORITY, WINDOW_UPDATE, unknown ones) that a client may send at once.
 const IDLE_FRAMES_BURST: u32 = 4096;
@@ -43,6 +46,7 @@ pub(super) struct Pulse {
     written_at: Cell<Instant>,
     /// Bytes written that were not yet counted towards idle frames.
     uncredited: Cell<usize>,
+    trailers: RefCell<Trailers>,
 }
 
 impl Pulse {
@@ -56,6 +60,7 @@ impl Pulse {
             blocked_since: Cell::new(None),
             written_at: Cell::new(now),
             uncredited: Cell::new(0),
+            trailers: RefCell::default(),
         }
     }
 
@@ -77,6 +82,11 @@ impl Pulse {
     /// When the client last took something.
     pub(super) fn written_at(&self) -> Instant {
         self.written_at.get()
+    }
+
+    /// Whether the trailers of this stream's request are malformed. Tells once.
+    pub(super) fn has_malformed_trailers(&self, stream: u32) -> bool {
+        self.trailers.borrow_mut().take_malformed(stream)
     }
 
     fn count(&self, head: Head) {
@@ -148,19 +158,30 @@ impl Bucket {
 pub(super) struct Guard<'a, S> {
     io: &'a mut S,
     pulse: &'a Pulse,
-    heads: Heads,
+    parts: Parts,
 }
 
 impl<'a, S> Guard<'a, S> {
     /// Around a socket of which nothing was read yet: the connection's preface comes first.
     pub(super) fn new(io: &'a mut S, pulse: &'a Pulse) -> Self {
-        Self { io, pulse, heads: Heads::after_preface() }
+        Self { io, pulse, parts: Parts::after_preface() }
     }
 
     fn saw(&mut self, bytes: &[u8]) {
         let pulse = self.pulse;
-        self.heads.feed(bytes, |head| pulse.count(head));
-        let begun = self.heads.is_in_block();
+        self.parts.feed(bytes, |part| match part {
+            Part::Head(head) => {
+                pulse.count(head);
+                if head.is_of_block() {
+                    pulse.trailers.borrow_mut().begin(head);
+                }
+            }
+            Part::Payload(head, payload, left) if head.is_of_block() => {
+                pulse.trailers.borrow_mut().payload(head, payload, left);
+            }
+            Part::Payload(..) => {}
+        });
+        let begun = self.parts.is_in_block();
         if !begun {
             pulse.block_since.set(None);
         } else if pulse.block_since.get().is_none() {

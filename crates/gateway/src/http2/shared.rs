@@ -55,6 +55,7 @@ impl Wait {
 
 /// What a connection and its streams share.
 pub(super) struct Shared {
+    pub(super) pulse: Pulse,
     waits: RefCell<Vec<Rc<Wait>>>,
     /// When the last stream ended, or the connection began.
     empty_since: Cell<Instant>,
@@ -66,6 +67,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(streams_max: usize) -> Rc<Self> {
         Rc::new(Self {
+            pulse: Pulse::new(),
             waits: RefCell::default(),
             empty_since: Cell::new(Instant::now()),
             streams_max,
@@ -110,8 +112,9 @@ impl Shared {
         }
     }
 
-    /// Looks at every wait. `unsent` says that the connection has something left of streams that ended here.
-    pub(super) fn look(&self, pulse: &Pulse, limits: &Limits, now: Instant, is: Situation) -> Look {
+    /// Looks at all that has begun and not ended.
+    pub(super) fn look(&self, limits: &Limits, now: Instant, is: Situation) -> Look {
+        let pulse = &self.pulse;
         let overdue = |since: Option<Instant>, timeout| since.is_some_and(|since| now >= since + timeout);
         if overdue(pulse.block_since(), limits.head_timeout) {
             return Look::Over("the client does not end a header block");
@@ -119,7 +122,8 @@ impl Shared {
         if overdue(pulse.blocked_since(), limits.stall_timeout) {
             return Look::Over("the client reads nothing");
         }
-        let mut next = now + limits.stall_timeout;
+        // What begins later cannot end earlier.
+        let mut next = now + shortest(limits);
         if let Some(since) = pulse.block_since() {
             next = next.min(since + limits.head_timeout);
         }
@@ -128,7 +132,7 @@ impl Shared {
         }
         let waits = self.waits.borrow();
         if waits.is_empty() {
-            let (end, why) = self.end_when_empty(pulse, limits, is);
+            let (end, why) = self.end_when_empty(limits, is);
             if now >= end {
                 return Look::Over(why);
             }
@@ -141,20 +145,25 @@ impl Shared {
                 None => {}
             }
         }
-        Look::Again(next.min(now + limits.idle_timeout).min(now + limits.head_timeout))
+        Look::Again(next)
     }
 
     /// When a connection without streams ends.
-    fn end_when_empty(&self, pulse: &Pulse, limits: &Limits, is: Situation) -> (Instant, &'static str) {
+    fn end_when_empty(&self, limits: &Limits, is: Situation) -> (Instant, &'static str) {
         let empty_since = self.empty_since.get();
         if is.unsent {
-            (empty_since.max(pulse.written_at()) + limits.stall_timeout, "the client opens no window")
+            (empty_since.max(self.pulse.written_at()) + limits.stall_timeout, "the client opens no window")
         } else if let Some(since) = is.draining_since {
             (empty_since.max(since) + FAREWELL, "the gateway drains")
         } else {
             (empty_since + limits.idle_timeout, "the client has been idle")
         }
     }
+}
+
+/// No timeout of a connection is shorter.
+pub(super) fn shortest(limits: &Limits) -> Duration {
+    limits.head_timeout.min(limits.idle_timeout).min(limits.stall_timeout)
 }
 
 /// What the connection's task knows.

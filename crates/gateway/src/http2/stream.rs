@@ -130,6 +130,11 @@ impl Downstream for Stream {
                 Poll::Ready(Some(Ok(piece))) => self.piece = piece,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(&error))),
                 Poll::Ready(None) => {
+                    let id = body.stream_id().as_u32();
+                    if self.shared.pulse.has_malformed_trailers(id) {
+                        self.reset(Reason::PROTOCOL_ERROR);
+                        return Poll::Ready(Err(Broken::Malformed("the trailers have a pseudo field")));
+                    }
                     let trailers = match ready!(body.poll_trailers(cx)) {
                         Ok(trailers) => trailers.map(|map| fields::to_lines(&map)).unwrap_or_default(),
                         Err(error) => return Poll::Ready(Err(broken(&error))),

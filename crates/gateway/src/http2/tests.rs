@@ -368,3 +368,30 @@ fn trailers_go_both_ways() {
         assert!(trailers.ends_stream());
     });
 }
+
+#[test]
+fn requests_that_are_taken_back_while_they_are_answered_are_counted() {
+    run(async {
+        let server = Server::start(Limits::default()).await;
+        let mut peer = Peer::greet(server.address).await;
+        let hold = [(":method", "PUT"), (":scheme", "http"), (":path", "/hold"), (":authority", "localhost")];
+        // Each lot has begun when its PING is answered, so that h2 counts none of them.
+        let mut number = 0;
+        loop {
+            for _ in 0..50 {
+                peer.send(&frame(HEADERS, END_HEADERS, 2 * number + 1, block(&hold))).await;
+                number += 1;
+            }
+            peer.send(&frame(PING, 0, 0, [1; 8])).await;
+            for taken_back in number - 50..number {
+                peer.send(&reset(2 * taken_back + 1, CANCEL)).await;
+            }
+            let last = peer.until(|frame| matches!(frame.kind, PING | GOAWAY)).await;
+            if last.kind == GOAWAY {
+                assert_eq!(last.code(), Some(ENHANCE_YOUR_CALM));
+                break;
+            }
+        }
+        assert!((500..5000).contains(&number), "{number}");
+    });
+}
