@@ -1,22 +1,25 @@
 //! Who a connection comes from, as the workers are told.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{net::IpAddr, rc::Rc};
 
-/// The client of one connection.
+use crate::forwarded::Scheme;
+
+/// The client of one connection, or a proxy that speaks for clients.
 pub(crate) struct Client {
     /// Its address.
-    pub(crate) address: std::net::IpAddr,
+    pub(crate) address: IpAddr,
+    pub(crate) scheme: Scheme,
+    /// Its word on where its requests come from is taken.
+    pub(crate) trusted: bool,
     /// The fields that tell workers about it, ready to be put into each head.
     pub(crate) fields: Box<[u8]>,
 }
 
 impl Client {
-    /// `is_secure` tells that the connection is encrypted.
-    pub(crate) fn new(peer: SocketAddr, is_secure: bool) -> Rc<Self> {
+    pub(crate) fn new(address: IpAddr, scheme: Scheme, trusted: bool) -> Rc<Self> {
         // IPv4 through an IPv6 socket is IPv4.
-        let address = peer.ip().to_canonical();
-        let scheme = if is_secure { "https" } else { "http" };
-        let fields = format!("x-forwarded-for: {address}\r\nx-forwarded-proto: {scheme}\r\n");
-        Rc::new(Self { address, fields: fields.into_bytes().into() })
+        let address = address.to_canonical();
+        let fields = format!("x-forwarded-for: {address}\r\nx-forwarded-proto: {}\r\n", scheme.as_str());
+        Rc::new(Self { address, scheme, trusted, fields: fields.into_bytes().into() })
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     cell::{Cell, Ref, RefCell},
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     rc::Rc,
     sync::{
         Arc,
@@ -20,10 +21,12 @@ use tokio::{
 };
 
 use crate::{
-    accept,
+    accept::{self, Door, Manner},
     balance::Dice,
     buffer::Pool,
+    client::Client,
     config::{Config, Limits},
+    forwarded::{Scheme, Trust},
     head::Bounds,
     route::{Table, Target},
     service::Service,
@@ -40,7 +43,7 @@ pub(crate) struct Seed {
     /// Its number, from 0.
     pub(crate) index: usize,
     pub(crate) config: watch::Receiver<Arc<Config>>,
-    pub(crate) listener: std::net::TcpListener,
+    pub(crate) doors: Vec<(std::net::TcpListener, Manner)>,
     pub(crate) shard: Arc<Shard>,
     pub(crate) roster: watch::Receiver<Arc<Roster>>,
     /// Becomes true when the gateway is to stop.
@@ -66,6 +69,9 @@ pub(crate) struct Core {
     /// The time as `Date` shows it, to the second, brought up to date by the tick.
     pub(crate) date: Cell<[u8; 29]>,
     date_seconds: Cell<u64>,
+    /// Whose word about clients is taken.
+    pub(crate) trust: RefCell<Trust>,
+    last_id: Cell<u64>,
     limits: RefCell<Limits>,
     services: RefCell<BTreeMap<ServiceName, Rc<Service>>>,
     clients: RefCell<HashMap<u64, (Rc<Watched>, AbortHandle)>>,
@@ -79,12 +85,15 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let Seed { index, mut config, listener, shard, mut roster, mut draining, connections, replay_bytes } =
+        let Seed { index, mut config, doors, shard, mut roster, mut draining, connections, replay_bytes } =
             seed;
         let core = Rc::new(Core::new(index, shard, connections, replay_bytes));
         core.configure(&config.borrow_and_update());
         core.follow(&roster.borrow_and_update());
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let door = |(listener, manner)| -> std::io::Result<Door> {
+            Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, manner })
+        };
+        let doors: Vec<Door> = doors.into_iter().map(door).collect::<Result<_, _>>()?;
         let following = tokio::task::spawn_local({
             let core = Rc::clone(&core);
             async move {
@@ -105,10 +114,10 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         });
         let ticking = tokio::task::spawn_local(tick(Rc::clone(&core)));
         tokio::select! {
-            () = accept::run(&core, &listener) => {}
+            () = accept::run(&core, &doors) => {}
             _ = draining.wait_for(|&draining| draining) => {}
         }
-        accept::rest(&core, listener);
+        accept::rest(&core, doors);
         drain(&core).await;
         following.abort();
         ticking.abort();
@@ -134,6 +143,8 @@ impl Core {
             queue_max: Cell::new(0),
             date: Cell::new([b' '; 29]),
             date_seconds: Cell::new(u64::MAX),
+            trust: RefCell::new(Trust::new(&[])),
+            last_id: Cell::new(0),
             limits: RefCell::default(),
             services: RefCell::default(),
             clients: RefCell::default(),
@@ -155,6 +166,7 @@ impl Core {
         });
         self.queue_max.set(limits.queue_max.div_ceil(config.cores.max(1)));
         self.limits.replace(limits.clone());
+        self.trust.replace(Trust::new(&config.trusted_proxies));
         let mut known = self.services.take();
         let mut services: BTreeMap<ServiceName, Rc<Service>> = BTreeMap::new();
         let targets = config.routes.iter().map(|route| {
@@ -171,6 +183,11 @@ impl Core {
     /// The limits; not to be held across a wait.
     pub(crate) fn limits(&self) -> Ref<'_, Limits> {
         self.limits.borrow()
+    }
+
+    /// The client of a connection from `address`.
+    pub(crate) fn client(&self, address: IpAddr, scheme: Scheme) -> Rc<Client> {
+        Client::new(address, scheme, self.trust.borrow().trusts(address.to_canonical()))
     }
 
     /// Brings `date` up to date.
@@ -203,20 +220,16 @@ impl Core {
 
     /// Takes a client connection into the books.
     pub(crate) fn opened(&self, id: u64, watched: Rc<Watched>, task: AbortHandle) {
-        self.clients.borrow_mut().insert(id, (watched, task));
+        self.joined(id, watched, task);
         self.tell_time();
         self.connections.fetch_add(1, Relaxed);
         self.shard.connections.add(1);
         self.moved.notify_waiters();
     }
 
-    /// Takes it out again.
-    pub(crate) fn closed(&self, id: u64) {
-        if self.clients.borrow_mut().remove(&id).is_some() {
-            self.connections.fetch_sub(1, Relaxed);
-            self.shard.connections.subtract(1);
-            self.moved.notify_waiters();
-        }
+    /// Takes a stream of a connection into the books.
+    pub(crate) fn joined(&self, id: u64, watched: Rc<Watched>, task: AbortHandle) {
+        self.clients.borrow_mut().insert(id, (watched, task));
     }
 
     /// Enforces what is overdue. Returns whether there is anything left to look at.
@@ -274,20 +287,40 @@ async fn drain(core: &Core) {
     }
 }
 
-/// Takes a connection out of the books, however its task ends.
+/// Takes a connection, or a stream of one, out of the books, however its task ends.
 pub(crate) struct Books {
     core: Rc<Core>,
     id: u64,
+    is_connection: bool,
 }
 
 impl Books {
-    pub(crate) fn new(core: &Rc<Core>, id: u64) -> Self {
-        Self { core: Rc::clone(core), id }
+    pub(crate) fn of_connection(core: &Rc<Core>) -> Self {
+        Self::new(core, true)
+    }
+
+    pub(crate) fn of_stream(core: &Rc<Core>) -> Self {
+        Self::new(core, false)
+    }
+
+    fn new(core: &Rc<Core>, is_connection: bool) -> Self {
+        let id = core.last_id.get() + 1;
+        core.last_id.set(id);
+        Self { core: Rc::clone(core), id, is_connection }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 }
 
 impl Drop for Books {
     fn drop(&mut self) {
-        self.core.closed(self.id);
+        let core = &self.core;
+        if core.clients.borrow_mut().remove(&self.id).is_some() && self.is_connection {
+            core.connections.fetch_sub(1, Relaxed);
+            core.shard.connections.subtract(1);
+        }
+        core.moved.notify_waiters();
     }
 }

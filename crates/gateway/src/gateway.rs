@@ -10,10 +10,12 @@ use lethe_model::roster::Roster;
 use tokio::sync::watch;
 
 use crate::{
+    accept::Manner,
     config::Config,
     core::{self, Seed},
     listen::listen,
     stats::{self, Shard, Snapshot},
+    tls::{self, Certificates, Loaded},
 };
 
 /// Why the gateway did not start.
@@ -29,40 +31,79 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The certificates cannot be used.
+    #[error("cannot use the certificates")]
+    Tls(#[from] tls::Error),
 }
 
 /// Listeners that are bound and do not accept yet.
 pub struct Bound {
     config: Config,
-    address: SocketAddr,
-    listeners: Vec<TcpListener>,
+    certificates: Option<Certificates>,
+    addresses: Vec<SocketAddr>,
+    /// For each core, its listeners, in the order of the configuration.
+    doors: Vec<Vec<(TcpListener, Manner)>>,
 }
 
 /// The running gateway. Dropping it does not stop it.
 pub struct Gateway {
     shards: Vec<Arc<Shard>>,
     config: watch::Sender<Arc<Config>>,
+    certificates: Option<Certificates>,
     draining: watch::Sender<bool>,
     /// How many cores still run.
     running: watch::Receiver<usize>,
 }
 
 impl Bound {
-    /// Opens the listeners, one per core.
+    /// Reads the certificates and opens the listeners, one per core for each address.
     ///
     /// A port that another process has fails with [`std::io::ErrorKind::AddrInUse`] as the source, also when that
     /// process is another `lethe`.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        let address = config.listeners[0].address;
-        let failed = |source| Error::Listen { address, source };
-        let listeners = listen(address, config.cores.max(1)).map_err(failed)?;
-        let address = listeners[0].local_addr().map_err(failed)?;
-        Ok(Self { config, address, listeners })
+        let wants_tls = config.listeners.iter().any(|listener| listener.tls);
+        let certificates = match &config.tls {
+            Some(tls) if wants_tls => Some(Certificates::load(tls)?),
+            None if wants_tls => return Err(tls::Error::NoneNamed.into()),
+            _ => None,
+        };
+        let cores = config.cores.max(1);
+        let mut bound = Self {
+            config,
+            certificates,
+            addresses: Vec::new(),
+            doors: (0..cores).map(|_| Vec::new()).collect(),
+        };
+        for listener in bound.config.listeners.clone() {
+            let address = listener.address;
+            let failed = |source| Error::Listen { address, source };
+            let sockets = listen(address, cores).map_err(failed)?;
+            bound.addresses.push(sockets[0].local_addr().map_err(failed)?);
+            let tls = bound.certificates.as_ref().filter(|_| listener.tls).map(Certificates::acceptor);
+            let manner = Manner { tls, proxy_protocol: listener.proxy_protocol };
+            for (doors, socket) in bound.doors.iter_mut().zip(sockets) {
+                doors.push((socket, manner.clone()));
+            }
+        }
+        Ok(bound)
     }
 
-    /// The address in fact, with the chosen port.
+    /// The address of the first listener in fact, with the chosen port.
+    ///
+    /// # Panics
+    /// If the configuration named none.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// The addresses of all listeners in fact, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What is wrong with the certificates although they can be used, as sentences for the user.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 
     /// Begins to accept: starts one thread and runtime per core. Needs no runtime of the caller.
@@ -71,17 +112,17 @@ impl Bound {
     /// If the system has no thread left.
     pub fn run(self, roster: watch::Receiver<Arc<Roster>>) -> Gateway {
         let (draining, drain) = watch::channel(false);
-        let (ended, running) = watch::channel(self.listeners.len());
+        let (ended, running) = watch::channel(self.doors.len());
         let ended = Arc::new(ended);
         let connections = Arc::new(AtomicUsize::new(0));
         let replay_bytes = Arc::new(AtomicUsize::new(self.config.limits.replay_total_bytes_max));
         let (config, configs) = watch::channel(Arc::new(self.config));
-        let start = |(index, listener)| {
+        let start = |(index, doors)| {
             let shard = Arc::new(Shard::default());
             let seed = Seed {
                 index,
                 config: configs.clone(),
-                listener,
+                doors,
                 shard: Arc::clone(&shard),
                 roster: roster.clone(),
                 draining: drain.clone(),
@@ -100,8 +141,8 @@ impl Bound {
             }
             shard
         };
-        let shards = self.listeners.into_iter().enumerate().map(start).collect();
-        Gateway { shards, config, draining, running }
+        let shards = self.doors.into_iter().enumerate().map(start).collect();
+        Gateway { shards, config, certificates: self.certificates, draining, running }
     }
 }
 
@@ -120,10 +161,24 @@ impl Gateway {
         stats::snapshot(&self.shards)
     }
 
-    /// Changes everything that can be changed while it runs: routes, services and limits. Listeners and the number of cores
-    /// stay as they are. Each core takes it up by itself, within microseconds; no request is failed by it.
-    pub fn reload(&self, config: Config) {
+    /// Changes everything that can be changed while it runs: routes, services, limits, trusted proxies and certificates.
+    /// Listeners and the number of cores stay as they are. Each core takes it up by itself, within microseconds; no
+    /// request is failed by it. If the certificates cannot be used, nothing is changed. Reads files, and so blocks.
+    pub fn reload(&self, config: Config) -> Result<(), Error> {
+        if let (Some(certificates), Some(tls)) = (&self.certificates, &config.tls) {
+            certificates.replace(Loaded::read(tls)?);
+        }
         self.config.send_replace(Arc::new(config));
+        Ok(())
+    }
+
+    /// Looks at the certificate files from time to time and takes changed ones into use; never ends. For a task of the
+    /// caller's. Cancellation safe.
+    pub async fn follow_certificates(&self) {
+        match &self.certificates {
+            Some(certificates) => certificates.clone().watch().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Stops accepting, lets open requests end within `drain_timeout`, then closes what is left. Callable once;

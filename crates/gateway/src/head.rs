@@ -83,6 +83,13 @@ pub(crate) struct Bounds {
     pub(crate) headers_max: usize,
 }
 
+impl Bounds {
+    /// The same, for a head of `bytes` that was let in by another reader's bound.
+    pub(crate) fn loosened(self, bytes: usize) -> Self {
+        Self { head_bytes_max: self.head_bytes_max.max(bytes + 1), ..self }
+    }
+}
+
 /// Most empty lines before a request that are passed over (RFC 9112, section 2.2).
 const EMPTY_LINES_MAX: usize = 2;
 

@@ -6,7 +6,9 @@ use std::io::Write;
 use crate::{
     admit::{Admitted, Length, options},
     balance::Dice,
+    client::Client,
     field::Known,
+    forwarded::{Claims, Origin, Seen, Trust},
     head::{Field, RequestHead, ResponseHead},
     trace,
 };
@@ -28,12 +30,13 @@ impl WorkerHead {
     }
 }
 
-/// Makes the head that workers get of what the client sent. `client` are the fields that tell about the client.
+/// Makes the head that workers get of what the client sent. A client that is trusted may say itself where the request
+/// comes from.
 pub(crate) fn to_worker(
     bytes: &[u8],
     head: &RequestHead,
     admitted: &Admitted<'_>,
-    client: &[u8],
+    (client, trust): (&Client, &Trust),
     dice: &Dice,
     worker: &mut WorkerHead,
 ) {
@@ -77,10 +80,42 @@ pub(crate) fn to_worker(
         push_field(out, b"connection", b"upgrade");
         push_field(out, b"upgrade", protocol);
     }
-    out.extend_from_slice(client);
-    push_field(out, b"x-forwarded-host", host);
+    if client.trusted {
+        push_origin(out, bytes, head, host, client, trust);
+    } else {
+        out.extend_from_slice(&client.fields);
+        push_field(out, b"x-forwarded-host", host);
+    }
     worker.id = name(out, id, parent, dice);
     out.extend_from_slice(b"\r\n");
+}
+
+/// What is known of a request that came through trusted proxies.
+fn push_origin(
+    out: &mut Vec<u8>,
+    bytes: &[u8],
+    head: &RequestHead,
+    host: &[u8],
+    client: &Client,
+    trust: &Trust,
+) {
+    let mut claims = Claims::default();
+    for field in &head.fields {
+        if matches!(
+            field.known,
+            Known::Forwarded | Known::ForwardedFor | Known::ForwardedHost | Known::ForwardedProto
+        ) {
+            claims.note(field.name.of(bytes), field.value.of(bytes));
+        }
+    }
+    let origin = Origin::find(trust, Seen { peer: client.address, scheme: client.scheme, host }, &claims);
+    out.extend_from_slice(b"x-forwarded-for: ");
+    origin.write_x_forwarded_for(out);
+    out.extend_from_slice(b"\r\nforwarded: ");
+    origin.write_forwarded(out);
+    out.extend_from_slice(b"\r\n");
+    push_field(out, b"x-forwarded-proto", origin.scheme.as_str().as_bytes());
+    push_field(out, b"x-forwarded-host", &origin.host);
 }
 
 pub(crate) fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -260,8 +295,9 @@ mod tests {
         assert_eq!(head.parse(text.as_bytes(), BOUNDS), Ok(true));
         let admitted = admit(text.as_bytes(), &head).unwrap();
         let (mut worker, dice) = (WorkerHead::default(), Dice::new());
-        let client = b"x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\n";
-        to_worker(text.as_bytes(), &head, &admitted, client, &dice, &mut worker);
+        let client = Client::new([192, 0, 2, 7].into(), crate::forwarded::Scheme::Http, false);
+        let trust = Trust::new(&[]);
+        to_worker(text.as_bytes(), &head, &admitted, (&client, &trust), &dice, &mut worker);
         let out = String::from_utf8(worker.bytes.clone()).unwrap();
         assert!(trace::is_sane_id(worker.id()));
         assert!(out.contains(&format!("x-request-id: {}\r\n", std::str::from_utf8(worker.id()).unwrap())));

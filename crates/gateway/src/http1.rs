@@ -99,13 +99,14 @@ pub(crate) async fn serve(
             Ok(false) => return,
             Err(failure) => {
                 connection.keeps_alive = false;
+                prepared = Prepared::default();
                 request::refuse(&core, &watched, &mut connection, failure, &prepared).await;
                 return connection.close().await;
             }
         }
         watched.enter(Phase::Choosing);
         let bytes = &connection.input.data()[..head.bytes];
-        let found = request::prepare(&core, &client, bytes, &head, &mut prepared);
+        let found = request::prepare(&core, &client, bytes, &head, None, &mut prepared);
         connection.input.consume(head.bytes);
         connection.begin(&prepared);
         match found {
@@ -141,7 +142,7 @@ impl Http1 {
                 if read.is_pending()
                     && self.watched.draining.get()
                     && self.input.is_empty()
-                    && self.is_quiet()
+                    && self.io.is_quiet()
                 {
                     return Poll::Ready(Ok(0));
                 }
@@ -152,11 +153,6 @@ impl Http1 {
                 _ => return Ok(false),
             }
         }
-    }
-
-    /// Whether the kernel holds nothing of this client that was not read.
-    fn is_quiet(&self) -> bool {
-        !self.io.peek().is_ok_and(|bytes| bytes > 0)
     }
 
     /// An exchange begins.

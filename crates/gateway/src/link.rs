@@ -360,6 +360,7 @@ impl Link {
     pub(crate) fn has_stirred(&mut self, cx: &mut Context<'_>) -> bool {
         match &self.io {
             Socket::Tcp(stream) => stream.poll_read_ready(cx).is_ready(),
+            Socket::Tls(stream) => stream.get_ref().0.poll_read_ready(cx).is_ready(),
             Socket::Unix(stream) => stream.poll_read_ready(cx).is_ready(),
         }
     }

@@ -51,12 +51,13 @@ impl Prepared {
 }
 
 /// Reads what a request says and finds its route. `bytes` are those that `head` was read from; they are not needed
-/// afterwards.
+/// afterwards. `length` is that of the body where the head does not say it.
 pub(crate) fn prepare(
     core: &Core,
     client: &Client,
     bytes: &[u8],
     head: &RequestHead,
+    length: Option<Length>,
     prepared: &mut Prepared,
 ) -> Result<Rc<Target>, Failure> {
     prepared.length = Length::None;
@@ -65,7 +66,8 @@ pub(crate) fn prepare(
     prepared.version = head.version;
     prepared.is_head = head.method.of(bytes) == b"HEAD";
     prepared.refused_id.clear();
-    let admitted = admit(bytes, head).inspect_err(|_| prepared.name_refused(core, None))?;
+    let mut admitted = admit(bytes, head).inspect_err(|_| prepared.name_refused(core, None))?;
+    admitted.length = length.unwrap_or(admitted.length);
     prepared.length = admitted.length;
     prepared.expects = admitted.expects && admitted.length != Length::None;
     prepared.keeps_alive = !admitted.close && (head.version == Version::Http11 || admitted.keep_alive);
@@ -73,7 +75,8 @@ pub(crate) fn prepare(
         prepared.name_refused(core, admitted.request_id);
         return Err(Failure::NoRoute);
     };
-    headers::to_worker(bytes, head, &admitted, &client.fields, &core.dice, &mut prepared.worker);
+    let trust = core.trust.borrow();
+    headers::to_worker(bytes, head, &admitted, (client, &trust), &core.dice, &mut prepared.worker);
     prepared.repeatable =
         is_idempotent(admitted.method) || target.route.idempotent || admitted.has_idempotency_key;
     prepared.is_whole_get = admitted.method == b"GET" && !admitted.has_range;

@@ -12,10 +12,13 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::server::TlsStream;
 
 /// A connection to a client or a worker.
 pub(crate) enum Socket {
     Tcp(TcpStream),
+    /// Some kilobytes large, so it is kept boxed.
+    Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
 
@@ -25,8 +28,14 @@ impl Socket {
         let byte = &mut [MaybeUninit::uninit()];
         match self {
             Self::Tcp(stream) => SockRef::from(stream).peek(byte),
+            Self::Tls(stream) => SockRef::from(stream.get_ref().0).peek(byte),
             Self::Unix(stream) => SockRef::from(stream).peek(byte),
         }
+    }
+
+    /// Whether the kernel holds nothing that was not read.
+    pub(crate) fn is_quiet(&self) -> bool {
+        !self.peek().is_ok_and(|bytes| bytes > 0)
     }
 }
 
@@ -34,6 +43,10 @@ macro_rules! each {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self.get_mut() {
             Socket::Tcp($stream) => $call,
+            Socket::Tls($stream) => {
+                let $stream = &mut **$stream;
+                $call
+            }
             Socket::Unix($stream) => $call,
         }
     };

@@ -32,6 +32,9 @@ pub struct Snapshot {
     pub queued: u64,
     /// Requests turned away because the queue was full or the wait too long.
     pub shed: u64,
+    /// TLS handshakes that failed.
+    #[serde(default)]
+    pub tls_failed: u64,
     /// By worker.
     pub workers: BTreeMap<InstanceId, WorkerStats>,
 }
@@ -75,6 +78,7 @@ pub(crate) struct Shard {
     pub(crate) cut: Count,
     pub(crate) queued: Count,
     pub(crate) shed: Count,
+    pub(crate) tls_failed: Count,
     responses: [Count; 5],
     /// Locked when the roster changes and when a snapshot is taken, never for a request.
     workers: Mutex<BTreeMap<InstanceId, Arc<WorkerShard>>>,
@@ -124,6 +128,7 @@ pub(crate) fn snapshot<'a>(shards: impl IntoIterator<Item = &'a Arc<Shard>>) -> 
         sum.cut += shard.cut.get();
         sum.queued += shard.queued.get();
         sum.shed += shard.shed.get();
+        sum.tls_failed += shard.tls_failed.get();
         for (sum, count) in sum.responses.iter_mut().zip(&shard.responses) {
             *sum += count.get();
         }

@@ -1,0 +1,222 @@
+//! HTTP/2 with clients (RFC 9113): serves one connection, on any socket, and gives each request to the engine as the text
+//! of an HTTP/1.1 head and a stream. The protocol's state machine is the `h2` crate's; what that does not bound is bounded
+//! here and in `guard`.
+
+mod fields;
+mod frame;
+mod guard;
+mod head;
+mod shared;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod trailers;
+
+use std::{
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use h2::{
+    Reason, RecvStream,
+    server::{Builder, Connection, SendResponse},
+};
+use http::Response;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep},
+};
+
+use self::{
+    guard::Guard,
+    head::Refusal,
+    shared::{Look, Shared, Situation},
+};
+pub(crate) use self::{
+    head::{Body, Request},
+    stream::Stream,
+};
+use crate::config::Limits;
+
+/// The first bytes of a connection that speaks HTTP/2 (RFC 9113, section 3.4).
+pub(crate) const PREFACE: &[u8] = frame::PREFACE;
+
+/// How much of one request's body is taken ahead of the engine.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// And of all of a connection.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// How much of one response lies in the connection before its stream has to wait. With the most streams this bounds
+/// what a client that takes nothing costs.
+const SEND_BUFFER: usize = 64 << 10;
+/// Tasks of a connection may be this many times the streams it may have at once: those that the client took back take a
+/// moment to end.
+const TASKS_PER_STREAM: usize = 2;
+
+/// Serves a connection until it ends; `io` is yet to give the preface.
+///
+/// Each request becomes a task on this thread's runtime, which runs what `on_request` returns. When `draining` ends, the
+/// client is told to open no more streams, and the connection ends with the last one. It also ends when no stream was
+/// open for `idle_timeout`, when a head takes longer than `head_timeout`, and when the client reads nothing for
+/// `stall_timeout`. Cancellation safe: dropped, it closes the connection, and the tasks see that their client has gone.
+pub(crate) async fn serve<S, D, F, T>(mut io: S, limits: &Limits, draining: D, on_request: F)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    D: Future<Output = ()>,
+    F: FnMut(Request, Stream) -> T,
+    T: Future<Output = ()> + 'static,
+{
+    let shared = Shared::new(limits.streams_max as usize * TASKS_PER_STREAM);
+    let handshake = builder(limits).handshake::<_, Bytes>(Guard::new(&mut io, &shared.pulse));
+    let end = match tokio::time::timeout(limits.head_timeout, handshake).await {
+        Err(_elapsed) => "the client does not begin".into(),
+        Ok(Err(error)) => error.to_string(),
+        Ok(Ok(connection)) => {
+            let mut serving = Serving {
+                connection,
+                limits,
+                shared: &shared,
+                on_request,
+                draining_since: None,
+                ending: None,
+                timer: Box::pin(tokio::time::sleep(shared::shortest(limits))),
+            };
+            let mut draining = pin!(draining);
+            std::future::poll_fn(|cx| serving.poll(cx, draining.as_mut())).await
+        }
+    };
+    tracing::debug!(%end, "HTTP/2 connection ended");
+    guard::linger(&mut io).await;
+}
+
+fn builder(limits: &Limits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER)
+        // Requests that were taken back before their tasks began.
+        .max_pending_accept_reset_streams(limits.streams_max as usize)
+        .enable_connect_protocol();
+    builder
+}
+
+/// A connection being served.
+struct Serving<'a, S, F> {
+    connection: Connection<Guard<'a, S>, Bytes>,
+    limits: &'a Limits,
+    shared: &'a Rc<Shared>,
+    on_request: F,
+    draining_since: Option<Instant>,
+    /// The client was told that the connection ends now, and why.
+    ending: Option<&'static str>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<S, F, T> Serving<'_, S, F>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: FnMut(Request, Stream) -> T,
+    T: Future<Output = ()> + 'static,
+{
+    /// Ready with what has ended the connection.
+    fn poll(&mut self, cx: &mut Context<'_>, draining: Pin<&mut impl Future<Output = ()>>) -> Poll<String> {
+        self.shared.remember(cx.waker());
+        if self.draining_since.is_none() && draining.poll(cx).is_ready() {
+            self.draining_since = Some(Instant::now());
+            self.connection.graceful_shutdown();
+            self.timer.as_mut().reset(Instant::now());
+        }
+        loop {
+            if let Poll::Ready(end) = self.poll_streams(cx) {
+                return Poll::Ready(self.ending.map_or(end, str::to_owned));
+            }
+            if let Some(excess) = self.shared.pulse.excess()
+                && self.ending.is_none()
+            {
+                self.end(excess, Reason::ENHANCE_YOUR_CALM);
+                continue;
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match self.look() {
+                // The last word could not be said either.
+                Look::Over(why) if self.ending.is_some() => return Poll::Ready(why.to_owned()),
+                Look::Over(why) => self.end(why, Reason::NO_ERROR),
+                Look::Again(at) => self.timer.as_mut().reset(at),
+            }
+        }
+    }
+
+    /// Drives the connection, and begins what streams it has; ready when it has ended.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<String> {
+        loop {
+            if !self.shared.has_room() {
+                return self.connection.poll_closed(cx).map(said);
+            }
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(error.to_string()),
+                Poll::Ready(None) => return Poll::Ready(said(Ok(()))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn begin(&mut self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let (parts, body) = request.into_parts();
+        let ended = body.is_end_stream();
+        match head::translate(&parts, ended) {
+            Ok(translated) => {
+                let mut stream = Stream::new(respond, (!ended).then_some(body), Rc::clone(self.shared));
+                if parts.headers.get(http::header::EXPECT).is_some_and(|value| value == "100-continue") {
+                    stream.expect_continue();
+                }
+                tokio::task::spawn_local((self.on_request)(translated, stream));
+            }
+            Err(Refusal::Malformed(why)) => {
+                tracing::debug!(why, "malformed HTTP/2 request");
+                respond.send_reset(Reason::PROTOCOL_ERROR);
+            }
+            Err(Refusal::Answer(status, why)) => refuse(respond, status, why),
+        }
+    }
+
+    /// Tells the client that this is the end, and gives that a second to reach it.
+    fn end(&mut self, why: &'static str, reason: Reason) {
+        self.ending = Some(why);
+        self.connection.abrupt_shutdown(reason);
+        self.timer.as_mut().reset(Instant::now() + guard::LINGER);
+    }
+
+    fn look(&mut self) -> Look {
+        if let Some(why) = self.ending {
+            return Look::Over(why);
+        }
+        let is = Situation { unsent: self.connection.has_streams(), draining_since: self.draining_since };
+        self.shared.look(self.limits, Instant::now(), is)
+    }
+}
+
+/// Answers what the engine never sees.
+fn refuse(mut respond: SendResponse<Bytes>, status: u16, why: &str) {
+    let problem = serde_json::json!({ "type": "about:blank", "status": status, "detail": why }).to_string();
+    let head = Response::builder()
+        .status(status)
+        .header(http::header::CONTENT_TYPE, "application/problem+json")
+        .header(http::header::CONTENT_LENGTH, problem.len())
+        .body(());
+    let Ok(head) = head else { return };
+    if let Ok(mut body) = respond.send_response(head, false) {
+        // A few bytes, which wait in the connection if the client has no window for them.
+        let _ = body.send_data(problem.into(), true);
+    }
+}
+
+fn said(end: Result<(), h2::Error>) -> String {
+    end.map_or_else(|error| error.to_string(), |()| "closed".to_owned())
+}
