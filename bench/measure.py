@@ -1,4 +1,4 @@
-"""What the measurements in this folder share: a running `lethe`, what processes cost, a closed-loop load, statistics."""
+"""What the measurements in this folder share: a running `lethe`, what processes cost, a closed loop, statistics."""
 
 import ctypes
 import json
@@ -86,8 +86,8 @@ def stop(process):
 
 
 def free_port():
-    """A port that is free, as is the next one, where `lethe` puts its admin server. Below those that the system gives to
-    outgoing connections, of which a load makes so many that one of them may have it a moment later."""
+    """A port that is free, as is the next one, where `lethe` puts its admin server. Below those that the system gives
+    to outgoing connections, of which a load makes so many that one of them may have it a moment later."""
     while True:
         port = random.randrange(10_000, 32_000, 2)
         try:
@@ -152,8 +152,9 @@ def wrk(url, connections, seconds, *options):
     text = subprocess.run(
         ["wrk", "--latency", "-t2", f"-c{connections}", f"-d{seconds}s", *options, url],
         capture_output=True, text=True, check=True).stdout
-    said = re.search(r"50%\s+([\d.]+)(us|ms|s)\n.*99%\s+([\d.]+)(us|ms|s)\n.*?(\d+) requests in.*Requests/sec:\s+([\d.]+)",
-                     text, re.DOTALL)
+    said = re.search(
+        r"50%\s+([\d.]+)(us|ms|s)\n.*99%\s+([\d.]+)(us|ms|s)\n.*?(\d+) requests in.*Requests/sec:\s+([\d.]+)",
+        text, re.DOTALL)
     if not said or "Non-2xx" in text or "Socket errors" in text:
         raise ValueError("the load met errors:\n" + text)
     p50, p50_unit, p99, p99_unit, requests, per_s = said.groups()

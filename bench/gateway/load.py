@@ -87,7 +87,8 @@ def open_model(row, proxy, certificate, seconds):
 
 
 def h2load(url, seconds, *options):
-    text = subprocess.run(["h2load", "-D", f"{seconds}s", *options, url], capture_output=True, text=True, check=True).stdout
+    command = ["h2load", "-D", f"{seconds}s", *options, url]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     done, failed, errored, timed_out = map(int, re.search(
         r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", text).groups())
     if failed or errored or timed_out or not done:

@@ -65,6 +65,9 @@ class Certificate:
 class Proxy:
     """One of the proxies, running."""
 
+    # Why it does not offer TLS.
+    excuse = ""
+
     def __init__(self, name, certificate):
         self.name = name
         self.folder = tempfile.TemporaryDirectory(prefix=f"lethe-bench-{name}-")
@@ -171,7 +174,9 @@ class Ours(Proxy):
         except ValueError as error:
             if "tls" not in str(error):
                 raise
-            # Of a time before it spoke TLS: those rows say so.
+            # A build without it: the rows that need it say so, and why.
+            said = str(error).splitlines()
+            self.excuse = next((line for line in said if line.startswith("error")), said[0])
             text = file.read_text()
             file.write_text(text[:text.index("[tls]")] + text[text.index("[services"):])
             self.node = started(file)

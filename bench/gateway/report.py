@@ -40,8 +40,8 @@ def summary(rounds):
 def markdown(results):
     lines = [
         "# The gateway beside its peers", "",
-        f"{results['at']}, {results['cores']} cores, Linux {results['kernel']}; {results['rounds']} rounds, in each all "
-        f"proxies in turn, {results['seconds']} s for each figure; medians.",
+        f"{results['at']}, {results['cores']} cores, Linux {results['kernel']}; {results['rounds']} rounds, in each "
+        f"all proxies in turn, {results['seconds']} s for each figure; medians.",
         ", ".join(f"{name} {version}" for name, version in results["versions"].items()) + ".", "",
         "CPU is user and system time of all processes of a proxy, divided by the requests of a closed loop that goes "
         "as fast as it can. Latencies are those at a fixed rate, timed from when a request was due. A ratio compares "

@@ -12,7 +12,7 @@ from measure import TARGET, connect_when_listening, end_with_parent, free_port, 
 FIXED_ROSTER = TARGET / "release" / "examples" / "fixed_roster"
 ENDPOINTS = 10_000
 CHANGES_PER_S = 1_000
-# Few enough that connections to 10,000 endpoints, kept for seconds by each core, fit into the usual limit of open files.
+# Few enough that the connections to so many endpoints, kept for seconds by each core, fit into a usual limit of files.
 RATE = 1_000
 TITLE = f"{ENDPOINTS:,} endpoints, with and without {CHANGES_PER_S:,} roster changes a second"
 

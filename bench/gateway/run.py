@@ -29,7 +29,7 @@ def main():
     # A kill ends the proxies just as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if missing := install(TOOLS):
-        sys.exit(f"these are needed for the load and the upstreams, and cannot be installed here: {', '.join(missing)}; "
+        sys.exit(f"the load and the upstreams need {', '.join(missing)}, which cannot be installed here; "
                  f"as root: apt-get install {' '.join(TOOLS[name] for name in missing)}")
     names = peers.available(options.peers)
     results = {
@@ -74,10 +74,12 @@ def measured(name, names, certificate, options):
             if name == "roster":
                 figures = roster.measured(ours.upstreams, options.seconds)
             else:
-                figures = one_round(name, started(names, ours, certificate, stack, missing), certificate, options, missing)
+                running = started(names, ours, certificate, stack, missing)
+                figures = one_round(name, running, certificate, options, missing)
             rounds.append(figures)
         for proxy, values in figures.items():
-            print(f"  round {number + 1}  {proxy:<8} " + "  ".join(f"{key} {value}" for key, value in values.items()), flush=True)
+            shown = "  ".join(f"{key} {value}" for key, value in values.items())
+            print(f"  round {number + 1}  {proxy:<8} {shown}", flush=True)
     row = next((row for row in load.ROWS if row.name == name), None)
     result = {"title": report.TITLES[name], "rounds": rounds, "peers": report.summary(rounds), "missing": missing}
     if row:
@@ -92,7 +94,10 @@ def started(names, ours, certificate, stack, missing):
     running = []
     for name in names:
         try:
-            running.append(ours if name == "lethe" else stack.enter_context(peers.Peer(name, certificate, ours.upstreams)))
+            if name == "lethe":
+                running.append(ours)
+            else:
+                running.append(stack.enter_context(peers.Peer(name, certificate, ours.upstreams)))
         except ValueError as error:
             note(missing, name, str(error))
     return running
@@ -104,7 +109,8 @@ def one_round(name, running, certificate, options, missing):
     figures = {}
     for proxy in running:
         if row and not proxy.offers(row.protocol):
-            note(missing, proxy.name, f"does not offer {row.protocol}")
+            excuse = f": {proxy.excuse}" if proxy.excuse and row.protocol != "h2c" else ""
+            note(missing, proxy.name, f"does not offer {row.protocol}{excuse}")
             continue
         try:
             figures[proxy.name] = (
@@ -115,9 +121,10 @@ def one_round(name, running, certificate, options, missing):
 
 
 def note(missing, name, why):
-    if missing.get(name) != why:
+    """Says once why a proxy has no figures; that of the first round is enough."""
+    if name not in missing:
         print(f"  {name}: {why}", flush=True)
-    missing[name] = why
+        missing[name] = why
 
 
 def version(name):
