@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check format lint deny test bench install
+.PHONY: help check format lint deny test bench bench-gateway install
 
 # Elsewhere a change of dependencies may update Cargo.lock; where changes are judged, it must come with them.
 LOCKED := $(if $(CI),--locked)
@@ -11,7 +11,7 @@ LOCKED := $(if $(CI),--locked)
 DENY := .ci/cargo-deny $(LOCKED) --all-features
 
 help: ## Lists what there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
 check: format lint deny ## Format, lints, licences and known holes of the dependencies
 
@@ -39,6 +39,11 @@ test: ## All tests; installs what they need (Chromium) when run as root
 bench: ## Memory, start, readiness and throughput of a release build, beside nginx
 	cargo build $(LOCKED) --release -p lethe-cli -p shop
 	python3 bench/run.py
+
+bench-gateway: ## The gateway beside nginx, HAProxy, Envoy, Traefik and Caddy: CPU, latency, memory (half an hour)
+	cargo build $(LOCKED) --release -p lethe-cli
+	cargo build $(LOCKED) --release -p lethe-gateway --example open_load --example fixed_roster
+	python3 bench/gateway/run.py
 
 install: ## Puts `lethe` into ~/.cargo/bin
 	cargo install --locked --path crates/cli

@@ -1,8 +1,19 @@
-//! The gateway alone, in front of workers whose addresses are given: for measuring and profiling it.
+//! The gateway alone, in front of workers whose addresses are given: for measuring and profiling it. The addresses can
+//! be repeated until there are as many workers as wanted, and the roster can be kept changing; then the number of
+//! changes made is printed ten times a second.
 //!
 //!     cargo run --release -p lethe-gateway --example fixed_roster -- 127.0.0.1:8080 127.0.0.1:9001 127.0.0.1:9002
+//!     … fixed_roster -- 127.0.0.1:8080 127.0.0.1:9001 --endpoints 10000 --changes-per-second 1000
 
-use std::{collections::BTreeMap, error::Error, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    io::{self, Write},
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use lethe_gateway::{
     config::{Config, Route},
@@ -15,27 +26,78 @@ use lethe_model::{
 };
 use tokio::sync::watch;
 
+const USAGE: &str = "usage: fixed_roster LISTEN WORKER… [--endpoints NUMBER] [--changes-per-second NUMBER]";
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut addresses = std::env::args().skip(1);
-    let listen: SocketAddr = addresses.next().ok_or("usage: fixed_roster LISTEN WORKER…")?.parse()?;
-    let service = ServiceName::new("fixed")?;
-    let mut workers = Vec::new();
-    for (number, address) in addresses.enumerate() {
-        workers.push(Worker {
-            instance: InstanceId::new(&service, number as u64 + 1),
-            address: address.parse()?,
-            state: WorkerState::Ready,
-            gate: Gate::new(),
-        });
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    let (mut endpoints, mut changes_per_second) = (None, 0);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--endpoints" => endpoints = Some(arguments.next().ok_or(USAGE)?.parse()?),
+            "--changes-per-second" => changes_per_second = arguments.next().ok_or(USAGE)?.parse()?,
+            address => addresses.push(address.parse()?),
+        }
     }
-    let cores = std::thread::available_parallelism()?.get();
-    let routes = vec![Route::everything_to(service.clone())];
-    let config = Config { routes, cores, ..Config::new(listen) };
-    let roster = Roster { generation: 1, services: BTreeMap::from([(service, workers)]) };
-    // Kept, so that the roster is never seen as ended.
-    let (_roster, receiver) = watch::channel(Arc::new(roster));
-    let _gateway = Bound::bind(config)?.run(receiver);
+    let (&listen, addresses) = addresses.split_first().ok_or(USAGE)?;
+    let cast = Cast { service: ServiceName::new("fixed")?, addresses: addresses.to_vec() };
+    let workers =
+        (0..endpoints.unwrap_or(addresses.len())).map(|number| cast.worker(number, WorkerState::Ready));
+    let services = BTreeMap::from([(cast.service.clone(), workers.collect())]);
+    let (roster, receiver) = watch::channel(Arc::new(Roster { generation: 1, services }));
+
+    let cores = thread::available_parallelism()?.get();
+    let routes = vec![Route::everything_to(cast.service.clone())];
+    let _gateway = Bound::bind(Config { routes, cores, ..Config::new(listen) })?.run(receiver);
+    if changes_per_second > 0 {
+        cast.replace_one_by_one(&roster, changes_per_second)?;
+    }
     loop {
-        std::thread::park();
+        thread::park();
+    }
+}
+
+/// Those who can be in the roster.
+struct Cast {
+    service: ServiceName,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Cast {
+    fn worker(&self, number: usize, state: WorkerState) -> Worker {
+        Worker {
+            instance: InstanceId::new(&self.service, number as u64 + 1),
+            address: self.addresses[number % self.addresses.len()],
+            state,
+            gate: Gate::new(),
+        }
+    }
+
+    /// Replaces the oldest worker again and again, each time in the four steps that a supervisor publishes: it drains,
+    /// it is gone, another one starts, it is ready. Changes that are late are made up for.
+    fn replace_one_by_one(&self, roster: &watch::Sender<Arc<Roster>>, per_second: u32) -> io::Result<()> {
+        let mut next = roster.borrow().services[&self.service].len();
+        let started = Instant::now();
+        for change in 1_u32.. {
+            let due = started + Duration::from_secs(1) * change / per_second;
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let mut snapshot = Roster::clone(&roster.borrow());
+            snapshot.generation += 1;
+            let workers = snapshot.services.entry(self.service.clone()).or_default();
+            match change % 4 {
+                1 => workers[0].state = WorkerState::Draining,
+                2 => drop(workers.remove(0)),
+                3 => workers.push(self.worker(next, WorkerState::Starting)),
+                _ => {
+                    workers.iter_mut().for_each(|worker| worker.state = WorkerState::Ready);
+                    next += 1;
+                }
+            }
+            roster.send_replace(Arc::new(snapshot));
+            if change % per_second.div_ceil(10) == 0 {
+                writeln!(io::stdout(), "{change} changes in {:.1} s", started.elapsed().as_secs_f64())?;
+            }
+        }
+        Ok(())
     }
 }

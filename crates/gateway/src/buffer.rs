@@ -103,7 +103,7 @@ impl Buffer {
             (self.start, self.end) = (0, self.end - self.start);
         }
         let is_full = self.end == self.bytes.len();
-        if (is_full || self.brimmed) && self.bytes.len() < bytes_max || is_full {
+        if is_full || (self.brimmed && self.bytes.len() < bytes_max) {
             let mut larger = pool.take(bytes_max.max(self.end + 1));
             larger[..self.end].copy_from_slice(&self.bytes[..self.end]);
             pool.give(std::mem::replace(&mut self.bytes, larger));

@@ -163,7 +163,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds { head_bytes_max: 100, target_bytes_max: 100, headers_max: 3 };
 
     /// Reads a body that comes in pieces of `piece` bytes: the data, the trailers, and what follows the body.
-    fn decode(input: &[u8], piece: usize) -> Result<Option<(Vec<u8>, Vec<u8>, Vec<u8>)>, &'static str> {
+    fn decode(input: &[u8], piece: usize) -> Result<Option<[Vec<u8>; 3]>, &'static str> {
         let (mut decoder, mut data) = (Decoder::new(BOUNDS), Vec::new());
         let (mut at, mut end) = (0, 0);
         loop {
@@ -174,7 +174,7 @@ mod tests {
                     at += skip + bytes;
                 }
                 Step::End { skip } => {
-                    return Ok(Some((data, decoder.take_trailers(), input[at + skip..].to_vec())));
+                    return Ok(Some([data, decoder.take_trailers(), input[at + skip..].to_vec()]));
                 }
                 Step::More if end == input.len() => return Ok(None),
                 Step::More => {
@@ -189,7 +189,7 @@ mod tests {
     fn bodies() {
         let whole = b"5\r\nhello\r\n00006;a=\"b\"\r\n world\r\n0\r\nx: 1\r\ny: 2\r\n\r\nNEXT";
         for piece in 1..whole.len() {
-            let (data, trailers, rest) = decode(whole, piece).unwrap().unwrap();
+            let [data, trailers, rest] = decode(whole, piece).unwrap().unwrap();
             assert_eq!((&*data, &*trailers), (&b"hello world"[..], &b"x: 1\r\ny: 2\r\n"[..]));
             assert!(b"NEXT".starts_with(&rest) || rest == b"NEXT");
         }
@@ -240,7 +240,7 @@ mod tests {
             let mut out = Vec::new();
             chunks.iter().for_each(|chunk| push_chunk(&mut out, chunk));
             push_end(&mut out, b"t: 1\r\n");
-            let (data, trailers, rest) = decode(&out, piece).unwrap().unwrap();
+            let [data, trailers, rest] = decode(&out, piece).unwrap().unwrap();
             prop_assert_eq!(data, chunks.concat());
             prop_assert_eq!((&*trailers, rest.len()), (&b"t: 1\r\n"[..], 0));
         }

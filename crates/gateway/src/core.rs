@@ -105,7 +105,9 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
                             changed.is_ok()
                         }
                     };
-                    core.follow(&roster.borrow_and_update());
+                    // Out of the channel before it is gone through, which would keep the supervisor from the next one.
+                    let current = Arc::clone(&roster.borrow_and_update());
+                    core.follow(&current);
                     if !goes_on {
                         return;
                     }

@@ -297,7 +297,9 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { head_bytes_max: 1000, target_bytes_max: 100, headers_max: 10 };
 
-    fn request(text: &str) -> Result<Option<(String, Vec<(String, String)>, usize)>, Fault> {
+    type Read = (String, Vec<(String, String)>, usize);
+
+    fn request(text: &str) -> Result<Option<Read>, Fault> {
         let (mut head, bytes) = (RequestHead::default(), text.as_bytes());
         let show = |span: Span| String::from_utf8_lossy(span.of(bytes)).into_owned();
         Ok(head.parse(bytes, BOUNDS)?.then(|| {

@@ -1,0 +1,90 @@
+"""From the rounds of a comparison to medians and ratios, and from those to the text that people read."""
+
+import statistics
+
+from gateway import load, roster
+from measure import spread
+
+# The figures with a goal, and what is best of several.
+RATIOS = {"cpu_us": min, "p99_ms": min, "requests_per_s": max, "bytes_per_connection": min}
+COLUMNS = [("cpu_us", "CPU µs/request"), ("requests_per_s", "requests/s"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"),
+           ("p999_ms", "p99.9 ms"), ("cpu_us_at_rate", "CPU µs at the rate"), ("resident_mib", "MiB")]
+IDLE_COLUMNS = [("bytes_per_connection", "bytes/connection"), ("resident_mib_before", "MiB before"),
+                ("resident_mib_after", "MiB after")]
+RATIO_COLUMNS = {"cpu_us": "CPU ratio", "p99_ms": "p99 ratio", "bytes_per_connection": "ratio"}
+
+
+def summary(rounds):
+    """For each name its medians, and how it compares with the best peer of the same round. `rounds` is a list of
+    {name: figures}; a name that is missing in a round did not make it."""
+    names = list(dict.fromkeys(name for figures in rounds for name in figures))
+    summed = {}
+    for name in names:
+        own = [figures[name] for figures in rounds if name in figures]
+        summed[name] = {"median": {key: statistics.median(figures[key] for figures in own) for key in own[0]}}
+        ratios = {}
+        for key, best in RATIOS.items():
+            if key not in own[0]:
+                continue
+            per_round = []
+            for figures in rounds:
+                peers = [other[key] for peer, other in figures.items() if peer != "lethe"]
+                if name in figures and peers and best(peers) > 0:
+                    per_round.append(figures[name][key] / best(peers))
+            if per_round:
+                ratios[key] = spread(per_round)
+        summed[name]["ratio_to_best_peer"] = ratios
+    return summed
+
+
+def markdown(results):
+    lines = [
+        "# The gateway beside its peers", "",
+        f"{results['at']}, {results['cores']} cores, Linux {results['kernel']}; {results['rounds']} rounds, in each "
+        f"all proxies in turn, {results['seconds']} s for each figure; medians.",
+        ", ".join(f"{name} {version}" for name, version in results["versions"].items()) + ".", "",
+        "CPU is user and system time of all processes of a proxy, divided by the requests of a closed loop that goes "
+        "as fast as it can. Latencies are those at a fixed rate, timed from when a request was due. A ratio compares "
+        "with the best peer of the same round (and has its range).", ""]
+    for name, row in results["rows"].items():
+        lines += [f"## {name}: {row['title']}", ""]
+        if row.get("rate"):
+            lines += [f"Latencies at {row['rate']:,} requests/s.", ""]
+        if name == "roster":
+            lines += roster_table(row)
+        elif row["peers"]:
+            lines += table(row["peers"], IDLE_COLUMNS if name == "idle" else COLUMNS)
+        lines += [""] + [f"- {proxy}: {why}" for proxy, why in row["missing"].items()] + [""] * bool(row["missing"])
+    return "\n".join(lines)
+
+
+def table(peers, columns):
+    ratios = [key for key in RATIO_COLUMNS if any(key in peer["ratio_to_best_peer"] for peer in peers.values())]
+    yield "| | " + " | ".join([title for _, title in columns] + [RATIO_COLUMNS[key] for key in ratios]) + " |"
+    yield "|---" + "|---:" * (len(columns) + len(ratios)) + "|"
+    for name, peer in peers.items():
+        cells = [shown(peer["median"][key]) for key, _ in columns]
+        cells += [ratio(peer["ratio_to_best_peer"].get(key)) for key in ratios]
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+def roster_table(row):
+    yield "| roster | p50 ms | p99 ms | p99.9 ms | changes/s | MiB |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for name in ("quiet", "changing"):
+        median = row["peers"][name]["median"]
+        yield f"| {name} | " + " | ".join(
+            shown(median[key]) for key in ("p50_ms", "p99_ms", "p999_ms", "changes_per_s", "resident_mib")) + " |"
+    yield f"\np99, changing / quiet: {ratio(row['p99_ratio'])}"
+
+
+def shown(value):
+    return f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:.3g}" if value < 1 else f"{value:.1f}"
+
+
+def ratio(spread_of):
+    return "" if spread_of is None else "{median:.2f} ({min:.2f} to {max:.2f})".format(**spread_of)
+
+
+TITLES = {row.name: row.title for row in load.ROWS} | {
+    "idle": f"{load.IDLE:,} connections that have had a request each, then nothing", "roster": roster.TITLE}

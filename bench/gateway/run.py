@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""Lethe's gateway beside nginx, HAProxy, Envoy, Traefik and Caddy, on this machine, now; `make bench-gateway` runs it.
+
+Prints a table and writes `bench/results/gateway.json` and `gateway.md`. Single rows can be repeated while something is
+being improved: `python3 bench/gateway/run.py --rows get-32,tls --peers nginx,haproxy,lethe --rounds 1`.
+"""
+
+import argparse
+import contextlib
+import datetime
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from gateway import load, peers, report, roster
+from measure import LETHE, install, need_release_build, spread, write_results
+
+TOOLS = {"wrk": "wrk", "h2load": "nghttp2-client", "openssl": "openssl", "nginx": "nginx"}
+
+
+def main():
+    options = arguments()
+    need_release_build()
+    # A kill ends the proxies just as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    if missing := install(TOOLS):
+        sys.exit(f"the load and the upstreams need {', '.join(missing)}, which cannot be installed here; "
+                 f"as root: apt-get install {' '.join(TOOLS[name] for name in missing)}")
+    names = peers.available(options.peers)
+    results = {
+        "at": datetime.datetime.now().isoformat(" ", "minutes"), "cores": os.cpu_count(),
+        "kernel": os.uname().release, "rounds": options.rounds, "seconds": options.seconds,
+        "versions": {name: version(name) for name in names}, "rows": {}}
+    with tempfile.TemporaryDirectory(prefix="lethe-bench-") as folder:
+        certificate = peers.Certificate(pathlib.Path(folder))
+        for name in options.rows:
+            print(f"{name}: {report.TITLES[name]}", flush=True)
+            results["rows"][name] = measured(name, names, certificate, options)
+            # Written after each row, so that a run that is broken off leaves what it has.
+            write_results("gateway.json", results)
+    text = report.markdown(results)
+    (pathlib.Path(__file__).resolve().parent.parent / "results" / "gateway.md").write_text(text + "\n")
+    print("\n" + text)
+
+
+def arguments():
+    def among(known):
+        def parse(text):
+            chosen = text.split(",")
+            if unknown := set(chosen) - set(known):
+                raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: there is {', '.join(known)}")
+            return [name for name in known if name in chosen]
+        return parse
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=among(report.TITLES), default=list(report.TITLES), help="such as get-32,tls")
+    parser.add_argument("--peers", type=among(peers.NAMES), default=peers.NAMES, help="such as nginx,haproxy,lethe")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=3, help="for each figure")
+    return parser.parse_args()
+
+
+def measured(name, names, certificate, options):
+    """All rounds of one row."""
+    rounds, missing = [], {}
+    for number in range(options.rounds):
+        # Proxies are started anew for each round: what one keeps from a round is not measured in the next.
+        with contextlib.ExitStack() as stack:
+            ours = stack.enter_context(peers.Ours(certificate))
+            if name == "roster":
+                figures = roster.measured(ours.upstreams, options.seconds)
+            else:
+                running = started(names, ours, certificate, stack, missing)
+                figures = one_round(name, running, certificate, options, missing)
+            rounds.append(figures)
+        for proxy, values in figures.items():
+            shown = "  ".join(f"{key} {value}" for key, value in values.items())
+            print(f"  round {number + 1}  {proxy:<8} {shown}", flush=True)
+    row = next((row for row in load.ROWS if row.name == name), None)
+    result = {"title": report.TITLES[name], "rounds": rounds, "peers": report.summary(rounds), "missing": missing}
+    if row:
+        result["rate"] = row.rate
+    if name == "roster":
+        result["p99_ratio"] = spread([figures["changing"]["p99_ms"] / figures["quiet"]["p99_ms"] for figures in rounds])
+    return result
+
+
+def started(names, ours, certificate, stack, missing):
+    """The proxies that are asked for, running."""
+    running = []
+    for name in names:
+        try:
+            if name == "lethe":
+                running.append(ours)
+            else:
+                running.append(stack.enter_context(peers.Peer(name, certificate, ours.upstreams)))
+        except ValueError as error:
+            note(missing, name, str(error))
+    return running
+
+
+def one_round(name, running, certificate, options, missing):
+    """Each proxy in turn; {name: figures} of those that made it."""
+    row = next((row for row in load.ROWS if row.name == name), None)
+    figures = {}
+    for proxy in running:
+        if row and not proxy.offers(row.protocol):
+            excuse = f": {proxy.excuse}" if proxy.excuse and row.protocol != "h2c" else ""
+            note(missing, proxy.name, f"does not offer {row.protocol}{excuse}")
+            continue
+        try:
+            figures[proxy.name] = (
+                load.measured(row, proxy, certificate, options.seconds) if row else load.idle_connections(proxy))
+        except (ValueError, OSError, subprocess.CalledProcessError) as error:
+            note(missing, proxy.name, f"{error} {getattr(error, 'stderr', None) or ''}".strip())
+    return figures
+
+
+def note(missing, name, why):
+    """Says once why a proxy has no figures; that of the first round is enough."""
+    if name not in missing:
+        print(f"  {name}: {why}", flush=True)
+        missing[name] = why
+
+
+def version(name):
+    if name in peers.PYPI:
+        return peers.PACKAGES[name].partition("==")[2]
+    program, flag = (LETHE, "--version") if name == "lethe" else (name, "-v")
+    said = subprocess.run([program, flag], capture_output=True, text=True)
+    return next(word for word in (said.stdout + said.stderr).replace("/", " ").split() if word[0].isdigit())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
