@@ -105,7 +105,8 @@ impl Drop for Books {
 }
 
 async fn serve(core: Rc<Core>, client: Rc<Client>, stream: TcpStream) {
-    let limits = &core.config.limits;
+    let config = core.config();
+    let limits = &config.limits;
     let mut builder = Builder::new();
     // The core's tick enforces the timeouts, so hyper gets no timer.
     builder

@@ -72,7 +72,8 @@ pub(crate) async fn attempt(
     let length = incoming.size_hint().exact();
     let is_sized = length.is_some();
     headers::to_client(response.headers_mut(), is_sized, &outgoing.id);
-    let limits = &core.config.limits;
+    let config = core.config();
+    let limits = &config.limits;
     let body = if incoming.is_end_stream() {
         settle(core, upstream, outgoing, link).await;
         Body::empty(client)
@@ -138,7 +139,7 @@ async fn send(
 
 async fn connect(core: &Core, client: &Client, upstream: &Upstream) -> Result<Box<Link>, Loss> {
     client.enter(Phase::Choosing);
-    Link::connect(upstream.address, &core.config.limits).await.map_err(|error| {
+    Link::connect(upstream.address, &core.config().limits).await.map_err(|error| {
         tracing::debug!(worker = %upstream.instance, %error, "cannot connect");
         upstream.suspect(Instant::now());
         Loss { stage: Stage::Unsent, cause: Cause::Gone }
@@ -175,7 +176,7 @@ async fn hold(link: &mut Link, incoming: &mut Incoming, client: &Client) -> Resu
 async fn settle(core: &Core, upstream: &Upstream, outgoing: &Outgoing, mut link: Box<Link>) {
     let reusable = std::future::poll_fn(|cx| std::task::Poll::Ready(link.settle(cx))).await;
     if reusable {
-        upstream.put_idle(link, core.config.limits.pool_idle_max);
+        upstream.put_idle(link, core.config().limits.pool_idle_max);
     }
     if let Some(upload) = &outgoing.upload {
         upload.borrow_mut().linger();

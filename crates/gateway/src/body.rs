@@ -137,7 +137,7 @@ impl Stream {
         if let Some(mut link) = self.link.take()
             && link.settle(cx)
         {
-            self.upstream.put_idle(link, self.core.config.limits.pool_idle_max);
+            self.upstream.put_idle(link, self.core.config().limits.pool_idle_max);
         }
         if let Some(upload) = self.upload.take() {
             upload.borrow_mut().linger();

@@ -76,7 +76,7 @@ struct Journey {
 
 impl Journey {
     fn deadline(&mut self, core: &Core) -> Instant {
-        *self.deadline.get_or_insert_with(|| Instant::now() + core.config.limits.queue_timeout)
+        *self.deadline.get_or_insert_with(|| Instant::now() + core.config().limits.queue_timeout)
     }
 
     /// Whether it has looked for a worker long enough. Attempts in which nothing was sent are bounded by this alone.
@@ -115,7 +115,8 @@ impl Journey {
             attempts: self.attempts,
             deaths: self.deaths.len(),
         };
-        let limits = &core.config.limits;
+        let config = core.config();
+        let limits = &config.limits;
         let bounds = Bounds { attempts_max: limits.attempts_max, deaths_max: limits.deaths_max };
         verdict(loss, facts, bounds)
     }
@@ -185,7 +186,7 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     fn take(core: &'a Core, service: &'a Service) -> Option<Self> {
         let waiting = service.waiting.get();
-        if waiting >= core.queue_max {
+        if waiting >= core.queue_max.get() {
             return None;
         }
         service.waiting.set(waiting + 1);

@@ -2,7 +2,10 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
 };
 
@@ -11,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::Config,
-    core::{self, Seed},
+    core::{self, Seed, Turn},
     listen::listen,
     stats::{self, Shard, Snapshot},
 };
@@ -29,11 +32,14 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// More than one listener, TLS, or the PROXY protocol.
+    #[error("this engine listens on one address, without TLS and without the PROXY protocol")]
+    Unsupported,
 }
 
 /// Listeners that are bound and do not accept yet.
 pub struct Bound {
-    config: Arc<Config>,
+    config: Config,
     address: SocketAddr,
     listeners: Vec<TcpListener>,
 }
@@ -42,6 +48,11 @@ pub struct Bound {
 pub struct Gateway {
     shards: Vec<Arc<Shard>>,
     draining: watch::Sender<bool>,
+    turns: watch::Sender<Arc<Turn>>,
+    /// The number of the turn that each core has come to.
+    reached: watch::Receiver<Vec<u64>>,
+    /// Bytes left for kept request bodies.
+    replay_bytes: Arc<AtomicUsize>,
     /// How many cores still run.
     running: watch::Receiver<usize>,
 }
@@ -52,16 +63,24 @@ impl Bound {
     /// A port that another process has fails with [`std::io::ErrorKind::AddrInUse`] as the source, also when that
     /// process is another `lethe`.
     pub fn bind(config: Config) -> Result<Self, Error> {
+        if config.listeners.len() > 1 || config.listeners.iter().any(|it| it.tls || it.proxy_protocol) {
+            return Err(Error::Unsupported);
+        }
         let address = config.listeners[0].address;
         let failed = |source| Error::Listen { address, source };
         let listeners = listen(address, config.cores.max(1)).map_err(failed)?;
         let address = listeners[0].local_addr().map_err(failed)?;
-        Ok(Self { config: Arc::new(config), address, listeners })
+        Ok(Self { config, address, listeners })
     }
 
     /// The address in fact, with the chosen port.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The addresses in fact, in the order of the configuration's listeners.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        vec![self.address]
     }
 
     /// Begins to accept: starts one thread and runtime per core. Needs no runtime of the caller.
@@ -72,13 +91,17 @@ impl Bound {
         let (draining, drain) = watch::channel(false);
         let (ended, running) = watch::channel(self.listeners.len());
         let ended = Arc::new(ended);
+        let (reaching, reached) = watch::channel(vec![0; self.listeners.len()]);
+        let reaching = Arc::new(reaching);
+        let (turns, turn) = watch::channel(Arc::new(Turn { number: 0, config: self.config.clone() }));
         let connections = Arc::new(AtomicUsize::new(0));
         let replay_bytes = Arc::new(AtomicUsize::new(self.config.limits.replay_total_bytes_max));
         let start = |(index, listener)| {
             let shard = Arc::new(Shard::default());
             let seed = Seed {
                 index,
-                config: Arc::clone(&self.config),
+                turns: turn.clone(),
+                reached: Arc::clone(&reaching),
                 listener,
                 shard: Arc::clone(&shard),
                 roster: roster.clone(),
@@ -99,7 +122,7 @@ impl Bound {
             shard
         };
         let shards = self.listeners.into_iter().enumerate().map(start).collect();
-        Gateway { shards, draining, running }
+        Gateway { shards, draining, turns, reached, replay_bytes, running }
     }
 }
 
@@ -116,6 +139,25 @@ impl Gateway {
     /// What was counted so far.
     pub fn snapshot(&self) -> Snapshot {
         stats::snapshot(&self.shards)
+    }
+
+    /// Works by `config` from now on, but for its listeners and cores, which stay. Requests that were routed before go on
+    /// as they are. Returns when all cores have it, and no request waits any more for a worker of a service to which no
+    /// route leads now, so that its workers may be ended; a request that has waited for its whole time is not waited for.
+    /// One call at a time. Cancellation safe: the change goes on.
+    pub async fn reload(&self, config: Config) -> Result<(), Error> {
+        let before = Arc::clone(&self.turns.borrow());
+        let (old, new) = (before.config.limits.replay_total_bytes_max, config.limits.replay_total_bytes_max);
+        // What is kept beyond the new bound is given back as its requests end.
+        let _ =
+            self.replay_bytes.fetch_update(Relaxed, Relaxed, |left| Some((left + new).saturating_sub(old)));
+        let (listeners, cores) = (before.config.listeners.clone(), before.config.cores);
+        let number = before.number + 1;
+        self.turns.send_replace(Arc::new(Turn { number, config: Config { listeners, cores, ..config } }));
+        let mut reached = self.reached.clone();
+        // An error means that all cores have ended.
+        let _ = reached.wait_for(|reached| reached.iter().all(|reached| *reached >= number)).await;
+        Ok(())
     }
 
     /// Stops accepting, lets open requests end within `drain_timeout`, then closes what is left. Callable once;

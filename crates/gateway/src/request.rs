@@ -32,8 +32,8 @@ pub(crate) async fn answer(
     let target = admit(&mut parts).and_then(|()| route(&core, &parts));
     let (result, id) = match target {
         Ok(target) => {
-            let outgoing = outgoing(&core, &client, target, parts, incoming);
-            let result = forward(&core, &client, target, &outgoing).await;
+            let outgoing = outgoing(&core, &client, &target, parts, incoming);
+            let result = forward(&core, &client, &target, &outgoing).await;
             if let (Err(failure), Some(upload)) = (&result, &outgoing.upload)
                 && *failure != Failure::Slow
             {
@@ -58,9 +58,9 @@ pub(crate) async fn answer(
     Ok(response)
 }
 
-fn route<'a>(core: &'a Core, parts: &Parts) -> Result<&'a Target, Failure> {
+fn route(core: &Core, parts: &Parts) -> Result<Rc<Target>, Failure> {
     let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    core.table.find(host, parts.uri.path()).map(Rc::as_ref).ok_or(Failure::NoRoute)
+    core.route(host, parts.uri.path()).ok_or(Failure::NoRoute)
 }
 
 /// The request as workers get it.
@@ -84,7 +84,7 @@ fn outgoing(
         headers.remove(http::header::UPGRADE);
     }
     let upload = has_body.then(|| {
-        let kept_bytes_max = core.config.limits.replay_bytes_max;
+        let kept_bytes_max = core.config().limits.replay_bytes_max;
         Upload::new(incoming, kept_bytes_max, Rc::clone(&core.budget), Rc::clone(client))
     });
     Outgoing { method, uri, headers, upload, id: marks.id, upgrade: marks.upgrade, repeatable }
