@@ -33,6 +33,7 @@ pub enum Verb {
     Drain(verb::drain::Drain),
     Scale(verb::scale::Scale),
     Restart(verb::restart::Restart),
+    Reload(verb::reload::Reload),
     Down(verb::down::Down),
     Completions(verb::completions::Completions),
 }
@@ -48,6 +49,7 @@ impl Verb {
             Self::Drain(drain) => drain.run(),
             Self::Scale(scale) => scale.run(),
             Self::Restart(restart) => restart.run(),
+            Self::Reload(reload) => reload.run(),
             Self::Down(down) => down.run(),
             Self::Completions(completions) => completions.run(),
         }
@@ -97,6 +99,8 @@ mod tests {
             "lethe kill shop-1 --signal 9",
             "lethe scale shop=3 --state-dir .lethe",
             "lethe restart shop",
+            "lethe reload --json",
+            "lethe up --tls-self-signed",
             "lethe down --now",
             "lethe completions bash",
             "lethe --help",
