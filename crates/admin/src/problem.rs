@@ -41,7 +41,7 @@ impl Error {
             Self::Supervisor(error) => match error {
                 supervisor::Error::NoService { .. } => (StatusCode::NOT_FOUND, "No such service"),
                 supervisor::Error::NoName { .. } => (StatusCode::NOT_FOUND, "No such service or worker"),
-                supervisor::Error::NoWorker(_) => (StatusCode::NOT_FOUND, "No such worker"),
+                supervisor::Error::NoWorker { .. } => (StatusCode::NOT_FOUND, "No such worker"),
                 supervisor::Error::Rollout { .. } => (StatusCode::CONFLICT, "Rolling restart given up"),
                 supervisor::Error::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "Stopping"),
                 _ => (StatusCode::INTERNAL_SERVER_ERROR, "Not done"),

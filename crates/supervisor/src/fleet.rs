@@ -77,6 +77,11 @@ impl Fleet {
         places.iter().map(|place| place.status()).collect()
     }
 
+    /// The names of the present workers.
+    pub(crate) fn instances(&self) -> Vec<InstanceId> {
+        self.places().iter().map(|place| place.instance()).collect()
+    }
+
     /// The place whose present worker is `instance`.
     pub(crate) fn find(&self, instance: &str) -> Option<Arc<Place>> {
         self.places().iter().find(|place| place.instance().as_str() == instance).cloned()
@@ -178,7 +183,7 @@ impl Fleet {
         let _command = self.unless_stopping(self.command.lock()).await?;
         // It may have died, or have been drained, while another command ran.
         let old = self.find(instance.as_str()).filter(|place| !place.is_leaving());
-        let old = old.ok_or_else(|| Error::NoWorker(instance.into()))?;
+        let old = old.ok_or_else(|| Error::NoWorker { name: instance.into(), near: None })?;
         self.replace(&old).await
     }
 

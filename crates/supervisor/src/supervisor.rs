@@ -92,8 +92,13 @@ pub enum Error {
         known: String,
     },
     /// No such worker.
-    #[error("no worker `{0}`; `lethe ps` lists them")]
-    NoWorker(String),
+    #[error("no worker `{name}`; {}`lethe ps` lists them", did_you_mean(.near))]
+    NoWorker {
+        /// What was asked for.
+        name: String,
+        /// The one that was probably meant.
+        near: Option<InstanceId>,
+    },
     /// There is such a service already.
     #[error("there is a service `{0}` already")]
     Exists(ServiceName),
@@ -305,7 +310,7 @@ impl Supervisor {
     pub fn logs(&self, name: Option<&str>, lines_max: usize) -> Result<Vec<Line>, Error> {
         match self.inner.hub.logs.last(name, lines_max) {
             // It exists, but its lines were crowded out by those of others.
-            Err(Error::NoWorker(instance)) if self.find(&instance).is_ok() => Ok(Vec::new()),
+            Err(Error::NoWorker { name, .. }) => self.find(&name).map(|_| Vec::new()),
             lines => lines,
         }
     }
@@ -324,7 +329,8 @@ impl Supervisor {
     fn find(&self, instance: &str) -> Result<(Arc<Fleet>, Arc<Place>), Error> {
         let fleets = self.fleets();
         let found = fleets.values().find_map(|fleet| Some((Arc::clone(fleet), fleet.find(instance)?)));
-        found.ok_or_else(|| Error::NoWorker(instance.into()))
+        let near = || nearest(instance, fleets.values().flat_map(|fleet| fleet.instances()));
+        found.ok_or_else(|| Error::NoWorker { name: instance.into(), near: near() })
     }
 
     /// Puts a service without workers into the books.
@@ -353,6 +359,18 @@ impl Supervisor {
     fn fleets(&self) -> RwLockReadGuard<'_, BTreeMap<ServiceName, Arc<Fleet>>> {
         self.inner.fleets.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn did_you_mean(near: &Option<InstanceId>) -> String {
+    near.as_ref().map(|near| format!("did you mean `{near}`? ")).unwrap_or_default()
+}
+
+/// The instance whose name differs in at most two letters, the least first.
+fn nearest(name: &str, instances: impl Iterator<Item = InstanceId>) -> Option<InstanceId> {
+    const LETTERS_MAX: usize = 2;
+    let distances =
+        instances.map(|instance| (strsim::damerau_levenshtein(name, instance.as_str()), instance));
+    distances.filter(|(letters, _)| *letters <= LETTERS_MAX).min().map(|(_, instance)| instance)
 }
 
 /// Runs a command to its end even if its caller is cancelled, so that none is left half done.
