@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::verb;
 
@@ -38,6 +38,23 @@ pub enum Verb {
     Completions(verb::completions::Completions),
 }
 
+impl Arguments {
+    /// Reads the command line of this process, and whether its verb is to answer as JSON. Ends the process if it cannot
+    /// be understood, or asks for help.
+    pub fn read() -> (Self, bool) {
+        let mut matches = Self::command().get_matches();
+        let is_json = is_json(&matches);
+        let arguments = Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit());
+        (arguments, is_json)
+    }
+}
+
+/// Whether the verb has `--json` and was given it.
+fn is_json(matches: &ArgMatches) -> bool {
+    let verb = matches.subcommand().map(|(_, verb)| verb);
+    verb.is_some_and(|verb| verb.try_get_one::<bool>("json").ok().flatten() == Some(&true))
+}
+
 impl Verb {
     /// Does it.
     pub fn run(self) -> anyhow::Result<()> {
@@ -70,8 +87,6 @@ pub struct Target {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn exit_status(line: &str) -> i32 {
@@ -84,6 +99,16 @@ mod tests {
     #[test]
     fn is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn json_is_asked_for() {
+        for (line, expected) in
+            [("lethe ps --json", true), ("lethe ps", false), ("lethe up -- x --json", false)]
+        {
+            let matches = Arguments::command().try_get_matches_from(line.split(' ')).unwrap();
+            assert_eq!(is_json(&matches), expected, "{line}");
+        }
     }
 
     #[test]

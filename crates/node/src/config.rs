@@ -574,6 +574,23 @@ mod tests {
     }
 
     #[test]
+    fn a_program_is_no_configuration() {
+        let (_kept, path) = folder(&[("app.py", "import x"), ("serve", "#!/bin/sh"), ("other.conf", "= 1")]);
+        fs::set_permissions(path.join("serve"), fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, runner) in [("app.py", "python3 "), ("serve", "")] {
+            let said = load_path(&path.join(name), Overrides::default()).unwrap_err();
+            let file = path.join(name);
+            let file = file.display();
+            let expected = format!(
+                "{file}: is a program, not a configuration: to run it, write `lethe up -- {runner}{file}`"
+            );
+            assert_eq!(said, expected);
+        }
+        let said = load_path(&path.join("other.conf"), Overrides::default()).unwrap_err();
+        assert!(said.contains("other.conf:1:1: not valid TOML"), "{said}");
+    }
+
+    #[test]
     fn files_that_are_no_configuration() {
         let (_kept, path) = folder(&[("large.toml", "")]);
         fs::File::create(path.join("large.toml")).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();

@@ -6,7 +6,10 @@ use std::{
     io::{self, Write},
     net::TcpListener,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -111,6 +114,11 @@ pub async fn start(
     let state_dir = config.state_dir.clone();
     let engine = tokio::task::spawn_blocking(move || Embedded::open(&state_dir))
         .await?
+        .map_err(|error| match error {
+            // Its own text says no more than what is said here.
+            lethe_state::error::Error::Engine(cause) => anyhow::Error::from_boxed(cause),
+            error => error.into(),
+        })
         .context("cannot keep state; `--state-dir DIR` chooses another folder")?;
     let state_dir = config.state_dir.canonicalize()?;
     keep_out_of_git(&state_dir).context("cannot write the state folder's .gitignore")?;
@@ -208,10 +216,10 @@ impl Node {
     }
 }
 
-/// Turns `stop` at signals: SIGINT (Ctrl-C) one further each time, SIGTERM to drain. SIGHUP notifies `hangup`, to reload;
+/// Turns `stop` at signals: SIGINT (Ctrl-C) one further each time, SIGTERM to drain. SIGHUP asks to reload;
 /// but it drains when the terminal has gone in which `lethe` was started, and when `source` is a command, which cannot be
 /// reloaded. A SIGHUP that is ignored, as under nohup(1), stays ignored.
-pub fn obey_signals(stop: Stop, source: &config::Source, hung_up: Arc<Notify>) -> io::Result<()> {
+pub fn obey_signals(stop: Stop, source: &config::Source) -> io::Result<Arc<Signals>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -221,19 +229,32 @@ pub fn obey_signals(stop: Stop, source: &config::Source, hung_up: Arc<Notify>) -
     let mut hangup = if is_ignored { None } else { Some(signal(hangup)?) };
     let terminal = Terminal::of_start();
     let can_reload = matches!(source, config::Source::Path(_));
+    let signals = Arc::new(Signals::default());
+    let seen = Arc::clone(&signals);
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                Some(()) = interrupt.recv() => drop(stop.press()),
+                Some(()) = interrupt.recv() => if stop.press() == Wish::Now {
+                    seen.cut_short.store(true, Ordering::Relaxed);
+                },
                 Some(()) = terminate.recv() => stop.ask(Wish::Drain),
                 Some(()) = async { hangup.as_mut()?.recv().await } => {
-                    if can_reload && !terminal.has_gone() { hung_up.notify_one() } else { stop.ask(Wish::Drain) }
+                    if can_reload && !terminal.has_gone() { seen.reload.notify_one() } else { stop.ask(Wish::Drain) }
                 }
                 else => return,
             }
         }
     });
-    Ok(())
+    Ok(signals)
+}
+
+/// What signals have asked for, beside the end.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// Notified when the configuration shall be read again.
+    pub reload: Notify,
+    /// Set when a second SIGINT came, so that open requests were not waited for.
+    pub cut_short: AtomicBool,
 }
 
 /// Whether a process ignores a signal, by its `/proc/<pid>/status`.

@@ -1,6 +1,9 @@
 //! `lethe up`: runs services until it is told to stop.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+};
 
 use clap::{Args, ValueEnum};
 use futures_util::{StreamExt, stream};
@@ -13,10 +16,10 @@ use lethe_node::{
     node::{self, Node, Progress},
 };
 use lethe_supervisor::descriptors;
-use tokio::sync::Notify;
 
 use crate::{
     events,
+    failure::CutShort,
     ui::{Mode, Printer, Source, Ui},
 };
 
@@ -132,18 +135,17 @@ async fn serve(config: Config, ui: &Ui) -> anyhow::Result<()> {
         printer.say(notice);
     }
     let stop = Stop::new();
-    let hung_up = Arc::new(Notify::new());
-    node::obey_signals(stop.clone(), &config.origin.source, Arc::clone(&hung_up))?;
+    let signals = node::obey_signals(stop.clone(), &config.origin.source)?;
     // This very program, also after its file was replaced by a newer build.
     let guard = PathBuf::from("/proc/self/exe");
     let node = node::start(config, guard, stop.clone(), |progress| show(&printer, progress)).await?;
     attach(ui, &node)?;
     greet(&printer, &node);
     let reloading = tokio::spawn({
-        let handles = Arc::clone(node.handles());
+        let (handles, signals) = (Arc::clone(node.handles()), Arc::clone(&signals));
         async move {
             loop {
-                hung_up.notified().await;
+                signals.reload.notified().await;
                 // What came of it is told by the reload itself; nobody waits for an answer.
                 let _ = (handles.reload)().await;
             }
@@ -158,7 +160,8 @@ async fn serve(config: Config, ui: &Ui) -> anyhow::Result<()> {
     let ended = node.run().await;
     farewell.abort();
     reloading.abort();
-    ended
+    ended?;
+    if signals.cut_short.load(Ordering::Relaxed) { Err(CutShort.into()) } else { Ok(()) }
 }
 
 fn show(printer: &Printer, progress: Progress<'_>) {
