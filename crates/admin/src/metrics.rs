@@ -206,6 +206,7 @@ mod tests {
             pid: 7,
             version: "0.1.0 \"odd\" \\ \n".into(),
             listen: ([127, 0, 0, 1], 80).into(),
+            tls: None,
             admin: None,
             state_dir: "/x".into(),
             started_at: SystemTime::now().into(),

@@ -5,7 +5,7 @@ use std::{
     cell::{Cell, Ref, RefCell},
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -37,12 +37,23 @@ use crate::{
 
 /// How often timeouts are looked at, and so how exact they are.
 const TICK: Duration = Duration::from_millis(100);
+/// How often it is looked whether requests have left a service to which no route leads any more.
+const LEFT_LOOK: Duration = Duration::from_millis(10);
+
+/// A configuration that all cores are to take up.
+pub(crate) struct Turn {
+    /// Grows by one with each.
+    pub(crate) number: u64,
+    pub(crate) config: Config,
+}
 
 /// What a core is started with.
 pub(crate) struct Seed {
     /// Its number, from 0.
     pub(crate) index: usize,
-    pub(crate) config: watch::Receiver<Arc<Config>>,
+    pub(crate) turns: watch::Receiver<Arc<Turn>>,
+    /// The number of the turn that each core has come to.
+    pub(crate) reached: Arc<watch::Sender<Vec<u64>>>,
     pub(crate) doors: Vec<(std::net::TcpListener, Manner)>,
     pub(crate) shard: Arc<Shard>,
     pub(crate) roster: watch::Receiver<Arc<Roster>>,
@@ -85,11 +96,21 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let Seed { index, mut config, doors, shard, mut roster, mut draining, connections, replay_bytes } =
-            seed;
+        let Seed {
+            index,
+            mut turns,
+            reached,
+            doors,
+            shard,
+            mut roster,
+            mut draining,
+            connections,
+            replay_bytes,
+        } = seed;
         let core = Rc::new(Core::new(index, shard, connections, replay_bytes));
-        core.configure(&config.borrow_and_update());
+        core.configure(&turns.borrow_and_update().config);
         core.follow(&roster.borrow_and_update());
+        let latest = roster.clone();
         let door = |(listener, manner)| -> std::io::Result<Door> {
             Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, manner })
         };
@@ -97,20 +118,23 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         let following = tokio::task::spawn_local({
             let core = Rc::clone(&core);
             async move {
-                loop {
-                    let goes_on = tokio::select! {
-                        changed = roster.changed() => changed.is_ok(),
-                        changed = config.changed() => {
-                            core.configure(&config.borrow_and_update());
-                            changed.is_ok()
-                        }
-                    };
+                while roster.changed().await.is_ok() {
                     // Out of the channel before it is gone through, which would keep the supervisor from the next one.
                     let current = Arc::clone(&roster.borrow_and_update());
                     core.follow(&current);
-                    if !goes_on {
-                        return;
-                    }
+                }
+            }
+        });
+        let turning = tokio::task::spawn_local({
+            let core = Rc::clone(&core);
+            async move {
+                while turns.changed().await.is_ok() {
+                    let turn = Arc::clone(&turns.borrow_and_update());
+                    let retired = core.configure(&turn.config);
+                    let current = Arc::clone(&latest.borrow());
+                    core.follow(&current);
+                    core.left(&retired).await;
+                    reached.send_modify(|reached| reached[index] = turn.number);
                 }
             }
         });
@@ -122,6 +146,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         accept::rest(&core, doors);
         drain(&core).await;
         following.abort();
+        turning.abort();
         ticking.abort();
         Ok(())
     })
@@ -158,8 +183,8 @@ impl Core {
     }
 
     /// Takes up a configuration. Requests in hand keep the route that they have; a service that is still named keeps its
-    /// workers and their connections.
-    fn configure(&self, config: &Config) {
+    /// workers and their connections. Returns the routes of before that lead to services to which none leads any more.
+    fn configure(&self, config: &Config) -> Vec<Weak<Target>> {
         let limits = &config.limits;
         self.bounds.set(Bounds {
             head_bytes_max: limits.head_bytes_max,
@@ -169,17 +194,29 @@ impl Core {
         self.queue_max.set(limits.queue_max.div_ceil(config.cores.max(1)));
         self.limits.replace(limits.clone());
         self.trust.replace(Trust::new(&config.trusted_proxies));
-        let mut known = self.services.take();
-        let mut services: BTreeMap<ServiceName, Rc<Service>> = BTreeMap::new();
+        let mut services = self.services.borrow_mut();
         let targets = config.routes.iter().map(|route| {
             let name = &route.service;
-            let service = services.entry(name.clone()).or_insert_with(|| {
-                known.remove(name).unwrap_or_else(|| Service::new(name.clone(), self.index))
-            });
+            let service =
+                services.entry(name.clone()).or_insert_with(|| Service::new(name.clone(), self.index));
             Rc::new(Target { route: route.clone(), service: Rc::clone(service) })
         });
-        self.table.replace(Table::new(targets.collect()));
-        self.services.replace(services);
+        let table = self.table.replace(Table::new(targets.collect()));
+        let is_left =
+            |target: &&Rc<Target>| config.routes.iter().all(|route| route.service != target.service.name);
+        table.targets().filter(is_left).map(Rc::downgrade).collect()
+    }
+
+    /// Waits until no request is at one of these routes any more, to look for a worker or for an answer; no longer than
+    /// one may wait for a worker.
+    async fn left(&self, retired: &[Weak<Target>]) {
+        let left = async {
+            while retired.iter().any(|target| target.strong_count() > 0) {
+                tokio::time::sleep(LEFT_LOOK).await;
+            }
+        };
+        let limit = self.limits().queue_timeout;
+        let _ = tokio::time::timeout(limit, left).await;
     }
 
     /// The limits; not to be held across a wait.
@@ -205,7 +242,9 @@ impl Core {
 
     /// Brings the services up to a new roster.
     fn follow(&self, roster: &Roster) {
-        let services = self.services.borrow();
+        let mut services = self.services.borrow_mut();
+        // What no route leads to and nobody is at is forgotten when its workers have left.
+        services.retain(|name, service| Rc::strong_count(service) > 1 || roster.services.contains_key(name));
         for (name, service) in services.iter() {
             service.apply(roster.services.get(name).map(Vec::as_slice).unwrap_or_default());
         }

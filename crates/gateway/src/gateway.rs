@@ -2,7 +2,10 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
 };
 
@@ -12,7 +15,7 @@ use tokio::sync::watch;
 use crate::{
     accept::Manner,
     config::Config,
-    core::{self, Seed},
+    core::{self, Seed, Turn},
     listen::listen,
     stats::{self, Shard, Snapshot},
     tls::{self, Certificates, Loaded},
@@ -48,7 +51,11 @@ pub struct Bound {
 /// The running gateway. Dropping it does not stop it.
 pub struct Gateway {
     shards: Vec<Arc<Shard>>,
-    config: watch::Sender<Arc<Config>>,
+    turns: watch::Sender<Arc<Turn>>,
+    /// The number of the turn that each core has come to.
+    reached: watch::Receiver<Vec<u64>>,
+    /// Bytes left for kept request bodies.
+    replay_bytes: Arc<AtomicUsize>,
     certificates: Option<Certificates>,
     draining: watch::Sender<bool>,
     /// How many cores still run.
@@ -116,12 +123,15 @@ impl Bound {
         let ended = Arc::new(ended);
         let connections = Arc::new(AtomicUsize::new(0));
         let replay_bytes = Arc::new(AtomicUsize::new(self.config.limits.replay_total_bytes_max));
-        let (config, configs) = watch::channel(Arc::new(self.config));
+        let (reaching, reached) = watch::channel(vec![0; self.doors.len()]);
+        let reaching = Arc::new(reaching);
+        let (turns, turn) = watch::channel(Arc::new(Turn { number: 0, config: self.config }));
         let start = |(index, doors)| {
             let shard = Arc::new(Shard::default());
             let seed = Seed {
                 index,
-                config: configs.clone(),
+                turns: turn.clone(),
+                reached: Arc::clone(&reaching),
                 doors,
                 shard: Arc::clone(&shard),
                 roster: roster.clone(),
@@ -142,7 +152,7 @@ impl Bound {
             shard
         };
         let shards = self.doors.into_iter().enumerate().map(start).collect();
-        Gateway { shards, config, certificates: self.certificates, draining, running }
+        Gateway { shards, turns, reached, replay_bytes, certificates: self.certificates, draining, running }
     }
 }
 
@@ -161,14 +171,27 @@ impl Gateway {
         stats::snapshot(&self.shards)
     }
 
-    /// Changes everything that can be changed while it runs: routes, services, limits, trusted proxies and certificates.
-    /// Listeners and the number of cores stay as they are. Each core takes it up by itself, within microseconds; no
-    /// request is failed by it. If the certificates cannot be used, nothing is changed. Reads files, and so blocks.
-    pub fn reload(&self, config: Config) -> Result<(), Error> {
+    /// Works by `config` from now on, but for its listeners and cores, which stay. Requests that were routed before go on
+    /// as they are. Returns when all cores have it, and no request waits any more for a worker of a service to which no
+    /// route leads now, so that its workers may be ended; a request that has waited for its whole time is not waited for.
+    /// If the certificates cannot be used, nothing is changed.
+    ///
+    /// One call at a time. Cancellation safe: the change goes on.
+    pub async fn reload(&self, config: Config) -> Result<(), Error> {
         if let (Some(certificates), Some(tls)) = (&self.certificates, &config.tls) {
             certificates.replace(Loaded::read(tls)?);
         }
-        self.config.send_replace(Arc::new(config));
+        let before = Arc::clone(&self.turns.borrow());
+        let (old, new) = (before.config.limits.replay_total_bytes_max, config.limits.replay_total_bytes_max);
+        // What is kept beyond the new bound is given back as its requests end.
+        let _ =
+            self.replay_bytes.fetch_update(Relaxed, Relaxed, |left| Some((left + new).saturating_sub(old)));
+        let (listeners, cores) = (before.config.listeners.clone(), before.config.cores);
+        let number = before.number + 1;
+        self.turns.send_replace(Arc::new(Turn { number, config: Config { listeners, cores, ..config } }));
+        let mut reached = self.reached.clone();
+        // An error means that all cores have ended.
+        let _ = reached.wait_for(|reached| reached.iter().all(|reached| *reached >= number)).await;
         Ok(())
     }
 

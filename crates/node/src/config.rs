@@ -10,14 +10,19 @@ mod duration;
 mod file;
 mod flags;
 mod instances;
+mod limits;
+mod network;
+mod policy;
 mod problem;
 mod procfile;
 mod program;
 mod route;
 mod service;
+mod size;
 mod source;
 mod syntax;
 mod table;
+mod tls;
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +32,7 @@ use std::{
     time::Duration,
 };
 
-use lethe_gateway::config::Route;
+use lethe_gateway::config as gateway;
 use lethe_model::service::ServiceName;
 use lethe_supervisor::service::{Listener, Spec};
 
@@ -43,7 +48,7 @@ pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 pub const INSTANCES_DEFAULT: Instances = Instances { min: 2, max: 2 };
 /// [`Spec::drain`] when nothing says otherwise.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
-/// [`Route::timeout`] when nothing says otherwise.
+/// [`gateway::Route::timeout`] when nothing says otherwise.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// The state folder when nothing says otherwise, beside the file or in the folder of the command.
 pub const STATE_DEFAULT: &str = ".lethe";
@@ -79,13 +84,16 @@ pub struct Overrides {
     pub instances: Option<String>,
     /// `--state-dir`: a folder, relative to the current one.
     pub state_dir: Option<PathBuf>,
+    /// `--tls-self-signed`: TLS with a certificate that is made at the start, in the place of the file's.
+    pub tls_self_signed: bool,
 }
 
 /// Everything that is run, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the gateway listens. Port 0 lets the system choose.
-    pub listen: SocketAddr,
+    /// The gateway's own. At least one listener, of which the first is `listen`; at least one route, in the order of
+    /// the file, and each leads to one of `services`.
+    pub gateway: gateway::Config,
     /// Where health and metrics are served; `None` when switched off. By default one port above `listen`, on
     /// 127.0.0.1 (port 0 when that is chosen by the system or past the last).
     pub admin: Option<SocketAddr>,
@@ -93,12 +101,33 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The services, by name; at least one.
     pub services: Vec<ServiceConfig>,
-    /// The routes, in the order of the file; at least one, and each leads to one of `services`.
-    pub routes: Vec<Route>,
     /// What a person should know that is not an error, one sentence each.
     pub notices: Vec<String>,
     /// The file it was read from, as named to people; `None` for a command.
     pub file: Option<String>,
+    /// What to read again when it may have changed.
+    pub origin: Origin,
+}
+
+/// What a configuration was read from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The file or command.
+    pub source: Source,
+    /// What the command line says beside.
+    pub overrides: Overrides,
+}
+
+impl Config {
+    /// Where the gateway listens. Port 0 lets the system choose.
+    pub fn listen(&self) -> SocketAddr {
+        self.gateway.listeners[0].address
+    }
+
+    /// Whether the gateway writes to the standard output by itself.
+    pub fn writes_to_stdout(&self) -> bool {
+        self.gateway.access_log == gateway::AccessLog::Stdout
+    }
 }
 
 /// One service: what the supervisor is told, and what has to happen before.
@@ -108,6 +137,8 @@ pub struct ServiceConfig {
     pub spec: Spec,
     /// The bounds within which the number of workers may be changed by load.
     pub instances: Instances,
+    /// How the gateway treats its workers; a copy of what stands in [`Config::gateway`].
+    pub policy: gateway::Service,
     /// Where the program comes from; then the directories of `spec` and `build` are relative to what is fetched, see
     /// [`ServiceConfig::fetched`].
     pub source: Option<crate::source::Source>,
@@ -134,13 +165,14 @@ pub struct Build {
 /// Whether the program of a service exists is checked here too, unless the service has a `build` that may create it:
 /// then call [`ServiceConfig::check_command`] after the build.
 pub fn load(source: Source, overrides: Overrides) -> Result<Config, Errors> {
+    let origin = Origin { source: source.clone(), overrides: overrides.clone() };
     let (flags, mut problems) = Flags::read(overrides);
     let draft = match source {
         Source::Path(path) => source::read(&path),
         Source::Command { command, directory } => command::read(command, &directory),
     };
     match draft {
-        Ok(draft) if problems.is_empty() => draft.finish(flags),
+        Ok(draft) if problems.is_empty() => draft.finish(flags, origin),
         Ok(_) => Err(Errors(problems)),
         Err(more) => {
             problems.extend(more);
@@ -176,7 +208,8 @@ impl ServiceConfig {
             env: BTreeMap::new(),
             directory,
         };
-        Self { spec, instances: INSTANCES_DEFAULT, source: None, build: None, command_quote: None }
+        let policy = gateway::Service::default();
+        Self { spec, instances: INSTANCES_DEFAULT, policy, source: None, build: None, command_quote: None }
     }
 
     /// The same as `check_command`, as a sentence.
@@ -204,7 +237,7 @@ impl ServiceConfig {
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
-    use lethe_gateway::config::Balance;
+    use gateway::Balance;
 
     use super::*;
 
@@ -228,7 +261,7 @@ mod tests {
     fn everything_has_a_default() {
         let (_kept, path) = folder(&[("lethe.toml", "[services.shop]\ncommand = 'sh run.sh'")]);
         let config = load_path(&path, Overrides::default()).unwrap();
-        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.listen().to_string(), "127.0.0.1:8080");
         assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:8081");
         assert_eq!(config.state_dir, path.join(".lethe"));
         assert_eq!(config.file, Some(path.join("lethe.toml").display().to_string()));
@@ -241,7 +274,7 @@ mod tests {
         assert_eq!((&service.spec.ready, &service.build), (&None, &None));
         assert_eq!(service.spec.directory, path);
         assert!(service.spec.env.is_empty());
-        let [route] = &config.routes[..] else { panic!("one route") };
+        let [route] = &config.gateway.routes[..] else { panic!("one route") };
         assert_eq!((route.host.as_deref(), route.path.as_str(), route.service.as_str()), (None, "/", "shop"));
         assert_eq!(
             (route.idempotent, route.balance, route.timeout),
@@ -273,7 +306,7 @@ mod tests {
         let (_kept, path) = folder(&[("examples/shop/lethe.toml", &toml)]);
         let shop = path.join("examples/shop");
         let config = load_path(&shop, Overrides::default()).unwrap();
-        assert_eq!(config.listen.to_string(), "127.0.0.1:9000");
+        assert_eq!(config.listen().to_string(), "127.0.0.1:9000");
         assert_eq!(config.admin, None);
         assert_eq!(config.state_dir, shop.join("data/state"));
         let service = &config.services[0];
@@ -289,7 +322,7 @@ mod tests {
         let build = service.build.as_ref().unwrap();
         assert_eq!(build.command, ["sh", "-c", "make web && make css"]);
         assert_eq!((&build.directory, build.text.as_str()), (&path, "make web && make css"));
-        let route = &config.routes[0];
+        let route = &config.gateway.routes[0];
         assert_eq!((route.host.as_deref(), route.path.as_str()), (Some("shop.example"), "/api"));
         assert_eq!((route.idempotent, route.balance), (true, Balance::LeastLoaded));
         assert_eq!(route.timeout, Duration::from_secs(300));
@@ -303,6 +336,144 @@ mod tests {
     }
 
     #[test]
+    fn everything_about_the_gateway_can_be_said() {
+        let toml = r#"
+            cores = 3
+            proxy-protocol = true
+            trusted-proxies = ["10.0.0.0/8", "::1"]
+            access-log = "access.log"
+            [tls]
+            listen = "0.0.0.0:8443"
+            certificates = [{ chain = "a.pem", key = "a.key" }]
+            [limits]
+            head-bytes-max = "64KiB"
+            replay-bytes-max = 4096
+            queue-max = 0
+            retry-percent-max = 10
+            idle-timeout = "5m"
+            [services.web]
+            command = "sh"
+            protocol = "h2c"
+            concurrency = 40
+            slow-start = "10s"
+            eject = { failures = 3, shortest = "2s", longest = "1m", out-percent = 30 }
+            health = { path = "/up", every = "1s", timeout = "500ms", failures = 4, successes = 1 }
+            [services.blog]
+            command = "sh"
+            concurrency = "adaptive"
+            eject = "off"
+            health = "/up"
+            [services.wiki]
+            command = "sh"
+            concurrency = { max = 7 }
+            eject = { shortest = "40s" }
+            [[routes]]
+            service = "web"
+            balance = "random"
+            class = "batch"
+            retry-on = ["503", "timeout"]
+            resume = false
+            server-timing = true
+        "#;
+        let pem = [("a.pem", "-----BEGIN CERTIFICATE-----\n"), ("a.key", "-----BEGIN EC PRIVATE KEY-----\n")];
+        let (_kept, path) = folder(&[("lethe.toml", toml), pem[0], pem[1]]);
+        let gateway = load_path(&path, Overrides::default()).unwrap().gateway;
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let listener = |address, tls| gateway::Listener { address, tls, proxy_protocol: true };
+        assert_eq!(
+            gateway.listeners,
+            [listener(at("127.0.0.1:8080"), false), listener(at("0.0.0.0:8443"), true)]
+        );
+        let files = gateway::CertificateFiles { chain: path.join("a.pem"), key: path.join("a.key") };
+        assert_eq!(gateway.tls, Some(gateway::Tls::Files(vec![files])));
+        assert_eq!((gateway.cores, gateway.trusted_proxies.len()), (3, 2));
+        assert_eq!(gateway.access_log, gateway::AccessLog::File(path.join("access.log")));
+        let limits = gateway::Limits {
+            head_bytes_max: 64 << 10,
+            replay_bytes_max: 4096,
+            queue_max: 0,
+            retry_percent_max: 10,
+            idle_timeout: Duration::from_secs(300),
+            ..gateway::Limits::default()
+        };
+        assert_eq!(gateway.limits, limits);
+        let web = gateway::Service {
+            protocol: gateway::Protocol::H2c,
+            concurrency: gateway::Concurrency::Limited(40),
+            slow_start: Duration::from_secs(10),
+            ejection: gateway::Ejection {
+                failures: 3,
+                shortest: Duration::from_secs(2),
+                longest: Duration::from_secs(60),
+                out_percent_max: 30,
+            },
+            health: Some(gateway::Health {
+                path: "/up".into(),
+                every: Duration::from_secs(1),
+                timeout: Duration::from_millis(500),
+                failures: 4,
+                successes: 1,
+            }),
+        };
+        assert_eq!(gateway.services["web"], web);
+        let (blog, wiki) = (&gateway.services["blog"], &gateway.services["wiki"]);
+        assert_eq!(blog.concurrency, gateway::Concurrency::Adaptive { min: 2, max: 1000 });
+        assert_eq!((blog.ejection.failures, blog.health.as_ref().unwrap().path.as_str()), (0, "/up"));
+        assert_eq!(wiki.concurrency, gateway::Concurrency::Adaptive { min: 2, max: 7 });
+        // What is said of one bound moves the default of the other along.
+        assert_eq!(
+            (wiki.ejection.shortest, wiki.ejection.longest),
+            (Duration::from_secs(40), Duration::from_secs(40))
+        );
+        let route = &gateway.routes[0];
+        assert_eq!((route.balance, route.class), (Balance::Random, gateway::Class::Batch));
+        assert_eq!(route.retry_on, gateway::RetryOn { unavailable: true, timeout: true });
+        assert_eq!((route.resume, route.server_timing), (false, true));
+    }
+
+    #[test]
+    fn tls_is_spoken_in_one_place() {
+        const CERTIFICATES: &str = "certificates = [{ chain = 'a.pem', key = 'a.pem' }]";
+        let check = |tls: &str, self_signed: bool, expected: &[(&str, bool)]| {
+            let toml = format!("listen = '127.0.0.2:80'\n[services.shop]\ncommand = 'sh'\n{tls}");
+            let pem = "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n";
+            let (_kept, path) = folder(&[("lethe.toml", &toml), ("a.pem", pem)]);
+            let gateway =
+                load_path(&path, Overrides { tls_self_signed: self_signed, ..Overrides::default() })
+                    .unwrap()
+                    .gateway;
+            let listeners =
+                gateway.listeners.iter().map(|it| (it.address.to_string(), it.tls)).collect::<Vec<_>>();
+            let expected: Vec<_> =
+                expected.iter().map(|(address, tls)| ((*address).to_owned(), *tls)).collect();
+            assert_eq!(listeners, expected, "{tls} {self_signed}");
+            gateway.tls
+        };
+        assert_eq!(check("", false, &[("127.0.0.2:80", false)]), None);
+        let names = ["localhost", "127.0.0.1", "::1", "127.0.0.2"].map(String::from).to_vec();
+        assert_eq!(check("", true, &[("127.0.0.2:80", true)]), Some(gateway::Tls::SelfSigned(names.clone())));
+        let files = check(&format!("[tls]\n{CERTIFICATES}"), false, &[("127.0.0.2:80", true)]);
+        assert!(matches!(files, Some(gateway::Tls::Files(_))), "{files:?}");
+        let own = format!("[tls]\nlisten = 8443\n{CERTIFICATES}");
+        check(&own, false, &[("127.0.0.2:80", false), ("127.0.0.1:8443", true)]);
+        let both = check(&own, true, &[("127.0.0.2:80", false), ("127.0.0.1:8443", true)]);
+        assert_eq!(
+            both,
+            Some(gateway::Tls::SelfSigned(names)),
+            "the command line wins over the file's certificates"
+        );
+        let clash = format!(
+            "listen = '0.0.0.0:8080'\n[services.shop]\ncommand = 'sh'\n[tls]\nlisten = 8080\n{CERTIFICATES}"
+        );
+        let (_kept, path) = folder(&[
+            ("lethe.toml", &clash),
+            ("a.pem", "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n"),
+        ]);
+        let said = load_path(&path, Overrides::default()).unwrap_err();
+        assert!(said.contains("lethe.toml:5:10: `listen` in [tls]: `127.0.0.1:8080` is where the gateway listens without TLS"), "{said}");
+    }
+
+    #[test]
     fn the_command_line_wins() {
         let (_kept, path) =
             folder(&[("lethe.toml", "listen = 9000\n[services.shop]\ncommand = 'sh'\ninstances = 4")]);
@@ -310,9 +481,10 @@ mod tests {
             listen: Some(":7000".into()),
             instances: Some("3".into()),
             state_dir: Some(path.join("elsewhere")),
+            ..Overrides::default()
         };
         let config = load_path(&path.join("lethe.toml"), overrides).unwrap();
-        assert_eq!(config.listen.to_string(), "127.0.0.1:7000");
+        assert_eq!(config.listen().to_string(), "127.0.0.1:7000");
         assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:7001");
         assert_eq!(config.services[0].spec.instances, 3);
         assert_eq!(config.state_dir, path.join("elsewhere"));
@@ -326,6 +498,7 @@ mod tests {
             listen: Some("80a".into()),
             instances: Some("3..1".into()),
             state_dir: Some(file.clone()),
+            ..Overrides::default()
         };
         let said = load_path(&path, overrides).unwrap_err();
         let said: Vec<&str> = said.lines().collect();
@@ -380,7 +553,7 @@ mod tests {
         let config = load_path(&path, Overrides::default()).unwrap();
         assert_eq!(config.services[0].spec.name.as_str(), "web");
         assert_eq!((&config.services[0].spec.directory, config.state_dir), (&path, path.join(".lethe")));
-        assert_eq!(config.routes.len(), 1);
+        assert_eq!(config.gateway.routes.len(), 1);
         let said = load_path(&path.join("both"), Overrides::default()).unwrap_err();
         assert!(said.contains("both/lethe.toml:1:2: not valid TOML"), "{said}");
     }
@@ -398,6 +571,23 @@ mod tests {
             said.contains("absent: no such file or folder; to run a program, write `lethe up -- "),
             "{said}"
         );
+    }
+
+    #[test]
+    fn a_program_is_no_configuration() {
+        let (_kept, path) = folder(&[("app.py", "import x"), ("serve", "#!/bin/sh"), ("other.conf", "= 1")]);
+        fs::set_permissions(path.join("serve"), fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, runner) in [("app.py", "python3 "), ("serve", "")] {
+            let said = load_path(&path.join(name), Overrides::default()).unwrap_err();
+            let file = path.join(name);
+            let file = file.display();
+            let expected = format!(
+                "{file}: is a program, not a configuration: to run it, write `lethe up -- {runner}{file}`"
+            );
+            assert_eq!(said, expected);
+        }
+        let said = load_path(&path.join("other.conf"), Overrides::default()).unwrap_err();
+        assert!(said.contains("other.conf:1:1: not valid TOML"), "{said}");
     }
 
     #[test]

@@ -115,7 +115,11 @@ impl Logs {
         let (service, _) = name.rsplit_once('-').ok_or_else(unknown)?;
         let ring = kept.services.get(service).ok_or_else(unknown)?;
         let lines = ring.last(lines_max, |line| line.instance.as_str() == name);
-        if lines.is_empty() && lines_max > 0 { Err(Error::NoWorker(name.into())) } else { Ok(texts(&lines)) }
+        if lines.is_empty() && lines_max > 0 {
+            Err(Error::NoWorker { name: name.into(), near: None })
+        } else {
+            Ok(texts(&lines))
+        }
     }
 
     /// The last lines that a worker printed itself, at most `lines_max`, joined.
@@ -200,7 +204,7 @@ mod tests {
         assert_eq!(last(&logs, Some("shop-4"), 100), ["4", "died"]);
         assert_eq!(logs.last_printed(&InstanceId::new(&shop, 4), &shop, 10), "4");
         assert_eq!(follower.recv().await.unwrap().text, "0");
-        assert!(matches!(logs.last(Some("shop-99"), 9), Err(Error::NoWorker(_))));
+        assert!(matches!(logs.last(Some("shop-99"), 9), Err(Error::NoWorker { .. })));
         let error = logs.last(Some("shpo"), 9).unwrap_err().to_string();
         assert_eq!(error, "no service and no worker `shpo`; the services are: mail, shop");
         assert!(matches!(logs.last(Some("blog-1"), 9), Err(Error::NoName { .. })));
