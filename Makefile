@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check format lint deny test bench install
+.PHONY: help check format lint deny test bench bench-kill install
 
 # Elsewhere a change of dependencies may update Cargo.lock; where changes are judged, it must come with them.
 LOCKED := $(if $(CI),--locked)
@@ -11,7 +11,7 @@ LOCKED := $(if $(CI),--locked)
 DENY := .ci/cargo-deny $(LOCKED) --all-features
 
 help: ## Lists what there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 check: format lint deny ## Format, lints, licences and known holes of the dependencies
 
@@ -39,6 +39,10 @@ test: ## All tests; installs what they need (Chromium) when run as root
 bench: ## Memory, start, readiness and throughput of a release build, beside nginx
 	cargo build $(LOCKED) --release -p lethe-cli -p shop
 	python3 bench/run.py
+
+bench-kill: ## What users lose when workers are killed, behind lethe and behind five others; ten minutes
+	cargo build $(LOCKED) --release -p lethe-cli -p lethe-bench-kill
+	python3 bench/kill/run.py
 
 install: ## Puts `lethe` into ~/.cargo/bin
 	cargo install --locked --path crates/cli
