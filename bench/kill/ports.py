@@ -4,8 +4,8 @@ import random
 import socket
 import time
 
-# Below the range from which the kernel takes the ports of outgoing connections: in the moment in which a worker is away,
-# a connection of somebody else could otherwise take its port.
+# Below the range from which the kernel takes the ports of outgoing connections: in the moment in which a worker is
+# away, a connection of somebody else could otherwise take its port.
 FIXED = range(20_000, 30_000)
 WAIT_S = 20
 

@@ -6,6 +6,7 @@ from tally import KINDS, NOT_REPEATABLE
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 RATIO_MAX = 1.5
+NEVER = {"doubled": "run twice", "silent": "closed without a byte", "lost": "answered, but not done"}
 SHORT = {
     "small": "GET 512 B", "half": "GET 32 KiB", "large": "GET 2 MiB", "put": "PUT", "post": "POST", "key": "POST+key",
     "put-large": "PUT 256K", "post-large": "POST 256K", "key-large": "POST+key 256K",
@@ -39,7 +40,7 @@ def unmet(run):
             bad.append(f"{SHORT[kind]}: {row['failed_per_10000']:g} failed per 10,000, not 0")
         if row["unknown"] and kind not in NOT_REPEATABLE:
             bad.append(f"{SHORT[kind]}: {row['unknown']} answered as unknown that could have been repeated")
-        for key, what in (("doubled", "run twice"), ("silent", "closed without a byte"), ("lost", "answered, but not done")):
+        for key, what in NEVER.items():
             if row[key]:
                 bad.append(f"{SHORT[kind]}: {row[key]} {what}, not 0")
     if run["alike"] and run["alike"]["p99_ratio"] > RATIO_MAX:
@@ -65,16 +66,18 @@ def markdown(results):
         f"Measured on {about['date']}: {versions}; {about['processors']} processors ({about['cpu']}), Linux "
         f"{about['kernel']}; {span(kills)} kills and {span(requests)} requests in {about['seconds']:g} s for each; seed "
         f"{about['seed']}.")
-    named = ("Failed per 10,000 requests:", "What else a user meets:")
-    parts = [f"{title}\n\n{marked(table)}" for title, table in zip(named, tables(results))]
-    return "\n\n".join([head, *parts]) + "\n"
+    named = (
+        "Failed per 10,000 requests:",
+        "How it failed, in numbers of the whole run, and how long what did not fail took:")
+    pairs = zip(named, tables(results), strict=True)
+    return "\n\n".join([head, *(f"{title}\n\n{marked(table)}" for title, table in pairs)]) + "\n"
 
 
 def tables(results):
     """Two tables, each a list of rows of which the first is the head."""
     kinds = [kind for kind in KINDS if any(kind in run["kinds"] for run in results["runs"])]
     failed = [["", *(SHORT[kind] for kind in kinds)]]
-    else_ = [["", "closed without a byte", "of these POSTs that had run", "hung", "POSTs run twice", "p50", "p99",
+    other = [["", "closed without a byte", "POSTs of these that had run", "POSTs run twice", "hung", "p50", "p99",
               "p99 without kills", "ratio"]]
     for run in results["runs"]:
         name = run["name"] if run["name"] == "lethe" else f"{run['name']}, {run['settings']}"
@@ -84,8 +87,8 @@ def tables(results):
         alike = run["alike"]
         times = ["", "", "", ""] if alike is None else [
             f"{alike['p50_ms']} ms", f"{alike['p99_ms']} ms", f"{alike['calm_p99_ms']} ms", f"{alike['p99_ratio']:.2f}"]
-        else_.append([name, total("silent"), total("silent_had_run"), total("hung"), total("doubled"), *times])
-    return failed, else_
+        other.append([name, total("silent"), total("silent_had_run"), total("doubled"), total("hung"), *times])
+    return failed, other
 
 
 def lost(row):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Kills workers behind lethe and behind each of its peers, and counts what their users lose; `make bench-kill` runs it.
+"""Kills workers behind lethe and behind each of its peers, and counts what users lose; `make bench-kill` runs it.
 
-The same load and the same kills go to each in turn: three workers, one killed with SIGKILL every 300 ms and started again
-at once. Prints the tables, and writes `bench/results/kill.json` and `bench/results/kill.md`, which is what
+The same load and the same kills go to each in turn: three workers, one killed with SIGKILL every 300 ms and started
+again at once. Prints the tables, and writes `bench/results/kill.json` and `bench/results/kill.md`, which is what
 `docs/when-a-worker-dies.md` shows.
 """
 
@@ -91,7 +91,8 @@ def one_of(allowed, word):
 def about(options, chosen, missing):
     cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
     lethe = subprocess.run([TARGET / "lethe", "--version"], capture_output=True, text=True, check=True).stdout
-    versions = {"lethe": lethe.split()[-1]} | {name: gateways.version_of(name) for name in chosen if name not in missing}
+    versions = {"lethe": lethe.split()[-1]}
+    versions |= {name: gateways.version_of(name) for name in chosen if name not in missing}
     return {
         "seed": options.seed, "seconds": options.seconds, "calm_seconds": options.calm_seconds,
         "kill_interval_s": KILL_INTERVAL_S, "date": report.today(), "processors": os.cpu_count(), "cpu": cpu,

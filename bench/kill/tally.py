@@ -94,8 +94,9 @@ def spread(calm, killed):
     """Median and 99th percentile in milliseconds, and what the kills make of the latter."""
     if not calm or not killed:
         return None
-    row = {"p50_ms": at(killed, 0.5), "p99_ms": at(killed, 0.99), "calm_p50_ms": at(calm, 0.5), "calm_p99_ms": at(calm, 0.99)}
-    return row | {"p99_ratio": round(row["p99_ms"] / row["calm_p99_ms"], 2)}
+    before, now = at(calm, 0.99), at(killed, 0.99)
+    return {"p50_ms": at(killed, 0.5), "p99_ms": now, "calm_p50_ms": at(calm, 0.5), "calm_p99_ms": before,
+            "p99_ratio": round(now / before, 2)}
 
 
 def at(ascending, share):

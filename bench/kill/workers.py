@@ -73,7 +73,7 @@ class OfLethe:
         self.ask = ask
 
     def kill_next(self):
-        """Kills the ready one that runs longest, which is the one whose turn it is; the pid, or None if none is ready."""
+        """Kills the ready one that runs longest, whose turn it is; the pid, or None if none is ready."""
         ready = [worker for worker in self.ask()["workers"] if worker["state"] == "ready"]
         if not ready:
             return None

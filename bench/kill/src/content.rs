@@ -1,5 +1,5 @@
-//! The bytes that go over the wire, in both directions. Each depends on its place alone, so a body that was put together
-//! from two workers, cut, shifted or mixed up with another is told from a right one by comparing it.
+//! The bytes that go over the wire, in both directions. Each depends on its place alone, so a body that was put
+//! together from two workers, cut, shifted or mixed up with another is told from a right one by comparing it.
 
 use std::sync::LazyLock;
 

@@ -145,3 +145,53 @@ async fn receive_body(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What the client makes of a gateway that reads a whole request, answers in these words and closes.
+    async fn check(kind: Kind, answer: &[&[u8]], expected: (Outcome, bool)) {
+        let answer = answer.concat();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = async {
+            let mut stream = listener.accept().await.unwrap().0;
+            read_head(&mut stream, &mut Vec::new()).await.unwrap().unwrap();
+            stream.write_all(&answer).await.unwrap();
+        };
+        let client = async {
+            let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            exchange(&mut stream, kind, "7").await
+        };
+        let shown = String::from_utf8_lossy(&answer[..answer.len().min(80)]).into_owned();
+        assert_eq!(tokio::join!(gateway, client).1, expected, "{shown:?}");
+    }
+
+    #[tokio::test]
+    async fn outcomes() {
+        const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 512\r\nX-Id: 7\r\n\r\n";
+        let body = content::first(512);
+        let small = Kind::Small;
+        check(small, &[OK, body], (Outcome::Answered, true)).await;
+        check(small, &[b"HTTP/1.1 103 Early Hints\r\n\r\n", OK, body], (Outcome::Answered, true)).await;
+        let closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 512\r\nX-Id: 7\r\n\r\n";
+        check(small, &[closing, body], (Outcome::Answered, false)).await;
+
+        check(small, &[], (Outcome::Silent, false)).await;
+        check(small, &[b"HTTP/1.1 20"], (Outcome::Cut, false)).await;
+        check(small, &[OK, &body[..511]], (Outcome::Cut, false)).await;
+
+        let of_another = b"HTTP/1.1 200 OK\r\nContent-Length: 512\r\nX-Id: 8\r\n\r\n";
+        check(small, &[of_another, body], (Outcome::Wrong, true)).await;
+        check(small, &[OK, &content::first(513)[1..]], (Outcome::Wrong, true)).await;
+        check(Kind::Half, &[OK, body], (Outcome::Wrong, true)).await;
+        check(small, &[b"\r\n\r\n"], (Outcome::Wrong, false)).await;
+
+        let bad_gateway = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n";
+        check(small, &[bad_gateway], (Outcome::Status(502), true)).await;
+        let unknown = b"HTTP/1.1 502 Bad Gateway\r\nLethe-Outcome: unknown\r\nContent-Length: 0\r\n\r\n";
+        check(small, &[unknown], (Outcome::Unknown, true)).await;
+    }
+}
