@@ -86,7 +86,7 @@ impl Kind {
         matches!(self, Kind::Key | Kind::KeyLarge)
     }
 
-    /// A connection sends one request of this kind in this time, so that failing quickly is not rewarded with more
+    /// A connection sends one request of this kind in this time, on average: failing quickly is not rewarded with more
     /// requests to fail at, and nothing is measured at the limit of the machine.
     pub fn period(self) -> Duration {
         match self {

@@ -1,5 +1,5 @@
-//! The client: a few kept connections for each kind of request, each sending at its own steady pace, and one line for
-//! each request about what became of it.
+//! The client: a few kept connections for each kind of request, each sending at its own pace whatever the answers, and
+//! one line for each request about what became of it.
 
 use std::{
     cell::RefCell,
@@ -39,7 +39,7 @@ pub struct Arguments {
     /// The kinds of request
     #[arg(long, value_delimiter = ',')]
     kinds: Vec<Kind>,
-    /// Decides which request takes how long, and when each connection begins
+    /// Decides which request takes how long, and when each is sent
     #[arg(long)]
     seed: u64,
     /// Where to write a line for each request: kind, id, what became of it, whether the connection had been used
@@ -82,16 +82,15 @@ struct Client {
 
 impl Client {
     async fn run(self) {
-        let phase = self.kind.period().mul_f64((self.stream >> 11) as f64 / (1u64 << 53) as f64);
-        let mut due = Instant::now() + phase;
+        let mut due = Instant::now() + self.pause(0);
         let mut kept: Option<TcpStream> = None;
-        for number in 0.. {
+        for number in 1.. {
             sleep_until(due).await;
             let begun = Instant::now();
             if begun >= self.ends {
                 return;
             }
-            due = begun + self.kind.period();
+            due = begun + self.pause(number);
             let id = format!("{:016x}-{number}", self.stream);
             // What a browser does too: a connection that was closed while it was idle is not used again.
             kept = kept.filter(is_open);
@@ -102,6 +101,14 @@ impl Client {
             // A full disk shows itself when the records are flushed at the end.
             let _ = writeln!(self.records.borrow_mut(), "{kind} {id} {outcome} {how} {taken}");
         }
+    }
+
+    /// Between the begins of two requests: between half and one and a half of the period, lest kills and requests keep
+    /// step.
+    fn pause(&self, number: u64) -> Duration {
+        let share =
+            (content::scramble(self.stream ^ content::scramble(number)) >> 11) as f64 / (1u64 << 53) as f64;
+        self.kind.period().mul_f64(0.5 + share)
     }
 
     async fn request(&self, kept: &mut Option<TcpStream>, id: &str) -> Outcome {
