@@ -26,6 +26,12 @@ def free_ports(count):
     return found
 
 
+def listens(port):
+    """Whether a connection to it is taken now."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def connect_when_listening(port, alive=lambda: True):
     """Returns as soon as something listens. TimeoutError if nothing does, or if `alive` says that nothing will."""
     deadline = time.monotonic() + WAIT_S

@@ -29,7 +29,19 @@ def text(results):
     if ours:
         short_of = unmet(ours[0])
         parts.append("goals that lethe does not meet: " + "; ".join(short_of) if short_of else "lethe meets its goals")
+    if busy := disturbed(results):
+        parts.append(busy)
     return "\n\n".join(parts)
+
+
+def disturbed(results):
+    """A word of warning about a run on a machine that had other things to do; empty if all is well."""
+    early = {f"{run['name']}, {run['settings']}": run["early_kills"] for run in results["runs"] if run["early_kills"]}
+    load, processors = results["about"]["load_average"], results["about"]["processors"]
+    signs = [f"{count} kills of {name} while another worker was still starting" for name, count in early.items()]
+    if load > processors / 2:
+        signs.insert(0, f"a load average of {load:.1f} on {processors} processors before the first run")
+    return f"The machine was busy with other things, which these figures show too: {'; '.join(signs)}." if signs else ""
 
 
 def unmet(run):
@@ -64,11 +76,13 @@ def markdown(results):
     requests = [sum(row["requests"] for row in run["kinds"].values()) for run in results["runs"]]
     head = (
         f"Measured on {about['date']}: {versions}; {about['processors']} processors ({about['cpu']}), Linux "
-        f"{about['kernel']}; {span(kills)} kills and {span(requests)} requests in {about['seconds']:g} s for each; seed "
-        f"{about['seed']}.")
+        f"{about['kernel']}; {span(kills)} kills and {span(requests)} requests in {about['seconds']:g} s for each; "
+        f"seed {about['seed']}.")
     named = (
         "Failed per 10,000 requests:",
         "How it failed, in numbers of the whole run, and how long what did not fail took:")
+    if busy := disturbed(results):
+        head += "\n\n" + busy
     pairs = zip(named, tables(results), strict=True)
     return "\n\n".join([head, *(f"{title}\n\n{marked(table)}" for title, table in pairs)]) + "\n"
 

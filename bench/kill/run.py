@@ -96,7 +96,7 @@ def about(options, chosen, missing):
     return {
         "seed": options.seed, "seconds": options.seconds, "calm_seconds": options.calm_seconds,
         "kill_interval_s": KILL_INTERVAL_S, "date": report.today(), "processors": os.cpu_count(), "cpu": cpu,
-        "kernel": os.uname().release, "versions": versions,
+        "kernel": os.uname().release, "load_average": os.getloadavg()[0], "versions": versions,
     }
 
 
@@ -116,8 +116,8 @@ def measure(name, settings, options):
             gateway = gateways.Peer(name, settings, folder, worker)
         try:
             gateway.start()
-            calm = load(gateway, folder, "calm", options.calm_seconds, options)
-            killed = load(gateway, folder, "killed", options.seconds, options, KILL_INTERVAL_S)
+            calm, _ = load(gateway, folder, "calm", options.calm_seconds, options)
+            killed, killed_by = load(gateway, folder, "killed", options.seconds, options, KILL_INTERVAL_S)
         except (OSError, subprocess.CalledProcessError) as error:
             raise Broken(f"not measured: {error}; it said:\n{gateway.said()}") from error
         finally:
@@ -125,12 +125,12 @@ def measure(name, settings, options):
             signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
             gateway.close()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-        tally = Tally(calm[0], killed[0], log)
-    return {"name": name, "settings": settings, "kills": killed[1], "missed_kills": killed[2], **tally.figures()}
+        tally = Tally(calm, killed, log)
+    return {"name": name, "settings": settings, **killed_by, **tally.figures()}
 
 
 def load(gateway, folder, part, seconds, options, interval=None):
-    """The path of the records, and how many workers were killed."""
+    """The path of the records, and the kills."""
     records = pathlib.Path(folder, part)
     # Another seed than that of the calm part, or its ids would be the same.
     seed = options.seed * 2 + (interval is not None)
@@ -147,7 +147,7 @@ def load(gateway, folder, part, seconds, options, interval=None):
         process.wait()
         if kills:
             kills.close()
-    return records, kills.done if kills else 0, kills.missed if kills else 0
+    return records, {"kills": kills.done, "missed_kills": kills.missed, "early_kills": kills.early} if kills else {}
 
 
 if __name__ == "__main__":

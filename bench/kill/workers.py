@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 
-from ports import connect_when_listening
+from ports import connect_when_listening, listens
 
 COUNT = 3
 RESTART_PAUSE_S = 0.02  # Only for a worker that ended of itself, which is a mistake that shows itself.
@@ -45,6 +45,10 @@ class Restarted:
             if process.wait() != -signal.SIGKILL:
                 time.sleep(RESTART_PAUSE_S)
 
+    def ready(self):
+        """How many listen."""
+        return sum(listens(port) for port in self.ports)
+
     def kill_next(self):
         """Kills the one whose turn it is; the pid, or None if it does not run."""
         with self.lock:
@@ -72,9 +76,16 @@ class OfLethe:
         """`ask` answers as `lethe ps --json` does."""
         self.ask = ask
 
+    def ready(self):
+        """How many get requests."""
+        return len(self.ready_ones())
+
+    def ready_ones(self):
+        return [worker for worker in self.ask()["workers"] if worker["state"] == "ready"]
+
     def kill_next(self):
         """Kills the ready one that runs longest, whose turn it is; the pid, or None if none is ready."""
-        ready = [worker for worker in self.ask()["workers"] if worker["state"] == "ready"]
+        ready = self.ready_ones()
         if not ready:
             return None
         oldest = min(ready, key=lambda worker: worker["started_at"])
@@ -96,6 +107,9 @@ class Kills:
         self.interval_s = interval_s
         self.done = 0
         self.missed = 0
+        # Those for which another worker was still away, since the machine took so long to start it: what is lost then
+        # is lost by the machine.
+        self.early = 0
         self.ended = threading.Event()
         self.trouble = None
         self.thread = threading.Thread(target=self.run, daemon=True)
@@ -108,6 +122,7 @@ class Kills:
                 due += self.interval_s
                 if self.ended.wait(max(0, due - time.monotonic())):
                     return
+                self.early += self.workers.ready() < COUNT
                 if self.workers.kill_next() is None:
                     self.missed += 1
                 else:
