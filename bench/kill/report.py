@@ -38,7 +38,7 @@ def disturbed(results):
     """A word of warning about a run on a machine that had other things to do; empty if all is well."""
     early = {f"{run['name']}, {run['settings']}": run["early_kills"] for run in results["runs"] if run["early_kills"]}
     load, processors = results["about"]["load_average"], results["about"]["processors"]
-    signs = [f"{count} of the kills at {name}, while another worker was still starting" for name, count in early.items()]
+    signs = [f"{count} of the kills at {name}, while another worker still started" for name, count in early.items()]
     if load > processors / 2:
         signs.insert(0, f"a load average of {load:.1f} on {processors} processors before the first run")
     return f"The machine was busy with other things, which these figures show too: {'; '.join(signs)}." if signs else ""
