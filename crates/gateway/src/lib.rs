@@ -15,6 +15,9 @@ pub mod config;
 mod core;
 mod forward;
 pub mod forwarded;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 mod headers;
 mod histogram;
