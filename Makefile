@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check format lint deny test bench bench-gateway bench-kill install
+.PHONY: help check format lint deny test fuzz bench bench-gateway bench-kill install
 
 # Elsewhere a change of dependencies may update Cargo.lock; where changes are judged, it must come with them.
 LOCKED := $(if $(CI),--locked)
@@ -35,6 +35,11 @@ test: ## All tests; installs what they need (Chromium) when run as root
 	.ci/programs cc:gcc python3:python3 pkill:procps chromium:chromium chromedriver:chromium-driver
 	cargo build $(LOCKED) --release -p shop
 	cargo test $(LOCKED) --workspace --all-features --no-fail-fast
+
+FUZZ_SECONDS := 10
+
+fuzz: ## Searches for bytes that break a parser, FUZZ_SECONDS long
+	.ci/fuzz $(FUZZ_SECONDS)
 
 bench: ## Memory, start, readiness and throughput of a release build, beside nginx
 	cargo build $(LOCKED) --release -p lethe-cli -p shop

@@ -19,6 +19,9 @@ mod exchange;
 mod field;
 mod forward;
 pub mod forwarded;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 mod head;
 mod headers;
