@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             address: address.parse()?,
             state: WorkerState::Ready,
             gate: Gate::new(),
+            weight: Worker::WEIGHT,
         });
     }
     let cores = std::thread::available_parallelism()?.get();
