@@ -8,7 +8,6 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
-use lethe_model::gate::Pass;
 
 use crate::{
     body::{Body, Held, Stream},
@@ -16,10 +15,12 @@ use crate::{
     core::Core,
     headers,
     link::Link,
+    moment::Moment,
+    queue::Pass,
     replay::{RequestBody, SharedUpload},
     route::Target,
-    service::Upstream,
     upgrade::Tunnel,
+    upstream::Upstream,
     verdict::{Cause, Loss, Stage},
 };
 
@@ -63,9 +64,13 @@ pub(crate) async fn attempt(
     pass.answered();
     let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let (parts, mut incoming) = response.into_parts();
+    let status = parts.status;
     let mut response = Response::new(());
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;
+    if is_failure(status) {
+        upstream.failed(Instant::now());
+    }
     if is_upgrade {
         return upgraded(client, outgoing, link, pass, response);
     }
@@ -75,10 +80,12 @@ pub(crate) async fn attempt(
     let limits = &core.config.limits;
     let body = if incoming.is_end_stream() {
         settle(core, upstream, outgoing, link).await;
+        whole(upstream, status);
         Body::empty(client)
     } else if length.is_some_and(|length| length <= limits.hold_bytes_max as u64) && !is_events(&response) {
         let held = hold(&mut link, &mut incoming, client).await?;
         settle(core, upstream, outgoing, link).await;
+        whole(upstream, status);
         Body::held(held, client)
     } else {
         Body::stream(
@@ -88,6 +95,7 @@ pub(crate) async fn attempt(
                 incoming,
                 link: Some(link),
                 upload: outgoing.upload.clone(),
+                is_success: !is_failure(status),
                 _pass: pass,
             },
             client,
@@ -116,7 +124,8 @@ async fn send(
         let answer = link.exchange(outgoing.request(), !outgoing.repeatable, &client.late).await;
         match answer {
             Ok(response) => {
-                upstream.answered(start.elapsed());
+                let now = Instant::now();
+                upstream.answered(now - start, now);
                 return Ok((link, response));
             }
             // The worker had closed this one before; that says nothing about the worker.
@@ -172,7 +181,7 @@ async fn hold(link: &mut Link, incoming: &mut Incoming, client: &Client) -> Resu
 }
 
 /// After a whole response: the connection goes to the pool if it can, and what the client still sends goes nowhere.
-async fn settle(core: &Core, upstream: &Upstream, outgoing: &Outgoing, mut link: Box<Link>) {
+async fn settle(core: &Core, upstream: &Rc<Upstream>, outgoing: &Outgoing, mut link: Box<Link>) {
     let reusable = std::future::poll_fn(|cx| std::task::Poll::Ready(link.settle(cx))).await;
     if reusable {
         upstream.put_idle(link, core.config.limits.pool_idle_max);
@@ -200,6 +209,18 @@ fn upgraded(
     client.tunnel.replace(Some(Tunnel { link, pass }));
     client.enter(Phase::Tunnel);
     Ok(response.map(|()| Body::empty(client)))
+}
+
+/// A response came whole.
+fn whole(upstream: &Upstream, status: StatusCode) {
+    if !is_failure(status) {
+        upstream.succeeded(&Moment::now());
+    }
+}
+
+/// Whether the status says that the worker failed. 501 and 505 say what it does not offer.
+fn is_failure(status: StatusCode) -> bool {
+    status.is_server_error() && !matches!(status.as_u16(), 501 | 505)
 }
 
 /// An event stream is never held, whatever length it claims.

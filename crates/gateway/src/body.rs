@@ -11,14 +11,15 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use lethe_model::gate::Pass;
 
 use crate::{
     client::{Client, Phase},
     core::Core,
     link::Link,
+    moment::Moment,
+    queue::Pass,
     replay::SharedUpload,
-    service::Upstream,
+    upstream::Upstream,
 };
 
 /// The body of a response to a client.
@@ -69,6 +70,8 @@ pub(crate) struct Stream {
     /// `None` once the body has ended.
     pub(crate) link: Option<Box<Link>>,
     pub(crate) upload: Option<SharedUpload>,
+    /// Its status is no failure of the worker.
+    pub(crate) is_success: bool,
     /// Keeps the worker from being stopped meanwhile.
     pub(crate) _pass: Pass,
 }
@@ -119,6 +122,7 @@ impl Stream {
                 // A request that the client cut short ends the exchange as well; that is not the worker's doing.
                 if !self.upload.as_ref().is_some_and(|upload| upload.borrow().is_broken()) {
                     self.core.shard.cut.add(1);
+                    self.upstream.failed(std::time::Instant::now());
                     tracing::warn!(worker = %self.upstream.instance, "response cut: the worker was lost half-way");
                 }
                 Poll::Ready(Some(Err(Cut(error))))
@@ -134,6 +138,9 @@ impl Stream {
 
     /// The response is whole: the connection may serve others.
     fn finish(&mut self, cx: &mut Context<'_>) {
+        if self.is_success {
+            self.upstream.succeeded(&Moment::now());
+        }
         if let Some(mut link) = self.link.take()
             && link.settle(cx)
         {

@@ -23,7 +23,8 @@ use crate::{
     accept,
     balance::Dice,
     client::{Client, Overdue, Phase},
-    config::Config,
+    config::{self, Config},
+    joint::Joint,
     replay::Budget,
     route::{Table, Target},
     service::Service,
@@ -32,6 +33,10 @@ use crate::{
 
 /// How often timeouts are looked at, and so how exact they are.
 const TICK: Duration = Duration::from_millis(100);
+
+/// After a change of the roster was followed, the next one waits for so many times as long as that took. Workers that
+/// have died are out before that, by their gates.
+const FOLLOW_PAUSE: u32 = 10;
 
 /// What a core is started with.
 pub(crate) struct Seed {
@@ -47,6 +52,8 @@ pub(crate) struct Seed {
     pub(crate) connections: Arc<AtomicUsize>,
     /// Bytes left for kept request bodies, of all cores.
     pub(crate) replay_bytes: Arc<AtomicUsize>,
+    /// What all cores hold jointly for each service of the routes.
+    pub(crate) joints: Arc<BTreeMap<ServiceName, Arc<Joint>>>,
 }
 
 /// What the tasks of one core share.
@@ -56,8 +63,6 @@ pub(crate) struct Core {
     pub(crate) table: Table,
     pub(crate) dice: Dice,
     pub(crate) budget: Rc<Budget>,
-    /// This core's share of the queue of each service.
-    pub(crate) queue_max: usize,
     services: BTreeMap<ServiceName, Rc<Service>>,
     clients: RefCell<HashMap<u64, (Rc<Client>, AbortHandle)>>,
     connections: Arc<AtomicUsize>,
@@ -70,16 +75,31 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let Seed { index, config, listener, shard, mut roster, mut draining, connections, replay_bytes } =
-            seed;
-        let core = Rc::new(Core::new(index, config, shard, connections, replay_bytes));
+        let Seed {
+            index,
+            config,
+            listener,
+            shard,
+            mut roster,
+            mut draining,
+            connections,
+            replay_bytes,
+            joints,
+        } = seed;
+        let core = Rc::new(Core::new(index, config, shard, connections, replay_bytes, &joints));
         core.follow(&roster.borrow_and_update());
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let following = tokio::task::spawn_local({
             let core = Rc::clone(&core);
             async move {
                 while roster.changed().await.is_ok() {
+                    let begin = Instant::now();
                     core.follow(&roster.borrow_and_update());
+                    // However many workers there are and however often they change, requests have most of the core.
+                    let pause = begin.elapsed() * FOLLOW_PAUSE;
+                    if pause >= Duration::from_millis(1) {
+                        tokio::time::sleep(pause).await;
+                    }
                 }
             }
         });
@@ -103,18 +123,22 @@ impl Core {
         shard: Arc<Shard>,
         connections: Arc<AtomicUsize>,
         replay_bytes: Arc<AtomicUsize>,
+        joints: &BTreeMap<ServiceName, Arc<Joint>>,
     ) -> Self {
-        let mut services: BTreeMap<ServiceName, Rc<Service>> = BTreeMap::new();
-        let targets = config.routes.iter().map(|route| {
-            let name = route.service.clone();
-            let service = services.entry(name).or_insert_with_key(|name| Service::new(name.clone(), index));
-            Rc::new(Target { route: route.clone(), service: Rc::clone(service) })
+        let (usual, now) = (config::Service::default(), Instant::now());
+        let new = |(name, joint): (&ServiceName, &Arc<Joint>)| {
+            let settings = config.services.get(name).unwrap_or(&usual);
+            (name.clone(), Service::new(name.clone(), Arc::clone(joint), settings, index, now))
+        };
+        let services: BTreeMap<ServiceName, Rc<Service>> = joints.iter().map(new).collect();
+        let targets = config.routes.iter().filter_map(|route| {
+            let service = Rc::clone(services.get(&route.service)?);
+            Some(Rc::new(Target { route: route.clone(), service }))
         });
         Self {
             table: Table::new(targets.collect()),
             dice: Dice::new(),
             budget: Rc::new(Budget::new(replay_bytes)),
-            queue_max: config.limits.queue_max.div_ceil(config.cores.max(1)),
             services,
             clients: RefCell::default(),
             connections,
@@ -126,13 +150,11 @@ impl Core {
 
     /// Brings the services up to a new roster.
     fn follow(&self, roster: &Roster) {
+        let now = Instant::now();
         for (name, service) in &self.services {
-            service.apply(roster.services.get(name).map(Vec::as_slice).unwrap_or_default());
+            let workers = roster.services.get(name).map(Vec::as_slice).unwrap_or_default();
+            service.apply(workers, &self.shard, now);
         }
-        let workers = self.services.values().flat_map(|service| service.workers());
-        self.shard.set_workers(
-            workers.map(|upstream| (upstream.instance.clone(), Arc::clone(&upstream.stats))).collect(),
-        );
     }
 
     /// Whether one more client connection may be opened.
@@ -170,9 +192,9 @@ impl Core {
                 }
             }
         }
-        let workers = self.services.values().flat_map(|service| service.workers());
-        let idle: usize = workers.map(|upstream| upstream.sweep(now)).sum();
-        idle > 0 || !self.clients.borrow().is_empty()
+        // All of them, whatever the first one says.
+        let pooled = self.services.values().filter(|service| service.tick(now)).count();
+        pooled > 0 || !self.clients.borrow().is_empty()
     }
 }
 

@@ -1,5 +1,4 @@
-//! The loop of attempts: choose a worker, send, and when the worker is lost ask the retry table. A request waits
-//! here while no worker is ready.
+//! The loop of attempts: find a worker, send, and when the worker is lost ask the retry table.
 
 use std::{
     rc::Rc,
@@ -8,17 +7,17 @@ use std::{
 };
 
 use http::Response;
-use lethe_model::gate::{Fate, Gate, Pass};
+use lethe_model::gate::{Fate, Gate};
 
 use crate::{
     attempt::{Outgoing, attempt},
-    balance::{Choice, choose},
     body::Body,
-    client::{Client, Phase},
+    client::Client,
     core::Core,
     problem::Failure,
+    queue::{self, Search},
     route::Target,
-    service::{Service, Upstream},
+    upstream::Upstream,
     verdict::{Bounds, Cause, Facts, Loss, Stage, Verdict, verdict},
 };
 
@@ -33,9 +32,12 @@ pub(crate) async fn forward(
     target: &Target,
     outgoing: &Outgoing,
 ) -> Result<Response<Body>, Failure> {
-    let mut journey = Journey::default();
+    let field = outgoing.headers.get("lethe-class").map(http::HeaderValue::as_bytes);
+    let class = queue::class(field, target.route.class);
+    let mut journey = Journey { search: Search::new(class), attempts: 0, deaths: Vec::new() };
+    target.service.retry_budget.deposit();
     loop {
-        let found = find(core, client, target, &mut journey).await;
+        let found = queue::find(core, client, target, &mut journey.search).await;
         let (upstream, pass) = found.map_err(|failure| journey.given_up(failure))?;
         let loss = match attempt(core, client, target, outgoing, &upstream, pass).await {
             Ok(response) => return Ok(response),
@@ -46,11 +48,17 @@ pub(crate) async fn forward(
                 "The request's body ended early, or is not framed as HTTP demands.",
             ));
         }
+        // A client that does not send its body is not the worker's failure.
+        if loss.cause != Cause::Late || !client.owes.get() {
+            upstream.failed(Instant::now());
+        }
         match journey.lost(core, loss, outgoing, &upstream).await {
-            Verdict::Again if journey.is_over(core) => return Err(journey.given_up(Failure::NoWorker)),
+            Verdict::Again if journey.search.is_over(core, Instant::now()) => {
+                return Err(journey.given_up(Failure::NoWorker { retry_after_s: 1 }));
+            }
             Verdict::Again => {
                 core.shard.retries.add(1);
-                journey.tried.push(upstream);
+                journey.search.tried.push(upstream);
             }
             Verdict::Late if client.owes.get() => return Err(Failure::Slow),
             Verdict::Unknown => return Err(Failure::Unknown),
@@ -63,27 +71,14 @@ pub(crate) async fn forward(
 }
 
 /// What happened to one request so far.
-#[derive(Default)]
 struct Journey {
-    /// Workers that it was lost with, not to be asked again while there are others.
-    tried: Vec<Rc<Upstream>>,
+    search: Search,
     attempts: usize,
     /// The gates of the workers that were lost while it was inside, without those that it cannot have killed.
     deaths: Vec<Arc<Gate>>,
-    /// When its looking for a worker ends, from the first loss or wait on; anew after each attempt that sent something.
-    deadline: Option<Instant>,
 }
 
 impl Journey {
-    fn deadline(&mut self, core: &Core) -> Instant {
-        *self.deadline.get_or_insert_with(|| Instant::now() + core.config.limits.queue_timeout)
-    }
-
-    /// Whether it has looked for a worker long enough. Attempts in which nothing was sent are bounded by this alone.
-    fn is_over(&mut self, core: &Core) -> bool {
-        self.deadline(core) <= Instant::now()
-    }
-
     /// What its client is told when there is no worker for it: once something was sent, it may have run.
     fn given_up(&self, failure: Failure) -> Failure {
         if self.attempts == 0 { failure } else { Failure::Exhausted }
@@ -93,7 +88,7 @@ impl Journey {
         upstream.stats.failures.add(1);
         if loss.stage != Stage::Unsent {
             self.attempts += 1;
-            self.deadline = None;
+            self.search.begin_anew();
             if loss.cause == Cause::Gone {
                 self.deaths.push(Arc::clone(&upstream.gate));
             }
@@ -128,75 +123,5 @@ impl Journey {
                 self.deaths.push(gate);
             }
         }
-    }
-}
-
-/// A worker that let the request in, after a wait if need be.
-async fn find(
-    core: &Core,
-    client: &Client,
-    target: &Target,
-    journey: &mut Journey,
-) -> Result<(Rc<Upstream>, Pass), Failure> {
-    let service = &target.service;
-    match choose(service, target.route.balance, &mut journey.tried, &core.dice) {
-        Choice::Worker(upstream, pass) => Ok((upstream, pass)),
-        Choice::Nobody(_) => Box::pin(wait(core, client, target, journey)).await,
-    }
-}
-
-/// Waits until there is a worker: for a change of the roster, or for the time of a worker that is passed over.
-async fn wait(
-    core: &Core,
-    client: &Client,
-    target: &Target,
-    journey: &mut Journey,
-) -> Result<(Rc<Upstream>, Pass), Failure> {
-    let service = &target.service;
-    let _place = Place::take(core, service).ok_or(Failure::QueueFull)?;
-    tracing::debug!(service = %service.name, "a request waits for a worker");
-    client.enter(Phase::Choosing);
-    let deadline = journey.deadline(core);
-    loop {
-        let changed = service.changed.notified();
-        tokio::pin!(changed);
-        // Registered before the look, so that no change slips between the two.
-        changed.as_mut().enable();
-        let again = match choose(service, target.route.balance, &mut journey.tried, &core.dice) {
-            Choice::Worker(upstream, pass) => return Ok((upstream, pass)),
-            Choice::Nobody(again) => again,
-        };
-        let now = Instant::now();
-        if now >= deadline {
-            return Err(Failure::NoWorker);
-        }
-        let pause = again.unwrap_or(deadline).min(deadline).saturating_duration_since(now);
-        // A change or the end of the pause: both mean another look.
-        let _ = tokio::time::timeout(pause.max(Duration::from_millis(1)), changed).await;
-    }
-}
-
-/// A place in a service's queue, left when dropped.
-struct Place<'a> {
-    core: &'a Core,
-    service: &'a Service,
-}
-
-impl<'a> Place<'a> {
-    fn take(core: &'a Core, service: &'a Service) -> Option<Self> {
-        let waiting = service.waiting.get();
-        if waiting >= core.queue_max {
-            return None;
-        }
-        service.waiting.set(waiting + 1);
-        core.shard.queued.add(1);
-        Some(Self { core, service })
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.service.waiting.set(self.service.waiting.get() - 1);
-        self.core.shard.queued.subtract(1);
     }
 }

@@ -1,17 +1,21 @@
 //! The handle by which the rest of `lethe` runs the gateway.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, TcpListener},
     sync::{Arc, atomic::AtomicUsize},
     thread,
+    time::Instant,
 };
 
-use lethe_model::roster::Roster;
+use lethe_model::{roster::Roster, service::ServiceName};
 use tokio::sync::watch;
 
 use crate::{
-    config::Config,
+    config::{self, Config},
     core::{self, Seed},
+    health::{self, Checked},
+    joint::Joint,
     listen::listen,
     stats::{self, Shard, Snapshot},
 };
@@ -41,9 +45,12 @@ pub struct Bound {
 /// The running gateway. Dropping it does not stop it.
 pub struct Gateway {
     shards: Vec<Arc<Shard>>,
+    joints: Arc<BTreeMap<ServiceName, Arc<Joint>>>,
     draining: watch::Sender<bool>,
     /// How many cores still run.
     running: watch::Receiver<usize>,
+    /// The health checks run for as long as this is here.
+    _plan: watch::Sender<health::Plan>,
 }
 
 impl Bound {
@@ -74,6 +81,13 @@ impl Bound {
         let ended = Arc::new(ended);
         let connections = Arc::new(AtomicUsize::new(0));
         let replay_bytes = Arc::new(AtomicUsize::new(self.config.limits.replay_total_bytes_max));
+        let joints = Arc::new(joints(&self.config));
+        let (plan, planned) = watch::channel(plan(&self.config, &joints));
+        if !planned.borrow().is_empty()
+            && let Err(error) = health::start(planned, roster.clone())
+        {
+            panic!("cannot start a thread for the health checks: {error}");
+        }
         let start = |(index, listener)| {
             let shard = Arc::new(Shard::default());
             let seed = Seed {
@@ -85,6 +99,7 @@ impl Bound {
                 draining: drain.clone(),
                 connections: Arc::clone(&connections),
                 replay_bytes: Arc::clone(&replay_bytes),
+                joints: Arc::clone(&joints),
             };
             let ended = Ended(Arc::clone(&ended));
             let thread = thread::Builder::new().name(format!("gateway-{index}")).spawn(move || {
@@ -99,8 +114,25 @@ impl Bound {
             shard
         };
         let shards = self.listeners.into_iter().enumerate().map(start).collect();
-        Gateway { shards, draining, running }
+        Gateway { shards, joints, draining, running, _plan: plan }
     }
+}
+
+/// What all cores hold jointly for each service that a route leads to.
+fn joints(config: &Config) -> BTreeMap<ServiceName, Arc<Joint>> {
+    let (usual, now) = (config::Service::default(), Instant::now());
+    let joint = |name| Joint::new(config.services.get(name).unwrap_or(&usual), now);
+    config.routes.iter().map(|route| (route.service.clone(), joint(&route.service))).collect()
+}
+
+/// The services that have health checks.
+fn plan(config: &Config, joints: &BTreeMap<ServiceName, Arc<Joint>>) -> health::Plan {
+    let checked = |(name, service): (&ServiceName, &config::Service)| {
+        let (health, joint) = (service.health.clone()?, Arc::clone(joints.get(name)?));
+        let out_percent_max = service.ejection.out_percent_max;
+        Some((name.clone(), Checked { health, protocol: service.protocol, out_percent_max, joint }))
+    };
+    Arc::new(config.services.iter().filter_map(checked).collect())
 }
 
 /// Counts a core as ended when dropped, also if it panicked.
@@ -115,7 +147,9 @@ impl Drop for Ended {
 impl Gateway {
     /// What was counted so far.
     pub fn snapshot(&self) -> Snapshot {
-        stats::snapshot(&self.shards)
+        let now = Instant::now();
+        let services = self.joints.iter().map(|(name, joint)| (name.clone(), joint.stats(now))).collect();
+        stats::snapshot(&self.shards, services)
     }
 
     /// Stops accepting, lets open requests end within `drain_timeout`, then closes what is left. Callable once;

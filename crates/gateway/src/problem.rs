@@ -21,10 +21,16 @@ pub(crate) enum Failure {
     Unsupported(&'static str),
     /// No route matches.
     NoRoute,
-    /// The queue for a worker is full.
-    QueueFull,
-    /// No worker became ready in time.
-    NoWorker,
+    /// The queue for a worker is full, or too long for the request to be served in time.
+    QueueFull {
+        /// When it may be worth another try.
+        retry_after_s: u32,
+    },
+    /// No worker could take it in time.
+    NoWorker {
+        /// When it may be worth another try.
+        retry_after_s: u32,
+    },
     /// A worker was lost, and the request may have run.
     Unknown,
     /// The request was inside too many workers when they were lost.
@@ -47,7 +53,14 @@ impl Failure {
 
     /// Whether the request was turned away for want of a worker.
     pub(crate) fn is_shed(self) -> bool {
-        matches!(self, Self::QueueFull | Self::NoWorker)
+        self.retry_after_s().is_some()
+    }
+
+    fn retry_after_s(self) -> Option<u32> {
+        match self {
+            Self::QueueFull { retry_after_s } | Self::NoWorker { retry_after_s } => Some(retry_after_s),
+            _ => None,
+        }
     }
 
     fn status(self) -> StatusCode {
@@ -55,7 +68,7 @@ impl Failure {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::QueueFull | Self::NoWorker => StatusCode::SERVICE_UNAVAILABLE,
+            Self::QueueFull { .. } | Self::NoWorker { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unknown | Self::Deadly | Self::Exhausted | Self::Garbled => StatusCode::BAD_GATEWAY,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
@@ -66,8 +79,8 @@ impl Failure {
         match self {
             Self::Malformed(detail) | Self::Unsupported(detail) => detail,
             Self::NoRoute => "Nothing is served at this address.",
-            Self::QueueFull => "Too many requests are waiting. Try again in a moment.",
-            Self::NoWorker => "The service is not ready. Try again in a moment.",
+            Self::QueueFull { .. } => "Too many requests are waiting. Try again in a moment.",
+            Self::NoWorker { .. } => "The service is not ready or busy. Try again in a moment.",
             Self::Unknown => {
                 "The request was interrupted, and it is not known whether it was carried out. Check before you \
                  send it again."
@@ -97,8 +110,8 @@ impl Failure {
         if self.is_unknown() {
             headers.insert(OUTCOME, HeaderValue::from_static("unknown"));
         }
-        if self.is_shed() {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after_s() {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         // After a request that could be read in two ways, or will not end, nothing more is read.
         if matches!(self, Self::Malformed(_) | Self::Unsupported(_) | Self::Slow) {
@@ -120,8 +133,8 @@ mod tests {
             (Failure::Unsupported("Why."), 501, false, false, true),
             (Failure::Slow, 408, false, false, true),
             (Failure::NoRoute, 404, false, false, false),
-            (Failure::QueueFull, 503, false, true, false),
-            (Failure::NoWorker, 503, false, true, false),
+            (Failure::QueueFull { retry_after_s: 7 }, 503, false, true, false),
+            (Failure::NoWorker { retry_after_s: 7 }, 503, false, true, false),
             (Failure::Unknown, 502, true, false, false),
             (Failure::Deadly, 502, true, false, false),
             (Failure::Exhausted, 502, true, false, false),
@@ -131,7 +144,8 @@ mod tests {
             let response = failure.response(Some(&id));
             assert_eq!(response.status(), status, "{failure:?}");
             assert_eq!(response.headers().contains_key("lethe-outcome"), outcome, "{failure:?}");
-            assert_eq!(response.headers().contains_key("retry-after"), retry, "{failure:?}");
+            let retry_after = response.headers().get("retry-after").map(HeaderValue::as_bytes);
+            assert_eq!(retry_after, retry.then_some(&b"7"[..]), "{failure:?}");
             assert_eq!(response.headers().contains_key("connection"), close, "{failure:?}");
             assert_eq!(response.headers()["content-type"], "application/problem+json");
             let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();

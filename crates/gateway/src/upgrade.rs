@@ -2,13 +2,12 @@
 //! held so that it counts as a request inside.
 
 use bytes::Bytes;
-use lethe_model::gate::Pass;
 use tokio::{
     io::{AsyncWriteExt, copy_bidirectional},
     net::TcpStream,
 };
 
-use crate::link::Link;
+use crate::{link::Link, queue::Pass};
 
 /// The worker's half of an agreed upgrade.
 pub(crate) struct Tunnel {
