@@ -34,7 +34,10 @@ mod queue;
 mod relay;
 mod replay;
 mod request;
-#[cfg_attr(not(test), expect(dead_code, reason = "retries for a status or a timeout come with the new engine"))]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "retries for a status or a timeout come with the new engine")
+)]
 mod retry_budget;
 mod rotation;
 mod route;

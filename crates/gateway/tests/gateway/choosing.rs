@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lethe_gateway::config::{self, Config, Ejection, Health};
+use lethe_gateway::config::{self, Config, Ejection, Health, Protocol};
 use lethe_model::{
     gate::Gate,
     roster::{Worker, WorkerState},
@@ -242,7 +242,31 @@ fn a_check_is_bounded() {
         let mut silent = lab.workers[1].accept().await;
         silent.request().await;
         silent.closed().await;
-        assert_eq!(lab.stats().out, 1);
+        lab.until_stats(|stats| stats.out == 1).await;
+    });
+}
+
+#[test]
+fn a_worker_that_speaks_http_2_is_checked_by_that() {
+    run(async {
+        let health = Health {
+            path: "/check".into(),
+            every: Duration::from_millis(5),
+            timeout: Duration::from_secs(30),
+            failures: 1,
+            successes: 1,
+        };
+        let how =
+            config::Service { protocol: Protocol::H2c, health: Some(health), ..config::Service::default() };
+        let lab = Lab::with(2, |config| treat(config, how)).await;
+        // SETTINGS, and HEADERS with `:status` 500, then 204.
+        for (status, out) in [(0x8e, 1), (0x89, 0)] {
+            let mut worker = lab.workers[0].accept().await;
+            assert_eq!(worker.exactly(24).await.unwrap(), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+            worker.send(b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01").await;
+            worker.send([status]).await;
+            lab.until_stats(|stats| stats.out == out).await;
+        }
     });
 }
 
