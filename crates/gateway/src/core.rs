@@ -25,9 +25,10 @@ use crate::{
     balance::Dice,
     buffer::Pool,
     client::Client,
-    config::{Config, Limits},
+    config::{self, Config, Limits},
     forwarded::{Scheme, Trust},
     head::Bounds,
+    joint::Joint,
     route::{Table, Target},
     service::Service,
     stats::Shard,
@@ -37,6 +38,9 @@ use crate::{
 
 /// How often timeouts are looked at, and so how exact they are.
 const TICK: Duration = Duration::from_millis(100);
+/// After a change of the roster was followed, the next one waits for so many times as long as that took. Workers that
+/// have died are out before that, by their gates.
+const FOLLOW_PAUSE: u32 = 10;
 /// How often it is looked whether requests have left a service to which no route leads any more.
 const LEFT_LOOK: Duration = Duration::from_millis(10);
 
@@ -45,6 +49,8 @@ pub(crate) struct Turn {
     /// Grows by one with each.
     pub(crate) number: u64,
     pub(crate) config: Config,
+    /// What all cores hold jointly for each service that a route leads to.
+    pub(crate) joints: BTreeMap<ServiceName, Arc<Joint>>,
 }
 
 /// What a core is started with.
@@ -75,8 +81,6 @@ pub(crate) struct Core {
     pub(crate) budget: Rc<Budget>,
     /// The bounds of heads.
     pub(crate) bounds: Cell<Bounds>,
-    /// This core's share of the queue of each service.
-    pub(crate) queue_max: Cell<usize>,
     /// The time as `Date` shows it, to the second, brought up to date by the tick.
     pub(crate) date: Cell<[u8; 29]>,
     date_seconds: Cell<u64>,
@@ -108,7 +112,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
             replay_bytes,
         } = seed;
         let core = Rc::new(Core::new(index, shard, connections, replay_bytes));
-        core.configure(&turns.borrow_and_update().config);
+        core.configure(&turns.borrow_and_update());
         core.follow(&roster.borrow_and_update());
         let latest = roster.clone();
         let door = |(listener, manner)| -> std::io::Result<Door> {
@@ -121,7 +125,13 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
                 while roster.changed().await.is_ok() {
                     // Out of the channel before it is gone through, which would keep the supervisor from the next one.
                     let current = Arc::clone(&roster.borrow_and_update());
+                    let begin = Instant::now();
                     core.follow(&current);
+                    // However many workers there are and however often they change, requests have most of the core.
+                    let pause = begin.elapsed() * FOLLOW_PAUSE;
+                    if pause >= Duration::from_millis(1) {
+                        tokio::time::sleep(pause).await;
+                    }
                 }
             }
         });
@@ -130,7 +140,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
             async move {
                 while turns.changed().await.is_ok() {
                     let turn = Arc::clone(&turns.borrow_and_update());
-                    let retired = core.configure(&turn.config);
+                    let retired = core.configure(&turn);
                     let current = Arc::clone(&latest.borrow());
                     core.follow(&current);
                     core.left(&retired).await;
@@ -167,7 +177,6 @@ impl Core {
             pool: Pool::default(),
             budget: Rc::new(Budget::new(replay_bytes)),
             bounds: Cell::default(),
-            queue_max: Cell::new(0),
             date: Cell::new([b' '; 29]),
             date_seconds: Cell::new(u64::MAX),
             trust: RefCell::new(Trust::new(&[])),
@@ -184,22 +193,31 @@ impl Core {
 
     /// Takes up a configuration. Requests in hand keep the route that they have; a service that is still named keeps its
     /// workers and their connections. Returns the routes of before that lead to services to which none leads any more.
-    fn configure(&self, config: &Config) -> Vec<Weak<Target>> {
+    fn configure(&self, turn: &Turn) -> Vec<Weak<Target>> {
+        let Turn { config, joints, .. } = turn;
         let limits = &config.limits;
         self.bounds.set(Bounds {
             head_bytes_max: limits.head_bytes_max,
             target_bytes_max: limits.target_bytes_max,
             headers_max: limits.headers_max,
         });
-        self.queue_max.set(limits.queue_max.div_ceil(config.cores.max(1)));
         self.limits.replace(limits.clone());
         self.trust.replace(Trust::new(&config.trusted_proxies));
         let mut services = self.services.borrow_mut();
-        let targets = config.routes.iter().map(|route| {
-            let name = &route.service;
-            let service =
-                services.entry(name.clone()).or_insert_with(|| Service::new(name.clone(), self.index));
-            Rc::new(Target { route: route.clone(), service: Rc::clone(service) })
+        let (usual, now) = (config::Service::default(), Instant::now());
+        for (name, joint) in joints {
+            let settings = config.services.get(name).unwrap_or(&usual);
+            match services.get(name) {
+                Some(service) => service.configure(settings),
+                None => {
+                    let service = Service::new(name.clone(), Arc::clone(joint), settings, self.index, now);
+                    services.insert(name.clone(), service);
+                }
+            }
+        }
+        let targets = config.routes.iter().filter_map(|route| {
+            let service = Rc::clone(services.get(&route.service)?);
+            Some(Rc::new(Target { route: route.clone(), service }))
         });
         let table = self.table.replace(Table::new(targets.collect()));
         let is_left =
@@ -245,13 +263,11 @@ impl Core {
         let mut services = self.services.borrow_mut();
         // What no route leads to and nobody is at is forgotten when its workers have left.
         services.retain(|name, service| Rc::strong_count(service) > 1 || roster.services.contains_key(name));
+        let now = Instant::now();
         for (name, service) in services.iter() {
-            service.apply(roster.services.get(name).map(Vec::as_slice).unwrap_or_default());
+            let workers = roster.services.get(name).map(Vec::as_slice).unwrap_or_default();
+            service.apply(workers, &self.shard, now);
         }
-        let workers = services.values().flat_map(|service| service.workers());
-        self.shard.set_workers(
-            workers.map(|upstream| (upstream.instance.clone(), Arc::clone(&upstream.stats))).collect(),
-        );
     }
 
     /// Whether one more client connection may be opened.
@@ -288,10 +304,9 @@ impl Core {
                 }
             }
         }
-        let services = self.services.borrow();
-        let workers = services.values().flat_map(|service| service.workers());
-        let idle: usize = workers.map(|upstream| upstream.sweep(now)).sum();
-        idle > 0 || !self.clients.borrow().is_empty()
+        // All of them, whatever the first one says.
+        let pooled = self.services.borrow().values().filter(|service| service.tick(now)).count();
+        pooled > 0 || !self.clients.borrow().is_empty()
     }
 }
 

@@ -8,19 +8,19 @@ use std::{
     time::Instant,
 };
 
-use lethe_model::gate::Pass;
-
 use crate::{
     core::Core,
     downstream::{Answer, Broken, Downstream},
     headers::{self, Framing},
     link::{Facts, Halt, Link},
+    moment::Moment,
+    queue::Pass,
     request::Prepared,
     resume::{Resume, Seen},
     route::Target,
-    service::Upstream,
     tunnel,
     upload::Upload,
+    upstream::Upstream,
     verdict::{Cause, Loss, Stage},
     watch::{Phase, Watched},
 };
@@ -80,36 +80,64 @@ impl<D: Downstream> Exchange<'_, D> {
         let garbled = Fail::Lost(Loss { stage: Stage::Sent, cause: Cause::Garbled });
         let Some(framing) = link.framing() else { return Err(garbled) };
         let facts = Facts::from(framing);
+        let mut inside = Some(pass);
         let status = link.head.status;
+        let failed = is_failure(status);
+        if failed {
+            upstream.failed(Instant::now());
+        }
         if let Some(rest) = rest {
             if !rest.is_continued_by(status, framing) {
                 return Err(garbled);
             }
             link.begin_body(facts, false, self.core.bounds.get());
+        } else if self.tries_again(status) {
+            return Err(Fail::Lost(Loss { stage: Stage::Held, cause: Cause::Unavailable }));
         } else if status == 101 {
             return if self.prepared.worker.upgrades {
-                Ok(self.upgrade(link, pass).await)
+                Ok(self.upgrade(link, inside).await)
             } else {
                 Err(garbled)
             };
         } else {
             let bodiless = self.prepared.is_head || matches!(status, 204 | 304);
             let rest = Resume::begin(self.prepared, self.target, status, framing);
-            self.hold(&mut link, facts, bodiless).await?;
+            if self.hold(&mut link, facts, bodiless).await? {
+                // The worker has done its part; how fast the client reads is not its concern.
+                inside = None;
+            }
             self.watched.enter(Phase::Answering);
             self.respond(&link, bodiless);
             link.begin_body(facts, bodiless, self.core.bounds.get());
             *seen = Some(Seen { rest });
         }
         let rest = seen.as_mut().and_then(|seen| seen.rest.as_mut());
-        if self.stream(&mut link, rest).await? == Streamed::Left {
+        if self.stream(&mut link, rest, inside).await? == Streamed::Left {
             return Ok(End::Left);
         }
-        drop(pass);
+        if !failed {
+            upstream.succeeded(&Moment::now());
+        }
         if link.settle(&self.core.pool) {
             upstream.put_idle(link, self.core.limits().pool_idle_max);
         }
         Ok(End::Whole)
+    }
+
+    /// Whether a worker that says it is overloaded is followed by another one, as the route may want it; within the
+    /// service's budget, so that an overload is not made worse by it.
+    fn tries_again(&self, status: u16) -> bool {
+        status == 503
+            && self.target.route.retry_on.unavailable
+            && self.prepared.repeatable
+            && self.upload.is_replayable()
+            && self.may_retry()
+    }
+
+    /// Takes a retry for another reason than a lost worker out of the budget.
+    pub(crate) fn may_retry(&self) -> bool {
+        let percent = self.core.limits().retry_percent_max;
+        self.target.service.retry_budget.withdraw(Instant::now(), percent)
     }
 
     /// Gets a connection to send on, and the head of a response on it; nothing if the client has gone. A kept connection
@@ -140,7 +168,8 @@ impl<D: Downstream> Exchange<'_, D> {
             };
             match head {
                 Ok(Some(())) => {
-                    upstream.answered(start.elapsed());
+                    let now = Instant::now();
+                    upstream.answered(now - start, now);
                     return Ok(Some(link));
                 }
                 Ok(None) => return Ok(None),
@@ -190,18 +219,21 @@ impl<D: Downstream> Exchange<'_, D> {
         Poll::Pending
     }
 
-    /// Holds a small response back until it is whole.
-    async fn hold(&mut self, link: &mut Link, facts: Facts, bodiless: bool) -> Result<(), Fail> {
+    /// Holds a small response back until it is whole; whether it did.
+    async fn hold(&mut self, link: &mut Link, facts: Facts, bodiless: bool) -> Result<bool, Fail> {
         let limit = self.core.limits().hold_bytes_max as u64;
-        let Some(length) = facts.length.filter(|&length| length <= limit) else { return Ok(()) };
-        if bodiless || facts.is_events || length == 0 {
-            return Ok(());
+        let Some(length) = facts.length.filter(|&length| length <= limit) else { return Ok(bodiless) };
+        if bodiless || length == 0 {
+            return Ok(true);
+        }
+        if facts.is_events {
+            return Ok(false);
         }
         let held = std::future::poll_fn(|cx| {
             self.watched.remember(cx.waker());
             let _ = self.keep_sending(cx, link);
             match link.poll_hold(cx, &self.core.pool, length as usize) {
-                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(true)),
                 Poll::Ready(Err(())) => Poll::Ready(Err(Cause::Gone)),
                 Poll::Pending if self.watched.late.get() => Poll::Ready(Err(Cause::Late)),
                 Poll::Pending => Poll::Pending,
@@ -239,14 +271,23 @@ impl<D: Downstream> Exchange<'_, D> {
         });
     }
 
-    /// Passes the body on as it comes, and notes in `rest` how far it came.
-    async fn stream(&mut self, link: &mut Link, mut rest: Option<&mut Resume>) -> Result<Streamed, Fail> {
+    /// Passes the body on as it comes, and notes in `rest` how far it came. The worker is left as soon as all is here.
+    async fn stream(
+        &mut self,
+        link: &mut Link,
+        mut rest: Option<&mut Resume>,
+        mut inside: Option<Pass>,
+    ) -> Result<Streamed, Fail> {
         let streamed = std::future::poll_fn(|cx| {
             self.watched.remember(cx.waker());
             if !link.has_ended() && self.keep_sending(cx, link).is_err() {
                 return Poll::Ready(Ok(Streamed::Left));
             }
-            self.poll_stream(cx, link, &mut rest)
+            let streamed = self.poll_stream(cx, link, &mut rest);
+            if link.has_ended() {
+                inside = None;
+            }
+            streamed
         });
         streamed.await.map_err(|cause| Fail::Lost(Loss { stage: Stage::Streamed, cause }))
     }
@@ -287,7 +328,7 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 
     /// A 101: from here on both sides speak another protocol.
-    async fn upgrade(&mut self, mut link: Box<Link>, pass: Pass) -> End {
+    async fn upgrade(&mut self, mut link: Box<Link>, pass: Option<Pass>) -> End {
         self.agree(&link);
         link.begin_body(Facts::from(Framing::default()), true, self.core.bounds.get());
         self.down.tunnel();
@@ -314,6 +355,11 @@ impl<D: Downstream> Exchange<'_, D> {
             close: false,
         });
     }
+}
+
+/// Whether the status says that the worker failed. 501 and 505 say what it does not offer.
+fn is_failure(status: u16) -> bool {
+    status >= 500 && !matches!(status, 501 | 505)
 }
 
 /// A kept connection on which nothing has happened since, as far as that is known without asking the kernel.

@@ -1,21 +1,25 @@
 //! The handle by which the rest of `lethe` runs the gateway.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, TcpListener},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread,
+    time::Instant,
 };
 
-use lethe_model::roster::Roster;
+use lethe_model::{roster::Roster, service::ServiceName};
 use tokio::sync::watch;
 
 use crate::{
     accept::Manner,
-    config::Config,
+    config::{self, Config},
     core::{self, Seed, Turn},
+    health::{self, Checked},
+    joint::Joint,
     listen::listen,
     stats::{self, Shard, Snapshot},
     tls::{self, Certificates, Loaded},
@@ -51,6 +55,10 @@ pub struct Bound {
 /// The running gateway. Dropping it does not stop it.
 pub struct Gateway {
     shards: Vec<Arc<Shard>>,
+    /// Of every service that a route ever led to.
+    joints: Mutex<BTreeMap<ServiceName, Arc<Joint>>>,
+    /// The health checks run for as long as this is here.
+    plan: watch::Sender<health::Plan>,
     turns: watch::Sender<Arc<Turn>>,
     /// The number of the turn that each core has come to.
     reached: watch::Receiver<Vec<u64>>,
@@ -125,7 +133,13 @@ impl Bound {
         let replay_bytes = Arc::new(AtomicUsize::new(self.config.limits.replay_total_bytes_max));
         let (reaching, reached) = watch::channel(vec![0; self.doors.len()]);
         let reaching = Arc::new(reaching);
-        let (turns, turn) = watch::channel(Arc::new(Turn { number: 0, config: self.config }));
+        let joints = joints(&self.config, BTreeMap::new());
+        let (plan, planned) = watch::channel(plan(&self.config, &joints));
+        if let Err(error) = health::start(planned, roster.clone()) {
+            panic!("cannot start a thread for the health checks: {error}");
+        }
+        let first = Turn { number: 0, config: self.config, joints: joints.clone() };
+        let (turns, turn) = watch::channel(Arc::new(first));
         let start = |(index, doors)| {
             let shard = Arc::new(Shard::default());
             let seed = Seed {
@@ -152,8 +166,44 @@ impl Bound {
             shard
         };
         let shards = self.doors.into_iter().enumerate().map(start).collect();
-        Gateway { shards, turns, reached, replay_bytes, certificates: self.certificates, draining, running }
+        Gateway {
+            shards,
+            joints: Mutex::new(joints),
+            plan,
+            turns,
+            reached,
+            replay_bytes,
+            certificates: self.certificates,
+            draining,
+            running,
+        }
     }
+}
+
+/// What all cores hold jointly for each service that a route leads to, or has led to; changed to what `config` says.
+fn joints(
+    config: &Config,
+    mut known: BTreeMap<ServiceName, Arc<Joint>>,
+) -> BTreeMap<ServiceName, Arc<Joint>> {
+    let (usual, now) = (config::Service::default(), Instant::now());
+    for route in &config.routes {
+        let settings = config.services.get(&route.service).unwrap_or(&usual);
+        match known.get(&route.service) {
+            Some(joint) => joint.configure(settings, now),
+            None => drop(known.insert(route.service.clone(), Joint::new(settings, now))),
+        }
+    }
+    known
+}
+
+/// The services that have health checks.
+fn plan(config: &Config, joints: &BTreeMap<ServiceName, Arc<Joint>>) -> health::Plan {
+    let checked = |(name, service): (&ServiceName, &config::Service)| {
+        let (health, joint) = (service.health.clone()?, Arc::clone(joints.get(name)?));
+        let out_percent_max = service.ejection.out_percent_max;
+        Some((name.clone(), Checked { health, protocol: service.protocol, out_percent_max, joint }))
+    };
+    Arc::new(config.services.iter().filter_map(checked).collect())
 }
 
 /// Counts a core as ended when dropped, also if it panicked.
@@ -168,7 +218,10 @@ impl Drop for Ended {
 impl Gateway {
     /// What was counted so far.
     pub fn snapshot(&self) -> Snapshot {
-        stats::snapshot(&self.shards)
+        let now = Instant::now();
+        let joints = self.joints.lock().unwrap_or_else(PoisonError::into_inner);
+        let services = joints.iter().map(|(name, joint)| (name.clone(), joint.stats(now))).collect();
+        stats::snapshot(&self.shards, services)
     }
 
     /// Works by `config` from now on, but for its listeners and cores, which stay. Requests that were routed before go on
@@ -188,7 +241,14 @@ impl Gateway {
             self.replay_bytes.fetch_update(Relaxed, Relaxed, |left| Some((left + new).saturating_sub(old)));
         let (listeners, cores) = (before.config.listeners.clone(), before.config.cores);
         let number = before.number + 1;
-        self.turns.send_replace(Arc::new(Turn { number, config: Config { listeners, cores, ..config } }));
+        let config = Config { listeners, cores, ..config };
+        let joints = {
+            let mut known = self.joints.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = joints(&config, std::mem::take(&mut known));
+            known.clone()
+        };
+        self.plan.send_replace(plan(&config, &joints));
+        self.turns.send_replace(Arc::new(Turn { number, config, joints }));
         let mut reached = self.reached.clone();
         // An error means that all cores have ended.
         let _ = reached.wait_for(|reached| reached.iter().all(|reached| *reached >= number)).await;

@@ -88,6 +88,7 @@ mod tests {
                 address: ([127, 0, 0, 1], 1).into(),
                 state: WorkerState::Starting,
                 gate: Gate::new(),
+                weight: Worker::WEIGHT,
             };
             board.enter(&shop, worker);
         }

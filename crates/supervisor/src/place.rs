@@ -287,6 +287,7 @@ impl Place {
                 address,
                 state: WorkerState::Starting,
                 gate: Arc::clone(&gate),
+                weight: Worker::WEIGHT,
             },
         );
         let mut text = format!("started (pid {}, port {})", leader.pid.as_raw_nonzero(), port.number);

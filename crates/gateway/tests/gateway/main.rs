@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod choosing;
+mod desk;
 mod forward;
 mod lab;
 mod limits;
+mod overload;
 mod retry;
 mod smuggling;
 mod storm;
