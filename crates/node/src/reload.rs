@@ -31,7 +31,7 @@ use crate::{
     source,
 };
 
-/// What is begun with, in the folder of a service's sources, by the name of a source that a reload has fetched.
+/// How the folder of a source begins that a reload has fetched, among the sources of its service.
 const FETCHED: &str = "reload-";
 
 /// Why the configuration was not changed. Nothing is different then.
@@ -290,15 +290,10 @@ pub(crate) fn forget_reloads(sources_of_service: &Path) -> io::Result<()> {
 /// The error and its causes.
 fn in_full(error: &Error) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
     // What is transparent has its cause's text.
-    texts
-        .iter()
-        .enumerate()
-        .filter(|(n, text)| *n == 0 || texts[n - 1] != **text)
-        .map(|(_, text)| text.as_str())
-        .collect::<Vec<_>>()
-        .join(": ")
+    texts.dedup();
+    texts.join(": ")
 }
 
 fn problem(error: &Error) -> api::Problem {
