@@ -59,11 +59,15 @@ impl Handles {
 
     /// The services, and how many workers of each are wanted, are there and may get requests.
     pub fn services(&self) -> Vec<api::Service> {
+        // A service that comes is wanted once it is ready, and one that goes is not wanted before its workers leave. Looked at
+        // on both sides of the roster, neither is ever seen to lack workers.
+        let before = self.supervisor.wanted();
         let roster = Arc::clone(&self.supervisor.roster().borrow());
-        let wanted = self.supervisor.wanted();
+        let after = self.supervisor.wanted();
+        let wanted = |name: &ServiceName| before.get(name).min(after.get(name)).copied().unwrap_or(0);
         let service = |(name, workers): (&ServiceName, &Vec<Worker>)| api::Service {
             name: name.clone(),
-            wanted: wanted.get(name).copied().unwrap_or(0),
+            wanted: wanted(name),
             ready: roster.ready(name.as_str()).count(),
             workers: workers.len(),
         };

@@ -31,7 +31,7 @@ use crate::{
     source,
 };
 
-/// What is begun with, in the folder of a service's sources, by the name of a source that a reload has fetched.
+/// How the folder of a source begins that a reload has fetched, among the sources of its service.
 const FETCHED: &str = "reload-";
 
 /// Why the configuration was not changed. Nothing is different then.
@@ -122,11 +122,17 @@ impl Reloader {
         let new = read.await.map_err(|_| Error::Stopping)??;
         let plan = plan(&running.config, &new)?;
         running.count += 1;
-        let specs = self.make(&plan, running).await?;
+        let specs = match self.make(&plan, running).await {
+            Ok(specs) => specs,
+            Err(error) => {
+                self.forget_fetched(&plan, running.count);
+                return Err(error);
+            }
+        };
         let mut done = Vec::new();
         if let Err(error) = self.begin(&plan, &new, &specs, running, &mut done).await {
             self.undo(done).await;
-            self.forget_sources(&specs, &running.specs);
+            self.forget_fetched(&plan, running.count);
             return Err(error);
         }
         self.end(&plan).await;
@@ -135,7 +141,7 @@ impl Reloader {
         now.extend(specs);
         now.retain(|name, _| !plan.removed.contains(name));
         let before = std::mem::replace(&mut running.specs, now);
-        self.forget_sources(&before, &running.specs);
+        self.forget_left(&before, &running.specs);
         running.config = new;
         Ok(reloaded)
     }
@@ -165,8 +171,7 @@ impl Reloader {
         let name = service.spec.name.clone();
         if let Some(source) = service.source.clone() {
             tracing::info!("{name}: fetching {source}");
-            let parent = self.sources.join(name.as_str()).join(format!("{FETCHED}{number}"));
-            let folder = source.fetch(&parent, &*self.blobs).await;
+            let folder = source.fetch(&self.fetched(&name, number), &*self.blobs).await;
             service.fetched(&folder.map_err(|error| Error::Source(name.clone(), error))?);
         }
         if let Some(order) = &service.build {
@@ -232,13 +237,26 @@ impl Reloader {
         }
     }
 
-    /// Removes the fetched sources of `gone` that nothing in `kept` runs in.
-    fn forget_sources(&self, gone: &BTreeMap<ServiceName, Spec>, kept: &BTreeMap<ServiceName, Spec>) {
-        for (name, spec) in gone {
+    /// Removes what a reload has fetched that did not come about.
+    fn forget_fetched(&self, plan: &Plan, number: u64) {
+        let changed = plan.changed.iter().map(|changed| &changed.new);
+        for service in plan.added.iter().chain(changed) {
+            let _ = fs::remove_dir_all(self.fetched(&service.spec.name, number));
+        }
+    }
+
+    /// Where the reload with this number fetches the source of a service into.
+    fn fetched(&self, service: &ServiceName, number: u64) -> PathBuf {
+        self.sources.join(service.as_str()).join(format!("{FETCHED}{number}"))
+    }
+
+    /// Removes the fetched sources that ran before and in which nothing runs now.
+    fn forget_left(&self, before: &BTreeMap<ServiceName, Spec>, now: &BTreeMap<ServiceName, Spec>) {
+        for (name, spec) in before {
             let folder = self.sources.join(name.as_str());
             let Ok(inside) = spec.directory.strip_prefix(&folder) else { continue };
             let Some(version) = inside.components().next().map(|part| folder.join(part)) else { continue };
-            if !kept.values().any(|spec| spec.directory.starts_with(&version)) {
+            if !now.values().any(|spec| spec.directory.starts_with(&version)) {
                 let _ = fs::remove_dir_all(version);
             }
         }
@@ -272,15 +290,10 @@ pub(crate) fn forget_reloads(sources_of_service: &Path) -> io::Result<()> {
 /// The error and its causes.
 fn in_full(error: &Error) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
     // What is transparent has its cause's text.
-    texts
-        .iter()
-        .enumerate()
-        .filter(|(n, text)| *n == 0 || texts[n - 1] != **text)
-        .map(|(_, text)| text.as_str())
-        .collect::<Vec<_>>()
-        .join(": ")
+    texts.dedup();
+    texts.join(": ")
 }
 
 fn problem(error: &Error) -> api::Problem {

@@ -71,6 +71,11 @@ impl Fleet {
         self.wanted.load(Ordering::Relaxed)
     }
 
+    /// Says how many there shall be, and changes nothing.
+    pub(crate) fn want(&self, count: u32) {
+        self.wanted.store(count, Ordering::Relaxed);
+    }
+
     /// The workers as shown to people, oldest place first.
     pub(crate) fn workers(&self) -> Vec<WorkerStatus> {
         let places = self.places().clone();
@@ -103,6 +108,7 @@ impl Fleet {
             let _places = self.places();
             self.closed.store(true, Ordering::Relaxed);
         }
+        self.want(0);
         self.stop().await;
     }
 

@@ -205,8 +205,9 @@ impl Supervisor {
                 Ok(()) => fleet.all_proved().await,
                 refused => refused,
             };
-            if ready.is_err() {
-                supervisor.take_out(&name, &fleet).await;
+            match ready {
+                Ok(()) => fleet.want(instances),
+                Err(_) => supervisor.take_out(&name, &fleet).await,
             }
             ready.map_err(|error| match error {
                 Error::Rollout { service, reason } => Error::Unready { service, reason },
@@ -333,7 +334,8 @@ impl Supervisor {
         found.ok_or_else(|| Error::NoWorker { name: instance.into(), near: near() })
     }
 
-    /// Puts a service without workers into the books.
+    /// Puts a service into the books that has no workers and wants none: nobody depends on it before it is ready, so
+    /// that until then it must not be seen to lack any.
     fn insert(&self, spec: Spec) -> Result<Arc<Fleet>, Error> {
         let mut fleets = self.inner.fleets.write().unwrap_or_else(PoisonError::into_inner);
         if fleets.contains_key(&spec.name) {
@@ -341,7 +343,9 @@ impl Supervisor {
         }
         let name = spec.name.clone();
         self.inner.hub.board.open(&name);
+        self.inner.hub.logs.open(&name);
         let fleet = Arc::new(Fleet::new(Ground::new(Arc::clone(&self.inner.hub), spec)));
+        fleet.want(0);
         fleets.insert(name, Arc::clone(&fleet));
         Ok(fleet)
     }
@@ -353,6 +357,7 @@ impl Supervisor {
         if fleets.get(name).is_some_and(|known| Arc::ptr_eq(known, fleet)) {
             fleets.remove(name);
             self.inner.hub.board.close(name);
+            self.inner.hub.logs.close(name);
         }
     }
 

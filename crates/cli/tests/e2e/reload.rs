@@ -123,6 +123,17 @@ async fn under_load_no_request_fails() -> anyhow::Result<()> {
             })
         })
         .collect();
+    let ready = tokio::spawn({
+        let admin = lethe.client.status().await?.node.admin.context("an admin address")?;
+        async move {
+            let mut operator = Visitor::new(admin);
+            while !*ended.borrow() {
+                let page = operator.get("/readyz").await?;
+                ensure!(page.status == 200, "a load balancer would turn away: {page:?}");
+            }
+            Ok(())
+        }
+    });
     let mut word = 0;
     for number in 0..RELOADS {
         let instances = 1 + random.below(3);
@@ -166,6 +177,7 @@ async fn under_load_no_request_fails() -> anyhow::Result<()> {
         ensure!(web == instances, "reload {number}: {web} workers, and wanted are {instances}");
     }
     end.send_replace(true);
+    ready.await??;
     let mut answered = 0;
     for visitor in visitors {
         answered += visitor.await??;
