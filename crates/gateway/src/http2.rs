@@ -2,8 +2,10 @@
 //! of an HTTP/1.1 head and a stream. The protocol's state machine is the `h2` crate's; what that does not bound is bounded
 //! here and in `guard`.
 
-mod fields;
-mod frame;
+#[cfg(test)]
+mod bridge;
+pub(crate) mod fields;
+pub(crate) mod frame;
 mod guard;
 mod head;
 mod shared;
@@ -34,7 +36,10 @@ use self::{
     head::Refusal,
     shared::{Look, Shared, Situation},
 };
-pub(crate) use self::{head::Request, stream::Stream};
+pub(crate) use self::{
+    head::{Body, Request},
+    stream::Stream,
+};
 use crate::config::Limits;
 
 /// The first bytes of a connection that speaks HTTP/2 (RFC 9113, section 3.4).

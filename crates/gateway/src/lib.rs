@@ -17,6 +17,8 @@ mod core;
 mod downstream;
 mod forward;
 pub mod gateway;
+#[allow(dead_code, reason = "the engine is yet to take it up")]
+mod h2c;
 mod headers;
 mod histogram;
 #[allow(dead_code, reason = "the engine is yet to take it up")]
