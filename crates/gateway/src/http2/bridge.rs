@@ -296,7 +296,7 @@ async fn send(sending: &mut h2::SendStream<Bytes>, mut data: Bytes) {
     }
 }
 
-/// For gRPC's own clients and servers: `tests/http2/grpc.py` sets both addresses and runs it.
+/// For gRPC's own clients and servers: `tests/http2/grpc_calls.py` sets both addresses and runs it.
 #[test]
 #[ignore = "serves until it is ended"]
 fn bridge_for_grpc() {
