@@ -85,7 +85,8 @@ impl Lane {
     }
 
     /// A place for one request, on a connection that is there or is made now. Fails when none can be made, in
-    /// `connect_timeout`; nothing was sent then. Cancellation safe.
+    /// `connect_timeout`; nothing was sent then. The head is best sent at once, before the worker can end the connection.
+    /// Cancellation safe.
     pub(crate) async fn enter(self: &Rc<Self>, limits: &Limits) -> io::Result<Exchange> {
         loop {
             if let Some(wire) = self.pick() {

@@ -17,7 +17,7 @@ mod core;
 mod downstream;
 mod forward;
 pub mod gateway;
-#[allow(dead_code, reason = "the engine is yet to take it up")]
+#[allow(dead_code, unused_imports, reason = "the engine is yet to take it up")]
 mod h2c;
 mod headers;
 mod histogram;

@@ -24,9 +24,11 @@ const PIECE_BYTES_MAX: usize = 32 << 10;
 /// Why an exchange has no whole response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The worker got nothing of it, or says that it did nothing with it (REFUSED_STREAM, or a GOAWAY that leaves it out:
-    /// RFC 9113, section 8.7).
+    /// The worker got nothing of it.
     Unsent,
+    /// The worker lives, and says that it did nothing with it (REFUSED_STREAM, or a GOAWAY that leaves it out: RFC 9113,
+    /// section 8.7). It may be sent again, and to the same worker.
+    Refused,
     /// The connection ended, and the request may have run.
     Lost,
     /// The worker gave this request up, and lives.
@@ -58,7 +60,7 @@ impl Exchange {
     pub(crate) fn send_head(&mut self, head: &[u8], ended: bool) -> Result<(), Failure> {
         let request = head::request(head).ok_or(Failure::Garbled("the request cannot be told in HTTP/2"))?;
         let (response, sending) =
-            self.sender.send_request(request, ended).map_err(|_going| Failure::Unsent)?;
+            self.sender.send_request(request, ended).map_err(|_going| Failure::Refused)?;
         self.stream = sending.stream_id().as_u32();
         self.response = Some(response);
         self.sending = Some(sending);
@@ -179,13 +181,13 @@ impl Exchange {
         let (remote, reason) = (error.is_remote(), error.reason());
         if self.occupied.wire.seen.is_alien() {
             Failure::Garbled("the worker does not speak HTTP/2 without TLS (h2c)")
+        } else if remote && error.is_go_away() {
+            // Streams that the GOAWAY leaves in place go on, and end with the connection.
+            Failure::Refused
         } else if !self.is_sent() {
             Failure::Unsent
         } else if remote && error.is_reset() {
-            if reason == Some(Reason::REFUSED_STREAM) { Failure::Unsent } else { Failure::Reset }
-        } else if remote && error.is_go_away() {
-            // Streams that the GOAWAY leaves in place go on, and end with the connection.
-            Failure::Unsent
+            if reason == Some(Reason::REFUSED_STREAM) { Failure::Refused } else { Failure::Reset }
         } else if error.is_reset() {
             Failure::Garbled(
                 "the response is not framed as HTTP/2 must be, or is not as long as its content-length",

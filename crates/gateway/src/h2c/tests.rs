@@ -229,10 +229,10 @@ fn a_worker_that_allows_few_streams_gets_more_connections() {
 }
 
 #[test]
-fn refused_is_unsent_and_reset_is_not() {
+fn refused_is_not_reset() {
     run(async {
         for (reason, failure) in [
-            (Reason::REFUSED_STREAM, Failure::Unsent),
+            (Reason::REFUSED_STREAM, Failure::Refused),
             (Reason::INTERNAL_ERROR, Failure::Reset),
             (Reason::CANCEL, Failure::Reset),
         ] {
@@ -271,7 +271,7 @@ async fn read_requests(stream: &mut TcpStream, mut requests: usize) {
 }
 
 #[test]
-fn what_a_goaway_leaves_out_is_unsent_and_the_rest_goes_on() {
+fn what_a_goaway_leaves_out_is_refused_and_the_rest_goes_on() {
     run(async {
         let lab = Lab::start().await;
         let (mut kept, mut left_out) = (lab.enter().await, lab.enter().await);
@@ -281,7 +281,7 @@ fn what_a_goaway_leaves_out_is_unsent_and_the_rest_goes_on() {
         read_requests(&mut worker, 2).await;
         let goaway = frame(0x7, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]);
         worker.write_all(&[frame(0x4, 0, 0, &[]), goaway].concat()).await.unwrap();
-        assert_eq!(head(&mut left_out).await, Err(Failure::Unsent));
+        assert_eq!(head(&mut left_out).await, Err(Failure::Refused));
         // New requests go to a new connection.
         let mut next = lab.enter().await;
         next.send_head(GET, true).unwrap();

@@ -312,11 +312,24 @@ fn a_draining_server_does_not_wait_for_a_client_that_does_not_listen() {
 }
 
 #[test]
+fn a_draining_server_does_not_wait_for_a_client_that_has_not_begun() {
+    run(async {
+        let server =
+            Server::start(Limits { head_timeout: Duration::from_secs(3600), ..Limits::default() }).await;
+        let mut silent = Peer::connect(server.address).await;
+        // The settings show that it is being served.
+        assert_eq!(silent.frame().await.map(|frame| frame.kind), Some(SETTINGS));
+        server.drain.send(true).unwrap();
+        assert_eq!(silent.frame().await, None);
+    });
+}
+
+#[test]
 fn a_client_that_waits_is_told_to_continue() {
     run(async {
         let server = Server::start(Limits::default()).await;
         let mut peer = Peer::greet(server.address).await;
-        let expects = request("POST", &[("expect", "100-continue")]);
+        let expects = request("POST", &[("expect", "100-Continue")]);
         peer.send(&frame(HEADERS, END_HEADERS, 1, expects)).await;
         let interim = peer.until(|frame| frame.kind == HEADERS).await;
         assert_eq!(interim.flags & END_STREAM, 0);
