@@ -8,6 +8,7 @@ pub(crate) mod fields;
 pub(crate) mod frame;
 mod guard;
 mod head;
+mod prefixed;
 mod shared;
 mod stream;
 #[cfg(test)]
@@ -38,12 +39,10 @@ use self::{
 };
 pub(crate) use self::{
     head::{Body, Request},
+    prefixed::{Prefixed, Spoken, spoken},
     stream::Stream,
 };
 use crate::config::Limits;
-
-/// The first bytes of a connection that speaks HTTP/2 (RFC 9113, section 3.4).
-pub(crate) const PREFACE: &[u8] = frame::PREFACE;
 
 /// How much of one request's body is taken ahead of the engine.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -189,7 +188,11 @@ where
     fn begin(&mut self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let (parts, body) = request.into_parts();
         let ended = body.is_end_stream();
-        match head::translate(&parts, ended) {
+        let translated = head::translate(&parts, ended);
+        if translated.is_err() {
+            self.shared.pulse.refused();
+        }
+        match translated {
             Ok(translated) => {
                 let mut stream = Stream::new(respond, (!ended).then_some(body), Rc::clone(self.shared));
                 if head::expects_continue(&parts.headers) {

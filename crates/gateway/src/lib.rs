@@ -21,7 +21,7 @@ pub mod gateway;
 mod h2c;
 mod headers;
 mod histogram;
-#[allow(dead_code, reason = "the engine is yet to take it up")]
+#[allow(dead_code, unused_imports, reason = "the engine is yet to take it up")]
 mod http2;
 mod link;
 mod listen;

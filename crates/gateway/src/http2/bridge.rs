@@ -7,13 +7,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::{Reason, client::SendRequest};
 use http::{HeaderMap, Request as Head, Response};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+};
 
 use super::{
-    Body, Request, Stream, fields, serve,
+    Body, Prefixed, Request, Spoken, Stream, fields, serve, spoken,
     tests::{large_limits, run},
 };
 use crate::{
@@ -132,10 +135,18 @@ async fn carry(lane: Rc<Lane>, request: Request, stream: Stream) {
 /// A bridge to the worker there.
 async fn bridge(worker: SocketAddr, listener: TcpListener) {
     let lane = Lane::new(worker);
-    while let Ok((stream, _)) = listener.accept().await {
+    while let Ok((mut stream, _)) = listener.accept().await {
         let lane = Rc::clone(&lane);
         tokio::task::spawn_local(async move {
             let limits = large_limits();
+            let mut first = BytesMut::new();
+            while spoken(&first) == Spoken::Unknown {
+                if stream.read_buf(&mut first).await.is_ok_and(|read| read == 0) {
+                    return;
+                }
+            }
+            assert_eq!(spoken(&first), Spoken::Http2);
+            let stream = Prefixed::new(first.freeze(), stream);
             let forward = |request, stream| carry(Rc::clone(&lane), request, stream);
             serve(stream, &limits, std::future::pending(), forward).await;
         });
@@ -255,7 +266,7 @@ fn large_bodies_go_both_ways() {
         let (response, mut sending) = client.send_request(call(), false).unwrap();
         let (request, mut respond) = worker.accept().await.unwrap().unwrap();
         tokio::task::spawn_local(async move { while let Some(Ok(_)) = worker.accept().await {} });
-        let (mut theirs, total) = (request.into_body(), 20 << 20);
+        let (mut theirs, total) = (request.into_body(), 4 << 20);
         tokio::task::spawn_local(async move {
             let mut answering = respond.send_response(Response::new(()), false).unwrap();
             while let Some(piece) = theirs.data().await {
