@@ -93,10 +93,8 @@ impl Lane {
                 return Ok(Exchange::new(Occupied::new(&wire), wire.sender.clone()));
             }
             let connecting = self.connecting.borrow_mut().get_or_insert_with(|| self.connect(limits)).clone();
-            let outcome = connecting.clone().await;
-            // The first to be here makes room for the next attempt.
-            self.connecting.borrow_mut().take_if(|current| current.ptr_eq(&connecting));
-            outcome?;
+            let mut waiting = Waiting { lane: self, connecting };
+            (&mut waiting.connecting).await?;
         }
     }
 
@@ -124,6 +122,23 @@ impl Lane {
         }
         .boxed_local()
         .shared()
+    }
+}
+
+/// One of those who wait for the connection that is being made.
+struct Waiting<'a> {
+    lane: &'a Lane,
+    connecting: Connecting,
+}
+
+impl Drop for Waiting<'_> {
+    /// What is done, or what nobody waits for any more, makes room for the next attempt.
+    fn drop(&mut self) {
+        self.lane.connecting.borrow_mut().take_if(|current| {
+            // The other is the lane's own.
+            let last = current.ptr_eq(&self.connecting) && current.strong_count() == Some(2);
+            last || current.peek().is_some()
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{future::poll_fn, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::{HeaderMap, Request, Response};
 use tokio::{
@@ -360,5 +361,23 @@ fn nobody_there_is_an_error_for_all_who_wait() {
         call.send_head(GET, true).unwrap();
         let (mut worker, _) = listener.accept().await.unwrap();
         read_requests(&mut worker, 1).await;
+    });
+}
+
+#[test]
+fn a_connection_that_nobody_waits_for_is_given_up() {
+    run(async {
+        let lab = Lab::start().await;
+        let limits = Limits::default();
+        let (mut one, mut two) = (Box::pin(lab.lane.enter(&limits)), Box::pin(lab.lane.enter(&limits)));
+        assert!((&mut one).now_or_never().is_none());
+        assert!((&mut two).now_or_never().is_none());
+        drop(one);
+        assert!(lab.lane.connecting.borrow().is_some(), "the second still waits");
+        drop(two);
+        assert!(lab.lane.connecting.borrow().is_none());
+        // And the next one gets a connection of its own.
+        lab.enter().await.send_head(GET, true).unwrap();
+        assert!(lab.lane.connecting.borrow().is_none());
     });
 }
