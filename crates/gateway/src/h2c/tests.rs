@@ -1,6 +1,6 @@
 //! Requests to a worker that the test plays by hand, with the `h2` crate's server or frame by frame.
 
-use std::{future::poll_fn, net::SocketAddr, rc::Rc, time::Duration};
+use std::{future::poll_fn, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -8,7 +8,7 @@ use h2::{Reason, RecvStream, server::SendResponse};
 use http::{HeaderMap, Request, Response};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::LocalSet,
 };
 
@@ -25,15 +25,14 @@ fn run(test: impl Future<Output = ()>) {
 /// A worker's listener, and a lane to it.
 struct Lab {
     listener: TcpListener,
-    address: SocketAddr,
     lane: Rc<Lane>,
 }
 
 impl Lab {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        Self { listener, address, lane: Lane::new(address) }
+        let lane = Lane::new(listener.local_addr().unwrap());
+        Self { listener, lane }
     }
 
     async fn enter(&self) -> Exchange {
@@ -348,16 +347,17 @@ fn a_response_of_another_length_is_garbled() {
 #[test]
 fn nobody_there_is_an_error_for_all_who_wait() {
     run(async {
-        let lab = Lab::start().await;
-        drop(lab.listener);
-        let limits = Limits::default();
-        let (one, two) = tokio::join!(lab.lane.enter(&limits), lab.lane.enter(&limits));
+        // Bound, so that nobody else gets the port, and not listening.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (lane, limits) = (Lane::new(socket.local_addr().unwrap()), Limits::default());
+        let (one, two) = tokio::join!(lane.enter(&limits), lane.enter(&limits));
         for outcome in [one, two] {
             assert_eq!(outcome.err().unwrap().kind(), std::io::ErrorKind::ConnectionRefused);
         }
         // Once it is there again, it is found.
-        let listener = TcpListener::bind(lab.address).await.unwrap();
-        let mut call = lab.lane.enter(&limits).await.unwrap();
+        let listener = socket.listen(8).unwrap();
+        let mut call = lane.enter(&limits).await.unwrap();
         call.send_head(GET, true).unwrap();
         let (mut worker, _) = listener.accept().await.unwrap();
         read_requests(&mut worker, 1).await;
