@@ -9,10 +9,11 @@ use std::{
 };
 
 use crate::{
+    config::Protocol,
     core::Core,
     downstream::{Answer, Broken, Downstream},
     headers::{self, Framing},
-    link::{Facts, Halt, Link},
+    link::{Facts, H2c, Halt, Http1, Link},
     moment::Moment,
     queue::Pass,
     request::Prepared,
@@ -81,7 +82,7 @@ impl<D: Downstream> Exchange<'_, D> {
         let Some(framing) = link.framing() else { return Err(garbled) };
         let facts = Facts::from(framing);
         let mut inside = Some(pass);
-        let status = link.head.status;
+        let status = link.head().status;
         let failed = is_failure(status);
         if failed {
             upstream.failed(Instant::now());
@@ -175,8 +176,8 @@ impl<D: Downstream> Exchange<'_, D> {
                 Ok(None) => return Ok(None),
                 // The worker had closed this one before.
                 Err(Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Gone }))
-                    if link.reused && self.upload.is_replayable() => {}
-                Err(Fail::Lost(loss)) if loss.stage == Stage::Unsent && !link.reused => {
+                    if link.is_reused() && self.upload.is_replayable() => {}
+                Err(Fail::Lost(loss)) if loss.stage == Stage::Unsent && !link.is_reused() => {
                     // It accepts and closes at once, which is as good as to refuse.
                     upstream.suspect(Instant::now());
                     return Err(Fail::Lost(loss));
@@ -188,8 +189,17 @@ impl<D: Downstream> Exchange<'_, D> {
 
     async fn connect(&self, upstream: &Upstream) -> Result<Box<Link>, Fail> {
         self.watched.enter(Phase::Choosing);
-        let timeout = self.core.limits().connect_timeout;
-        Link::connect(upstream.address, timeout).await.map_err(|error| {
+        let connected = match upstream.home.protocol.get() {
+            Protocol::Http1 => {
+                let timeout = self.core.limits().connect_timeout;
+                Http1::connect(upstream.address, timeout).await.map(Link::Http1)
+            }
+            Protocol::H2c => {
+                let limits = self.core.limits().clone();
+                upstream.lane().enter(&limits).await.map(|exchange| Link::H2c(H2c::new(exchange)))
+            }
+        };
+        connected.map(Box::new).map_err(|error| {
             tracing::debug!(worker = %upstream.instance, %error, "cannot connect");
             upstream.suspect(Instant::now());
             Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Gone })
@@ -233,8 +243,7 @@ impl<D: Downstream> Exchange<'_, D> {
             self.watched.remember(cx.waker());
             let _ = self.keep_sending(cx, link);
             match link.poll_hold(cx, &self.core.pool, length as usize) {
-                Poll::Ready(Ok(())) => Poll::Ready(Ok(true)),
-                Poll::Ready(Err(())) => Poll::Ready(Err(Cause::Gone)),
+                Poll::Ready(held) => Poll::Ready(held.map(|()| true)),
                 Poll::Pending if self.watched.late.get() => Poll::Ready(Err(Cause::Late)),
                 Poll::Pending => Poll::Pending,
             }
@@ -255,17 +264,17 @@ impl<D: Downstream> Exchange<'_, D> {
     fn respond(&mut self, link: &Link, bodiless: bool) {
         let bytes = link.head_bytes();
         let Some(framing) = link.framing() else { return };
-        self.core.shard.responded(link.head.status);
+        self.core.shard.responded(link.head().status);
         let date = self.core.date.get();
         let ours = [(&b"x-request-id"[..], self.prepared.worker.id())].into_iter();
         let date = (!framing.has_date).then_some((&b"date"[..], &date[..]));
-        let mut fields = headers::to_client(bytes, &link.head, framing, ours.chain(date));
+        let mut fields = headers::to_client(bytes, link.head(), framing, ours.chain(date));
         self.down.respond(Answer {
-            status: link.head.status,
-            reason: link.head.reason.of(bytes),
+            status: link.head().status,
+            reason: link.head().reason.of(bytes),
             fields: &mut fields,
             // RFC 9110, section 8.6: not with 204.
-            length: framing.length.filter(|_| link.head.status != 204),
+            length: framing.length.filter(|_| link.head().status != 204),
             has_body: !bodiless,
             close: false,
         });
@@ -345,7 +354,7 @@ impl<D: Downstream> Exchange<'_, D> {
             (&b"upgrade"[..], framing.upgrade.unwrap_or(b"websocket")),
             (&b"x-request-id"[..], self.prepared.worker.id()),
         ];
-        let fields = headers::to_client(link.head_bytes(), &link.head, framing, connection.into_iter());
+        let fields = headers::to_client(link.head_bytes(), link.head(), framing, connection.into_iter());
         self.down.respond(Answer {
             status: 101,
             reason: b"Switching Protocols",

@@ -26,6 +26,7 @@ pub mod forwarded;
 pub mod fuzzing;
 pub mod gateway;
 mod gradient;
+mod h2c;
 mod head;
 mod headers;
 mod health;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::{
     admit::{Admitted, Length, admit},
     client::Client,
-    config::Class,
+    config::{Class, Protocol},
     core::Core,
     downstream::Downstream,
     exchange::{End, Exchange},
@@ -79,6 +79,12 @@ pub(crate) fn prepare(
         prepared.name_refused(core, admitted.request_id);
         return Err(Failure::NoRoute);
     };
+    let speaks_h2c = target.service.home.protocol.get() == Protocol::H2c;
+    if speaks_h2c {
+        // HTTP/2 changes protocols in another way, which workers are not asked for.
+        admitted.upgrade = None;
+        admitted.passes_te = true;
+    }
     let trust = core.trust.borrow();
     headers::to_worker(bytes, head, &admitted, (client, &trust), &core.dice, &mut prepared.worker);
     prepared.repeatable =
