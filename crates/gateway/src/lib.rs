@@ -6,25 +6,35 @@
 //! Each core (`core`) has all of these for itself.
 
 mod accept;
+pub mod access_log;
 mod admit;
 mod attempt;
 mod balance;
+mod batch;
 mod body;
 mod client;
+mod clock;
 pub mod config;
 mod core;
 mod forward;
 pub mod gateway;
 mod headers;
 mod histogram;
+mod json;
 mod link;
 mod listen;
+mod observer;
+#[cfg(feature = "otel")]
+pub mod otel;
 mod problem;
+mod record;
 mod relay;
 mod replay;
 mod request;
 mod route;
+mod server_timing;
 mod service;
+mod shard;
 pub mod stats;
 mod trace;
 mod upgrade;

@@ -17,7 +17,7 @@ use lethe_model::{
 };
 use tokio::sync::Notify;
 
-use crate::{link::Link, stats::WorkerShard};
+use crate::{link::Link, shard::WorkerShard};
 
 /// A worker that refused a connection is passed over for this long, or until it leaves the roster: it has most
 /// likely just died.
