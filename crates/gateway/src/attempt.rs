@@ -16,6 +16,7 @@ use crate::{
     core::Core,
     headers,
     link::Link,
+    record::{self, AttemptResult, Record},
     replay::{RequestBody, SharedUpload},
     route::Target,
     service::Upstream,
@@ -58,8 +59,10 @@ pub(crate) async fn attempt(
     outgoing: &Outgoing,
     upstream: &Rc<Upstream>,
     pass: Pass,
+    record: &Record,
 ) -> Result<Response<Body>, Loss> {
-    let (mut link, response) = send(core, client, target, outgoing, upstream).await?;
+    let (mut link, response) = send(core, client, target, outgoing, upstream, record).await?;
+    record.worker_said(response.status());
     pass.answered();
     let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let (parts, mut incoming) = response.into_parts();
@@ -67,6 +70,7 @@ pub(crate) async fn attempt(
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;
     if is_upgrade {
+        record.attempt_ended(AttemptResult::Answered);
         return upgraded(client, outgoing, link, pass, response);
     }
     let length = incoming.size_hint().exact();
@@ -74,10 +78,13 @@ pub(crate) async fn attempt(
     headers::to_client(response.headers_mut(), is_sized, &outgoing.id);
     let limits = &core.config.limits;
     let body = if incoming.is_end_stream() {
+        record.attempt_ended(AttemptResult::Answered);
         settle(core, upstream, outgoing, link).await;
         Body::empty(client)
     } else if length.is_some_and(|length| length <= limits.hold_bytes_max as u64) && !is_events(&response) {
+        record.enter(record::Phase::Hold);
         let held = hold(&mut link, &mut incoming, client).await?;
+        record.attempt_ended(AttemptResult::Answered);
         settle(core, upstream, outgoing, link).await;
         Body::held(held, client)
     } else {
@@ -104,6 +111,7 @@ async fn send(
     target: &Target,
     outgoing: &Outgoing,
     upstream: &Rc<Upstream>,
+    record: &Record,
 ) -> Result<(Box<Link>, Response<Incoming>), Loss> {
     client.expect(target.route.timeout);
     loop {
@@ -112,6 +120,9 @@ async fn send(
             None => Box::pin(connect(core, client, upstream)).await?,
         };
         let start = Instant::now();
+        record.connected(link.reused);
+        // hyper does not tell when all is sent.
+        record.enter_at(record::Phase::Wait, start);
         client.enter(if outgoing.has_upload_left() { Phase::Uploading } else { Phase::Waiting });
         let answer = link.exchange(outgoing.request(), !outgoing.repeatable, &client.late).await;
         match answer {

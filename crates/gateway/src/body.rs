@@ -17,6 +17,7 @@ use crate::{
     client::{Client, Phase},
     core::Core,
     link::Link,
+    record::{AttemptResult, Outcome, Record},
     replay::SharedUpload,
     service::Upstream,
 };
@@ -25,6 +26,7 @@ use crate::{
 pub(crate) struct Body {
     kind: Kind,
     client: Rc<Client>,
+    record: Option<Rc<Record>>,
 }
 
 enum Kind {
@@ -96,7 +98,22 @@ impl Body {
     }
 
     fn new(kind: Kind, client: &Rc<Client>) -> Self {
-        Self { kind, client: Rc::clone(client) }
+        Self { kind, client: Rc::clone(client), record: None }
+    }
+}
+
+impl Body {
+    /// What is noted of the request, which ends with this body.
+    pub(crate) fn with(mut self, record: Rc<Record>) -> Self {
+        self.record = Some(record);
+        self
+    }
+
+    fn end(&self, result: AttemptResult, outcome: Outcome) {
+        if let Some(record) = &self.record {
+            record.attempt_ended(result);
+            record.end(outcome);
+        }
     }
 }
 
@@ -118,7 +135,6 @@ impl Stream {
                 self.link = None;
                 // A request that the client cut short ends the exchange as well; that is not the worker's doing.
                 if !self.upload.as_ref().is_some_and(|upload| upload.borrow().is_broken()) {
-                    self.core.shard.cut.add(1);
                     tracing::warn!(worker = %self.upstream.instance, "response cut: the worker was lost half-way");
                 }
                 Poll::Ready(Some(Err(Cut(error))))
@@ -152,10 +168,29 @@ impl http_body::Body for Body {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let piece = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
-            Kind::Stream(stream) => return stream.poll_frame(cx),
+            Kind::Stream(stream) => {
+                let frame = std::task::ready!(stream.poll_frame(cx));
+                let ended = stream.link.is_none();
+                match &frame {
+                    Some(Err(_)) => self.end(AttemptResult::Cut, Outcome::Cut),
+                    Some(Ok(frame)) => {
+                        if let (Some(record), Some(data)) = (&self.record, frame.data_ref()) {
+                            record.sent(data.len());
+                        }
+                        if ended {
+                            self.end(AttemptResult::Answered, Outcome::Answered);
+                        }
+                    }
+                    None => self.end(AttemptResult::Answered, Outcome::Answered),
+                }
+                return Poll::Ready(frame);
+            }
             Kind::Whole(bytes) => std::mem::take(bytes),
             Kind::Held(held) => held.pop(),
         };
+        if let Some(record) = &self.record {
+            record.sent(piece.len());
+        }
         Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
     }
 

@@ -22,12 +22,14 @@ use tokio::{
 use crate::{
     accept,
     balance::Dice,
+    batch::Tray,
     client::{Client, Overdue, Phase},
     config::Config,
+    observer::Observer,
     replay::Budget,
     route::{Table, Target},
     service::Service,
-    stats::Shard,
+    shard::Shard,
 };
 
 /// How often timeouts are looked at, and so how exact they are.
@@ -47,12 +49,18 @@ pub(crate) struct Seed {
     pub(crate) connections: Arc<AtomicUsize>,
     /// Bytes left for kept request bodies, of all cores.
     pub(crate) replay_bytes: Arc<AtomicUsize>,
+    /// What this core writes its part of the access log into.
+    pub(crate) log: Option<Tray>,
+    /// What it writes its spans into.
+    #[cfg(feature = "otel")]
+    pub(crate) spans: Option<crate::otel::Spans>,
 }
 
 /// What the tasks of one core share.
 pub(crate) struct Core {
     pub(crate) config: Arc<Config>,
     pub(crate) shard: Arc<Shard>,
+    pub(crate) observer: Rc<Observer>,
     pub(crate) table: Table,
     pub(crate) dice: Dice,
     pub(crate) budget: Rc<Budget>,
@@ -70,9 +78,13 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let Seed { index, config, listener, shard, mut roster, mut draining, connections, replay_bytes } =
-            seed;
+        let Seed {
+            index, config, listener, shard, mut roster, mut draining, connections, replay_bytes, ..
+        } = seed;
         let core = Rc::new(Core::new(index, config, shard, connections, replay_bytes));
+        core.observer.set_log(seed.log);
+        #[cfg(feature = "otel")]
+        core.observer.set_spans(seed.spans);
         core.follow(&roster.borrow_and_update());
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let following = tokio::task::spawn_local({
@@ -92,6 +104,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         drain(&core).await;
         following.abort();
         ticking.abort();
+        core.observer.tick();
         Ok(())
     })
 }
@@ -105,10 +118,11 @@ impl Core {
         replay_bytes: Arc<AtomicUsize>,
     ) -> Self {
         let mut services: BTreeMap<ServiceName, Rc<Service>> = BTreeMap::new();
-        let targets = config.routes.iter().map(|route| {
+        let stats = shard.set_routes(&config.routes);
+        let targets = config.routes.iter().zip(stats).map(|(route, stats)| {
             let name = route.service.clone();
             let service = services.entry(name).or_insert_with_key(|name| Service::new(name.clone(), index));
-            Rc::new(Target { route: route.clone(), service: Rc::clone(service) })
+            Rc::new(Target { route: route.clone(), service: Rc::clone(service), stats })
         });
         Self {
             table: Table::new(targets.collect()),
@@ -120,6 +134,7 @@ impl Core {
             connections,
             moved: Notify::new(),
             config,
+            observer: Observer::new(Arc::clone(&shard)),
             shard,
         }
     }
@@ -180,6 +195,7 @@ impl Core {
 async fn tick(core: Rc<Core>) {
     loop {
         let moved = core.moved.notified();
+        core.observer.tick();
         if core.sweep() {
             tokio::time::sleep(TICK).await;
         } else {

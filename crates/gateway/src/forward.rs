@@ -17,8 +17,10 @@ use crate::{
     client::{Client, Phase},
     core::Core,
     problem::Failure,
+    record::Record,
     route::Target,
     service::{Service, Upstream},
+    stats::Retry,
     verdict::{Bounds, Cause, Facts, Loss, Stage, Verdict, verdict},
 };
 
@@ -32,15 +34,18 @@ pub(crate) async fn forward(
     client: &Rc<Client>,
     target: &Target,
     outgoing: &Outgoing,
+    record: &Record,
 ) -> Result<Response<Body>, Failure> {
     let mut journey = Journey::default();
     loop {
         let found = find(core, client, target, &mut journey).await;
         let (upstream, pass) = found.map_err(|failure| journey.given_up(failure))?;
-        let loss = match attempt(core, client, target, outgoing, &upstream, pass).await {
+        record.attempt(&upstream);
+        let loss = match attempt(core, client, target, outgoing, &upstream, pass, record).await {
             Ok(response) => return Ok(response),
             Err(loss) => loss,
         };
+        record.attempt_ended(loss.result());
         if outgoing.upload.as_ref().is_some_and(|upload| upload.borrow().is_broken()) {
             return Err(Failure::Malformed(
                 "The request's body ended early, or is not framed as HTTP demands.",
@@ -49,7 +54,7 @@ pub(crate) async fn forward(
         match journey.lost(core, loss, outgoing, &upstream).await {
             Verdict::Again if journey.is_over(core) => return Err(journey.given_up(Failure::NoWorker)),
             Verdict::Again => {
-                core.shard.retries.add(1);
+                record.retried(why(loss));
                 journey.tried.push(upstream);
             }
             Verdict::Late if client.owes.get() => return Err(Failure::Slow),
@@ -59,6 +64,15 @@ pub(crate) async fn forward(
             Verdict::Late => return Err(Failure::Late),
             Verdict::Garbled => return Err(Failure::Garbled),
         }
+    }
+}
+
+/// What another attempt after this loss is called.
+fn why(loss: Loss) -> Retry {
+    match loss.stage {
+        Stage::Unsent => Retry::Unsent,
+        Stage::Sent => Retry::Lost,
+        Stage::Held => Retry::Held,
     }
 }
 
@@ -156,6 +170,7 @@ async fn wait(
     let _place = Place::take(core, service).ok_or(Failure::QueueFull)?;
     tracing::debug!(service = %service.name, "a request waits for a worker");
     client.enter(Phase::Choosing);
+    let begun = Instant::now();
     let deadline = journey.deadline(core);
     loop {
         let changed = service.changed.notified();
@@ -163,11 +178,15 @@ async fn wait(
         // Registered before the look, so that no change slips between the two.
         changed.as_mut().enable();
         let again = match choose(service, target.route.balance, &mut journey.tried, &core.dice) {
-            Choice::Worker(upstream, pass) => return Ok((upstream, pass)),
+            Choice::Worker(upstream, pass) => {
+                core.shard.waited(begun.elapsed());
+                return Ok((upstream, pass));
+            }
             Choice::Nobody(again) => again,
         };
         let now = Instant::now();
         if now >= deadline {
+            core.shard.waited(begun.elapsed());
             return Err(Failure::NoWorker);
         }
         let pause = again.unwrap_or(deadline).min(deadline).saturating_duration_since(now);

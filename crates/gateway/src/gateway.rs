@@ -9,11 +9,15 @@ use std::{
 use lethe_model::roster::Roster;
 use tokio::sync::watch;
 
+#[cfg(feature = "otel")]
+use crate::otel::exporter::Exporter;
 use crate::{
+    access_log::{self, writer::Writer},
     config::Config,
     core::{self, Seed},
     listen::listen,
-    stats::{self, Shard, Snapshot},
+    shard::Shard,
+    stats::{self, Snapshot},
 };
 
 /// Why the gateway did not start.
@@ -29,6 +33,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The access log cannot be written.
+    #[error(transparent)]
+    AccessLog(#[from] access_log::Error),
 }
 
 /// Listeners that are bound and do not accept yet.
@@ -36,6 +43,9 @@ pub struct Bound {
     config: Arc<Config>,
     address: SocketAddr,
     listeners: Vec<TcpListener>,
+    log: Option<Writer>,
+    #[cfg(feature = "otel")]
+    exporter: Option<Exporter>,
 }
 
 /// The running gateway. Dropping it does not stop it.
@@ -44,6 +54,9 @@ pub struct Gateway {
     draining: watch::Sender<bool>,
     /// How many cores still run.
     running: watch::Receiver<usize>,
+    log: Option<Writer>,
+    #[cfg(feature = "otel")]
+    exporter: Option<Exporter>,
 }
 
 impl Bound {
@@ -56,7 +69,25 @@ impl Bound {
         let failed = |source| Error::Listen { address, source };
         let listeners = listen(address, config.cores.max(1)).map_err(failed)?;
         let address = listeners[0].local_addr().map_err(failed)?;
-        Ok(Self { config: Arc::new(config), address, listeners })
+        let log = Writer::start(&config.access_log)?;
+        Ok(Self {
+            config: Arc::new(config),
+            address,
+            listeners,
+            log,
+            #[cfg(feature = "otel")]
+            exporter: None,
+        })
+    }
+
+    /// Exports spans of requests.
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    #[cfg(feature = "otel")]
+    pub fn export(mut self, settings: crate::otel::settings::Settings) -> std::io::Result<Self> {
+        self.exporter = Some(Exporter::start(settings)?);
+        Ok(self)
     }
 
     /// The address in fact, with the chosen port.
@@ -85,6 +116,9 @@ impl Bound {
                 draining: drain.clone(),
                 connections: Arc::clone(&connections),
                 replay_bytes: Arc::clone(&replay_bytes),
+                log: self.log.as_ref().map(Writer::tray),
+                #[cfg(feature = "otel")]
+                spans: self.exporter.as_ref().map(Exporter::spans),
             };
             let ended = Ended(Arc::clone(&ended));
             let thread = thread::Builder::new().name(format!("gateway-{index}")).spawn(move || {
@@ -99,7 +133,14 @@ impl Bound {
             shard
         };
         let shards = self.listeners.into_iter().enumerate().map(start).collect();
-        Gateway { shards, draining, running }
+        Gateway {
+            shards,
+            draining,
+            running,
+            log: self.log,
+            #[cfg(feature = "otel")]
+            exporter: self.exporter,
+        }
     }
 }
 
@@ -115,7 +156,13 @@ impl Drop for Ended {
 impl Gateway {
     /// What was counted so far.
     pub fn snapshot(&self) -> Snapshot {
-        stats::snapshot(&self.shards)
+        let mut sum = stats::snapshot(&self.shards);
+        sum.log_dropped += self.log.as_ref().map_or(0, Writer::lost);
+        #[cfg(feature = "otel")]
+        {
+            sum.spans_dropped += self.exporter.as_ref().map_or(0, Exporter::dropped);
+        }
+        sum
     }
 
     /// Stops accepting, lets open requests end within `drain_timeout`, then closes what is left. Callable once;
@@ -124,5 +171,12 @@ impl Gateway {
         self.draining.send_replace(true);
         // An error means that all cores have ended.
         let _ = self.running.clone().wait_for(|&running| running == 0).await;
+        if let Some(log) = &self.log {
+            log.close().await;
+        }
+        #[cfg(feature = "otel")]
+        if let Some(exporter) = &self.exporter {
+            exporter.close().await;
+        }
     }
 }

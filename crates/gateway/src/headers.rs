@@ -6,7 +6,11 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE},
 };
 
-use crate::{balance::Dice, trace};
+use crate::{
+    balance::Dice,
+    observer::Observer,
+    trace::{self, Context},
+};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -20,6 +24,8 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 pub(crate) struct Marks {
     /// The request's id.
     pub(crate) id: HeaderValue,
+    /// Its place in its trace.
+    pub(crate) trace: Context,
     /// The protocol that the client wants to change to.
     pub(crate) upgrade: Option<HeaderValue>,
 }
@@ -64,6 +70,7 @@ pub(crate) fn to_worker(
     headers: &mut HeaderMap,
     client: &HeaderValue,
     is_chunked: bool,
+    observer: &Observer,
     dice: &Dice,
 ) -> Marks {
     let found = look(headers);
@@ -94,7 +101,8 @@ pub(crate) fn to_worker(
     // HTTP/1.0 may do without, HTTP/1.1 says an empty one (RFC 9112, section 3.2).
     let host = headers.entry(HOST).or_insert(HeaderValue::from_static("")).clone();
     headers.insert(X_FORWARDED_HOST, host);
-    Marks { id: name(headers, &found, dice), upgrade }
+    let (id, trace) = name(headers, &found, observer, dice);
+    Marks { id, trace, upgrade }
 }
 
 fn look(headers: &HeaderMap) -> Found {
@@ -113,25 +121,29 @@ fn look(headers: &HeaderMap) -> Found {
 }
 
 /// Gives the request an id and a trace, unless it has sane ones.
-fn name(headers: &mut HeaderMap, found: &Found, dice: &Dice) -> HeaderValue {
-    let has_trace = found.traceparent && only(headers, &TRACEPARENT).is_some_and(trace::is_valid_parent);
-    let sent = if found.request_id { only(headers, &X_REQUEST_ID) } else { None };
-    let sent = sent.filter(|id| trace::is_sane_id(id)).cloned();
-    if has_trace && let Some(id) = sent {
-        return id;
+fn name(headers: &mut HeaderMap, found: &Found, observer: &Observer, dice: &Dice) -> (HeaderValue, Context) {
+    let sent = if found.traceparent { only(headers, &TRACEPARENT) } else { None };
+    let context = observer.trace(sent.map(HeaderValue::as_bytes), dice);
+    if !context.is_as_sent {
+        headers.insert(TRACEPARENT, ascii(&context.field()));
     }
-    let (made, parent) = trace::make(dice);
-    if !has_trace {
-        if found.tracestate {
-            headers.remove(TRACESTATE);
-        }
-        headers.insert(TRACEPARENT, parent);
+    // What vendors have added belongs to the trace that is no more.
+    if context.is_begin() && found.tracestate {
+        headers.remove(TRACESTATE);
     }
-    if let Some(id) = sent {
-        return id;
+    let id = if found.request_id { only(headers, &X_REQUEST_ID) } else { None };
+    if let Some(id) = id.filter(|id| trace::is_sane_id(id)) {
+        return (id.clone(), context);
     }
-    headers.insert(X_REQUEST_ID, made.clone());
-    made
+    // The same as that of a trace made here, so that either leads to the other.
+    let made = if context.is_begin() { context.trace_id() } else { trace::make_id(dice) };
+    headers.insert(X_REQUEST_ID, ascii(&made));
+    (ascii(&made), context)
+}
+
+/// A value of digits, which is always a valid one.
+pub(crate) fn ascii(digits: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 /// The value of a field that is there once.
@@ -218,7 +230,13 @@ mod tests {
     }
 
     fn sent(headers: &mut HeaderMap) -> Marks {
-        to_worker(headers, &HeaderValue::from_static("192.0.2.7"), false, &Dice::new())
+        to_worker(
+            headers,
+            &HeaderValue::from_static("192.0.2.7"),
+            false,
+            &Observer::new(Default::default()),
+            &Dice::new(),
+        )
     }
 
     #[test]
@@ -309,7 +327,7 @@ mod tests {
         let mut headers = fields(&[("x-request-id", "no good"), ("traceparent", "x"), ("tracestate", "a=b")]);
         let id = sent(&mut headers).id;
         assert_eq!(headers["x-request-id"], id);
-        assert!(trace::is_valid_parent(&headers["traceparent"]));
+        assert!(Context::parse(headers["traceparent"].as_bytes()).is_some_and(|trace| !trace.is_sampled()));
         assert!(!headers.contains_key("tracestate"), "the state belongs to the parent that was not kept");
     }
 

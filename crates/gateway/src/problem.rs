@@ -7,7 +7,7 @@ use http::{
     header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER},
 };
 
-use crate::trace::is_sane_id;
+use crate::{record::Outcome, stats::Shed, trace::is_sane_id};
 
 /// Says that nobody knows whether the request was carried out.
 const OUTCOME: HeaderName = HeaderName::from_static("lethe-outcome");
@@ -48,6 +48,23 @@ impl Failure {
     /// Whether the request was turned away for want of a worker.
     pub(crate) fn is_shed(self) -> bool {
         matches!(self, Self::QueueFull | Self::NoWorker)
+    }
+
+    /// How the request ended, as logs have it.
+    pub(crate) fn outcome(self) -> Outcome {
+        match self {
+            Self::Malformed(_) => Outcome::Refused("malformed"),
+            Self::Unsupported(_) => Outcome::Refused("unsupported"),
+            Self::NoRoute => Outcome::Refused("no_route"),
+            Self::Slow => Outcome::Refused("slow_client"),
+            Self::QueueFull => Outcome::Shed(Shed::QueueFull),
+            Self::NoWorker => Outcome::Shed(Shed::QueueTimeout),
+            Self::Unknown => Outcome::Unknown("lost"),
+            Self::Deadly => Outcome::Unknown("deadly"),
+            Self::Exhausted => Outcome::Unknown("exhausted"),
+            Self::Late => Outcome::Unknown("late"),
+            Self::Garbled => Outcome::Unknown("garbled"),
+        }
     }
 
     fn status(self) -> StatusCode {

@@ -5,7 +5,7 @@
 use std::{
     cell::{Cell, RefCell},
     pin::Pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -20,7 +20,10 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::client::{Client, Phase};
+use crate::{
+    client::{Client, Phase},
+    record::Record,
+};
 
 /// What keeping one piece costs beside its bytes, so that a body of many tiny pieces is bounded too.
 const PIECE_BYTES: usize = 64;
@@ -87,6 +90,8 @@ pub(crate) struct Upload {
     broken: bool,
     touched: bool,
     client: Rc<Client>,
+    /// Not kept from its end by a body that nobody waits for.
+    record: Weak<Record>,
 }
 
 /// A shared [`Upload`]: one end with the request, one with the attempt that sends it.
@@ -103,6 +108,7 @@ impl Upload {
         kept_bytes_max: usize,
         budget: Rc<Budget>,
         client: Rc<Client>,
+        record: &Rc<Record>,
     ) -> SharedUpload {
         Rc::new(RefCell::new(Self {
             hint: incoming.size_hint(),
@@ -116,6 +122,7 @@ impl Upload {
             broken: false,
             touched: false,
             client,
+            record: Rc::downgrade(record),
         }))
     }
 
@@ -170,6 +177,9 @@ impl Upload {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
+                    if let Some(record) = self.record.upgrade() {
+                        record.received(data.len());
+                    }
                     self.keep(|| Piece::Data(data.clone()), data.len());
                 } else if let Some(trailers) = frame.trailers_ref() {
                     let bytes = trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();

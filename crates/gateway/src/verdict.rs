@@ -3,6 +3,8 @@
 
 use http::Method;
 
+use crate::record::AttemptResult;
+
 /// How far an attempt had come when it ended without a whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -30,6 +32,19 @@ pub(crate) enum Cause {
 pub(crate) struct Loss {
     pub(crate) stage: Stage,
     pub(crate) cause: Cause,
+}
+
+impl Loss {
+    /// What it is called in logs.
+    pub(crate) fn result(self) -> AttemptResult {
+        match (self.cause, self.stage) {
+            (Cause::Late, _) => AttemptResult::Late,
+            (Cause::Garbled, _) => AttemptResult::Garbled,
+            (Cause::Gone, Stage::Unsent) => AttemptResult::Unsent,
+            (Cause::Gone, Stage::Sent) => AttemptResult::Lost,
+            (Cause::Gone, Stage::Held) => AttemptResult::Held,
+        }
+    }
 }
 
 /// What is known about the request, with this loss counted in.
