@@ -210,3 +210,100 @@ fn unescape(text: &str) -> Option<String> {
     }
     String::from_utf8(bytes).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Option<Settings>, Error> {
+        Settings::read(|name| Some(variables.iter().find(|(variable, _)| *variable == name)?.1.to_owned()))
+    }
+
+    const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+    #[test]
+    fn endpoints() {
+        for (variable, endpoint, authority, path) in [
+            (ENDPOINT, "http://localhost:4318", "localhost:4318", "/v1/traces"),
+            (ENDPOINT, "http://otel", "otel:80", "/v1/traces"),
+            (ENDPOINT, "http://[::1]:4318/a/", "[::1]:4318", "/a/v1/traces"),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://otel/in?x=1", "otel:80", "/in?x=1"),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://otel", "otel:80", "/"),
+        ] {
+            let settings = read(&[(variable, endpoint)]).unwrap().unwrap();
+            assert_eq!(
+                (settings.authority.as_str(), settings.path.as_str()),
+                (authority, path),
+                "{endpoint}"
+            );
+        }
+        for endpoint in
+            ["https://otel", "localhost:4318", "otel", "http://", "http://user@otel", "http://a b"]
+        {
+            let error = read(&[(ENDPOINT, endpoint)]).unwrap_err();
+            assert_eq!((error.variable, error.value.as_str()), (ENDPOINT, endpoint));
+        }
+    }
+
+    #[test]
+    fn on_and_off() {
+        let on = (ENDPOINT, "http://otel");
+        assert!(read(&[]).unwrap().is_none());
+        assert!(read(&[(ENDPOINT, " ")]).unwrap().is_none());
+        assert!(read(&[on, ("OTEL_SDK_DISABLED", "TRUE")]).unwrap().is_none());
+        assert!(read(&[on, ("OTEL_TRACES_EXPORTER", "none")]).unwrap().is_none());
+        assert!(read(&[on, ("OTEL_TRACES_EXPORTER", "otlp")]).unwrap().is_some());
+    }
+
+    #[test]
+    fn the_rest_of_the_variables() {
+        let settings = read(&[
+            (ENDPOINT, "http://otel"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=general"),
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", " authorization = Basic%20eDp5 , x=a=b,"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "250"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "service.name=a,host.name=b"),
+            ("OTEL_SERVICE_NAME", "shop-edge"),
+            ("OTEL_TRACES_SAMPLER", "traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+        ])
+        .unwrap()
+        .unwrap();
+        let owned = |pairs: [(&str, &str); 2]| pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(settings.headers, owned([("authorization", "Basic eDp5"), ("x", "a=b")]));
+        assert_eq!(settings.resource, owned([("service.name", "shop-edge"), ("host.name", "b")]));
+        assert_eq!(settings.timeout, Duration::from_millis(250));
+        assert_eq!(settings.sampler, Sampler { follows_parent: false, ratio: 0.25 });
+        for (variable, value) in [
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a b=c"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=b%0D%0Ac: d"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "key"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "key=%f"),
+            ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
+        ] {
+            let error = read(&[(ENDPOINT, "http://otel"), (variable, value)]).unwrap_err();
+            assert_eq!(error.variable, variable, "{error}");
+        }
+    }
+
+    #[test]
+    fn samplers() {
+        let trace = |low: u64| 7 << 64 | u128::from(low);
+        for (follows_parent, ratio, parent, low, wanted) in [
+            (true, 1.0, None, u64::MAX, true),
+            (true, 0.0, None, 0, false),
+            (true, 0.0, Some(true), 0, true),
+            (true, 1.0, Some(false), 0, false),
+            (false, 1.0, Some(false), 0, true),
+            (false, 0.0, Some(true), 0, false),
+            (true, 0.5, None, u64::MAX / 2 - 1, true),
+            (true, 0.5, None, u64::MAX / 2 + 1, false),
+        ] {
+            let sampler = Sampler { follows_parent, ratio };
+            assert_eq!(sampler.samples(parent, trace(low)), wanted, "{sampler:?} {parent:?} {low}");
+        }
+    }
+}

@@ -6,6 +6,9 @@
 mod forward;
 mod lab;
 mod limits;
+mod observe;
+#[cfg(feature = "otel")]
+mod otel;
 mod retry;
 mod smuggling;
 mod storm;
