@@ -30,6 +30,7 @@ use crate::{
     route::{Table, Target},
     service::Service,
     shard::Shard,
+    stats::Protocol,
 };
 
 /// How often timeouts are looked at, and so how exact they are.
@@ -160,6 +161,8 @@ impl Core {
         self.clients.borrow_mut().insert(id, (client, task));
         self.connections.fetch_add(1, Relaxed);
         self.shard.connections.add(1);
+        // Nothing else is spoken yet.
+        self.shard.accepted(Protocol::Http11);
         self.moved.notify_waiters();
     }
 

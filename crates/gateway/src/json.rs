@@ -54,6 +54,7 @@ impl<'a> Object<'a> {
     }
 
     /// An object inside.
+    #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "only spans need it"))]
     pub(crate) fn object(&mut self, key: &'static str) -> Object<'_> {
         self.key(key);
         Object::begin(self.text)

@@ -30,6 +30,7 @@ pub(crate) struct Observer {
     spans: RefCell<Option<crate::otel::Spans>>,
     /// Somebody reads about single requests.
     is_detailed: Cell<bool>,
+    #[allow(clippy::vec_box, reason = "details are large, and go from hand to hand boxed")]
     spare: RefCell<Vec<Box<Detail>>>,
 }
 
@@ -61,12 +62,11 @@ impl Observer {
     }
 
     fn look(&self) {
-        let mut is_detailed = self.log.borrow().is_some();
         #[cfg(feature = "otel")]
-        {
-            is_detailed |= self.spans.borrow().is_some();
-        }
-        self.is_detailed.set(is_detailed);
+        let has_spans = self.spans.borrow().is_some();
+        #[cfg(not(feature = "otel"))]
+        let has_spans = false;
+        self.is_detailed.set(has_spans || self.log.borrow().is_some());
     }
 
     /// Hands over what was written since the last call. To be called at least ten times a second while there are

@@ -118,6 +118,7 @@ pub(crate) struct Attempt {
     pub(crate) result: AttemptResult,
     pub(crate) spent: Spent,
     /// From the request's start.
+    #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "only spans need it"))]
     pub(crate) begun: Duration,
     /// From the request's start; `None` while it goes on.
     pub(crate) ended: Option<Duration>,

@@ -20,6 +20,7 @@ pub(crate) fn make_id(dice: &Dice) -> [u8; 32] {
 }
 
 /// The flag that says that the caller may have recorded the trace (W3C Trace Context, section 3.2.2.5.1).
+#[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "only spans need it"))]
 const SAMPLED: u8 = 1;
 
 /// A request's place in its trace, as `traceparent` tells it.
@@ -61,6 +62,7 @@ impl Context {
     }
 
     /// The gateway's own span under the client's.
+    #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "only spans need it"))]
     pub(crate) fn enter(&mut self, span: u64) {
         self.is_as_sent = false;
         self.parent = Some(self.span);
@@ -68,6 +70,7 @@ impl Context {
     }
 
     /// Sets whether it is recorded. The version that is written knows no other flag.
+    #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "only spans need it"))]
     pub(crate) fn sample(&mut self, sampled: bool) {
         self.is_as_sent = false;
         self.flags = if sampled { SAMPLED } else { 0 };
@@ -79,6 +82,7 @@ impl Context {
     }
 
     /// Whether it is recorded.
+    #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "only spans need it"))]
     pub(crate) fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
