@@ -419,6 +419,71 @@ mod tests {
         close(&writer);
     }
 
+    /// Keeps what is said of the log.
+    struct Ear(Arc<Mutex<Vec<String>>>);
+
+    impl tracing::Subscriber for Ear {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut text = event.metadata().level().to_string();
+            event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+                text += &format!(" {field}={value:?}");
+            });
+            self.0.lock().unwrap().push(text);
+        }
+
+        fn enter(&self, _: &tracing::span::Id) {}
+
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[test]
+    fn trouble_is_said_once_and_its_end_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |path: PathBuf| open(&AccessLog::File(path)).unwrap().unwrap();
+        let (_sender, inbox) = batch::channel();
+        let mut scribe = Scribe {
+            inbox,
+            orders: Arc::default(),
+            target: open("/dev/full".into()),
+            pending: Pending { text: (*b"line\n").into(), written: 0 },
+            trouble: None,
+            lost: Arc::default(),
+            dropped: 0,
+            reported: None,
+        };
+        let heard = Arc::<Mutex<Vec<String>>>::default();
+        tracing::subscriber::with_default(Ear(Arc::clone(&heard)), || {
+            for _ in 0..3 {
+                let error = scribe.write().unwrap_err();
+                scribe.bear(&error);
+            }
+            scribe.target = open(folder.path().join("access.log"));
+            scribe.write().unwrap();
+            scribe.dropped = 7;
+            scribe.report(false);
+            scribe.dropped = 8;
+            scribe.report(false);
+        });
+        assert!(scribe.pending.rest().is_empty());
+        let heard = heard.lock().unwrap();
+        let about = |index: usize, words: &[&str]| words.iter().all(|word| heard[index].contains(word));
+        assert_eq!(heard.len(), 3, "{heard:?}");
+        assert!(about(0, &["ERROR", "/dev/full", "No space left"]), "{heard:?}");
+        assert!(about(1, &["INFO", "again"]) && about(2, &["WARN", "lines=7"]), "{heard:?}");
+    }
+
     #[test]
     fn at_the_end_what_cannot_be_written_is_counted() {
         let writer = start("/dev/full");
