@@ -117,7 +117,9 @@ impl Settings {
 
 /// Authority and path of an endpoint. The general one is a base, to which the path for spans is added.
 fn address(variable: &'static str, endpoint: &str) -> Result<(String, String), Error> {
-    let fail = |problem| Error { variable, value: endpoint.to_owned(), problem };
+    // What stands before an `@` may be a password.
+    let shown = if endpoint.contains('@') { "…" } else { endpoint };
+    let fail = |problem| Error { variable, value: shown.to_owned(), problem };
     if endpoint.starts_with("https://") {
         return Err(fail(
             "only http:// is spoken; let an OpenTelemetry collector on this machine pass spans on",
@@ -237,12 +239,12 @@ mod tests {
                 "{endpoint}"
             );
         }
-        for endpoint in
-            ["https://otel", "localhost:4318", "otel", "http://", "http://user@otel", "http://a b"]
-        {
+        for endpoint in ["https://otel", "localhost:4318", "otel", "http://", "http://a b"] {
             let error = read(&[(ENDPOINT, endpoint)]).unwrap_err();
             assert_eq!((error.variable, error.value.as_str()), (ENDPOINT, endpoint));
         }
+        let error = read(&[(ENDPOINT, "http://me:hunter2@otel")]).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 
     #[test]
