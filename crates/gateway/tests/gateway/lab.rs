@@ -104,6 +104,15 @@ impl Lab {
     }
 
     pub async fn with(workers: u64, tweak: impl FnOnce(&mut Config)) -> Self {
+        Self::bound(workers, tweak, |bound| bound).await
+    }
+
+    /// One whose gateway is given more than a configuration.
+    pub async fn bound(
+        workers: u64,
+        tweak: impl FnOnce(&mut Config),
+        more: impl FnOnce(Bound) -> Bound,
+    ) -> Self {
         let mut config = config();
         tweak(&mut config);
         let mut fakes = Vec::new();
@@ -111,7 +120,7 @@ impl Lab {
             fakes.push(FakeWorker::start(number).await);
         }
         let (roster, receiver) = watch::channel(Arc::new(Roster::default()));
-        let bound = Bound::bind(config).unwrap();
+        let bound = more(Bound::bind(config).unwrap());
         let address = bound.address();
         let mut lab = Self { gateway: bound.run(receiver), address, workers: fakes, roster };
         lab.publish();

@@ -8,6 +8,9 @@ mod desk;
 mod forward;
 mod lab;
 mod limits;
+mod observe;
+#[cfg(feature = "otel")]
+mod otel;
 mod overload;
 mod retry;
 mod smuggling;
