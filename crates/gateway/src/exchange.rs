@@ -85,6 +85,7 @@ impl<D: Downstream> Exchange<'_, D> {
             if !rest.is_continued_by(status, framing) {
                 return Err(garbled);
             }
+            self.watched.enter(Phase::Answering);
             link.begin_body(facts, false, self.core.bounds.get());
         } else if status == 101 {
             return if self.prepared.worker.upgrades {

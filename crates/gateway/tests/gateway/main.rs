@@ -3,10 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod edge;
 mod forward;
+mod http1;
 mod lab;
 mod limits;
+mod reload;
+mod resume;
 mod retry;
 mod smuggling;
 mod storm;
 mod stream;
+mod tls;
