@@ -80,7 +80,9 @@ fn a_small_response_that_dies_half_way_is_a_retry() {
 #[test]
 fn a_streamed_response_that_dies_half_way_is_reset() {
     run(async {
-        for framing in ["transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n", "content-length: 1000000\r\n\r\nhalf"] {
+        for framing in
+            ["transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n", "content-length: 1000000\r\n\r\nhalf"]
+        {
             let lab = Lab::new(2).await;
             let mut client = client(lab.address).await;
             let response = ask(&mut client, "GET", "/");
