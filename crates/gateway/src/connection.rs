@@ -68,8 +68,8 @@ async fn begin(
         if !core.trust.borrow().trusts(address.to_canonical()) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a trusted proxy"));
         }
-        if let proxy_protocol::Header::Relayed { source, tls, .. } = proxy_protocol::read(&mut stream).await?
-        {
+        let header = Box::pin(proxy_protocol::read(&mut stream)).await?;
+        if let proxy_protocol::Header::Relayed { source, tls, .. } = header {
             address = source.ip();
             scheme = if tls { Scheme::Https } else { scheme };
         }
@@ -79,7 +79,8 @@ async fn begin(
         let Some((input, speaks)) = listen(core, watched, &mut io).await? else { return Ok(None) };
         return Ok(Some((core.client(address, scheme), io, input, speaks)));
     };
-    let stream = acceptor.accept(stream).await.inspect_err(|_| core.shard.tls_failed.add(1))?;
+    // Kept apart, so that one that has said nothing yet does not have room for a handshake.
+    let stream = Box::pin(acceptor.accept(stream)).await.inspect_err(|_| core.shard.tls_failed.add(1))?;
     let speaks = match tls::protocol(&stream) {
         tls::Protocol::Http1 => Speaks::Http1,
         tls::Protocol::Http2 => Speaks::Http2,
@@ -131,11 +132,11 @@ async fn serve_http2(core: Rc<Core>, client: Rc<Client>, watched: Rc<Watched>, i
         let watched = Watched::new(Phase::Choosing);
         let books = Books::of_stream(&core);
         let id = books.id();
-        let answering =
-            answer_http2(Rc::clone(&core), Rc::clone(&client), Rc::clone(&watched), request, stream);
+        let (serving_core, client, serving_watched) =
+            (Rc::clone(&core), Rc::clone(&client), Rc::clone(&watched));
         let task = tokio::task::spawn_local(async move {
             let _books = books;
-            answering.await;
+            answer_http2(serving_core, client, serving_watched, request, stream).await;
         });
         core.joined(id, watched, task.abort_handle());
         std::future::ready(())

@@ -100,7 +100,7 @@ pub(crate) async fn serve(
             Err(failure) => {
                 connection.keeps_alive = false;
                 prepared = Prepared::default();
-                request::refuse(&core, &watched, &mut connection, failure, &prepared).await;
+                Box::pin(request::refuse(&core, &watched, &mut connection, failure, &prepared)).await;
                 return connection.close().await;
             }
         }
@@ -110,11 +110,13 @@ pub(crate) async fn serve(
         connection.input.consume(head.bytes);
         connection.begin(&prepared);
         match found {
-            // Kept apart, so that an idle connection does not have room for all that an exchange needs.
+            // Both kept apart, so that an idle connection does not have room for all that an exchange needs.
             Ok(target) => {
                 Box::pin(request::answer(&core, &watched, &mut connection, &target, &prepared)).await
             }
-            Err(failure) => request::refuse(&core, &watched, &mut connection, failure, &prepared).await,
+            Err(failure) => {
+                Box::pin(request::refuse(&core, &watched, &mut connection, failure, &prepared)).await
+            }
         }
         if !connection.finish().await {
             return connection.close().await;
