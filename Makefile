@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check format lint deny test bench bench-gateway install
+.PHONY: help check format lint deny test fuzz bench bench-gateway bench-kill install
 
 # Elsewhere a change of dependencies may update Cargo.lock; where changes are judged, it must come with them.
 LOCKED := $(if $(CI),--locked)
@@ -36,6 +36,11 @@ test: ## All tests; installs what they need (Chromium) when run as root
 	cargo build $(LOCKED) --release -p shop
 	cargo test $(LOCKED) --workspace --all-features --no-fail-fast
 
+FUZZ_SECONDS := 10
+
+fuzz: ## Searches for bytes that break a parser, FUZZ_SECONDS long
+	.ci/fuzz $(FUZZ_SECONDS)
+
 bench: ## Memory, start, readiness and throughput of a release build, beside nginx
 	cargo build $(LOCKED) --release -p lethe-cli -p shop
 	python3 bench/run.py
@@ -44,6 +49,10 @@ bench-gateway: ## The gateway beside nginx, HAProxy, Envoy, Traefik and Caddy: C
 	cargo build $(LOCKED) --release -p lethe-cli
 	cargo build $(LOCKED) --release -p lethe-gateway --example open_load --example fixed_roster
 	python3 bench/gateway/run.py
+
+bench-kill: ## What users lose when workers are killed, behind lethe and behind five others; ten minutes
+	cargo build $(LOCKED) --release -p lethe-cli -p lethe-bench-kill
+	python3 bench/kill/run.py
 
 install: ## Puts `lethe` into ~/.cargo/bin
 	cargo install --locked --path crates/cli

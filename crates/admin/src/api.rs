@@ -3,7 +3,7 @@
 //! Requests and answers: `GET /v1/status` → [`Status`]; `GET /v1/logs?name=&lines=&follow=` → [`Line`]s, one JSON
 //! object a line; `POST /v1/workers/{instance}/kill` with [`Kill`]; `POST /v1/workers/{instance}/drain`;
 //! `POST /v1/services/{service}/scale` with [`Scale`]; `POST /v1/services/{service}/restart` → [`Restarted`];
-//! `POST /v1/down` with [`Down`]. Errors are a [`Problem`] (RFC 9457).
+//! `POST /v1/reload` → [`Reloaded`]; `POST /v1/down` with [`Down`]. Errors are a [`Problem`] (RFC 9457).
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -25,12 +25,23 @@ pub struct Node {
     pub version: String,
     /// Where the gateway listens.
     pub listen: SocketAddr,
+    /// Where it speaks TLS, which may be `listen` itself; `null` when nowhere.
+    #[serde(default)]
+    pub tls: Option<SocketAddr>,
     /// Where `/healthz`, `/readyz` and `/metrics` are.
     pub admin: Option<SocketAddr>,
     /// Where it keeps state; absolute.
     pub state_dir: PathBuf,
     /// Since when.
     pub started_at: Timestamp,
+}
+
+impl Node {
+    /// Where its services are, the preferred address first.
+    pub fn urls(&self) -> Vec<String> {
+        let plain = (self.tls != Some(self.listen)).then(|| format!("http://{}", self.listen));
+        self.tls.map(|address| format!("https://{address}")).into_iter().chain(plain).collect()
+    }
 }
 
 /// All there is to see.
@@ -193,6 +204,15 @@ pub const INSTANCES_MAX: u32 = 1000;
 pub struct Restarted {
     /// How many workers were replaced.
     pub replaced: u32,
+}
+
+/// The answer to `POST /v1/reload`, when everything is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// What is different now, one line each; empty when nothing is.
+    pub changes: Vec<String>,
+    /// What a person should know beside.
+    pub notices: Vec<String>,
 }
 
 /// `POST /v1/down`, answered with 202 before the end.

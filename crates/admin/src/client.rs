@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{Down, Kill, Line, Logs, Problem, Restarted, Scale, Status},
+    api::{Down, Kill, Line, Logs, Problem, Reloaded, Restarted, Scale, Status},
     stop::Wish,
 };
 
@@ -108,6 +108,11 @@ impl Client {
         let path = format!("/v1/services/{}/restart", encode(service));
         let done: Restarted = self.call(Method::POST, path, &()).await?;
         Ok(done.replaced)
+    }
+
+    /// Has the configuration read again; returns what is different when all of it has taken effect.
+    pub async fn reload(&self) -> Result<Reloaded, Error> {
+        self.call(Method::POST, "/v1/reload".into(), &()).await
     }
 
     /// Asks `lethe` to stop; returns when its process has ended.

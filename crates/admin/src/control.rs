@@ -84,6 +84,7 @@ fn router(handles: Arc<Handles>) -> Router {
         .route("/v1/workers/{instance}/drain", post(drain))
         .route("/v1/services/{service}/scale", post(scale))
         .route("/v1/services/{service}/restart", post(restart))
+        .route("/v1/reload", post(reload))
         .route("/v1/down", post(down))
         .method_not_allowed_fallback(async |request: Request| Error::Method(request.method().clone()))
         .fallback(async |request: Request| Error::NoRoute(request.uri().path().into()))
@@ -156,6 +157,10 @@ async fn restart(
 ) -> Result<Json<api::Restarted>, Error> {
     let replaced = handles.supervisor.restart(&service).await?;
     Ok(Json(api::Restarted { replaced }))
+}
+
+async fn reload(State(handles): State<Arc<Handles>>) -> Result<Json<api::Reloaded>, Error> {
+    (handles.reload)().await.map(Json).map_err(Error::Reload)
 }
 
 async fn down(

@@ -5,6 +5,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use futures_util::future::BoxFuture;
 use lethe_gateway::stats::Snapshot;
 use lethe_model::{roster::Worker, service::ServiceName};
 use lethe_supervisor::supervisor::Supervisor;
@@ -18,12 +19,17 @@ use crate::{
 /// Gives what the gateway has counted so far.
 pub type Traffic = Arc<dyn Fn() -> Snapshot + Send + Sync>;
 
+/// Reads the configuration again and lets it take effect; goes on to its end even if the future is dropped.
+pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<api::Reloaded, api::Problem>> + Send + Sync>;
+
 /// The handles. Shared by the control API, the operator's endpoint and the live table.
 pub struct Handles {
     /// Commands for workers.
     pub supervisor: Supervisor,
     /// The gateway's counts.
     pub traffic: Traffic,
+    /// Changes the configuration while it runs.
+    pub reload: Reload,
     /// Who and where this `lethe` is.
     pub node: api::Node,
     /// The switch that ends it.
@@ -34,8 +40,14 @@ pub struct Handles {
 impl Handles {
     /// Bundles the handles. Rates need samples: [`Handles::sample`] must run, which
     /// [`crate::control::serve`] sees to.
-    pub fn new(supervisor: Supervisor, traffic: Traffic, node: api::Node, stop: Stop) -> Arc<Self> {
-        Arc::new(Self { supervisor, traffic, node, stop, samples: Mutex::default() })
+    pub fn new(
+        supervisor: Supervisor,
+        traffic: Traffic,
+        reload: Reload,
+        node: api::Node,
+        stop: Stop,
+    ) -> Arc<Self> {
+        Arc::new(Self { supervisor, traffic, reload, node, stop, samples: Mutex::default() })
     }
 
     /// All there is to see, now.
@@ -47,11 +59,15 @@ impl Handles {
 
     /// The services, and how many workers of each are wanted, are there and may get requests.
     pub fn services(&self) -> Vec<api::Service> {
+        // A service that comes is wanted once it is ready, and one that goes is not wanted before its workers leave. Looked at
+        // on both sides of the roster, neither is ever seen to lack workers.
+        let before = self.supervisor.wanted();
         let roster = Arc::clone(&self.supervisor.roster().borrow());
-        let wanted = self.supervisor.wanted();
+        let after = self.supervisor.wanted();
+        let wanted = |name: &ServiceName| before.get(name).min(after.get(name)).copied().unwrap_or(0);
         let service = |(name, workers): (&ServiceName, &Vec<Worker>)| api::Service {
             name: name.clone(),
-            wanted: wanted.get(name).copied().unwrap_or(0),
+            wanted: wanted(name),
             ready: roster.ready(name.as_str()).count(),
             workers: workers.len(),
         };

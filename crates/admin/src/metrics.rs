@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use lethe_gateway::stats::{Snapshot, WorkerStats};
+use lethe_gateway::stats::{ServiceStats, Snapshot, WorkerStats};
 use lethe_model::roster::WorkerState;
 use lethe_supervisor::supervisor::WorkerStatus;
 
@@ -30,6 +30,7 @@ pub(crate) fn text(
     own(&mut text, node);
     gateway(&mut text, traffic);
     of_services(&mut text, services);
+    of_choice(&mut text, traffic);
     of_workers(&mut text, workers);
     of_traffic(&mut text, workers, traffic);
     text.finish()
@@ -81,6 +82,41 @@ fn of_services(text: &mut Exposition, services: &[api::Service]) {
     let mut ready = text.family("lethe_service_ready_workers", Gauge, "Workers that may get requests.");
     for service in services {
         ready.sample(&[("service", service.name.as_str())], service.ready);
+    }
+}
+
+/// How the gateway treats the workers of each service, and who waits for them.
+fn of_choice(text: &mut Exposition, traffic: &Snapshot) {
+    let mut each = |name, kind, help, value: fn(&ServiceStats) -> u64| {
+        let mut family = text.family(name, kind, help);
+        for (service, stats) in &traffic.services {
+            family.sample(&[("service", service.as_str())], value(stats));
+        }
+    };
+    let help = "Workers that live and are passed over, as they keep failing or their health check fails.";
+    each("lethe_service_ejected_workers", Gauge, help, |stats| stats.out);
+    each("lethe_service_ejections_total", Counter, "How often a worker was passed over.", |stats| {
+        stats.ejections
+    });
+    let mut by_class = |name, kind, help, value: fn(&ServiceStats) -> [u64; 2]| {
+        let mut family = text.family(name, kind, help);
+        for (service, stats) in &traffic.services {
+            for (class, value) in ["timely", "batch"].into_iter().zip(value(stats)) {
+                family.sample(&[("service", service.as_str()), ("class", class)], value);
+            }
+        }
+    };
+    by_class("lethe_service_queued_requests", Gauge, "Requests that wait for a worker now.", |stats| {
+        [stats.queued_timely, stats.queued_batch]
+    });
+    let help = "Requests turned away because too many waited or waited too long.";
+    by_class("lethe_service_shed_total", Counter, help, |stats| [stats.shed_timely, stats.shed_batch]);
+    let help = "Requests that one worker gets at a time; not there without a limit.";
+    let mut limit = text.family("lethe_service_concurrency_limit", Gauge, help);
+    for (service, stats) in &traffic.services {
+        if let Some(each) = stats.concurrency_limit {
+            limit.sample(&[("service", service.as_str())], each);
+        }
     }
 }
 
@@ -206,6 +242,7 @@ mod tests {
             pid: 7,
             version: "0.1.0 \"odd\" \\ \n".into(),
             listen: ([127, 0, 0, 1], 80).into(),
+            tls: None,
             admin: None,
             state_dir: "/x".into(),
             started_at: SystemTime::now().into(),
@@ -213,11 +250,22 @@ mod tests {
         // 500 us is on a bound, 501 above it, a minute above all.
         let latency_us = vec![(100, 1), (500, 2), (501, 4), (60_000_000, 8)];
         let stats = WorkerStats { requests: 15, failures: 5, latency_us };
+        let choice = ServiceStats {
+            out: 1,
+            ejections: 21,
+            queued_timely: 22,
+            queued_batch: 23,
+            shed_timely: 24,
+            shed_batch: 25,
+            concurrency_limit: Some(26),
+        };
         let traffic = Snapshot {
             responses: [0, 11, 0, 3, 1],
             retries: 6,
             queued: 9,
             workers: [(InstanceId::new(&shop, 1), stats)].into(),
+            services: [(shop.clone(), choice), (ServiceName::new("free").unwrap(), ServiceStats::default())]
+                .into(),
             ..Snapshot::default()
         };
         let services = [api::Service { name: shop.clone(), wanted: 3, ready: 0, workers: 2 }];
@@ -236,6 +284,14 @@ mod tests {
             ("lethe_queued_requests".into(), 9.0),
             (r#"lethe_service_wanted_workers{service="shop"}"#.into(), 3.0),
             (r#"lethe_service_ready_workers{service="shop"}"#.into(), 0.0),
+            (r#"lethe_service_ejected_workers{service="shop"}"#.into(), 1.0),
+            (r#"lethe_service_ejections_total{service="shop"}"#.into(), 21.0),
+            (r#"lethe_service_queued_requests{service="shop",class="timely"}"#.into(), 22.0),
+            (r#"lethe_service_queued_requests{service="shop",class="batch"}"#.into(), 23.0),
+            (r#"lethe_service_shed_total{service="shop",class="timely"}"#.into(), 24.0),
+            (r#"lethe_service_shed_total{service="shop",class="batch"}"#.into(), 25.0),
+            (r#"lethe_service_concurrency_limit{service="shop"}"#.into(), 26.0),
+            (r#"lethe_service_ejected_workers{service="free"}"#.into(), 0.0),
             (shop_1("lethe_worker_requests_total"), 15.0),
             (shop_1("lethe_worker_failures_total"), 5.0),
             (shop_1("lethe_worker_cpu_seconds_total"), 1.5),
@@ -247,6 +303,7 @@ mod tests {
         }
         assert!(samples["lethe_process_resident_memory_bytes"] > 100_000.0);
         assert!(samples["lethe_process_cpu_seconds_total"] > 0.0);
+        assert!(!samples.contains_key(r#"lethe_service_concurrency_limit{service="free"}"#), "any number");
         // The second worker has had no request, and the gateway says nothing about it.
         assert!(!samples.keys().any(|series| series.contains("requests_total") && series.contains("shop-2")));
     }

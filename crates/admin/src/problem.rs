@@ -19,21 +19,29 @@ pub(crate) enum Error {
     /// Not with this method.
     #[error("the control API does not take {0} here")]
     Method(http::Method),
+    /// The configuration was not reloaded.
+    #[error("{}", .0.detail)]
+    Reload(Problem),
     /// The supervisor did not do it.
     #[error(transparent)]
     Supervisor(#[from] supervisor::Error),
 }
 
 impl Error {
-    fn status_and_title(&self) -> (StatusCode, &'static str) {
+    fn status_and_title(&self) -> (StatusCode, &str) {
         match self {
+            Self::Reload(problem) => {
+                let status =
+                    StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                (status, &problem.title)
+            }
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "Bad request"),
             Self::NoRoute(_) => (StatusCode::NOT_FOUND, "No such resource"),
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
             Self::Supervisor(error) => match error {
                 supervisor::Error::NoService { .. } => (StatusCode::NOT_FOUND, "No such service"),
                 supervisor::Error::NoName { .. } => (StatusCode::NOT_FOUND, "No such service or worker"),
-                supervisor::Error::NoWorker(_) => (StatusCode::NOT_FOUND, "No such worker"),
+                supervisor::Error::NoWorker { .. } => (StatusCode::NOT_FOUND, "No such worker"),
                 supervisor::Error::Rollout { .. } => (StatusCode::CONFLICT, "Rolling restart given up"),
                 supervisor::Error::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "Stopping"),
                 _ => (StatusCode::INTERNAL_SERVER_ERROR, "Not done"),

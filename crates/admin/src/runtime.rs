@@ -186,6 +186,7 @@ mod tests {
                 pid: 7,
                 version: "0.1.0".into(),
                 listen: ([127, 0, 0, 1], 80).into(),
+                tls: None,
                 admin: None,
                 state_dir: self.state(),
                 started_at: UNIX_EPOCH.into(),

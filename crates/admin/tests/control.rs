@@ -5,7 +5,10 @@
 use std::{
     os::unix::fs::PermissionsExt,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +16,9 @@ use lethe_admin::{
     Handles,
     api::{self, Logs, Problem},
     client::{Client, Error},
-    control, operator,
+    control,
+    handles::Reload,
+    operator,
     peer::Peers,
     stop::{Stop, Wish},
 };
@@ -87,11 +92,25 @@ impl Place {
             pid: std::process::id(),
             version: "0.1.0".into(),
             listen: ([127, 0, 0, 1], 80).into(),
+            tls: None,
             admin: None,
             state_dir: folder.path().into(),
             started_at: SystemTime::now().into(),
         };
-        let handles = Handles::new(supervisor, Arc::new(move || snapshot.clone()), node, Stop::new());
+        let reloads = AtomicU16::new(0);
+        // Done, wrong, refused, and so on again.
+        let reload: Reload = Arc::new(move || {
+            let outcome = match reloads.fetch_add(1, Ordering::Relaxed) % 3 {
+                0 => Ok(api::Reloaded { changes: vec!["limits: changed".into()], notices: Vec::new() }),
+                number => Err(api::Problem {
+                    status: [422, 409][usize::from(number) - 1],
+                    title: "No".into(),
+                    detail: "lethe.toml:1:1: no".into(),
+                }),
+            };
+            Box::pin(async { outcome })
+        });
+        let handles = Handles::new(supervisor, Arc::new(move || snapshot.clone()), reload, node, Stop::new());
         let socket = folder.path().join("control.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let server = tokio::spawn(control::serve(listener, Arc::clone(&handles)));
@@ -325,5 +344,16 @@ async fn the_operators_endpoint() {
     place.handles.stop.ask(Wish::Drain);
     assert!(get("/readyz").await.contains("stopping"));
     server.abort();
+    place.end().await;
+}
+
+#[tokio::test]
+async fn reload() {
+    let place = Place::new().await;
+    assert_eq!(place.client.reload().await.unwrap().changes, ["limits: changed"]);
+    for status in [422, 409] {
+        let Err(Error::Problem(problem)) = place.client.reload().await else { panic!("it was refused") };
+        assert_eq!((problem.status, problem.detail.as_str()), (status, "lethe.toml:1:1: no"));
+    }
     place.end().await;
 }

@@ -87,6 +87,7 @@ fn status(count: u64, began: SystemTime, turn: u64) -> Status {
             pid: 7,
             version: "0.1.0".into(),
             listen: ([127, 0, 0, 1], 8080).into(),
+            tls: None,
             admin: None,
             state_dir: "/x".into(),
             started_at: began.into(),

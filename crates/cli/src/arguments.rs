@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::verb;
 
@@ -33,8 +33,26 @@ pub enum Verb {
     Drain(verb::drain::Drain),
     Scale(verb::scale::Scale),
     Restart(verb::restart::Restart),
+    Reload(verb::reload::Reload),
     Down(verb::down::Down),
     Completions(verb::completions::Completions),
+}
+
+impl Arguments {
+    /// Reads the command line of this process, and whether its verb is to answer as JSON. Ends the process if it cannot
+    /// be understood, or asks for help.
+    pub fn read() -> (Self, bool) {
+        let mut matches = Self::command().get_matches();
+        let is_json = is_json(&matches);
+        let arguments = Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit());
+        (arguments, is_json)
+    }
+}
+
+/// Whether the verb has `--json` and was given it.
+fn is_json(matches: &ArgMatches) -> bool {
+    let verb = matches.subcommand().map(|(_, verb)| verb);
+    verb.is_some_and(|verb| verb.try_get_one::<bool>("json").ok().flatten() == Some(&true))
 }
 
 impl Verb {
@@ -48,6 +66,7 @@ impl Verb {
             Self::Drain(drain) => drain.run(),
             Self::Scale(scale) => scale.run(),
             Self::Restart(restart) => restart.run(),
+            Self::Reload(reload) => reload.run(),
             Self::Down(down) => down.run(),
             Self::Completions(completions) => completions.run(),
         }
@@ -68,8 +87,6 @@ pub struct Target {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn exit_status(line: &str) -> i32 {
@@ -85,6 +102,16 @@ mod tests {
     }
 
     #[test]
+    fn json_is_asked_for() {
+        for (line, expected) in
+            [("lethe ps --json", true), ("lethe ps", false), ("lethe up -- x --json", false)]
+        {
+            let matches = Arguments::command().try_get_matches_from(line.split(' ')).unwrap();
+            assert_eq!(is_json(&matches), expected, "{line}");
+        }
+    }
+
+    #[test]
     fn what_is_understood() {
         for line in [
             "lethe up",
@@ -97,6 +124,8 @@ mod tests {
             "lethe kill shop-1 --signal 9",
             "lethe scale shop=3 --state-dir .lethe",
             "lethe restart shop",
+            "lethe reload --json",
+            "lethe up --tls-self-signed",
             "lethe down --now",
             "lethe completions bash",
             "lethe --help",

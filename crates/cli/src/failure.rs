@@ -12,6 +12,14 @@ const FAILED: u8 = 1;
 /// Exit status of wrong usage or configuration, as clap and the shell have it.
 const USAGE: u8 = 2;
 
+/// Exit status of what SIGINT has ended, as the shell has it.
+const INTERRUPTED: u8 = 128 + 2;
+
+/// The end of an `up` that a second Ctrl-C kept from waiting for open requests.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("stopped at once; open requests were not waited for")]
+pub struct CutShort;
+
 /// Why a verb was not done.
 #[derive(Debug)]
 pub struct Failure(anyhow::Error);
@@ -23,14 +31,17 @@ impl From<anyhow::Error> for Failure {
 }
 
 impl Failure {
-    /// Prints what is wrong to standard error, and gives the exit status.
+    /// Prints what is wrong to standard error, as a JSON object if that was asked for, and gives the exit status.
     #[allow(clippy::print_stderr, reason = "this is where errors are shown")]
-    pub fn report(self) -> ExitCode {
+    pub fn report(self, is_json: bool) -> ExitCode {
         // `lethe logs | head` is no failure: the reader has what it wanted.
         if self.reader_left() {
             return ExitCode::SUCCESS;
         }
-        eprint!("{}", ansi::for_stderr(&self.text()));
+        match is_json {
+            true => eprintln!("{}", self.json()),
+            false => eprint!("{}", ansi::for_stderr(&self.text())),
+        }
         ExitCode::from(self.status())
     }
 
@@ -39,7 +50,31 @@ impl Failure {
     }
 
     fn status(&self) -> u8 {
-        if self.0.downcast_ref::<config::Errors>().is_some() { USAGE } else { FAILED }
+        if self.0.downcast_ref::<config::Errors>().is_some() {
+            USAGE
+        } else if self.0.downcast_ref::<CutShort>().is_some() {
+            INTERRUPTED
+        } else {
+            FAILED
+        }
+    }
+
+    /// `{"error": …, "because": […]}`: the one error and its causes, or all problems of a configuration.
+    fn json(&self) -> serde_json::Value {
+        let causes: Vec<String> = self.causes().collect();
+        serde_json::json!({ "error": self.0.to_string(), "because": causes })
+    }
+
+    /// What the error itself does not say.
+    fn causes(&self) -> impl Iterator<Item = String> {
+        let mut said = self.0.to_string();
+        self.0.chain().skip(1).filter_map(move |cause| {
+            let cause = cause.to_string();
+            // Some errors repeat their cause in their own text.
+            let is_new = !said.contains(&cause);
+            said.clone_from(&cause);
+            is_new.then_some(cause)
+        })
     }
 
     /// `error: …` for each problem of a configuration, or for the one error, with its causes below.
@@ -47,17 +82,8 @@ impl Failure {
         if let Some(errors) = self.0.downcast_ref::<config::Errors>() {
             return errors.problems().iter().map(|problem| format!("error: {problem}\n")).collect();
         }
-        let mut text = format!("error: {}\n", self.0);
-        let mut said = self.0.to_string();
-        for cause in self.0.chain().skip(1) {
-            let cause = cause.to_string();
-            // Some errors repeat their cause in their own text.
-            if !said.contains(&cause) {
-                text.push_str(&format!("  because: {cause}\n"));
-            }
-            said = cause;
-        }
-        text
+        let causes: String = self.causes().map(|cause| format!("  because: {cause}\n")).collect();
+        format!("error: {}\n{causes}", self.0)
     }
 }
 
@@ -73,7 +99,11 @@ mod tests {
         let error = Err::<(), _>(cause).context("cannot write x: the disk is full").context("cannot start");
         let failure = Failure::from(error.unwrap_err());
         assert_eq!(failure.text(), "error: cannot start\n  because: cannot write x: the disk is full\n");
+        let json =
+            serde_json::json!({ "error": "cannot start", "because": ["cannot write x: the disk is full"] });
+        assert_eq!(failure.json(), json);
         assert_eq!((failure.status(), failure.reader_left()), (FAILED, false));
+        assert_eq!(Failure(CutShort.into()).status(), INTERRUPTED);
         assert!(Failure(io::Error::from(io::ErrorKind::BrokenPipe).into()).reader_left());
     }
 

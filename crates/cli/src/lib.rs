@@ -18,7 +18,7 @@ pub mod workers;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use arguments::Arguments;
 
 /// Runs the verb that the process was started with. Exit statuses: 0 done, 1 failed, 2 wrong usage or configuration.
 pub fn main() -> ExitCode {
@@ -27,8 +27,9 @@ pub fn main() -> ExitCode {
         let status = lethe_supervisor::supervisor::guard();
         return ExitCode::from(u8::try_from(status).unwrap_or(1));
     }
-    match arguments::Arguments::parse().verb.run() {
+    let (arguments, is_json) = Arguments::read();
+    match arguments.verb.run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure::Failure::from(error).report(),
+        Err(error) => failure::Failure::from(error).report(is_json),
     }
 }

@@ -31,7 +31,8 @@ pub enum Error {
 fn list(running: &[Running]) -> String {
     let line = |running: &Running| {
         let node = &running.node;
-        format!("\n  --state-dir {}   (pid {}, http://{})", node.state_dir.display(), node.pid, node.listen)
+        let urls = node.urls().join(", ");
+        format!("\n  --state-dir {}   (pid {}, {urls})", node.state_dir.display(), node.pid)
     };
     running.iter().map(line).collect()
 }
@@ -90,6 +91,7 @@ mod tests {
             pid: 7,
             version: "0.1.0".into(),
             listen: ([127, 0, 0, 1], 8080).into(),
+            tls: None,
             admin: None,
             state_dir: state_dir.canonicalize().unwrap(),
             started_at: UNIX_EPOCH.into(),

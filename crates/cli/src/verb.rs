@@ -6,6 +6,7 @@ pub mod drain;
 pub mod kill;
 pub mod logs;
 pub mod ps;
+pub mod reload;
 pub mod restart;
 pub mod scale;
 pub mod up;

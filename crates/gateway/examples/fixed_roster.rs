@@ -70,6 +70,7 @@ impl Cast {
             address: self.addresses[number % self.addresses.len()],
             state,
             gate: Gate::new(),
+            weight: Worker::WEIGHT,
         }
     }
 

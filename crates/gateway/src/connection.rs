@@ -1,17 +1,9 @@
 //! A client connection from its first byte: whom a proxy says it speaks for, TLS, and which HTTP it speaks.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
-};
+use std::{io, net::SocketAddr, rc::Rc, task::Poll};
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use bytes::Bytes;
+use tokio::net::TcpStream;
 
 use crate::{
     accept::Manner,
@@ -21,7 +13,8 @@ use crate::{
     core::{Books, Core},
     forwarded::Scheme,
     head::RequestHead,
-    http1, http2,
+    http1,
+    http2::{self, Spoken},
     problem::Failure,
     proxy_protocol,
     request::{self, Prepared},
@@ -40,8 +33,10 @@ pub(crate) async fn serve(
 ) {
     // Whoever goes before it has said anything is nobody's concern.
     match Box::pin(begin(&core, &watched, manner, stream, peer)).await {
-        Ok(Some((client, io, input, Speaks::Http1))) => http1::serve(core, client, watched, io, input).await,
-        Ok(Some((client, io, input, Speaks::Http2))) => {
+        Ok(Some((client, io, input, Spoken::Http1 | Spoken::Unknown))) => {
+            http1::serve(core, client, watched, io, input).await
+        }
+        Ok(Some((client, io, input, Spoken::Http2))) => {
             Box::pin(serve_http2(core, client, watched, io, input)).await;
         }
         Ok(None) => {}
@@ -49,12 +44,7 @@ pub(crate) async fn serve(
     }
 }
 
-enum Speaks {
-    Http1,
-    Http2,
-}
-
-type Begun = (Rc<Client>, Socket, Buffer, Speaks);
+type Begun = (Rc<Client>, Socket, Buffer, Spoken);
 
 async fn begin(
     core: &Core,
@@ -82,15 +72,15 @@ async fn begin(
     // Kept apart, so that one that has said nothing yet does not have room for a handshake.
     let stream = Box::pin(acceptor.accept(stream)).await.inspect_err(|_| core.shard.tls_failed.add(1))?;
     let speaks = match tls::protocol(&stream) {
-        tls::Protocol::Http1 => Speaks::Http1,
-        tls::Protocol::Http2 => Speaks::Http2,
+        tls::Protocol::Http1 => Spoken::Http1,
+        tls::Protocol::Http2 => Spoken::Http2,
     };
     let io = Socket::Tls(Box::new(stream));
     Ok(Some((core.client(address, Scheme::Https), io, Buffer::default(), speaks)))
 }
 
 /// Tells by the first bytes what a client speaks that has not agreed on it (RFC 9113, section 3.3).
-async fn listen(core: &Core, watched: &Watched, io: &mut Socket) -> io::Result<Option<(Buffer, Speaks)>> {
+async fn listen(core: &Core, watched: &Watched, io: &mut Socket) -> io::Result<Option<(Buffer, Spoken)>> {
     let mut input = Buffer::default();
     loop {
         let read = std::future::poll_fn(|cx| {
@@ -104,12 +94,9 @@ async fn listen(core: &Core, watched: &Watched, io: &mut Socket) -> io::Result<O
         if read.await? == 0 {
             return Ok(None);
         }
-        let seen = input.data().len().min(http2::PREFACE.len());
-        if input.data()[..seen] != http2::PREFACE[..seen] {
-            return Ok(Some((input, Speaks::Http1)));
-        }
-        if seen == http2::PREFACE.len() {
-            return Ok(Some((input, Speaks::Http2)));
+        match http2::spoken(input.data()) {
+            Spoken::Unknown => {}
+            spoken => return Ok(Some((input, spoken))),
         }
     }
 }
@@ -125,7 +112,7 @@ async fn serve_http2(core: Rc<Core>, client: Rc<Client>, watched: Rc<Watched>, i
     };
     let limits = core.limits().clone();
     let mut input = input;
-    let io = Resumed { read: input.data().to_vec(), at: 0, io };
+    let io = http2::Prefixed::new(Bytes::copy_from_slice(input.data()), io);
     input.consume(input.data().len());
     input.release(&core.pool);
     http2::serve(io, &limits, draining, |request, stream| {
@@ -170,55 +157,5 @@ async fn answer_http2(
     match found {
         Ok(target) => request::answer(&core, &watched, &mut stream, &target, &prepared).await,
         Err(failure) => request::refuse(&core, &watched, &mut stream, failure, &prepared).await,
-    }
-}
-
-/// A socket of which the first bytes were already read.
-struct Resumed {
-    read: Vec<u8>,
-    at: usize,
-    io: Socket,
-}
-
-impl AsyncRead for Resumed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let left = &self.read[self.at..];
-        if left.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
-        }
-        let count = left.len().min(buf.remaining());
-        buf.put_slice(&left[..count]);
-        self.at += count;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Resumed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

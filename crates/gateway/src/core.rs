@@ -5,7 +5,7 @@ use std::{
     cell::{Cell, Ref, RefCell},
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -25,9 +25,10 @@ use crate::{
     balance::Dice,
     buffer::Pool,
     client::Client,
-    config::{Config, Limits},
+    config::{self, Config, Limits},
     forwarded::{Scheme, Trust},
     head::Bounds,
+    joint::Joint,
     route::{Table, Target},
     service::Service,
     stats::Shard,
@@ -37,12 +38,28 @@ use crate::{
 
 /// How often timeouts are looked at, and so how exact they are.
 const TICK: Duration = Duration::from_millis(100);
+/// After a change of the roster was followed, the next one waits for so many times as long as that took. Workers that
+/// have died are out before that, by their gates.
+const FOLLOW_PAUSE: u32 = 10;
+/// How often it is looked whether requests have left a service to which no route leads any more.
+const LEFT_LOOK: Duration = Duration::from_millis(10);
+
+/// A configuration that all cores are to take up.
+pub(crate) struct Turn {
+    /// Grows by one with each.
+    pub(crate) number: u64,
+    pub(crate) config: Config,
+    /// What all cores hold jointly for each service that a route leads to.
+    pub(crate) joints: BTreeMap<ServiceName, Arc<Joint>>,
+}
 
 /// What a core is started with.
 pub(crate) struct Seed {
     /// Its number, from 0.
     pub(crate) index: usize,
-    pub(crate) config: watch::Receiver<Arc<Config>>,
+    pub(crate) turns: watch::Receiver<Arc<Turn>>,
+    /// The number of the turn that each core has come to.
+    pub(crate) reached: Arc<watch::Sender<Vec<u64>>>,
     pub(crate) doors: Vec<(std::net::TcpListener, Manner)>,
     pub(crate) shard: Arc<Shard>,
     pub(crate) roster: watch::Receiver<Arc<Roster>>,
@@ -64,8 +81,6 @@ pub(crate) struct Core {
     pub(crate) budget: Rc<Budget>,
     /// The bounds of heads.
     pub(crate) bounds: Cell<Bounds>,
-    /// This core's share of the queue of each service.
-    pub(crate) queue_max: Cell<usize>,
     /// The time as `Date` shows it, to the second, brought up to date by the tick.
     pub(crate) date: Cell<[u8; 29]>,
     date_seconds: Cell<u64>,
@@ -85,11 +100,21 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let Seed { index, mut config, doors, shard, mut roster, mut draining, connections, replay_bytes } =
-            seed;
+        let Seed {
+            index,
+            mut turns,
+            reached,
+            doors,
+            shard,
+            mut roster,
+            mut draining,
+            connections,
+            replay_bytes,
+        } = seed;
         let core = Rc::new(Core::new(index, shard, connections, replay_bytes));
-        core.configure(&config.borrow_and_update());
+        core.configure(&turns.borrow_and_update());
         core.follow(&roster.borrow_and_update());
+        let latest = roster.clone();
         let door = |(listener, manner)| -> std::io::Result<Door> {
             Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, manner })
         };
@@ -97,20 +122,29 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         let following = tokio::task::spawn_local({
             let core = Rc::clone(&core);
             async move {
-                loop {
-                    let goes_on = tokio::select! {
-                        changed = roster.changed() => changed.is_ok(),
-                        changed = config.changed() => {
-                            core.configure(&config.borrow_and_update());
-                            changed.is_ok()
-                        }
-                    };
+                while roster.changed().await.is_ok() {
                     // Out of the channel before it is gone through, which would keep the supervisor from the next one.
                     let current = Arc::clone(&roster.borrow_and_update());
+                    let begin = Instant::now();
                     core.follow(&current);
-                    if !goes_on {
-                        return;
+                    // However many workers there are and however often they change, requests have most of the core.
+                    let pause = begin.elapsed() * FOLLOW_PAUSE;
+                    if pause >= Duration::from_millis(1) {
+                        tokio::time::sleep(pause).await;
                     }
+                }
+            }
+        });
+        let turning = tokio::task::spawn_local({
+            let core = Rc::clone(&core);
+            async move {
+                while turns.changed().await.is_ok() {
+                    let turn = Arc::clone(&turns.borrow_and_update());
+                    let retired = core.configure(&turn);
+                    let current = Arc::clone(&latest.borrow());
+                    core.follow(&current);
+                    core.left(&retired).await;
+                    reached.send_modify(|reached| reached[index] = turn.number);
                 }
             }
         });
@@ -122,6 +156,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         accept::rest(&core, doors);
         drain(&core).await;
         following.abort();
+        turning.abort();
         ticking.abort();
         Ok(())
     })
@@ -142,7 +177,6 @@ impl Core {
             pool: Pool::default(),
             budget: Rc::new(Budget::new(replay_bytes)),
             bounds: Cell::default(),
-            queue_max: Cell::new(0),
             date: Cell::new([b' '; 29]),
             date_seconds: Cell::new(u64::MAX),
             trust: RefCell::new(Trust::new(&[])),
@@ -158,28 +192,49 @@ impl Core {
     }
 
     /// Takes up a configuration. Requests in hand keep the route that they have; a service that is still named keeps its
-    /// workers and their connections.
-    fn configure(&self, config: &Config) {
+    /// workers and their connections. Returns the routes of before that lead to services to which none leads any more.
+    fn configure(&self, turn: &Turn) -> Vec<Weak<Target>> {
+        let Turn { config, joints, .. } = turn;
         let limits = &config.limits;
         self.bounds.set(Bounds {
             head_bytes_max: limits.head_bytes_max,
             target_bytes_max: limits.target_bytes_max,
             headers_max: limits.headers_max,
         });
-        self.queue_max.set(limits.queue_max.div_ceil(config.cores.max(1)));
         self.limits.replace(limits.clone());
         self.trust.replace(Trust::new(&config.trusted_proxies));
-        let mut known = self.services.take();
-        let mut services: BTreeMap<ServiceName, Rc<Service>> = BTreeMap::new();
-        let targets = config.routes.iter().map(|route| {
-            let name = &route.service;
-            let service = services.entry(name.clone()).or_insert_with(|| {
-                known.remove(name).unwrap_or_else(|| Service::new(name.clone(), self.index))
-            });
-            Rc::new(Target { route: route.clone(), service: Rc::clone(service) })
+        let mut services = self.services.borrow_mut();
+        let (usual, now) = (config::Service::default(), Instant::now());
+        for (name, joint) in joints {
+            let settings = config.services.get(name).unwrap_or(&usual);
+            match services.get(name) {
+                Some(service) => service.configure(settings),
+                None => {
+                    let service = Service::new(name.clone(), Arc::clone(joint), settings, self.index, now);
+                    services.insert(name.clone(), service);
+                }
+            }
+        }
+        let targets = config.routes.iter().filter_map(|route| {
+            let service = Rc::clone(services.get(&route.service)?);
+            Some(Rc::new(Target { route: route.clone(), service }))
         });
-        self.table.replace(Table::new(targets.collect()));
-        self.services.replace(services);
+        let table = self.table.replace(Table::new(targets.collect()));
+        let is_left =
+            |target: &&Rc<Target>| config.routes.iter().all(|route| route.service != target.service.name);
+        table.targets().filter(is_left).map(Rc::downgrade).collect()
+    }
+
+    /// Waits until no request is at one of these routes any more, to look for a worker or for an answer; no longer than
+    /// one may wait for a worker.
+    async fn left(&self, retired: &[Weak<Target>]) {
+        let left = async {
+            while retired.iter().any(|target| target.strong_count() > 0) {
+                tokio::time::sleep(LEFT_LOOK).await;
+            }
+        };
+        let limit = self.limits().queue_timeout;
+        let _ = tokio::time::timeout(limit, left).await;
     }
 
     /// The limits; not to be held across a wait.
@@ -205,14 +260,14 @@ impl Core {
 
     /// Brings the services up to a new roster.
     fn follow(&self, roster: &Roster) {
-        let services = self.services.borrow();
+        let mut services = self.services.borrow_mut();
+        // What no route leads to and nobody is at is forgotten when its workers have left.
+        services.retain(|name, service| Rc::strong_count(service) > 1 || roster.services.contains_key(name));
+        let now = Instant::now();
         for (name, service) in services.iter() {
-            service.apply(roster.services.get(name).map(Vec::as_slice).unwrap_or_default());
+            let workers = roster.services.get(name).map(Vec::as_slice).unwrap_or_default();
+            service.apply(workers, &self.shard, now);
         }
-        let workers = services.values().flat_map(|service| service.workers());
-        self.shard.set_workers(
-            workers.map(|upstream| (upstream.instance.clone(), Arc::clone(&upstream.stats))).collect(),
-        );
     }
 
     /// Whether one more client connection may be opened.
@@ -249,10 +304,9 @@ impl Core {
                 }
             }
         }
-        let services = self.services.borrow();
-        let workers = services.values().flat_map(|service| service.workers());
-        let idle: usize = workers.map(|upstream| upstream.sweep(now)).sum();
-        idle > 0 || !self.clients.borrow().is_empty()
+        // All of them, whatever the first one says.
+        let pooled = self.services.borrow().values().filter(|service| service.tick(now)).count();
+        pooled > 0 || !self.clients.borrow().is_empty()
     }
 }
 

@@ -8,19 +8,20 @@ use std::{
     time::Instant,
 };
 
-use lethe_model::gate::Pass;
-
 use crate::{
+    config::Protocol,
     core::Core,
     downstream::{Answer, Broken, Downstream},
     headers::{self, Framing},
-    link::{Facts, Halt, Link},
+    link::{Facts, H2c, Halt, Http1, Link},
+    moment::Moment,
+    queue::Pass,
     request::Prepared,
     resume::{Resume, Seen},
     route::Target,
-    service::Upstream,
     tunnel,
     upload::Upload,
+    upstream::Upstream,
     verdict::{Cause, Loss, Stage},
     watch::{Phase, Watched},
 };
@@ -80,37 +81,65 @@ impl<D: Downstream> Exchange<'_, D> {
         let garbled = Fail::Lost(Loss { stage: Stage::Sent, cause: Cause::Garbled });
         let Some(framing) = link.framing() else { return Err(garbled) };
         let facts = Facts::from(framing);
-        let status = link.head.status;
+        let mut inside = Some(pass);
+        let status = link.head().status;
+        let failed = is_failure(status);
+        if failed {
+            upstream.failed(Instant::now());
+        }
         if let Some(rest) = rest {
             if !rest.is_continued_by(status, framing) {
                 return Err(garbled);
             }
             self.watched.enter(Phase::Answering);
             link.begin_body(facts, false, self.core.bounds.get());
+        } else if self.tries_again(status) {
+            return Err(Fail::Lost(Loss { stage: Stage::Held, cause: Cause::Unavailable }));
         } else if status == 101 {
             return if self.prepared.worker.upgrades {
-                Ok(self.upgrade(link, pass).await)
+                Ok(self.upgrade(link, inside).await)
             } else {
                 Err(garbled)
             };
         } else {
             let bodiless = self.prepared.is_head || matches!(status, 204 | 304);
             let rest = Resume::begin(self.prepared, self.target, status, framing);
-            self.hold(&mut link, facts, bodiless).await?;
+            if self.hold(&mut link, facts, bodiless).await? {
+                // The worker has done its part; how fast the client reads is not its concern.
+                inside = None;
+            }
             self.watched.enter(Phase::Answering);
             self.respond(&link, bodiless);
             link.begin_body(facts, bodiless, self.core.bounds.get());
             *seen = Some(Seen { rest });
         }
         let rest = seen.as_mut().and_then(|seen| seen.rest.as_mut());
-        if self.stream(&mut link, rest).await? == Streamed::Left {
+        if self.stream(&mut link, rest, inside).await? == Streamed::Left {
             return Ok(End::Left);
         }
-        drop(pass);
+        if !failed {
+            upstream.succeeded(&Moment::now());
+        }
         if link.settle(&self.core.pool) {
             upstream.put_idle(link, self.core.limits().pool_idle_max);
         }
         Ok(End::Whole)
+    }
+
+    /// Whether a worker that says it is overloaded is followed by another one, as the route may want it; within the
+    /// service's budget, so that an overload is not made worse by it.
+    fn tries_again(&self, status: u16) -> bool {
+        status == 503
+            && self.target.route.retry_on.unavailable
+            && self.prepared.repeatable
+            && self.upload.is_replayable()
+            && self.may_retry()
+    }
+
+    /// Takes a retry for another reason than a lost worker out of the budget.
+    pub(crate) fn may_retry(&self) -> bool {
+        let percent = self.core.limits().retry_percent_max;
+        self.target.service.retry_budget.withdraw(Instant::now(), percent)
     }
 
     /// Gets a connection to send on, and the head of a response on it; nothing if the client has gone. A kept connection
@@ -141,14 +170,15 @@ impl<D: Downstream> Exchange<'_, D> {
             };
             match head {
                 Ok(Some(())) => {
-                    upstream.answered(start.elapsed());
+                    let now = Instant::now();
+                    upstream.answered(now - start, now);
                     return Ok(Some(link));
                 }
                 Ok(None) => return Ok(None),
                 // The worker had closed this one before.
                 Err(Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Gone }))
-                    if link.reused && self.upload.is_replayable() => {}
-                Err(Fail::Lost(loss)) if loss.stage == Stage::Unsent && !link.reused => {
+                    if link.is_reused() && self.upload.is_replayable() => {}
+                Err(Fail::Lost(loss)) if loss.stage == Stage::Unsent && !link.is_reused() => {
                     // It accepts and closes at once, which is as good as to refuse.
                     upstream.suspect(Instant::now());
                     return Err(Fail::Lost(loss));
@@ -160,8 +190,17 @@ impl<D: Downstream> Exchange<'_, D> {
 
     async fn connect(&self, upstream: &Upstream) -> Result<Box<Link>, Fail> {
         self.watched.enter(Phase::Choosing);
-        let timeout = self.core.limits().connect_timeout;
-        Link::connect(upstream.address, timeout).await.map_err(|error| {
+        let connected = match upstream.home.protocol.get() {
+            Protocol::Http1 => {
+                let timeout = self.core.limits().connect_timeout;
+                Http1::connect(upstream.address, timeout).await.map(Link::Http1)
+            }
+            Protocol::H2c => {
+                let limits = self.core.limits().clone();
+                upstream.lane().enter(&limits).await.map(|exchange| Link::H2c(H2c::new(exchange)))
+            }
+        };
+        connected.map(Box::new).map_err(|error| {
             tracing::debug!(worker = %upstream.instance, %error, "cannot connect");
             upstream.suspect(Instant::now());
             Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Gone })
@@ -191,19 +230,21 @@ impl<D: Downstream> Exchange<'_, D> {
         Poll::Pending
     }
 
-    /// Holds a small response back until it is whole.
-    async fn hold(&mut self, link: &mut Link, facts: Facts, bodiless: bool) -> Result<(), Fail> {
+    /// Holds a small response back until it is whole; whether it did.
+    async fn hold(&mut self, link: &mut Link, facts: Facts, bodiless: bool) -> Result<bool, Fail> {
         let limit = self.core.limits().hold_bytes_max as u64;
-        let Some(length) = facts.length.filter(|&length| length <= limit) else { return Ok(()) };
-        if bodiless || facts.is_events || length == 0 {
-            return Ok(());
+        let Some(length) = facts.length.filter(|&length| length <= limit) else { return Ok(bodiless) };
+        if bodiless || length == 0 {
+            return Ok(true);
+        }
+        if facts.is_events {
+            return Ok(false);
         }
         let held = std::future::poll_fn(|cx| {
             self.watched.remember(cx.waker());
             let _ = self.keep_sending(cx, link);
             match link.poll_hold(cx, &self.core.pool, length as usize) {
-                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-                Poll::Ready(Err(())) => Poll::Ready(Err(Cause::Gone)),
+                Poll::Ready(held) => Poll::Ready(held.map(|()| true)),
                 Poll::Pending if self.watched.late.get() => Poll::Ready(Err(Cause::Late)),
                 Poll::Pending => Poll::Pending,
             }
@@ -224,30 +265,39 @@ impl<D: Downstream> Exchange<'_, D> {
     fn respond(&mut self, link: &Link, bodiless: bool) {
         let bytes = link.head_bytes();
         let Some(framing) = link.framing() else { return };
-        self.core.shard.responded(link.head.status);
+        self.core.shard.responded(link.head().status);
         let date = self.core.date.get();
         let ours = [(&b"x-request-id"[..], self.prepared.worker.id())].into_iter();
         let date = (!framing.has_date).then_some((&b"date"[..], &date[..]));
-        let mut fields = headers::to_client(bytes, &link.head, framing, ours.chain(date));
+        let mut fields = headers::to_client(bytes, link.head(), framing, ours.chain(date));
         self.down.respond(Answer {
-            status: link.head.status,
-            reason: link.head.reason.of(bytes),
+            status: link.head().status,
+            reason: link.head().reason.of(bytes),
             fields: &mut fields,
             // RFC 9110, section 8.6: not with 204.
-            length: framing.length.filter(|_| link.head.status != 204),
+            length: framing.length.filter(|_| link.head().status != 204),
             has_body: !bodiless,
             close: false,
         });
     }
 
-    /// Passes the body on as it comes, and notes in `rest` how far it came.
-    async fn stream(&mut self, link: &mut Link, mut rest: Option<&mut Resume>) -> Result<Streamed, Fail> {
+    /// Passes the body on as it comes, and notes in `rest` how far it came. The worker is left as soon as all is here.
+    async fn stream(
+        &mut self,
+        link: &mut Link,
+        mut rest: Option<&mut Resume>,
+        mut inside: Option<Pass>,
+    ) -> Result<Streamed, Fail> {
         let streamed = std::future::poll_fn(|cx| {
             self.watched.remember(cx.waker());
             if !link.has_ended() && self.keep_sending(cx, link).is_err() {
                 return Poll::Ready(Ok(Streamed::Left));
             }
-            self.poll_stream(cx, link, &mut rest)
+            let streamed = self.poll_stream(cx, link, &mut rest);
+            if link.has_ended() {
+                inside = None;
+            }
+            streamed
         });
         streamed.await.map_err(|cause| Fail::Lost(Loss { stage: Stage::Streamed, cause }))
     }
@@ -288,7 +338,7 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 
     /// A 101: from here on both sides speak another protocol.
-    async fn upgrade(&mut self, mut link: Box<Link>, pass: Pass) -> End {
+    async fn upgrade(&mut self, mut link: Box<Link>, pass: Option<Pass>) -> End {
         self.agree(&link);
         link.begin_body(Facts::from(Framing::default()), true, self.core.bounds.get());
         self.down.tunnel();
@@ -305,7 +355,7 @@ impl<D: Downstream> Exchange<'_, D> {
             (&b"upgrade"[..], framing.upgrade.unwrap_or(b"websocket")),
             (&b"x-request-id"[..], self.prepared.worker.id()),
         ];
-        let fields = headers::to_client(link.head_bytes(), &link.head, framing, connection.into_iter());
+        let fields = headers::to_client(link.head_bytes(), link.head(), framing, connection.into_iter());
         self.down.respond(Answer {
             status: 101,
             reason: b"Switching Protocols",
@@ -315,6 +365,11 @@ impl<D: Downstream> Exchange<'_, D> {
             close: false,
         });
     }
+}
+
+/// Whether the status says that the worker failed. 501 and 505 say what it does not offer.
+fn is_failure(status: u16) -> bool {
+    status >= 500 && !matches!(status, 501 | 505)
 }
 
 /// A kept connection on which nothing has happened since, as far as that is known without asking the kernel.

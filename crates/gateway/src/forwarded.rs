@@ -4,6 +4,8 @@
 //! that is the client.
 
 mod element;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod network;
 
 use std::{

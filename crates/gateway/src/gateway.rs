@@ -1,18 +1,25 @@
 //! The handle by which the rest of `lethe` runs the gateway.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, TcpListener},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
+    time::Instant,
 };
 
-use lethe_model::roster::Roster;
+use lethe_model::{roster::Roster, service::ServiceName};
 use tokio::sync::watch;
 
 use crate::{
     accept::Manner,
-    config::Config,
-    core::{self, Seed},
+    config::{self, Config},
+    core::{self, Seed, Turn},
+    health::{self, Checked},
+    joint::Joint,
     listen::listen,
     stats::{self, Shard, Snapshot},
     tls::{self, Certificates, Loaded},
@@ -48,7 +55,15 @@ pub struct Bound {
 /// The running gateway. Dropping it does not stop it.
 pub struct Gateway {
     shards: Vec<Arc<Shard>>,
-    config: watch::Sender<Arc<Config>>,
+    /// Of every service that a route ever led to.
+    joints: Mutex<BTreeMap<ServiceName, Arc<Joint>>>,
+    /// The health checks run for as long as this is here.
+    plan: watch::Sender<health::Plan>,
+    turns: watch::Sender<Arc<Turn>>,
+    /// The number of the turn that each core has come to.
+    reached: watch::Receiver<Vec<u64>>,
+    /// Bytes left for kept request bodies.
+    replay_bytes: Arc<AtomicUsize>,
     certificates: Option<Certificates>,
     draining: watch::Sender<bool>,
     /// How many cores still run.
@@ -116,12 +131,21 @@ impl Bound {
         let ended = Arc::new(ended);
         let connections = Arc::new(AtomicUsize::new(0));
         let replay_bytes = Arc::new(AtomicUsize::new(self.config.limits.replay_total_bytes_max));
-        let (config, configs) = watch::channel(Arc::new(self.config));
+        let (reaching, reached) = watch::channel(vec![0; self.doors.len()]);
+        let reaching = Arc::new(reaching);
+        let joints = joints(&self.config, BTreeMap::new());
+        let (plan, planned) = watch::channel(plan(&self.config, &joints));
+        if let Err(error) = health::start(planned, roster.clone()) {
+            panic!("cannot start a thread for the health checks: {error}");
+        }
+        let first = Turn { number: 0, config: self.config, joints: joints.clone() };
+        let (turns, turn) = watch::channel(Arc::new(first));
         let start = |(index, doors)| {
             let shard = Arc::new(Shard::default());
             let seed = Seed {
                 index,
-                config: configs.clone(),
+                turns: turn.clone(),
+                reached: Arc::clone(&reaching),
                 doors,
                 shard: Arc::clone(&shard),
                 roster: roster.clone(),
@@ -142,8 +166,44 @@ impl Bound {
             shard
         };
         let shards = self.doors.into_iter().enumerate().map(start).collect();
-        Gateway { shards, config, certificates: self.certificates, draining, running }
+        Gateway {
+            shards,
+            joints: Mutex::new(joints),
+            plan,
+            turns,
+            reached,
+            replay_bytes,
+            certificates: self.certificates,
+            draining,
+            running,
+        }
     }
+}
+
+/// What all cores hold jointly for each service that a route leads to, or has led to; changed to what `config` says.
+fn joints(
+    config: &Config,
+    mut known: BTreeMap<ServiceName, Arc<Joint>>,
+) -> BTreeMap<ServiceName, Arc<Joint>> {
+    let (usual, now) = (config::Service::default(), Instant::now());
+    for route in &config.routes {
+        let settings = config.services.get(&route.service).unwrap_or(&usual);
+        match known.get(&route.service) {
+            Some(joint) => joint.configure(settings, now),
+            None => drop(known.insert(route.service.clone(), Joint::new(settings, now))),
+        }
+    }
+    known
+}
+
+/// The services that have health checks.
+fn plan(config: &Config, joints: &BTreeMap<ServiceName, Arc<Joint>>) -> health::Plan {
+    let checked = |(name, service): (&ServiceName, &config::Service)| {
+        let (health, joint) = (service.health.clone()?, Arc::clone(joints.get(name)?));
+        let out_percent_max = service.ejection.out_percent_max;
+        Some((name.clone(), Checked { health, protocol: service.protocol, out_percent_max, joint }))
+    };
+    Arc::new(config.services.iter().filter_map(checked).collect())
 }
 
 /// Counts a core as ended when dropped, also if it panicked.
@@ -158,17 +218,40 @@ impl Drop for Ended {
 impl Gateway {
     /// What was counted so far.
     pub fn snapshot(&self) -> Snapshot {
-        stats::snapshot(&self.shards)
+        let now = Instant::now();
+        let joints = self.joints.lock().unwrap_or_else(PoisonError::into_inner);
+        let services = joints.iter().map(|(name, joint)| (name.clone(), joint.stats(now))).collect();
+        stats::snapshot(&self.shards, services)
     }
 
-    /// Changes everything that can be changed while it runs: routes, services, limits, trusted proxies and certificates.
-    /// Listeners and the number of cores stay as they are. Each core takes it up by itself, within microseconds; no
-    /// request is failed by it. If the certificates cannot be used, nothing is changed. Reads files, and so blocks.
-    pub fn reload(&self, config: Config) -> Result<(), Error> {
+    /// Works by `config` from now on, but for its listeners and cores, which stay. Requests that were routed before go on
+    /// as they are. Returns when all cores have it, and no request waits any more for a worker of a service to which no
+    /// route leads now, so that its workers may be ended; a request that has waited for its whole time is not waited for.
+    /// If the certificates cannot be used, nothing is changed.
+    ///
+    /// One call at a time. Cancellation safe: the change goes on.
+    pub async fn reload(&self, config: Config) -> Result<(), Error> {
         if let (Some(certificates), Some(tls)) = (&self.certificates, &config.tls) {
             certificates.replace(Loaded::read(tls)?);
         }
-        self.config.send_replace(Arc::new(config));
+        let before = Arc::clone(&self.turns.borrow());
+        let (old, new) = (before.config.limits.replay_total_bytes_max, config.limits.replay_total_bytes_max);
+        // What is kept beyond the new bound is given back as its requests end.
+        let _ =
+            self.replay_bytes.fetch_update(Relaxed, Relaxed, |left| Some((left + new).saturating_sub(old)));
+        let (listeners, cores) = (before.config.listeners.clone(), before.config.cores);
+        let number = before.number + 1;
+        let config = Config { listeners, cores, ..config };
+        let joints = {
+            let mut known = self.joints.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = joints(&config, std::mem::take(&mut known));
+            known.clone()
+        };
+        self.plan.send_replace(plan(&config, &joints));
+        self.turns.send_replace(Arc::new(Turn { number, config, joints }));
+        let mut reached = self.reached.clone();
+        // An error means that all cores have ended.
+        let _ = reached.wait_for(|reached| reached.iter().all(|reached| *reached >= number)).await;
         Ok(())
     }
 

@@ -57,6 +57,7 @@ pub(crate) fn to_worker(
         let passes = match field.known {
             Known::Other => !named.has(field.name.of(bytes)),
             Known::Tracestate => parent.is_some(),
+            Known::Te => admitted.passes_te && field.value.of(bytes).eq_ignore_ascii_case(b"trailers"),
             known => is_for_worker(known),
         };
         if passes {

@@ -2,10 +2,13 @@
 //! of an HTTP/1.1 head and a stream. The protocol's state machine is the `h2` crate's; what that does not bound is bounded
 //! here and in `guard`.
 
-mod fields;
-mod frame;
+#[cfg(test)]
+mod bridge;
+pub(crate) mod fields;
+pub(crate) mod frame;
 mod guard;
 mod head;
+mod prefixed;
 mod shared;
 mod stream;
 #[cfg(test)]
@@ -36,12 +39,10 @@ use self::{
 };
 pub(crate) use self::{
     head::{Body, Request},
+    prefixed::{Prefixed, Spoken, spoken},
     stream::Stream,
 };
 use crate::config::Limits;
-
-/// The first bytes of a connection that speaks HTTP/2 (RFC 9113, section 3.4).
-pub(crate) const PREFACE: &[u8] = frame::PREFACE;
 
 /// How much of one request's body is taken ahead of the engine.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -68,11 +69,10 @@ where
     T: Future<Output = ()> + 'static,
 {
     let shared = Shared::new(limits.streams_max as usize * TASKS_PER_STREAM);
-    let handshake = builder(limits).handshake::<_, Bytes>(Guard::new(&mut io, &shared.pulse));
-    let end = match tokio::time::timeout(limits.head_timeout, handshake).await {
-        Err(_elapsed) => "the client does not begin".into(),
-        Ok(Err(error)) => error.to_string(),
-        Ok(Ok(connection)) => {
+    let mut draining = pin!(draining);
+    let end = match greet(Guard::new(&mut io, &shared.pulse), limits, draining.as_mut()).await {
+        Err(end) => end,
+        Ok(connection) => {
             let mut serving = Serving {
                 connection,
                 limits,
@@ -82,12 +82,30 @@ where
                 ending: None,
                 timer: Box::pin(tokio::time::sleep(shared::shortest(limits))),
             };
-            let mut draining = pin!(draining);
             std::future::poll_fn(|cx| serving.poll(cx, draining.as_mut())).await
         }
     };
     tracing::debug!(%end, "HTTP/2 connection ended");
     guard::linger(&mut io).await;
+}
+
+/// Waits for the client's preface; fails with what has ended the connection before.
+async fn greet<'a, S: AsyncRead + AsyncWrite + Unpin>(
+    io: Guard<'a, S>,
+    limits: &Limits,
+    mut draining: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Connection<Guard<'a, S>, Bytes>, String> {
+    let mut handshake = pin!(tokio::time::timeout(limits.head_timeout, builder(limits).handshake(io)));
+    let begun = std::future::poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Ready(begun) => Poll::Ready(Some(begun)),
+        Poll::Pending => draining.as_mut().poll(cx).map(|()| None),
+    });
+    match begun.await {
+        Some(Ok(Ok(connection))) => Ok(connection),
+        Some(Ok(Err(error))) => Err(error.to_string()),
+        Some(Err(_elapsed)) => Err("the client does not begin".into()),
+        None => Err("the gateway drains".into()),
+    }
 }
 
 fn builder(limits: &Limits) -> Builder {
@@ -170,10 +188,14 @@ where
     fn begin(&mut self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let (parts, body) = request.into_parts();
         let ended = body.is_end_stream();
-        match head::translate(&parts, ended) {
+        let translated = head::translate(&parts, ended);
+        if translated.is_err() {
+            self.shared.pulse.refused();
+        }
+        match translated {
             Ok(translated) => {
                 let mut stream = Stream::new(respond, (!ended).then_some(body), Rc::clone(self.shared));
-                if parts.headers.get(http::header::EXPECT).is_some_and(|value| value == "100-continue") {
+                if head::expects_continue(&parts.headers) {
                     stream.expect_continue();
                 }
                 tokio::task::spawn_local((self.on_request)(translated, stream));

@@ -2,7 +2,7 @@
 //! saved. It gets a watched roster and gives samples; it never reaches into the supervisor.
 //!
 //! A request's way by file: `accept` → `http1` (or another [`downstream::Downstream`]) → `request`, with `head`, `admit`,
-//! `route` and `headers` → `forward` (the loop of attempts, with `balance` to choose and `verdict` to judge a loss) →
+//! `route` and `headers` → `forward` (the loop of attempts, with `queue` and `balance` to find a worker and `verdict` to judge a loss) →
 //! `exchange` (one attempt) on a `link`, or `problem` if it fails. Each core (`core`) has all of these for itself.
 
 mod accept;
@@ -11,34 +11,52 @@ mod balance;
 mod buffer;
 mod chunked;
 mod client;
+mod concurrency;
 pub mod config;
 mod connection;
 mod core;
 mod downstream;
+mod ejection;
 mod exchange;
 mod field;
 mod forward;
 pub mod forwarded;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
+mod gradient;
+mod h2c;
 mod head;
 mod headers;
+mod health;
+mod health_h2c;
 mod histogram;
 mod http1;
 mod http2;
+mod joint;
+mod line;
 mod link;
 mod listen;
+mod moment;
 mod outbox;
+mod pace;
 mod problem;
 pub mod proxy_protocol;
+mod queue;
 mod request;
 mod resume;
+mod retry_budget;
+mod rotation;
 mod route;
 mod service;
+mod slow_start;
 mod socket;
 pub mod stats;
 pub mod tls;
 mod trace;
 mod tunnel;
 mod upload;
+mod upstream;
 mod verdict;
 mod watch;

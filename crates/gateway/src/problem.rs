@@ -21,10 +21,16 @@ pub(crate) enum Failure {
     LargeHead,
     /// No route matches.
     NoRoute,
-    /// The queue for a worker is full.
-    QueueFull,
-    /// No worker became ready in time.
-    NoWorker,
+    /// The queue for a worker is full, or too long for the request to be served in time.
+    QueueFull {
+        /// When it may be worth another try.
+        retry_after_s: u32,
+    },
+    /// No worker could take it in time.
+    NoWorker {
+        /// When it may be worth another try.
+        retry_after_s: u32,
+    },
     /// A worker was lost, and the request may have run.
     Unknown,
     /// The request was inside too many workers when they were lost.
@@ -47,7 +53,14 @@ impl Failure {
 
     /// Whether the request was turned away for want of a worker.
     pub(crate) fn is_shed(self) -> bool {
-        matches!(self, Self::QueueFull | Self::NoWorker)
+        self.retry_after_s().is_some()
+    }
+
+    fn retry_after_s(self) -> Option<u32> {
+        match self {
+            Self::QueueFull { retry_after_s } | Self::NoWorker { retry_after_s } => Some(retry_after_s),
+            _ => None,
+        }
     }
 
     pub(crate) fn status(self) -> u16 {
@@ -59,7 +72,7 @@ impl Failure {
             Self::LargeHead => 431,
             Self::Unsupported(_) => 501,
             Self::Unknown | Self::Deadly | Self::Exhausted | Self::Garbled => 502,
-            Self::QueueFull | Self::NoWorker => 503,
+            Self::QueueFull { .. } | Self::NoWorker { .. } => 503,
             Self::Late => 504,
         }
     }
@@ -92,8 +105,8 @@ impl Failure {
             Self::LongTarget => "The request target is too long.",
             Self::LargeHead => "The request's header fields are too large.",
             Self::NoRoute => "Nothing is served at this address.",
-            Self::QueueFull => "Too many requests are waiting. Try again in a moment.",
-            Self::NoWorker => "The service is not ready. Try again in a moment.",
+            Self::QueueFull { .. } => "Too many requests are waiting. Try again in a moment.",
+            Self::NoWorker { .. } => "The service is not ready or busy. Try again in a moment.",
             Self::Unknown => {
                 "The request was interrupted, and it is not known whether it was carried out. Check before you \
                  send it again."
@@ -119,15 +132,16 @@ impl Failure {
         let always = [("content-type", "application/problem+json"), ("cache-control", "no-store")];
         // Says that nobody knows whether the request was carried out.
         let unknown = self.is_unknown().then_some(("lethe-outcome", "unknown"));
-        let shed = self.is_shed().then_some(("retry-after", "1"));
-        always.into_iter().chain(unknown).chain(shed)
+        always.into_iter().chain(unknown)
     }
 
     /// Answers the client and waits until it is sent, or the client has gone. `is_head` leaves the body out.
     pub(crate) async fn answer(self, down: &mut impl Downstream, request_id: &[u8], is_head: bool) {
         let document = self.document(request_id);
         let fields = self.fields().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let mut fields = fields.chain([(&b"x-request-id"[..], request_id)]);
+        let retry_after = self.retry_after_s().map(|seconds| seconds.to_string());
+        let retry_after = retry_after.iter().map(|seconds| (&b"retry-after"[..], seconds.as_bytes()));
+        let mut fields = fields.chain(retry_after).chain([(&b"x-request-id"[..], request_id)]);
         down.respond(Answer {
             status: self.status(),
             reason: self.title().as_bytes(),
@@ -175,8 +189,8 @@ mod tests {
             (Failure::LargeHead, 431, false, false, true),
             (Failure::Slow, 408, false, false, true),
             (Failure::NoRoute, 404, false, false, false),
-            (Failure::QueueFull, 503, false, true, false),
-            (Failure::NoWorker, 503, false, true, false),
+            (Failure::QueueFull { retry_after_s: 7 }, 503, false, true, false),
+            (Failure::NoWorker { retry_after_s: 7 }, 503, false, true, false),
             (Failure::Unknown, 502, true, false, false),
             (Failure::Deadly, 502, true, false, false),
             (Failure::Exhausted, 502, true, false, false),
@@ -187,7 +201,7 @@ mod tests {
             let has = |name: &str| fields.iter().any(|field| field.0 == name);
             assert_eq!(failure.status(), status, "{failure:?}");
             assert_eq!(has("lethe-outcome"), outcome, "{failure:?}");
-            assert_eq!(has("retry-after"), retry, "{failure:?}");
+            assert_eq!(failure.retry_after_s(), retry.then_some(7), "{failure:?}");
             assert_eq!(failure.closes(), close, "{failure:?}");
             let problem: serde_json::Value = serde_json::from_slice(&failure.document(b"r-1")).unwrap();
             assert_eq!(problem["status"], status);

@@ -1,6 +1,8 @@
 //! The PROXY protocol, versions 1 and 2: what a proxy that only passes bytes on says at the beginning of a connection
 //! about the client it speaks for (HAProxy's `doc/proxy-protocol.txt`). Whoever may say so is the caller's to know.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod v1;
 mod v2;
 

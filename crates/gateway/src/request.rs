@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::{
     admit::{Admitted, Length, admit},
     client::Client,
+    config::{Class, Protocol},
     core::Core,
     downstream::Downstream,
     exchange::{End, Exchange},
@@ -12,6 +13,7 @@ use crate::{
     head::{RequestHead, Version},
     headers::{self, WorkerHead},
     problem::Failure,
+    queue,
     route::Target,
     trace,
     upload::Upload,
@@ -30,6 +32,8 @@ pub(crate) struct Prepared {
     pub(crate) is_head: bool,
     /// A response that dies half-way may be continued: GET of the whole thing.
     pub(crate) is_whole_get: bool,
+    /// Who goes first when workers are short.
+    pub(crate) class: Class,
     /// Running it twice is as good as once.
     pub(crate) repeatable: bool,
     /// The id of a request that was refused before it had a head for workers.
@@ -75,10 +79,17 @@ pub(crate) fn prepare(
         prepared.name_refused(core, admitted.request_id);
         return Err(Failure::NoRoute);
     };
+    let speaks_h2c = target.service.home.protocol.get() == Protocol::H2c;
+    if speaks_h2c {
+        // HTTP/2 changes protocols in another way, which workers are not asked for.
+        admitted.upgrade = None;
+        admitted.passes_te = true;
+    }
     let trust = core.trust.borrow();
     headers::to_worker(bytes, head, &admitted, (client, &trust), &core.dice, &mut prepared.worker);
     prepared.repeatable =
         is_idempotent(admitted.method) || target.route.idempotent || admitted.has_idempotency_key;
+    prepared.class = queue::class(admitted.class, target.route.class);
     prepared.is_whole_get = admitted.method == b"GET" && !admitted.has_range;
     Ok(target)
 }

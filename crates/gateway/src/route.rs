@@ -48,6 +48,12 @@ impl Table {
         table
     }
 
+    /// All routes.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Rc<Target>> {
+        let prefixes = self.hosts.values().chain([&self.any]);
+        prefixes.flat_map(|prefixes| prefixes.0.iter().map(|(_, target)| target))
+    }
+
     /// The route of a request for `path` (or `*`) at `host`, as the client wrote it, with or without a port.
     pub(crate) fn find(&self, host: &str, path: &str) -> Option<&Rc<Target>> {
         let of_host = if self.hosts.is_empty() { None } else { self.of_host(host) };

@@ -10,7 +10,7 @@ use std::{
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
+    net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
 
@@ -19,7 +19,6 @@ pub(crate) enum Socket {
     Tcp(TcpStream),
     /// Some kilobytes large, so it is kept boxed.
     Tls(Box<TlsStream<TcpStream>>),
-    Unix(UnixStream),
 }
 
 impl Socket {
@@ -29,7 +28,6 @@ impl Socket {
         match self {
             Self::Tcp(stream) => SockRef::from(stream).peek(byte),
             Self::Tls(stream) => SockRef::from(stream.get_ref().0).peek(byte),
-            Self::Unix(stream) => SockRef::from(stream).peek(byte),
         }
     }
 
@@ -47,7 +45,6 @@ macro_rules! each {
                 let $stream = &mut **$stream;
                 $call
             }
-            Socket::Unix($stream) => $call,
         }
     };
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use lethe_model::service::InstanceId;
+use lethe_model::service::{InstanceId, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::histogram::{Histogram, Sums};
@@ -37,6 +37,27 @@ pub struct Snapshot {
     pub tls_failed: u64,
     /// By worker.
     pub workers: BTreeMap<InstanceId, WorkerStats>,
+    /// By service.
+    pub services: BTreeMap<ServiceName, ServiceStats>,
+}
+
+/// What was counted for one service, and how it is now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStats {
+    /// Workers that live and are passed over now, since they keep failing or their health check fails.
+    pub out: u64,
+    /// How often a worker was passed over since the start.
+    pub ejections: u64,
+    /// Timely requests that wait for a worker now.
+    pub queued_timely: u64,
+    /// Batch requests that wait for a worker now.
+    pub queued_batch: u64,
+    /// Timely requests that were turned away.
+    pub shed_timely: u64,
+    /// Batch requests that were turned away.
+    pub shed_batch: u64,
+    /// Requests that one worker gets at a time; none if any number.
+    pub concurrency_limit: Option<u32>,
 }
 
 /// What was counted for one worker. Kept while it is in the roster.
@@ -76,7 +97,6 @@ pub(crate) struct Shard {
     pub(crate) retries: Count,
     pub(crate) unknown: Count,
     pub(crate) cut: Count,
-    pub(crate) queued: Count,
     pub(crate) shed: Count,
     pub(crate) tls_failed: Count,
     responses: [Count; 5],
@@ -111,28 +131,48 @@ impl Shard {
         }
     }
 
-    /// Replaces the set of workers that are counted.
-    pub(crate) fn set_workers(&self, workers: BTreeMap<InstanceId, Arc<WorkerShard>>) {
-        *self.workers.lock().unwrap_or_else(PoisonError::into_inner) = workers;
+    /// Counts for other workers than before: those that left, by what was counted for them, and those that joined.
+    pub(crate) fn change_workers<'a>(
+        &self,
+        left: impl IntoIterator<Item = (&'a InstanceId, &'a Arc<WorkerShard>)>,
+        joined: impl IntoIterator<Item = (InstanceId, Arc<WorkerShard>)>,
+    ) {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        for (instance, shard) in left {
+            // Another worker may have its name by now.
+            if workers.get(instance).is_some_and(|known| Arc::ptr_eq(known, shard)) {
+                workers.remove(instance);
+            }
+        }
+        workers.extend(joined);
+    }
+
+    /// What is counted for each worker. A copy, so that a core whose roster changes never waits for who adds it all up.
+    fn workers(&self) -> Vec<(InstanceId, Arc<WorkerShard>)> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().map(|(instance, shard)| (instance.clone(), Arc::clone(shard))).collect()
     }
 }
 
-/// Adds the shards of all cores up.
-pub(crate) fn snapshot<'a>(shards: impl IntoIterator<Item = &'a Arc<Shard>>) -> Snapshot {
-    let mut sum = Snapshot::default();
+/// Adds the shards of all cores up, beside what they hold jointly for each service.
+pub(crate) fn snapshot<'a>(
+    shards: impl IntoIterator<Item = &'a Arc<Shard>>,
+    services: BTreeMap<ServiceName, ServiceStats>,
+) -> Snapshot {
+    let queued = services.values().map(|service| service.queued_timely + service.queued_batch).sum();
+    let mut sum = Snapshot { queued, services, ..Snapshot::default() };
     let mut latencies: BTreeMap<InstanceId, Sums> = BTreeMap::new();
     for shard in shards {
         sum.connections += shard.connections.get();
         sum.retries += shard.retries.get();
         sum.unknown += shard.unknown.get();
         sum.cut += shard.cut.get();
-        sum.queued += shard.queued.get();
         sum.shed += shard.shed.get();
         sum.tls_failed += shard.tls_failed.get();
         for (sum, count) in sum.responses.iter_mut().zip(&shard.responses) {
             *sum += count.get();
         }
-        for (instance, worker) in shard.workers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (instance, worker) in shard.workers() {
             let total = sum.workers.entry(instance.clone()).or_default();
             total.requests += worker.requests.get();
             total.failures += worker.failures.get();

@@ -6,13 +6,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use lethe_model::gate::Pass;
-
 use crate::{
     buffer::LARGE_BYTES,
     core::Core,
     downstream::{Downstream, Piece},
     link::Link,
+    queue::Pass,
     watch::{Phase, Watched},
 };
 
@@ -23,7 +22,7 @@ pub(crate) async fn run(
     watched: &Rc<Watched>,
     down: &mut impl Downstream,
     link: &mut Link,
-    _pass: Pass,
+    _pass: Option<Pass>,
 ) {
     let (mut upward, mut downward) = (Upward::default(), Downward::default());
     std::future::poll_fn(|cx| {

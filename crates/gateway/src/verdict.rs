@@ -21,6 +21,8 @@ pub(crate) enum Cause {
     Gone,
     /// No response head in the route's time.
     Late,
+    /// It says that it is overloaded, and the request may be tried elsewhere.
+    Unavailable,
     /// What came back is not HTTP/1.1, or not an answer to what was asked.
     Garbled,
 }
@@ -57,6 +59,8 @@ pub(crate) struct Bounds {
 pub(crate) enum Verdict {
     /// Another attempt, at once.
     Again,
+    /// Another attempt, after a pause.
+    Later,
     /// 502: it may have run, and it may not be run again.
     Unknown,
     /// 502: it was inside too many workers when they died.
@@ -74,6 +78,8 @@ pub(crate) fn verdict(loss: Loss, facts: Facts, bounds: Bounds) -> Verdict {
     match (loss.stage, loss.cause) {
         // Waiting again could double the wait without end, and the worker may still be at it.
         (_, Cause::Late) => Verdict::Late,
+        (_, Cause::Unavailable) if facts.attempts < bounds.attempts_max => Verdict::Later,
+        (_, Cause::Unavailable) => Verdict::Exhausted,
         // Another worker would say the same.
         (_, Cause::Garbled) => Verdict::Garbled,
         (Stage::Unsent, Cause::Gone) if facts.replayable => Verdict::Again,
@@ -135,6 +141,9 @@ mod tests {
         check(Sent, Gone, (true, true, 2, 2), Verdict::Deadly);
         check(Held, Gone, (true, true, 2, 2), Verdict::Deadly);
         check(Sent, Gone, (true, true, 5, 1), Verdict::Exhausted);
+        // An overloaded worker is followed by another one, not without end.
+        check(Held, Unavailable, (true, true, 1, 0), Verdict::Later);
+        check(Held, Unavailable, (true, true, 5, 0), Verdict::Exhausted);
         // Late and garbled answers are never tried again.
         check(Sent, Late, (true, true, 1, 0), Verdict::Late);
         check(Held, Late, (true, true, 1, 0), Verdict::Late);

@@ -21,6 +21,15 @@ pub enum Fate {
     Killed,
 }
 
+/// Why a gate did not let a request in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is closed, for good.
+    Closed,
+    /// As many are inside as may be.
+    Full,
+}
+
 /// The gate of one worker. States: open → closed (for good).
 #[derive(Debug, Default)]
 pub struct Gate {
@@ -41,15 +50,46 @@ impl Gate {
     /// Enters for one request; `None` when the gate is closed. The request is inside until the
     /// [`Pass`] is dropped.
     pub fn enter(self: &Arc<Self>) -> Option<Pass> {
-        // Optimistic: the closed case is rare and undoes its step.
-        let before = self.state.fetch_add(1, Ordering::AcqRel);
-        let pass = Pass { gate: Arc::clone(self) };
-        if before & CLOSED == 0 { Some(pass) } else { None }
+        self.admit(None).ok().map(|()| Pass { gate: Arc::clone(self) })
+    }
+
+    /// Enters for one request if fewer than `limit` are inside, counting those of everybody. Each success is to be
+    /// followed by exactly one [`leave`](Self::leave): for who has a guard of their own, and so needs no [`Pass`].
+    pub fn admit(&self, limit: Option<u32>) -> Result<(), Refusal> {
+        let Some(limit) = limit else {
+            // Optimistic: the closed case is rare and undoes its step.
+            if self.state.fetch_add(1, Ordering::SeqCst) & CLOSED == 0 {
+                return Ok(());
+            }
+            self.leave();
+            return Err(Refusal::Closed);
+        };
+        let mut state = self.state.load(Ordering::SeqCst);
+        loop {
+            if state & CLOSED != 0 {
+                return Err(Refusal::Closed);
+            }
+            if state >= u64::from(limit) {
+                return Err(Refusal::Full);
+            }
+            match self.state.compare_exchange_weak(state, state + 1, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Leaves after an [`admit`](Self::admit). The order of this and whatever the caller looks at afterwards is the
+    /// same to all threads, so that "I left, and nobody waited" and "I waited, and nobody left" are never both true.
+    pub fn leave(&self) {
+        if self.state.fetch_sub(1, Ordering::SeqCst) == CLOSED | 1 {
+            self.emptied.notify_waiters();
+        }
     }
 
     /// Closes the gate for good. Those inside stay until they are done.
     pub fn close(&self) {
-        self.state.fetch_or(CLOSED, Ordering::AcqRel);
+        self.state.fetch_or(CLOSED, Ordering::SeqCst);
         self.emptied.notify_waiters();
     }
 
@@ -66,6 +106,11 @@ impl Gate {
     /// Requests that the worker answered with a response head, since it started.
     pub fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the worker answered a request with a response head.
+    pub fn note_answer(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until the gate is closed and nobody is inside. Cancellation safe.
@@ -113,15 +158,13 @@ pub struct Pass {
 impl Pass {
     /// Notes that the worker answered this request with a response head.
     pub fn answered(&self) {
-        self.gate.answered.fetch_add(1, Ordering::Relaxed);
+        self.gate.note_answer();
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if self.gate.state.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
-            self.gate.emptied.notify_waiters();
-        }
+        self.gate.leave();
     }
 }
 
@@ -160,6 +203,41 @@ mod tests {
         gate.ended(Fate::Killed);
         gate.ended(Fate::Fell);
         assert_eq!(waiter.await.unwrap(), Fate::Killed);
+    }
+
+    #[test]
+    fn a_limit_counts_everybody_inside() {
+        let gate = Gate::new();
+        let pass = gate.enter().unwrap();
+        assert_eq!(gate.admit(Some(2)), Ok(()));
+        assert_eq!(gate.admit(Some(2)), Err(Refusal::Full));
+        assert_eq!(gate.admit(Some(1)), Err(Refusal::Full), "a limit that was lowered below what is inside");
+        drop(pass);
+        assert_eq!(gate.admit(Some(2)), Ok(()));
+        gate.close();
+        assert_eq!(gate.admit(Some(9)), Err(Refusal::Closed));
+        assert_eq!(gate.admit(None), Err(Refusal::Closed));
+        assert_eq!(gate.in_flight(), 2, "a refusal leaves no trace");
+    }
+
+    #[test]
+    fn a_limit_holds_among_threads() {
+        const LIMIT: u32 = 3;
+        let (gate, most) = (Gate::new(), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..5_000 {
+                        if gate.admit(Some(LIMIT)).is_ok() {
+                            most.fetch_max(gate.in_flight(), Ordering::Relaxed);
+                            gate.leave();
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(gate.in_flight(), 0);
+        assert!((1..=u64::from(LIMIT)).contains(&most.into_inner()));
     }
 
     #[test]

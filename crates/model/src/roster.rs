@@ -53,6 +53,14 @@ pub struct Worker {
     pub state: WorkerState,
     /// Entered for each request that is sent to it.
     pub gate: Arc<Gate>,
+    /// Its share of the requests beside the other workers of its service: [`WEIGHT`](Self::WEIGHT) unless said
+    /// otherwise. 0 counts as 1.
+    pub weight: u32,
+}
+
+impl Worker {
+    /// The weight of a worker that is like any other.
+    pub const WEIGHT: u32 = 1;
 }
 
 /// A snapshot of all workers. A service that is configured and has no worker is present with none.

@@ -9,15 +9,22 @@ mod draft;
 mod duration;
 mod file;
 mod flags;
+#[cfg(test)]
+mod gateway_part;
 mod instances;
+mod limits;
+mod network;
+mod policy;
 mod problem;
 mod procfile;
 mod program;
 mod route;
 mod service;
+mod size;
 mod source;
 mod syntax;
 mod table;
+mod tls;
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +34,7 @@ use std::{
     time::Duration,
 };
 
-use lethe_gateway::config::Route;
+use lethe_gateway::config as gateway;
 use lethe_model::service::ServiceName;
 use lethe_supervisor::service::{Listener, Spec};
 
@@ -43,7 +50,7 @@ pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 pub const INSTANCES_DEFAULT: Instances = Instances { min: 2, max: 2 };
 /// [`Spec::drain`] when nothing says otherwise.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
-/// [`Route::timeout`] when nothing says otherwise.
+/// [`gateway::Route::timeout`] when nothing says otherwise.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// The state folder when nothing says otherwise, beside the file or in the folder of the command.
 pub const STATE_DEFAULT: &str = ".lethe";
@@ -79,13 +86,16 @@ pub struct Overrides {
     pub instances: Option<String>,
     /// `--state-dir`: a folder, relative to the current one.
     pub state_dir: Option<PathBuf>,
+    /// `--tls-self-signed`: TLS with a certificate that is made at the start, in the place of the file's.
+    pub tls_self_signed: bool,
 }
 
 /// Everything that is run, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the gateway listens. Port 0 lets the system choose.
-    pub listen: SocketAddr,
+    /// The gateway's own. At least one listener, of which the first is `listen`; at least one route, in the order of
+    /// the file, and each leads to one of `services`.
+    pub gateway: gateway::Config,
     /// Where health and metrics are served; `None` when switched off. By default one port above `listen`, on
     /// 127.0.0.1 (port 0 when that is chosen by the system or past the last).
     pub admin: Option<SocketAddr>,
@@ -93,12 +103,33 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The services, by name; at least one.
     pub services: Vec<ServiceConfig>,
-    /// The routes, in the order of the file; at least one, and each leads to one of `services`.
-    pub routes: Vec<Route>,
     /// What a person should know that is not an error, one sentence each.
     pub notices: Vec<String>,
     /// The file it was read from, as named to people; `None` for a command.
     pub file: Option<String>,
+    /// What to read again when it may have changed.
+    pub origin: Origin,
+}
+
+/// What a configuration was read from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The file or command.
+    pub source: Source,
+    /// What the command line says beside.
+    pub overrides: Overrides,
+}
+
+impl Config {
+    /// Where the gateway listens. Port 0 lets the system choose.
+    pub fn listen(&self) -> SocketAddr {
+        self.gateway.listeners[0].address
+    }
+
+    /// Whether the gateway writes to the standard output by itself.
+    pub fn writes_to_stdout(&self) -> bool {
+        self.gateway.access_log == gateway::AccessLog::Stdout
+    }
 }
 
 /// One service: what the supervisor is told, and what has to happen before.
@@ -108,6 +139,8 @@ pub struct ServiceConfig {
     pub spec: Spec,
     /// The bounds within which the number of workers may be changed by load.
     pub instances: Instances,
+    /// How the gateway treats its workers; a copy of what stands in [`Config::gateway`].
+    pub policy: gateway::Service,
     /// Where the program comes from; then the directories of `spec` and `build` are relative to what is fetched, see
     /// [`ServiceConfig::fetched`].
     pub source: Option<crate::source::Source>,
@@ -134,13 +167,14 @@ pub struct Build {
 /// Whether the program of a service exists is checked here too, unless the service has a `build` that may create it:
 /// then call [`ServiceConfig::check_command`] after the build.
 pub fn load(source: Source, overrides: Overrides) -> Result<Config, Errors> {
+    let origin = Origin { source: source.clone(), overrides: overrides.clone() };
     let (flags, mut problems) = Flags::read(overrides);
     let draft = match source {
         Source::Path(path) => source::read(&path),
         Source::Command { command, directory } => command::read(command, &directory),
     };
     match draft {
-        Ok(draft) if problems.is_empty() => draft.finish(flags),
+        Ok(draft) if problems.is_empty() => draft.finish(flags, origin),
         Ok(_) => Err(Errors(problems)),
         Err(more) => {
             problems.extend(more);
@@ -176,7 +210,8 @@ impl ServiceConfig {
             env: BTreeMap::new(),
             directory,
         };
-        Self { spec, instances: INSTANCES_DEFAULT, source: None, build: None, command_quote: None }
+        let policy = gateway::Service::default();
+        Self { spec, instances: INSTANCES_DEFAULT, policy, source: None, build: None, command_quote: None }
     }
 
     /// The same as `check_command`, as a sentence.
@@ -204,12 +239,12 @@ impl ServiceConfig {
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
-    use lethe_gateway::config::Balance;
+    use gateway::Balance;
 
     use super::*;
 
     /// A folder with these files, and its path without symbolic links.
-    fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+    pub(super) fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = folder.path().join(name);
@@ -220,7 +255,7 @@ mod tests {
         (folder, path)
     }
 
-    fn load_path(path: &Path, overrides: Overrides) -> Result<Config, String> {
+    pub(super) fn load_path(path: &Path, overrides: Overrides) -> Result<Config, String> {
         load(Source::Path(path.into()), overrides).map_err(|errors| errors.to_string())
     }
 
@@ -228,7 +263,7 @@ mod tests {
     fn everything_has_a_default() {
         let (_kept, path) = folder(&[("lethe.toml", "[services.shop]\ncommand = 'sh run.sh'")]);
         let config = load_path(&path, Overrides::default()).unwrap();
-        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.listen().to_string(), "127.0.0.1:8080");
         assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:8081");
         assert_eq!(config.state_dir, path.join(".lethe"));
         assert_eq!(config.file, Some(path.join("lethe.toml").display().to_string()));
@@ -241,7 +276,7 @@ mod tests {
         assert_eq!((&service.spec.ready, &service.build), (&None, &None));
         assert_eq!(service.spec.directory, path);
         assert!(service.spec.env.is_empty());
-        let [route] = &config.routes[..] else { panic!("one route") };
+        let [route] = &config.gateway.routes[..] else { panic!("one route") };
         assert_eq!((route.host.as_deref(), route.path.as_str(), route.service.as_str()), (None, "/", "shop"));
         assert_eq!(
             (route.idempotent, route.balance, route.timeout),
@@ -273,7 +308,7 @@ mod tests {
         let (_kept, path) = folder(&[("examples/shop/lethe.toml", &toml)]);
         let shop = path.join("examples/shop");
         let config = load_path(&shop, Overrides::default()).unwrap();
-        assert_eq!(config.listen.to_string(), "127.0.0.1:9000");
+        assert_eq!(config.listen().to_string(), "127.0.0.1:9000");
         assert_eq!(config.admin, None);
         assert_eq!(config.state_dir, shop.join("data/state"));
         let service = &config.services[0];
@@ -289,7 +324,7 @@ mod tests {
         let build = service.build.as_ref().unwrap();
         assert_eq!(build.command, ["sh", "-c", "make web && make css"]);
         assert_eq!((&build.directory, build.text.as_str()), (&path, "make web && make css"));
-        let route = &config.routes[0];
+        let route = &config.gateway.routes[0];
         assert_eq!((route.host.as_deref(), route.path.as_str()), (Some("shop.example"), "/api"));
         assert_eq!((route.idempotent, route.balance), (true, Balance::LeastLoaded));
         assert_eq!(route.timeout, Duration::from_secs(300));
@@ -310,9 +345,10 @@ mod tests {
             listen: Some(":7000".into()),
             instances: Some("3".into()),
             state_dir: Some(path.join("elsewhere")),
+            ..Overrides::default()
         };
         let config = load_path(&path.join("lethe.toml"), overrides).unwrap();
-        assert_eq!(config.listen.to_string(), "127.0.0.1:7000");
+        assert_eq!(config.listen().to_string(), "127.0.0.1:7000");
         assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:7001");
         assert_eq!(config.services[0].spec.instances, 3);
         assert_eq!(config.state_dir, path.join("elsewhere"));
@@ -326,6 +362,7 @@ mod tests {
             listen: Some("80a".into()),
             instances: Some("3..1".into()),
             state_dir: Some(file.clone()),
+            ..Overrides::default()
         };
         let said = load_path(&path, overrides).unwrap_err();
         let said: Vec<&str> = said.lines().collect();
@@ -380,7 +417,7 @@ mod tests {
         let config = load_path(&path, Overrides::default()).unwrap();
         assert_eq!(config.services[0].spec.name.as_str(), "web");
         assert_eq!((&config.services[0].spec.directory, config.state_dir), (&path, path.join(".lethe")));
-        assert_eq!(config.routes.len(), 1);
+        assert_eq!(config.gateway.routes.len(), 1);
         let said = load_path(&path.join("both"), Overrides::default()).unwrap_err();
         assert!(said.contains("both/lethe.toml:1:2: not valid TOML"), "{said}");
     }
@@ -398,6 +435,23 @@ mod tests {
             said.contains("absent: no such file or folder; to run a program, write `lethe up -- "),
             "{said}"
         );
+    }
+
+    #[test]
+    fn a_program_is_no_configuration() {
+        let (_kept, path) = folder(&[("app.py", "import x"), ("serve", "#!/bin/sh"), ("other.conf", "= 1")]);
+        fs::set_permissions(path.join("serve"), fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, runner) in [("app.py", "python3 "), ("serve", "")] {
+            let said = load_path(&path.join(name), Overrides::default()).unwrap_err();
+            let file = path.join(name);
+            let file = file.display();
+            let expected = format!(
+                "{file}: is a program, not a configuration: to run it, write `lethe up -- {runner}{file}`"
+            );
+            assert_eq!(said, expected);
+        }
+        let said = load_path(&path.join("other.conf"), Overrides::default()).unwrap_err();
+        assert!(said.contains("other.conf:1:1: not valid TOML"), "{said}");
     }
 
     #[test]

@@ -3,6 +3,9 @@
 
 pub mod build;
 pub mod config;
+mod hangup;
 pub mod node;
+pub mod plan;
 pub mod port;
+pub mod reload;
 pub mod source;

@@ -6,7 +6,10 @@ use std::{
     io::{self, Write},
     net::TcpListener,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -15,16 +18,22 @@ use lethe_admin::{
     Handles, api, control, operator, runtime,
     stop::{Stop, Wish},
 };
-use lethe_gateway::{config as gateway_config, gateway};
+use lethe_gateway::gateway;
 use lethe_model::service::ServiceName;
 use lethe_state::{embedded::Embedded, server};
 use lethe_supervisor::supervisor::{self, Supervisor};
-use tokio::{net::UnixListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::UnixListener,
+    sync::{Notify, oneshot},
+    task::JoinHandle,
+};
 
 use crate::{
     build,
-    config::{Config, ServiceConfig},
+    config::{self, Config, ServiceConfig},
+    hangup::Terminal,
     port,
+    reload::{self, Reloader, Running},
     source::Source,
 };
 
@@ -101,9 +110,15 @@ pub async fn start(
     stop: Stop,
     mut watch: impl FnMut(Progress<'_>),
 ) -> anyhow::Result<Node> {
+    let read = config.clone();
     let state_dir = config.state_dir.clone();
     let engine = tokio::task::spawn_blocking(move || Embedded::open(&state_dir))
         .await?
+        .map_err(|error| match error {
+            // Its own text says no more than what is said here.
+            lethe_state::error::Error::Engine(cause) => anyhow::Error::from_boxed(cause),
+            error => error.into(),
+        })
         .context("cannot keep state; `--state-dir DIR` chooses another folder")?;
     let state_dir = config.state_dir.canonicalize()?;
     keep_out_of_git(&state_dir).context("cannot write the state folder's .gitignore")?;
@@ -115,6 +130,7 @@ pub async fn start(
     }
     build_all(&config.services, &stop, watch).await?;
 
+    let (listeners, addresses) = (&config.gateway.listeners, bound.addresses().to_vec());
     let folder = Folder(runtime::directory_for(&state_dir)?);
     let state_socket = folder.0.join(runtime::STATE_SOCKET);
     let state = serve_state(server::socket::bind(&state_socket)?, &engine);
@@ -122,15 +138,17 @@ pub async fn start(
     let node = api::Node {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").into(),
-        listen: bound.address(),
+        listen: addresses[0],
+        tls: listeners.iter().zip(&addresses).find(|(listener, _)| listener.tls).map(|(_, address)| *address),
         admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
-        state_dir,
+        state_dir: state_dir.clone(),
         started_at: SystemTime::now().into(),
     };
     let admin = admin.map(into_tokio).transpose()?;
     runtime::announce(&folder.0, &node)?;
     // The last step that can be refused, so that no worker is ever started for nothing.
-    let services = config.services.iter().map(|service| service.spec.clone()).collect();
+    let services: Vec<_> = config.services.iter().map(|service| service.spec.clone()).collect();
+    let specs = services.iter().map(|spec| (spec.name.clone(), spec.clone())).collect();
     let state_url = Some(server::socket::url(&state_socket));
     let supervisor = Supervisor::start(supervisor::Config { services, state_url, guard }).await?;
     let gateway = Arc::new(bound.run(supervisor.roster()));
@@ -138,8 +156,20 @@ pub async fn start(
         let gateway = Arc::clone(&gateway);
         Arc::new(move || gateway.snapshot())
     };
-    let handles = Handles::new(supervisor, traffic, node, stop);
+    let reloader = Arc::new(Reloader {
+        supervisor: supervisor.clone(),
+        gateway: Arc::clone(&gateway),
+        blobs: engine.engines().blobs,
+        sources: state_dir.join(SOURCES),
+        stop: stop.clone(),
+        running: tokio::sync::Mutex::new(Running { config: read, specs, count: 0 }),
+    });
+    let handles = Handles::new(supervisor, traffic, reloader.hook(), node, stop);
     let mut tasks = vec![tokio::spawn(control::serve(control_socket, Arc::clone(&handles)))];
+    tasks.push(tokio::spawn({
+        let gateway = Arc::clone(&gateway);
+        async move { gateway.follow_certificates().await }
+    }));
     if let Some(listener) = admin {
         tasks.push(tokio::spawn(operator::serve(listener, Arc::clone(&handles))));
     }
@@ -190,9 +220,10 @@ impl Node {
     }
 }
 
-/// Turns `stop` at signals: SIGINT (Ctrl-C) one further each time, SIGTERM and SIGHUP to drain. A SIGHUP that is ignored,
-/// as under nohup(1), stays ignored.
-pub fn obey_signals(stop: Stop) -> io::Result<()> {
+/// Turns `stop` at signals: SIGINT (Ctrl-C) one further each time, SIGTERM to drain. SIGHUP asks to reload;
+/// but it drains when the terminal has gone in which `lethe` was started, and when `source` is a command, which cannot be
+/// reloaded. A SIGHUP that is ignored, as under nohup(1), stays ignored.
+pub fn obey_signals(stop: Stop, source: &config::Source) -> io::Result<Arc<Signals>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -200,17 +231,34 @@ pub fn obey_signals(stop: Stop) -> io::Result<()> {
     let is_ignored =
         ignores(&fs::read_to_string("/proc/self/status").unwrap_or_default(), hangup.as_raw_value());
     let mut hangup = if is_ignored { None } else { Some(signal(hangup)?) };
+    let terminal = Terminal::of_start();
+    let can_reload = matches!(source, config::Source::Path(_));
+    let signals = Arc::new(Signals::default());
+    let seen = Arc::clone(&signals);
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                Some(()) = interrupt.recv() => drop(stop.press()),
+                Some(()) = interrupt.recv() => if stop.press() == Wish::Now {
+                    seen.cut_short.store(true, Ordering::Relaxed);
+                },
                 Some(()) = terminate.recv() => stop.ask(Wish::Drain),
-                Some(()) = async { hangup.as_mut()?.recv().await } => stop.ask(Wish::Drain),
+                Some(()) = async { hangup.as_mut()?.recv().await } => {
+                    if can_reload && !terminal.has_gone() { seen.reload.notify_one() } else { stop.ask(Wish::Drain) }
+                }
                 else => return,
             }
         }
     });
-    Ok(())
+    Ok(signals)
+}
+
+/// What signals have asked for, beside the end.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// Notified when the configuration shall be read again.
+    pub reload: Notify,
+    /// Set when a second SIGINT came, so that open requests were not waited for.
+    pub cut_short: AtomicBool,
 }
 
 /// Whether a process ignores a signal, by its `/proc/<pid>/status`.
@@ -221,15 +269,10 @@ fn ignores(status: &str, signal: i32) -> bool {
 }
 
 fn bind_gateway(config: &Config) -> anyhow::Result<gateway::Bound> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let bound = gateway::Bound::bind(gateway_config::Config {
-        routes: config.routes.clone(),
-        cores,
-        ..gateway_config::Config::new(config.listen)
-    });
-    bound.map_err(|error| match &error {
+    gateway::Bound::bind(config.gateway.clone()).map_err(|error| match &error {
         gateway::Error::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
-            anyhow::Error::msg(port::taken(*address, "--listen"))
+            let key = if *address == config.listen() { "--listen" } else { "another `listen` in [tls]" };
+            anyhow::Error::msg(port::taken(*address, key))
         }
         _ => error.into(),
     })
@@ -239,7 +282,7 @@ fn bind_admin(config: &Config, address: std::net::SocketAddr) -> anyhow::Result<
     TcpListener::bind(address).map_err(|error| {
         if error.kind() == io::ErrorKind::AddrInUse {
             let taken = port::taken(address, "another `admin` address in lethe.toml");
-            anyhow::anyhow!("the admin address: {taken}; `--listen` moves it too ({} + 1)", config.listen)
+            anyhow::anyhow!("the admin address: {taken}; `--listen` moves it too ({} + 1)", config.listen())
         } else {
             anyhow::Error::new(error).context(format!("cannot listen on the admin address {address}"))
         }
@@ -272,6 +315,7 @@ async fn fetch_all(
         let name = service.spec.name.clone();
         watch(Progress::Fetching { service: &name, source: &source });
         let parent = state_dir.join(SOURCES).join(name.as_str());
+        reload::forget_reloads(&parent).with_context(|| format!("cannot clear {}", parent.display()))?;
         let folder = source.fetch(&parent, &*engine.engines().blobs).await;
         service.fetched(&folder.with_context(|| format!("service `{name}`"))?);
         if service.build.is_none() {

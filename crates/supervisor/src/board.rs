@@ -26,6 +26,21 @@ impl Board {
         self.roster.subscribe()
     }
 
+    /// Adds a service with no workers; one that is there stays as it is.
+    pub(crate) fn open(&self, service: &ServiceName) {
+        self.change(service, |_| {});
+    }
+
+    /// Takes a service off the board, whose workers have all left.
+    pub(crate) fn close(&self, service: &ServiceName) {
+        self.roster.send_modify(|roster| {
+            let mut next = Roster::clone(roster);
+            next.generation += 1;
+            next.services.remove(service);
+            *roster = Arc::new(next);
+        });
+    }
+
     /// Adds a worker, as the youngest of its service.
     pub(crate) fn enter(&self, service: &ServiceName, worker: Worker) {
         self.change(service, |workers| workers.push(worker));
@@ -73,6 +88,7 @@ mod tests {
                 address: ([127, 0, 0, 1], 1).into(),
                 state: WorkerState::Starting,
                 gate: Gate::new(),
+                weight: Worker::WEIGHT,
             };
             board.enter(&shop, worker);
         }
@@ -83,5 +99,12 @@ mod tests {
         let after = watched.borrow().clone();
         assert_eq!(after.generation, 5);
         assert_eq!(after.ready("shop").count(), 1);
+        let blog = ServiceName::new("blog").unwrap();
+        board.open(&blog);
+        board.open(&shop);
+        assert_eq!(watched.borrow().services["shop"].len(), 1, "one that is there stays as it is");
+        assert_eq!(watched.borrow().services["blog"].len(), 0);
+        board.close(&blog);
+        assert!(!watched.borrow().services.contains_key("blog"));
     }
 }

@@ -5,25 +5,29 @@ use std::{
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
-use lethe_model::service::InstanceId;
+use lethe_model::service::{InstanceId, ServiceName};
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     place::{Ground, Place},
     rollout::{self, Seat},
+    service::Spec,
     supervisor::{Error, WorkerStatus},
 };
 
 /// The places of one service.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    ground: Arc<Ground>,
+    /// What new places are opened on. Another one with each change of the spec; places keep theirs.
+    ground: Mutex<Arc<Ground>>,
     /// Oldest first.
     places: Mutex<Vec<Arc<Place>>>,
+    /// Set for good when the service is removed, with `places` locked: no place is opened afterwards.
+    closed: AtomicBool,
     /// How many workers there shall be.
     wanted: AtomicU32,
     /// Held by the command that runs.
@@ -32,19 +36,25 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// A service without places.
-    pub(crate) fn new(ground: Arc<Ground>) -> Self {
+    pub(crate) fn new(ground: Ground) -> Self {
         let wanted = AtomicU32::new(ground.spec.instances);
-        Self { ground, places: Mutex::default(), wanted, command: tokio::sync::Mutex::new(()) }
+        let ground = Mutex::new(Arc::new(ground));
+        let closed = AtomicBool::new(false);
+        Self { ground, places: Mutex::default(), closed, wanted, command: tokio::sync::Mutex::new(()) }
     }
 
     /// Opens a place, in which `restarts` workers died before, and starts its first worker.
     pub(crate) fn open(self: &Arc<Self>, restarts: u64) -> Result<Arc<Place>, Error> {
+        let ground = self.ground();
         let mut places = self.places();
         // Looked at with the lock held: a stop that comes later finds the new place.
-        if *self.ground.hub.stopping.borrow() {
+        if *ground.hub.stopping.borrow() {
             return Err(Error::Stopping);
         }
-        let place = Arc::new(Place::new(Arc::clone(&self.ground), restarts));
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::Removed(ground.spec.name.clone()));
+        }
+        let place = Arc::new(Place::new(ground, restarts));
         places.push(Arc::clone(&place));
         let (fleet, running) = (Arc::clone(self), Arc::clone(&place));
         tokio::spawn(async move {
@@ -61,10 +71,20 @@ impl Fleet {
         self.wanted.load(Ordering::Relaxed)
     }
 
+    /// Says how many there shall be, and changes nothing.
+    pub(crate) fn want(&self, count: u32) {
+        self.wanted.store(count, Ordering::Relaxed);
+    }
+
     /// The workers as shown to people, oldest place first.
     pub(crate) fn workers(&self) -> Vec<WorkerStatus> {
         let places = self.places().clone();
         places.iter().map(|place| place.status()).collect()
+    }
+
+    /// The names of the present workers.
+    pub(crate) fn instances(&self) -> Vec<InstanceId> {
+        self.places().iter().map(|place| place.instance()).collect()
     }
 
     /// The place whose present worker is `instance`.
@@ -75,6 +95,21 @@ impl Fleet {
     /// Tells all places to leave.
     pub(crate) fn tell_to_leave(&self) {
         self.places().iter().for_each(|place| place.leave());
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> ServiceName {
+        self.ground().spec.name.clone()
+    }
+
+    /// Opens no place any more, and stops.
+    pub(crate) async fn close(&self) {
+        {
+            let _places = self.places();
+            self.closed.store(true, Ordering::Relaxed);
+        }
+        self.want(0);
+        self.stop().await;
     }
 
     /// Tells all places to leave, and waits until they have.
@@ -112,12 +147,49 @@ impl Fleet {
         Ok(replaced)
     }
 
+    /// Replaces all workers by such of another spec, one after the other; how many it wants stays as it is. If a new
+    /// one does not become ready, those that were replaced are put back as they were.
+    pub(crate) async fn update(self: Arc<Self>, spec: Spec) -> Result<u32, Error> {
+        let _command = self.unless_stopping(self.command.lock()).await?;
+        let old = self.ground();
+        *self.ground.lock().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Ground { spec: Arc::new(spec), ..Ground::clone(&old) });
+        let before = self.staying();
+        let mut replaced = 0;
+        for place in &before {
+            if let Err(error) = self.replace(place).await {
+                *self.ground.lock().unwrap_or_else(PoisonError::into_inner) = old;
+                self.put_back(&before).await?;
+                return Err(error);
+            }
+            replaced += 1;
+        }
+        Ok(replaced)
+    }
+
+    /// Replaces all places but those in `kept`.
+    async fn put_back(self: &Arc<Self>, kept: &[Arc<Place>]) -> Result<(), Error> {
+        let is_kept = |place: &Arc<Place>| kept.iter().any(|kept| Arc::ptr_eq(kept, place));
+        for place in self.staying().iter().filter(|place| !is_kept(place)) {
+            self.replace(place).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all places have a ready worker; an error if one fails too often or takes too long.
+    pub(crate) async fn all_proved(&self) -> Result<(), Error> {
+        for place in self.staying() {
+            self.proved(&place).await?;
+        }
+        Ok(())
+    }
+
     /// Replaces one worker.
     pub(crate) async fn drain(self: Arc<Self>, instance: InstanceId) -> Result<(), Error> {
         let _command = self.unless_stopping(self.command.lock()).await?;
         // It may have died, or have been drained, while another command ran.
         let old = self.find(instance.as_str()).filter(|place| !place.is_leaving());
-        let old = old.ok_or_else(|| Error::NoWorker(instance.into()))?;
+        let old = old.ok_or_else(|| Error::NoWorker { name: instance.into(), near: None })?;
         self.replace(&old).await
     }
 
@@ -144,7 +216,7 @@ impl Fleet {
         }
         let reason =
             place.trouble().unwrap_or_else(|| format!("it was not ready in {:?}", rollout::PATIENCE));
-        Err(Error::Rollout { service: self.ground.spec.name.clone(), reason })
+        Err(Error::Rollout { service: self.ground().spec.name.clone(), reason })
     }
 
     /// The places that were not told to leave, oldest first.
@@ -153,12 +225,16 @@ impl Fleet {
     }
 
     async fn unless_stopping<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
-        let mut stopping = self.ground.hub.stopping.subscribe();
+        let mut stopping = self.ground().hub.stopping.subscribe();
         tokio::select! {
             biased;
             _ = stopping.wait_for(|stopping| *stopping) => Err(Error::Stopping),
             done = work => Ok(done),
         }
+    }
+
+    fn ground(&self) -> Arc<Ground> {
+        Arc::clone(&self.ground.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn places(&self) -> MutexGuard<'_, Vec<Arc<Place>>> {

@@ -15,6 +15,8 @@ use crate::supervisor::Error;
 
 /// Bytes of lines that are kept for each service, with what it costs to keep them.
 pub const KEPT_BYTES_MAX: usize = 1024 * 1024;
+/// Services that are gone and whose lines are kept.
+pub const GONE_SERVICES_MAX: usize = 16;
 /// Lines by which a follower may lag before it misses some.
 pub const FOLLOWER_LINES_MAX: usize = 4096;
 
@@ -55,6 +57,8 @@ pub(crate) struct Logs {
 #[derive(Debug)]
 struct Kept {
     services: BTreeMap<ServiceName, Ring>,
+    /// Those of them that are gone, in the order in which they went.
+    gone: VecDeque<ServiceName>,
     /// How many lines there have been: the number of the next.
     count: u64,
 }
@@ -71,7 +75,7 @@ impl Logs {
     pub(crate) fn new(services: impl Iterator<Item = ServiceName>) -> Self {
         let services = services.map(|name| (name, Ring::default())).collect();
         Self {
-            kept: Mutex::new(Kept { services, count: 0 }),
+            kept: Mutex::new(Kept { services, gone: VecDeque::new(), count: 0 }),
             followers: broadcast::Sender::new(FOLLOWER_LINES_MAX),
         }
     }
@@ -92,6 +96,24 @@ impl Logs {
         kept.services.entry(service.clone()).or_default().push(number, Arc::clone(&line));
         // Sent with the lock held, so that followers see the order that is kept. Nobody may be following.
         let _ = self.followers.send(line);
+    }
+
+    /// Notes that a service is there, perhaps again.
+    pub(crate) fn open(&self, service: &ServiceName) {
+        let mut kept = self.kept();
+        kept.gone.retain(|gone| gone != service);
+        kept.services.entry(service.clone()).or_default();
+    }
+
+    /// Notes that a service is gone: its lines are kept until too many others have gone after it.
+    pub(crate) fn close(&self, service: &ServiceName) {
+        let mut kept = self.kept();
+        kept.gone.push_back(service.clone());
+        if kept.gone.len() > GONE_SERVICES_MAX
+            && let Some(oldest) = kept.gone.pop_front()
+        {
+            kept.services.remove(&oldest);
+        }
     }
 
     /// The lines from now on.
@@ -115,7 +137,11 @@ impl Logs {
         let (service, _) = name.rsplit_once('-').ok_or_else(unknown)?;
         let ring = kept.services.get(service).ok_or_else(unknown)?;
         let lines = ring.last(lines_max, |line| line.instance.as_str() == name);
-        if lines.is_empty() && lines_max > 0 { Err(Error::NoWorker(name.into())) } else { Ok(texts(&lines)) }
+        if lines.is_empty() && lines_max > 0 {
+            Err(Error::NoWorker { name: name.into(), near: None })
+        } else {
+            Ok(texts(&lines))
+        }
     }
 
     /// The last lines that a worker printed itself, at most `lines_max`, joined.
@@ -200,7 +226,7 @@ mod tests {
         assert_eq!(last(&logs, Some("shop-4"), 100), ["4", "died"]);
         assert_eq!(logs.last_printed(&InstanceId::new(&shop, 4), &shop, 10), "4");
         assert_eq!(follower.recv().await.unwrap().text, "0");
-        assert!(matches!(logs.last(Some("shop-99"), 9), Err(Error::NoWorker(_))));
+        assert!(matches!(logs.last(Some("shop-99"), 9), Err(Error::NoWorker { .. })));
         let error = logs.last(Some("shpo"), 9).unwrap_err().to_string();
         assert_eq!(error, "no service and no worker `shpo`; the services are: mail, shop");
         assert!(matches!(logs.last(Some("blog-1"), 9), Err(Error::NoName { .. })));
@@ -220,5 +246,30 @@ mod tests {
         assert_eq!(kept.last().unwrap().parse::<usize>().unwrap(), lines - 1);
         let missed = (lines - FOLLOWER_LINES_MAX) as u64;
         assert_eq!(follower.recv().await.unwrap_err(), broadcast::error::RecvError::Lagged(missed));
+    }
+
+    #[test]
+    fn what_is_gone_is_kept_for_a_while() {
+        let name = |number: usize| ServiceName::new(&format!("s{number}")).unwrap();
+        let logs = Logs::new([].into_iter());
+        let say = |number: usize| {
+            logs.open(&name(number));
+            logs.push(&name(number), &InstanceId::new(&name(number), 1), Source::Stdout, "hello".into());
+        };
+        for number in 0..=GONE_SERVICES_MAX {
+            say(number);
+            logs.close(&name(number));
+            // The second one comes back each time, so that it is never the one that went longest ago.
+            say(1);
+            logs.close(&name(1));
+        }
+        let has = |number: usize| logs.last(Some(name(number).as_str()), 9).is_ok();
+        assert_eq!((has(0), has(1), has(GONE_SERVICES_MAX)), (false, true, true));
+        logs.open(&name(1));
+        for number in 100..100 + GONE_SERVICES_MAX {
+            say(number);
+            logs.close(&name(number));
+        }
+        assert_eq!((has(1), has(2), has(100)), (true, false, true));
     }
 }

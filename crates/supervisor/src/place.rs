@@ -5,6 +5,7 @@
 //! group is killed, its output is read to the end, and the next one is started, as [`restart`] decides.
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     os::unix::process::ExitStatusExt,
     process::ExitStatus,
@@ -18,7 +19,7 @@ use std::{
 use lethe_model::{
     gate::{Fate, Gate},
     roster::{Worker, WorkerState},
-    service::InstanceId,
+    service::{InstanceId, ServiceName},
 };
 use rustix::process::Signal;
 use tokio::{
@@ -63,17 +64,20 @@ pub(crate) struct Hub {
     /// Becomes true for good when the supervisor is stopped.
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) memory: OutOfMemory,
+    /// The number of each service's last worker, also of services that are gone.
+    pub(crate) numbers: Mutex<BTreeMap<ServiceName, Arc<AtomicU64>>>,
     /// The moment that [`Rate`] counts from.
     pub(crate) began: Instant,
 }
 
-/// What all places of one service share.
-#[derive(Debug)]
+/// What all places of one service share, as long as its spec is the same.
+#[derive(Clone, Debug)]
 pub(crate) struct Ground {
     pub(crate) hub: Arc<Hub>,
     pub(crate) spec: Arc<Spec>,
-    pub(crate) instances: AtomicU64,
-    pub(crate) rate: Mutex<Rate>,
+    /// The number of its last worker.
+    pub(crate) instances: Arc<AtomicU64>,
+    pub(crate) rate: Arc<Mutex<Rate>>,
 }
 
 /// One place.
@@ -123,6 +127,14 @@ struct Ended {
 }
 
 impl Ground {
+    /// That of a service which begins, or begins again.
+    pub(crate) fn new(hub: Arc<Hub>, spec: Spec) -> Self {
+        let mut numbers = hub.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let instances = Arc::clone(numbers.entry(spec.name.clone()).or_default());
+        drop(numbers);
+        Self { hub, spec: Arc::new(spec), instances, rate: Arc::new(Mutex::new(Rate::new())) }
+    }
+
     fn next_instance(&self) -> InstanceId {
         InstanceId::new(&self.spec.name, self.instances.fetch_add(1, Ordering::Relaxed) + 1)
     }
@@ -275,6 +287,7 @@ impl Place {
                 address,
                 state: WorkerState::Starting,
                 gate: Arc::clone(&gate),
+                weight: Worker::WEIGHT,
             },
         );
         let mut text = format!("started (pid {}, port {})", leader.pid.as_raw_nonzero(), port.number);

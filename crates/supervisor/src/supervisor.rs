@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
     time::SystemTime,
 };
 
@@ -30,7 +30,6 @@ use crate::{
     orphans,
     place::{Ground, Hub, Place},
     program,
-    restart::Rate,
     service::Spec,
 };
 
@@ -93,8 +92,27 @@ pub enum Error {
         known: String,
     },
     /// No such worker.
-    #[error("no worker `{0}`; `lethe ps` lists them")]
-    NoWorker(String),
+    #[error("no worker `{name}`; {}`lethe ps` lists them", did_you_mean(.near))]
+    NoWorker {
+        /// What was asked for.
+        name: String,
+        /// The one that was probably meant.
+        near: Option<InstanceId>,
+    },
+    /// There is such a service already.
+    #[error("there is a service `{0}` already")]
+    Exists(ServiceName),
+    /// The service was removed while a command on it ran.
+    #[error("service `{0}` was removed")]
+    Removed(ServiceName),
+    /// A service that was to be added did not start.
+    #[error("{service}: its first workers did not become ready: {reason}")]
+    Unready {
+        /// The service.
+        service: ServiceName,
+        /// What happened, with the worker's last lines.
+        reason: String,
+    },
     /// The command of a service cannot be started.
     #[error("{service}: {reason}")]
     Command {
@@ -103,7 +121,7 @@ pub enum Error {
         /// What is wrong with it, where, and what to do.
         reason: String,
     },
-    /// The new workers of a rolling restart could not start; the old ones were kept.
+    /// The new workers of a service that has others could not start; the others were kept.
     #[error("{service}: the new worker did not become ready: {reason}; the old workers keep serving")]
     Rollout {
         /// The service.
@@ -128,7 +146,8 @@ pub struct Supervisor {
 
 struct Inner {
     hub: Arc<Hub>,
-    fleets: BTreeMap<ServiceName, Arc<Fleet>>,
+    /// Locked for a look or a change of the map, never while anything is waited for.
+    fleets: RwLock<BTreeMap<ServiceName, Arc<Fleet>>>,
 }
 
 impl Supervisor {
@@ -157,24 +176,67 @@ impl Supervisor {
             state_url: config.state_url,
             stopping: watch::Sender::new(false),
             memory: OutOfMemory::new(),
+            numbers: Mutex::default(),
             began: Instant::now(),
         });
         let mut fleets = BTreeMap::new();
         for spec in config.services {
             let (name, instances) = (spec.name.clone(), spec.instances);
-            let ground = Ground {
-                hub: Arc::clone(&hub),
-                spec: Arc::new(spec),
-                instances: AtomicU64::new(0),
-                rate: Mutex::new(Rate::new()),
-            };
-            let fleet = Arc::new(Fleet::new(Arc::new(ground)));
+            let fleet = Arc::new(Fleet::new(Ground::new(Arc::clone(&hub), spec)));
             for _ in 0..instances {
                 fleet.open(0)?;
             }
             fleets.insert(name, fleet);
         }
-        Ok(Self { inner: Arc::new(Inner { hub, fleets }) })
+        Ok(Self { inner: Arc::new(Inner { hub, fleets: RwLock::new(fleets) }) })
+    }
+
+    /// Adds a service and starts its workers; returns when all of them are ready. If one does not become ready, or the
+    /// command cannot be started, there is no such service afterwards. Goes on to its end even if the caller is
+    /// cancelled.
+    pub async fn add(&self, spec: Spec) -> Result<(), Error> {
+        program::check(&spec)?;
+        let supervisor = self.clone();
+        run(async move {
+            let (name, instances) = (spec.name.clone(), spec.instances);
+            let fleet = supervisor.insert(spec)?;
+            let opened = (0..instances).try_for_each(|_| fleet.open(0).map(drop));
+            let ready = match opened {
+                Ok(()) => fleet.all_proved().await,
+                refused => refused,
+            };
+            match ready {
+                Ok(()) => fleet.want(instances),
+                Err(_) => supervisor.take_out(&name, &fleet).await,
+            }
+            ready.map_err(|error| match error {
+                Error::Rollout { service, reason } => Error::Unready { service, reason },
+                error => error,
+            })
+        })
+        .await
+    }
+
+    /// Drains all workers of a service at once and ends them; returns when they have ended and the service is gone.
+    /// What it printed is kept. Goes on to its end even if the caller is cancelled.
+    pub async fn remove(&self, service: &str) -> Result<(), Error> {
+        let fleet = self.fleet(service)?;
+        let supervisor = self.clone();
+        let name = fleet.name();
+        run(async move {
+            supervisor.take_out(&name, &fleet).await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Replaces all workers of the service by such of another spec, as [`Supervisor::restart`] does; how many there
+    /// shall be stays as it is. If a new worker does not become ready, all is put back as it was. Returns the number
+    /// replaced. Goes on to its end even if the caller is cancelled.
+    pub async fn update(&self, spec: Spec) -> Result<u32, Error> {
+        program::check(&spec)?;
+        let fleet = self.fleet(spec.name.as_str())?;
+        run(fleet.update(spec)).await
     }
 
     /// The watched roster.
@@ -184,13 +246,14 @@ impl Supervisor {
 
     /// How many workers each service shall have, as it was configured or scaled to last.
     pub fn wanted(&self) -> BTreeMap<ServiceName, u32> {
-        self.inner.fleets.iter().map(|(name, fleet)| (name.clone(), fleet.wanted())).collect()
+        self.fleets().iter().map(|(name, fleet)| (name.clone(), fleet.wanted())).collect()
     }
 
     /// All workers, by service and age. Reads `/proc` for each of them.
     pub fn workers(&self) -> Vec<WorkerStatus> {
-        let fleets = self.inner.fleets.values().map(|fleet| fleet.workers());
-        let by_age = fleets.map(|mut workers| {
+        let fleets: Vec<_> = self.fleets().values().cloned().collect();
+        let by_age = fleets.into_iter().map(|fleet| {
+            let mut workers = fleet.workers();
             workers.sort_by_key(|worker| worker.started_at);
             workers
         });
@@ -230,7 +293,7 @@ impl Supervisor {
     pub async fn stop(&self) {
         self.inner.hub.stopping.send_replace(true);
         let mut stopping = JoinSet::new();
-        for fleet in self.inner.fleets.values().map(Arc::clone) {
+        for fleet in self.fleets().values().map(Arc::clone) {
             stopping.spawn(async move { fleet.stop().await });
         }
         while stopping.join_next().await.is_some() {}
@@ -239,7 +302,7 @@ impl Supervisor {
     /// Ends all workers with SIGKILL, now, and starts no other. May be called at any time and from any thread.
     pub fn kill_all(&self) {
         self.inner.hub.stopping.send_replace(true);
-        self.inner.fleets.values().for_each(|fleet| fleet.tell_to_leave());
+        self.fleets().values().for_each(|fleet| fleet.tell_to_leave());
         self.inner.hub.launcher.book.kill_all();
     }
 
@@ -248,7 +311,7 @@ impl Supervisor {
     pub fn logs(&self, name: Option<&str>, lines_max: usize) -> Result<Vec<Line>, Error> {
         match self.inner.hub.logs.last(name, lines_max) {
             // It exists, but its lines were crowded out by those of others.
-            Err(Error::NoWorker(instance)) if self.find(&instance).is_ok() => Ok(Vec::new()),
+            Err(Error::NoWorker { name, .. }) => self.find(&name).map(|_| Vec::new()),
             lines => lines,
         }
     }
@@ -259,16 +322,60 @@ impl Supervisor {
     }
 
     fn fleet(&self, service: &str) -> Result<Arc<Fleet>, Error> {
-        let fleets = &self.inner.fleets;
-        let unknown = || Error::NoService { name: service.into(), known: logs::known(fleets) };
+        let fleets = self.fleets();
+        let unknown = || Error::NoService { name: service.into(), known: logs::known(&fleets) };
         fleets.get(service).cloned().ok_or_else(unknown)
     }
 
     fn find(&self, instance: &str) -> Result<(Arc<Fleet>, Arc<Place>), Error> {
-        let fleets = self.inner.fleets.values();
-        let found = fleets.filter_map(|fleet| Some((Arc::clone(fleet), fleet.find(instance)?))).next();
-        found.ok_or_else(|| Error::NoWorker(instance.into()))
+        let fleets = self.fleets();
+        let found = fleets.values().find_map(|fleet| Some((Arc::clone(fleet), fleet.find(instance)?)));
+        let near = || nearest(instance, fleets.values().flat_map(|fleet| fleet.instances()));
+        found.ok_or_else(|| Error::NoWorker { name: instance.into(), near: near() })
     }
+
+    /// Puts a service into the books that has no workers and wants none: nobody depends on it before it is ready, so
+    /// that until then it must not be seen to lack any.
+    fn insert(&self, spec: Spec) -> Result<Arc<Fleet>, Error> {
+        let mut fleets = self.inner.fleets.write().unwrap_or_else(PoisonError::into_inner);
+        if fleets.contains_key(&spec.name) {
+            return Err(Error::Exists(spec.name));
+        }
+        let name = spec.name.clone();
+        self.inner.hub.board.open(&name);
+        self.inner.hub.logs.open(&name);
+        let fleet = Arc::new(Fleet::new(Ground::new(Arc::clone(&self.inner.hub), spec)));
+        fleet.want(0);
+        fleets.insert(name, Arc::clone(&fleet));
+        Ok(fleet)
+    }
+
+    /// Ends the workers of a service and takes it out of the books.
+    async fn take_out(&self, name: &ServiceName, fleet: &Arc<Fleet>) {
+        fleet.close().await;
+        let mut fleets = self.inner.fleets.write().unwrap_or_else(PoisonError::into_inner);
+        if fleets.get(name).is_some_and(|known| Arc::ptr_eq(known, fleet)) {
+            fleets.remove(name);
+            self.inner.hub.board.close(name);
+            self.inner.hub.logs.close(name);
+        }
+    }
+
+    fn fleets(&self) -> RwLockReadGuard<'_, BTreeMap<ServiceName, Arc<Fleet>>> {
+        self.inner.fleets.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn did_you_mean(near: &Option<InstanceId>) -> String {
+    near.as_ref().map(|near| format!("did you mean `{near}`? ")).unwrap_or_default()
+}
+
+/// The instance whose name differs in at most two letters, the least first.
+fn nearest(name: &str, instances: impl Iterator<Item = InstanceId>) -> Option<InstanceId> {
+    const LETTERS_MAX: usize = 2;
+    let distances =
+        instances.map(|instance| (strsim::damerau_levenshtein(name, instance.as_str()), instance));
+    distances.filter(|(letters, _)| *letters <= LETTERS_MAX).min().map(|(_, instance)| instance)
 }
 
 /// Runs a command to its end even if its caller is cancelled, so that none is left half done.

@@ -107,10 +107,8 @@ fn fold(workers: &[Worker], room: usize) -> (Vec<&Worker>, usize) {
 /// `lethe  http://127.0.0.1:8080  shop 3/3 ready  124 req/s  up 2m13s`.
 fn summary(status: &Status, now: SystemTime, paint: Paint) -> String {
     let gateway = &status.gateway;
-    let mut parts = vec![
-        paint.text(Style::BOLD, "lethe"),
-        paint.text(Style::BOLD, &format!("http://{}", status.node.listen)),
-    ];
+    let mut parts =
+        vec![paint.text(Style::BOLD, "lethe"), paint.text(Style::BOLD, &status.node.urls().join("  "))];
     for service in &status.services {
         let text = format!("{} {}/{} ready", service.name, service.ready, service.wanted);
         let style = if service.ready == 0 && service.wanted > 0 { Style::RED } else { Style::GREEN };
@@ -168,6 +166,7 @@ mod tests {
                 pid: 7,
                 version: "0.1.0".into(),
                 listen: ([127, 0, 0, 1], 8080).into(),
+                tls: None,
                 admin: None,
                 state_dir: "/x".into(),
                 started_at: UNIX_EPOCH.into(),

@@ -1,6 +1,9 @@
 //! `lethe up`: runs services until it is told to stop.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+};
 
 use clap::{Args, ValueEnum};
 use futures_util::{StreamExt, stream};
@@ -16,6 +19,7 @@ use lethe_supervisor::descriptors;
 
 use crate::{
     events,
+    failure::CutShort,
     ui::{Mode, Printer, Source, Ui},
 };
 
@@ -53,6 +57,10 @@ pub struct Up {
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 
+    /// Serve HTTPS with a certificate made for this run, for local use: browsers warn of it
+    #[arg(long)]
+    tls_self_signed: bool,
+
     /// How lines are printed
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log: Log,
@@ -79,6 +87,8 @@ impl Up {
     pub fn run(self) -> anyhow::Result<()> {
         let mode = self.mode();
         let config = self.config()?;
+        // Lines of the gateway's own between the table's rows would tear it.
+        let mode = if config.writes_to_stdout() { mode.without_table() } else { mode };
         let ui = Ui::start(mode)?;
         events::install(ui.printer())?;
         if let Err(error) = descriptors::raise() {
@@ -109,8 +119,12 @@ impl Up {
         } else {
             config::Source::Command { command: self.command, directory: std::env::current_dir()? }
         };
-        let overrides =
-            Overrides { listen: self.listen, instances: self.instances, state_dir: self.state_dir };
+        let overrides = Overrides {
+            listen: self.listen,
+            instances: self.instances,
+            state_dir: self.state_dir,
+            tls_self_signed: self.tls_self_signed,
+        };
         Ok(config::load(source, overrides)?)
     }
 }
@@ -121,12 +135,22 @@ async fn serve(config: Config, ui: &Ui) -> anyhow::Result<()> {
         printer.say(notice);
     }
     let stop = Stop::new();
-    node::obey_signals(stop.clone())?;
+    let signals = node::obey_signals(stop.clone(), &config.origin.source)?;
     // This very program, also after its file was replaced by a newer build.
     let guard = PathBuf::from("/proc/self/exe");
     let node = node::start(config, guard, stop.clone(), |progress| show(&printer, progress)).await?;
     attach(ui, &node)?;
     greet(&printer, &node);
+    let reloading = tokio::spawn({
+        let (handles, signals) = (Arc::clone(node.handles()), Arc::clone(&signals));
+        async move {
+            loop {
+                signals.reload.notified().await;
+                // What came of it is told by the reload itself; nobody waits for an answer.
+                let _ = (handles.reload)().await;
+            }
+        }
+    });
     let farewell = tokio::spawn(async move {
         stop.asked(Wish::Drain).await;
         if stop.wish() == Wish::Drain {
@@ -135,7 +159,9 @@ async fn serve(config: Config, ui: &Ui) -> anyhow::Result<()> {
     });
     let ended = node.run().await;
     farewell.abort();
-    ended
+    reloading.abort();
+    ended?;
+    if signals.cut_short.load(Ordering::Relaxed) { Err(CutShort.into()) } else { Ok(()) }
 }
 
 fn show(printer: &Printer, progress: Progress<'_>) {
@@ -157,7 +183,7 @@ fn attach(ui: &Ui, node: &Node) -> anyhow::Result<()> {
 
 fn greet(printer: &Printer, node: &Node) {
     let node = &node.handles().node;
-    printer.say(format!("serving http://{}", node.listen));
+    printer.say(format!("serving {}", node.urls().join(" and ")));
     if let Some(admin) = node.admin {
         printer.say(format!("health and metrics at http://{admin}"));
     }

@@ -90,6 +90,7 @@ fn state_folder_not_usable() -> anyhow::Result<()> {
     let output = place.run(&["up", "--listen", "127.0.0.1:0", "--state-dir", folder, "--", "sleep", "60"])?;
     let text = String::from_utf8(output.stderr)?;
     ensure!(output.status.code() == Some(1) && text.contains("--state-dir"), "{text}");
+    ensure!(text.lines().count() == 2 && text.contains("because: cannot create"), "{text}");
     Ok(())
 }
 

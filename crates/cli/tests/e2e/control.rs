@@ -69,6 +69,8 @@ async fn verbs() -> anyhow::Result<()> {
         (vec!["kill", "nobody-7"], "nobody-7"),
         (vec!["scale", "nobody=2"], service),
         (vec!["drain", "nobody-7"], "lethe ps"),
+        (vec!["drain", &format!("{after}0")], "did you mean"),
+        (vec!["kill", "nobody-7", "--json"], "\"error\":\"no worker `nobody-7`"),
     ] {
         let output = place.tell(&verb)?;
         let text = String::from_utf8(output.stderr)?;
@@ -117,7 +119,8 @@ async fn second_interrupt_stops_at_once() -> anyhow::Result<()> {
         })
         .await?;
     lethe.signal(Signal::INT)?;
-    lethe.ended().await?;
+    let status = lethe.ended().await?;
+    ensure!(status.code() == Some(130), "a script sees that it was interrupted: {status}");
     ensure!(!alive(pid), "the worker is gone");
     Ok(())
 }

@@ -68,7 +68,13 @@ impl Place {
         let state = self.state();
         let state = state.to_str().context("the folder's name is UTF-8")?;
         let mut command = self.command(&["up", "--listen", "127.0.0.1:0", "--state-dir", state]);
-        command.args(arguments).envs(env.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments).envs(env.iter().copied());
+        self.start(command).await
+    }
+
+    /// Runs this `lethe up`, and waits until it listens.
+    pub async fn start(&self, mut command: Command) -> anyhow::Result<Lethe> {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let output = Output::default();
         output.collect(child.stdout.take());

@@ -8,6 +8,7 @@ mod browser;
 mod control;
 mod crash;
 mod lethe;
+mod reload;
 mod seed;
 mod shop;
 mod shopping_by_browser;

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc, tim
 use lethe_gateway::{
     config::{Config, Route},
     gateway::{Bound, Gateway},
+    stats::ServiceStats,
 };
 use lethe_model::{
     gate::Gate,
@@ -48,6 +49,7 @@ impl FakeWorker {
             address: listener.local_addr().unwrap(),
             state: WorkerState::Ready,
             gate: Gate::new(),
+            weight: Worker::WEIGHT,
         };
         Self { entry, listener: Some(listener) }
     }
@@ -121,11 +123,25 @@ impl Lab {
 
     /// Publishes the workers as the roster.
     pub fn publish(&mut self) {
-        let workers = self.workers.iter().map(|worker| worker.entry.clone()).collect();
+        self.publish_entries(self.workers.iter().map(|worker| worker.entry.clone()).collect());
+    }
+
+    /// Publishes these workers as the roster.
+    pub fn publish_entries(&self, workers: Vec<Worker>) {
         self.roster.send_modify(|roster| {
             let generation = roster.generation + 1;
             *roster = Arc::new(Roster { generation, services: BTreeMap::from([(service(), workers)]) });
         });
+    }
+
+    /// What was counted for the service.
+    pub fn stats(&self) -> ServiceStats {
+        self.gateway.snapshot().services.remove(&service()).unwrap()
+    }
+
+    /// Waits until what was counted for the service says so.
+    pub async fn until_stats(&self, done: impl Fn(&ServiceStats) -> bool) {
+        self.until(|snapshot| done(&snapshot.services[&service()])).await;
     }
 
     /// Waits until the gateway's counters say so.

@@ -3,11 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod choosing;
+mod desk;
 mod edge;
 mod forward;
 mod http1;
 mod lab;
 mod limits;
+mod overload;
 mod reload;
 mod resume;
 mod retry;

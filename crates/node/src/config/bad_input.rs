@@ -45,7 +45,7 @@ lethe.toml:3:1: unknown key `listen` in [services.shop]; it belongs at the top o
 lethe.toml:4:1: unknown key `path` in [services.shop]; it belongs under [[routes]]
   4 | path = '/'
     | ^^^^
-lethe.toml:5:1: unknown key `replicas` in [services.shop]; known there: `command`, `source`, `build`, `instances`, `ready`, `listener`, `drain`, `env` and `directory`
+lethe.toml:5:1: unknown key `replicas` in [services.shop]; known there: `command`, `source`, `build`, `instances`, `ready`, `listener`, `drain`, `env`, `directory`, `protocol`, `concurrency`, `slow-start`, `eject` and `health`
   5 | replicas = 3
     | ^^^^^^^^"#,
     );
@@ -82,7 +82,7 @@ rewrite = 1"#,
 lethe.toml:4:1: unknown key `services` in [[routes]]; did you mean `service`?
   4 | services = 'shop'
     | ^^^^^^^^
-lethe.toml:5:1: unknown key `rewrite` in [[routes]]; known there: `host`, `path`, `service`, `idempotent`, `balance` and `timeout`
+lethe.toml:5:1: unknown key `rewrite` in [[routes]]; known there: `host`, `path`, `service`, `idempotent`, `balance`, `timeout`, `class`, `retry-on`, `resume` and `server-timing`
   5 | rewrite = 1
     | ^^^^^^^"#,
     );
@@ -604,7 +604,7 @@ command = 'sh'
 host = 'a.b:80'
 path = 'x'
 idempotent = 'yes'
-balance = 'random'
+balance = 'fair'
 timeout = '0s'"#,
         r#"
 lethe.toml:4:8: `host`: `a.b:80` is not a host: leave the port out, such as "a.b"
@@ -616,9 +616,9 @@ lethe.toml:5:8: `path`: `x` must begin with `/`: write "/x"
 lethe.toml:6:14: `idempotent` in [[routes]] must be `true` or `false`, not the string `'yes'`
   6 | idempotent = 'yes'
     |              ^^^^^
-lethe.toml:7:11: `balance`: `random` is no way to balance: write "round-robin" or "least-loaded"
-  7 | balance = 'random'
-    |           ^^^^^^^^
+lethe.toml:7:11: `balance`: `fair` is no way to balance: write "round-robin", "least-loaded" or "random"
+  7 | balance = 'fair'
+    |           ^^^^^^
 lethe.toml:8:11: `timeout`: `0s` is no time at all: write at least "1ms"
   8 | timeout = '0s'
     |           ^^^^"#,
@@ -748,5 +748,366 @@ lethe.toml:2:10: `source`: `shop` is neither a git URL nor an archive: write a g
 lethe.toml:3:13: `directory`: `../x` must be a folder of the `source`: write it without `..` or a leading `/`
   3 | directory = '../x'
     |             ^^^^^^"#,
+    );
+}
+
+#[test]
+fn whom_to_believe() {
+    check(
+        r#"
+proxy-protocol = true
+[services.shop]
+command = 'sh'"#,
+        r#"
+lethe.toml:1:18: `proxy-protocol` is on and nobody is trusted, so every connection would be closed: name the proxies, such as trusted-proxies = ["10.0.0.0/8"]
+  1 | proxy-protocol = true
+    |                  ^^^^"#,
+    );
+    check(
+        r#"
+proxy-protocol = 'yes'
+trusted-proxies = ['10/8', 'proxy', 7, '10.0.0.0/33']
+access-log = '/no/such/folder/log'
+cores = 0
+[services.shop]
+command = 'sh'"#,
+        r#"
+lethe.toml:1:18: `proxy-protocol` must be `true` or `false`, not the string `'yes'`
+  1 | proxy-protocol = 'yes'
+    |                  ^^^^^
+lethe.toml:2:20: `trusted-proxies`: `10/8` is not a network: write "10.0.0.0/8"
+  2 | trusted-proxies = ['10/8', 'proxy', 7, '10.0.0.0/33']
+    |                    ^^^^^^
+lethe.toml:2:28: `trusted-proxies`: `proxy` is not a network: names are not looked up; write its address, such as "192.0.2.7"
+  2 | trusted-proxies = ['10/8', 'proxy', 7, '10.0.0.0/33']
+    |                            ^^^^^^^
+lethe.toml:2:37: each of `trusted-proxies` must be a network such as `"10.0.0.0/8"`, not the integer `7`
+  2 | trusted-proxies = ['10/8', 'proxy', 7, '10.0.0.0/33']
+    |                                     ^
+lethe.toml:2:40: `trusted-proxies`: `10.0.0.0/33` is not a network: at most 32 bits count in "10.0.0.0"
+  2 | trusted-proxies = ['10/8', 'proxy', 7, '10.0.0.0/33']
+    |                                        ^^^^^^^^^^^^^
+lethe.toml:3:14: `access-log`: `/no/such/folder/log` cannot be written: there is no folder /no/such/folder; make it first
+  3 | access-log = '/no/such/folder/log'
+    |              ^^^^^^^^^^^^^^^^^^^^^
+lethe.toml:4:9: `cores`: `0` is out of bounds: write a number from 1 to 1024
+  4 | cores = 0
+    |         ^"#,
+    );
+    check(
+        r#"
+trusted-proxies = '10.0.0.0/8'
+access-log = true
+cores = 'all'
+trusted-proxy = 1
+acces-log = 1
+[services.shop]
+command = 'sh'"#,
+        r#"
+lethe.toml:1:19: `trusted-proxies` must be a list such as `["10.0.0.0/8", "::1"]`, not the string `'10.0.0.0/8'`
+  1 | trusted-proxies = '10.0.0.0/8'
+    |                   ^^^^^^^^^^^^
+lethe.toml:2:14: `access-log` must be `"off"`, `"stdout"` or a file such as `"access.log"`, not the boolean `true`
+  2 | access-log = true
+    |              ^^^^
+lethe.toml:3:9: `cores` must be a whole number from 1 to 1024, not the string `'all'`
+  3 | cores = 'all'
+    |         ^^^^^
+lethe.toml:4:1: unknown key `trusted-proxy`; did you mean `trusted-proxies`?
+  4 | trusted-proxy = 1
+    | ^^^^^^^^^^^^^
+lethe.toml:5:1: unknown key `acces-log`; did you mean `access-log`?
+  5 | acces-log = 1
+    | ^^^^^^^^^"#,
+    );
+}
+
+#[test]
+fn tls() {
+    check(
+        r#"
+[services.shop]
+command = 'sh'
+[tls]
+lisen = 8443"#,
+        r#"
+lethe.toml:3:1: [tls] has no `certificates`: add certificates = [{ chain = "shop.pem", key = "shop.key" }], or start with --tls-self-signed and without [tls]
+  3 | [tls]
+    | ^^^^^
+lethe.toml:4:1: unknown key `lisen` in [tls]; did you mean `listen`?
+  4 | lisen = 8443
+    | ^^^^^"#,
+    );
+    check(
+        r#"
+[services.shop]
+command = 'sh'
+[tls]
+listen = '8443x'
+certificates = [{ chain = 'absent.pem' }, 'shop.pem', { chain = 1, key = '.', name = 'x' }]"#,
+        r#"
+lethe.toml:4:10: `listen`: `8443x` is not an address: write a port such as "8080", or an address and a port such as "127.0.0.1:8080"
+  4 | listen = '8443x'
+    |          ^^^^^^^
+lethe.toml:5:17: this certificate has no `key`: write a table such as `{ chain = "shop.pem", key = "shop.key" }`
+  5 | certificates = [{ chain = 'absent.pem' }, 'shop.pem', { chain = 1, key = '.', name = 'x' }]
+    |                 ^^^^^^^^^^^^^^^^^^^^^^^^
+lethe.toml:5:27: `chain`: `absent.pem` is no file in DIR; it is relative to the file
+  5 | certificates = [{ chain = 'absent.pem' }, 'shop.pem', { chain = 1, key = '.', name = 'x' }]
+    |                           ^^^^^^^^^^^^
+lethe.toml:5:43: each of `certificates` in [tls] must be a table such as `{ chain = "shop.pem", key = "shop.key" }`, not the string `'shop.pem'`
+  5 | certificates = [{ chain = 'absent.pem' }, 'shop.pem', { chain = 1, key = '.', name = 'x' }]
+    |                                           ^^^^^^^^^^
+lethe.toml:5:65: `chain` in `certificates` in [tls] must be a file such as `"shop.pem"`, not the integer `1`
+  5 | certificates = [{ chain = 'absent.pem' }, 'shop.pem', { chain = 1, key = '.', name = 'x' }]
+    |                                                                 ^
+lethe.toml:5:74: `key`: `.` cannot be read: Is a directory (os error 21)
+  5 | certificates = [{ chain = 'absent.pem' }, 'shop.pem', { chain = 1, key = '.', name = 'x' }]
+    |                                                                          ^^^
+lethe.toml:5:79: unknown key `name` in `certificates` in [tls]; known there: `chain` and `key`
+  5 | certificates = [{ chain = 'absent.pem' }, 'shop.pem', { chain = 1, key = '.', name = 'x' }]
+    |                                                                               ^^^^"#,
+    );
+    check(
+        r#"
+tls = true
+[services.shop]
+command = 'sh'"#,
+        r#"
+lethe.toml:1:7: `tls` must be a table with `certificates`, not the boolean `true`
+  1 | tls = true
+    |       ^^^^"#,
+    );
+    check(
+        r#"
+[services.shop]
+command = 'sh'
+[tls]
+certificates = []
+queue-max = 7"#,
+        r#"
+lethe.toml:4:16: `certificates` in [tls] is empty: add certificates = [{ chain = "shop.pem", key = "shop.key" }], or start with --tls-self-signed and without [tls]
+  4 | certificates = []
+    |                ^^
+lethe.toml:5:1: unknown key `queue-max` in [tls]; it belongs under [limits]
+  5 | queue-max = 7
+    | ^^^^^^^^^"#,
+    );
+}
+
+#[test]
+fn limits() {
+    check(
+        r#"
+[services.shop]
+command = 'sh'
+[limits]
+head-bytes-max = '512B'
+target-bytes-max = '64KB'
+headers-max = 5
+head-timeout = '50ms'
+idle-timeout = 75
+queue-max = -1
+retry-percent-max = 101
+replay-bytes-max = '4GiB'
+hold-bytes-max = true
+streams-max = 99999999999999999999
+queue-time = '1s'
+"#,
+        r#"
+lethe.toml:4:18: `head-bytes-max`: `512B` is too small: write at least "1KiB"
+  4 | head-bytes-max = '512B'
+    |                  ^^^^^^
+lethe.toml:5:20: `target-bytes-max`: `64KB` is not a size: write "64KiB" (units of 1024)
+  5 | target-bytes-max = '64KB'
+    |                    ^^^^^^
+lethe.toml:6:15: `headers-max`: `5` is out of bounds: write a number from 10 to 1000
+  6 | headers-max = 5
+    |               ^
+lethe.toml:7:16: `head-timeout`: `50ms` is too short: write at least "100ms"
+  7 | head-timeout = '50ms'
+    |                ^^^^^^
+lethe.toml:8:16: `idle-timeout` in [limits] must be a duration such as `"10s"`, not the integer `75`
+  8 | idle-timeout = 75
+    |                ^^
+lethe.toml:9:13: `queue-max`: `-1` is out of bounds: write a number from 0 to 1000000
+  9 | queue-max = -1
+    |             ^^
+lethe.toml:10:21: `retry-percent-max`: `101` is out of bounds: write a number from 0 to 100
+  10 | retry-percent-max = 101
+     |                     ^^^
+lethe.toml:11:20: `replay-bytes-max`: `4GiB` is too large: write at most "1GiB"
+  11 | replay-bytes-max = '4GiB'
+     |                    ^^^^^^
+lethe.toml:12:18: `hold-bytes-max` in [limits] must be a size such as `"32KiB"`, or a number of bytes, not the boolean `true`
+  12 | hold-bytes-max = true
+     |                  ^^^^
+lethe.toml:13:15: `streams-max`: `99999999999999999999` is out of bounds: write a number from 1 to 65536
+  13 | streams-max = 99999999999999999999
+     |               ^^^^^^^^^^^^^^^^^^^^
+lethe.toml:14:1: unknown key `queue-time` in [limits]; did you mean `queue-timeout`?
+  14 | queue-time = '1s'
+     | ^^^^^^^^^^"#,
+    );
+    check(
+        r#"
+limits = 7
+queue-max = 7
+[services.shop]
+command = 'sh'"#,
+        r#"
+lethe.toml:1:10: `limits` must be a table such as `{ queue-max = 1024 }`, not the integer `7`
+  1 | limits = 7
+    |          ^
+lethe.toml:2:1: unknown key `queue-max`; it belongs under [limits]
+  2 | queue-max = 7
+    | ^^^^^^^^^"#,
+    );
+    check(
+        r#"
+[services.shop]
+command = 'sh'
+[limits]
+head-bytes-max = '8KiB'
+target-bytes-max = '16KiB'
+replay-bytes-max = 2048
+replay-total-bytes-max = 1024"#,
+        r#"
+lethe.toml:5:20: `target-bytes-max` in [limits] is larger than `head-bytes-max`, of which it is a part
+  5 | target-bytes-max = '16KiB'
+    |                    ^^^^^^^
+lethe.toml:6:20: `replay-bytes-max` in [limits] is larger than `replay-total-bytes-max`, of which it is a part
+  6 | replay-bytes-max = 2048
+    |                    ^^^^"#,
+    );
+}
+
+#[test]
+fn treatment() {
+    check(
+        r#"
+[services.shop]
+command = 'sh'
+protocol = 'grpc'
+concurrency = 'adaptiv'
+slow-start = '2h'
+eject = 'never'
+health = 'healthz'
+[services.blog]
+command = 'sh'
+protocol = 1
+concurrency = 0
+slow-start = 10
+eject = { failures = 0 }
+health = { every = '1s', timeout = '2s', paht = '/' }
+[services.wiki]
+command = 'sh'
+concurrency = { min = 9, max = 3, start = 1 }
+eject = { shortest = '9s', longest = '3s', out-percent = 0 }
+health = { timeout = '2s', every = '1s', failures = 0 }
+[services.news]
+command = 'sh'
+concurrency = true
+eject = 5
+health = 5
+[[routes]]
+service = 'shop'"#,
+        r#"
+lethe.toml:3:12: `protocol`: `grpc` is no protocol: write "h2c" (HTTP/2 without TLS, which gRPC uses)
+  3 | protocol = 'grpc'
+    |            ^^^^^^
+lethe.toml:4:15: `concurrency`: `adaptiv` is no limit; did you mean "adaptive"?
+  4 | concurrency = 'adaptiv'
+    |               ^^^^^^^^^
+lethe.toml:5:14: `slow-start`: `2h` is too long: write at most "1h"
+  5 | slow-start = '2h'
+    |              ^^^^
+lethe.toml:6:9: `eject`: `never` is not known: write a table such as `{ failures = 5 }`, or `"off"`
+  6 | eject = 'never'
+    |         ^^^^^^^
+lethe.toml:7:10: `health`: `healthz` must begin with `/`: write "/healthz"
+  7 | health = 'healthz'
+    |          ^^^^^^^^^
+lethe.toml:10:12: `protocol` in [services.blog] must be `"http1"` or `"h2c"`, not the integer `1`
+  10 | protocol = 1
+     |            ^
+lethe.toml:11:15: `concurrency`: `0` is out of bounds: write a number from 1 to 1000000
+  11 | concurrency = 0
+     |               ^
+lethe.toml:12:14: `slow-start` in [services.blog] must be a duration such as `"10s"`, not the integer `10`
+  12 | slow-start = 10
+     |              ^^
+lethe.toml:13:22: `failures`: `0` ejects at nothing: write eject = "off"
+  13 | eject = { failures = 0 }
+     |                      ^
+lethe.toml:14:42: unknown key `paht` in [services.blog.health]; did you mean `path`?
+  14 | health = { every = '1s', timeout = '2s', paht = '/' }
+     |                                          ^^^^
+lethe.toml:17:15: `concurrency`: `min` (9) is above `max` (3)
+  17 | concurrency = { min = 9, max = 3, start = 1 }
+     |               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+lethe.toml:17:35: unknown key `start` in [services.wiki.concurrency]; known there: `min` and `max`
+  17 | concurrency = { min = 9, max = 3, start = 1 }
+     |                                   ^^^^^
+lethe.toml:18:9: `eject`: `shortest` is longer than `longest`; swap them
+  18 | eject = { shortest = '9s', longest = '3s', out-percent = 0 }
+     |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+lethe.toml:18:58: `out-percent`: `0` is out of bounds: write a number from 1 to 100
+  18 | eject = { shortest = '9s', longest = '3s', out-percent = 0 }
+     |                                                          ^
+lethe.toml:19:10: [services.wiki.health] has no `path`: add one, such as path = "/healthz"
+  19 | health = { timeout = '2s', every = '1s', failures = 0 }
+     |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+lethe.toml:19:53: `failures`: `0` is out of bounds: write a number from 1 to 1000
+  19 | health = { timeout = '2s', every = '1s', failures = 0 }
+     |                                                     ^
+lethe.toml:22:15: `concurrency` in [services.news] must be a number such as `40`, `"unlimited"`, `"adaptive"` or `{ min = 4, max = 200 }`, not the boolean `true`
+  22 | concurrency = true
+     |               ^^^^
+lethe.toml:23:9: `eject` in [services.news] must be a table such as `{ failures = 5 }`, or `"off"`, not the integer `5`
+  23 | eject = 5
+     |         ^
+lethe.toml:24:10: `health` in [services.news] must be a path such as `"/healthz"`, or a table such as `{ path = "/healthz", every = "5s" }`, not the integer `5`
+  24 | health = 5
+     |          ^"#,
+    );
+    check(
+        r#"
+[services.shop]
+command = 'sh'
+[[routes]]
+class = 'slow'
+retry-on = ['503', 502, 'reset', true]
+resume = 'no'
+server-timing = 1
+protocol = 'h2c'
+[[routes]]
+path = '/x'
+retry-on = '503'"#,
+        r#"
+lethe.toml:4:9: `class`: `slow` is no class: write "timely" (somebody waits) or "batch" (nobody does)
+  4 | class = 'slow'
+    |         ^^^^^^
+lethe.toml:5:20: each of `retry-on` must be `"503"` or `"timeout"`, not the integer `502`
+  5 | retry-on = ['503', 502, 'reset', true]
+    |                    ^^^
+lethe.toml:5:25: `retry-on`: `reset` is no reason to try again: write "503" or "timeout"; lost workers need not be named
+  5 | retry-on = ['503', 502, 'reset', true]
+    |                         ^^^^^^^
+lethe.toml:5:34: each of `retry-on` must be `"503"` or `"timeout"`, not the boolean `true`
+  5 | retry-on = ['503', 502, 'reset', true]
+    |                                  ^^^^
+lethe.toml:6:10: `resume` in [[routes]] must be `true` or `false`, not the string `'no'`
+  6 | resume = 'no'
+    |          ^^^^
+lethe.toml:7:17: `server-timing` in [[routes]] must be `true` or `false`, not the integer `1`
+  7 | server-timing = 1
+    |                 ^
+lethe.toml:8:1: unknown key `protocol` in [[routes]]; it belongs under [services.NAME]
+  8 | protocol = 'h2c'
+    | ^^^^^^^^
+lethe.toml:11:12: `retry-on` in [[routes]] must be a list such as `["503", "timeout"]`, not the string `'503'`
+  11 | retry-on = '503'
+     |            ^^^^^"#,
     );
 }

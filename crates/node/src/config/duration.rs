@@ -32,6 +32,16 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A duration in the largest unit that gives a whole number.
+pub(super) fn shown(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    match units.iter().find(|(_, unit)| millis >= *unit && millis.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", millis / unit),
+        None => format!("{millis}ms"),
+    }
+}
+
 /// What a duration looks like, for a value of another type.
 pub(super) const EXPECTED: &str = "a duration such as `\"10s\"`";
 
@@ -48,6 +58,7 @@ mod tests {
             [("0s", 0), ("250ms", 250), ("10s", 10_000), ("5m", 300_000), ("24h", 86_400_000)]
         {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+            assert_eq!(parse(&shown(Duration::from_millis(millis))), parse(text), "{text}");
         }
         for text in
             ["", "s", "10", "1.5s", "-1s", "10 s", "10S", "1d", "1m30s", "25h", "99999999999999999999h"]

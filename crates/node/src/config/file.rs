@@ -5,22 +5,42 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lethe_gateway::config::{AccessLog, Network};
+
 use toml::de::{DeTable, DeValue};
 
 use super::{
     FILE_BYTES_MAX, ServiceConfig,
     address::{self, Admin},
     draft::Draft,
+    limits, network,
     problem::{Problem, Report},
     route, service, syntax,
-    table::{Table, Text, Value, bad_value, integer, wrong_type},
+    table::{Table, Text, Value, bad_value, wrong_type},
+    tls,
 };
 
 /// What a file may say.
-pub(super) const KEYS: [&str; 5] = ["listen", "admin", "state", "services", "routes"];
+pub(super) const KEYS: [&str; 11] = [
+    "listen",
+    "admin",
+    "state",
+    "cores",
+    "proxy-protocol",
+    "trusted-proxies",
+    "access-log",
+    "tls",
+    "limits",
+    "services",
+    "routes",
+];
+
+/// Most runtimes that may be asked for.
+const CORES_MAX: u64 = 1024;
 
 const LISTEN_EXPECTED: &str = "an address such as `\"127.0.0.1:8080\"`";
 const ADMIN_EXPECTED: &str = "an address such as `\"127.0.0.1:8081\"`, or `\"off\"`";
+const ACCESS_LOG_EXPECTED: &str = "`\"off\"`, `\"stdout\"` or a file such as `\"access.log\"`";
 const STATE_EXPECTED: &str = "a folder such as `\".lethe\"` or `\"embedded:.lethe\"`";
 
 /// Reads the text of a file of any kind that `lethe` knows.
@@ -61,10 +81,16 @@ fn draft(root: &DeTable<'_>, shown: &str, folder: &Path, report: &mut Report<'_>
     let table = Table::open(String::new(), 0..0, root, &KEYS, report);
     let mut draft = Draft::new(folder);
     draft.file = Some(shown.into());
-    draft.listen = listen(&table, report).unwrap_or(draft.listen);
-    draft.admin = admin(&table, report).unwrap_or_default();
+    draft.listen = table.address("listen", LISTEN_EXPECTED, report, address::parse).unwrap_or(draft.listen);
+    draft.admin = table.address("admin", ADMIN_EXPECTED, report, Admin::parse).unwrap_or_default();
     draft.admin_quote = table.value("admin").map(|value| report.quote(value.span()));
     draft.state_dir = state_dir(&table, folder, report).unwrap_or(draft.state_dir);
+    draft.cores = table.number("cores", 1..=CORES_MAX, report).and_then(|cores| cores.try_into().ok());
+    draft.tls = table.value("tls").and_then(|value| tls::read(value, folder, report));
+    draft.trusted_proxies = trusted_proxies(&table, report).unwrap_or_default();
+    draft.proxy_protocol = proxy_protocol(&table, report);
+    draft.access_log = access_log(&table, folder, report).unwrap_or_default();
+    draft.limits = table.value("limits").map(|value| limits::read(value, report)).unwrap_or_default();
     let (names, services) = services(&table, folder, report);
     draft.services = services;
     match table.value("routes") {
@@ -88,28 +114,64 @@ fn draft(root: &DeTable<'_>, shown: &str, folder: &Path, report: &mut Report<'_>
     draft
 }
 
-fn listen(table: &Table<'_, '_>, report: &mut Report<'_>) -> Option<std::net::SocketAddr> {
-    match table.value("listen")?.get_ref() {
-        DeValue::Integer(_) => port("listen", table, report),
-        _ => table.parsed("listen", LISTEN_EXPECTED, report, address::parse),
-    }
+/// The networks whose word about the client is taken. `None` if one of them is wrong, which is then reported.
+fn trusted_proxies(table: &Table<'_, '_>, report: &mut Report<'_>) -> Option<Vec<Network>> {
+    const KEY: &str = "trusted-proxies";
+    let value = table.value(KEY)?;
+    let DeValue::Array(items) = value.get_ref() else {
+        table.wrong_type(KEY, "a list such as `[\"10.0.0.0/8\", \"::1\"]`", value, report);
+        return None;
+    };
+    let network = |item: &Value<'_>| {
+        let DeValue::String(text) = item.get_ref() else {
+            wrong_type(&format!("each of `{KEY}`"), "a network such as `\"10.0.0.0/8\"`", item, report);
+            return None;
+        };
+        let parsed = network::parse(text);
+        parsed.map_err(|why| bad_value(KEY, &Text { text, span: item.span() }, &why, report)).ok()
+    };
+    let networks: Vec<Option<Network>> = items.iter().map(network).collect();
+    networks.into_iter().collect()
 }
 
-fn admin(table: &Table<'_, '_>, report: &mut Report<'_>) -> Option<Admin> {
-    match table.value("admin")?.get_ref() {
-        DeValue::Integer(_) => port("admin", table, report).map(Admin::At),
-        _ => table.parsed("admin", ADMIN_EXPECTED, report, Admin::parse),
+/// Whether connections begin with a PROXY protocol header. Without anybody to believe it of, none would be served.
+fn proxy_protocol(table: &Table<'_, '_>, report: &mut Report<'_>) -> bool {
+    const KEY: &str = "proxy-protocol";
+    let is_on = table.boolean(KEY, report).unwrap_or_default();
+    let nobody = match table.value("trusted-proxies").map(Value::get_ref) {
+        None => !table.was_tried("trusted-proxies"),
+        Some(DeValue::Array(items)) => items.is_empty(),
+        Some(_) => false,
+    };
+    if let Some(value) = table.value(KEY).filter(|_| is_on && nobody) {
+        let message = format!(
+            "`{KEY}` is on and nobody is trusted, so every connection would be closed: name the proxies, such as \
+             trusted-proxies = [\"10.0.0.0/8\"]"
+        );
+        report.at(value.span(), message);
     }
+    is_on
 }
 
-/// A port written as a number.
-fn port(key: &str, table: &Table<'_, '_>, report: &mut Report<'_>) -> Option<std::net::SocketAddr> {
-    let value = table.value(key)?;
-    let DeValue::Integer(number) = value.get_ref() else { return None };
-    let text = integer(number).to_string();
-    address::parse(&text)
-        .map_err(|why| bad_value(key, &Text { text: &text, span: value.span() }, &why, report))
-        .ok()
+fn access_log(table: &Table<'_, '_>, folder: &Path, report: &mut Report<'_>) -> Option<AccessLog> {
+    table.parsed("access-log", ACCESS_LOG_EXPECTED, report, |text| match text {
+        "off" => Ok(AccessLog::Off),
+        "stdout" => Ok(AccessLog::Stdout),
+        "" => Err(format!("is no file: write {ACCESS_LOG_EXPECTED}")),
+        _ if text.contains('\0') => Err("has a NUL character".into()),
+        path => {
+            let path = folder.join(path);
+            if path.is_dir() {
+                return Err("is a folder, not a file".into());
+            }
+            match path.parent() {
+                Some(parent) if !parent.is_dir() => {
+                    Err(format!("cannot be written: there is no folder {}; make it first", parent.display()))
+                }
+                _ => Ok(AccessLog::File(path)),
+            }
+        }
+    })
 }
 
 /// The folder of `state = "…"`, or of `[state]` and `url = "…"`.

@@ -10,6 +10,7 @@ pub(super) struct Flags {
     pub(super) listen: Option<SocketAddr>,
     pub(super) instances: Option<Instances>,
     pub(super) state_dir: Option<PathBuf>,
+    pub(super) tls_self_signed: bool,
 }
 
 impl Flags {
@@ -19,7 +20,7 @@ impl Flags {
         let mut bad = |flag: &str, value: &str, why: String| {
             problems.push(Problem::new(format!("{flag} `{value}` {why}")));
         };
-        let mut flags = Self::default();
+        let mut flags = Self { tls_self_signed: overrides.tls_self_signed, ..Self::default() };
         if let Some(text) = overrides.listen {
             flags.listen = address::parse(&text).map_err(|why| bad("--listen", &text, why)).ok();
         }

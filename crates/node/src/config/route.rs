@@ -2,18 +2,32 @@
 
 use std::ops::Range;
 
-use lethe_gateway::config::{Balance, Route};
+use lethe_gateway::config::{Balance, Class, RetryOn, Route};
 use lethe_model::service::ServiceName;
 use toml::de::DeValue;
 
 use super::{
     TIMEOUT_DEFAULT, duration,
     problem::{Report, listed, nearest},
-    table::{Table, Value, bad_value, wrong_type},
+    table::{Table, Text, Value, bad_value, integer, wrong_type},
 };
 
 /// What a route may say.
-pub(super) const KEYS: [&str; 6] = ["host", "path", "service", "idempotent", "balance", "timeout"];
+pub(super) const KEYS: [&str; 10] = [
+    "host",
+    "path",
+    "service",
+    "idempotent",
+    "balance",
+    "timeout",
+    "class",
+    "retry-on",
+    "resume",
+    "server-timing",
+];
+
+const BALANCE_EXPECTED: &str = "`\"round-robin\"`, `\"least-loaded\"` or `\"random\"`";
+const RETRY_ON_EXPECTED: &str = "a list such as `[\"503\", \"timeout\"]`";
 
 /// Longest host name, in bytes (RFC 1035, section 2.3.4, as text).
 const HOST_BYTES_MAX: usize = 253;
@@ -60,11 +74,15 @@ fn read(value: &Value<'_>, services: &[&str], report: &mut Report<'_>) -> Option
     let host = table.parsed("host", "a host such as `\"shop.example\"`", report, parse_host);
     let path = table.parsed("path", "a path such as `\"/\"`", report, parse_path);
     let idempotent = table.boolean("idempotent", report);
-    let balance = table.parsed("balance", "`\"round-robin\"` or `\"least-loaded\"`", report, parse_balance);
+    let balance = table.parsed("balance", BALANCE_EXPECTED, report, parse_balance);
     let timeout = table.parsed("timeout", duration::EXPECTED, report, |text| match duration::parse(text) {
         Ok(timeout) if timeout.is_zero() => Err("is no time at all: write at least \"1ms\"".into()),
         parsed => parsed,
     });
+    let class = table.parsed("class", "`\"timely\"` or `\"batch\"`", report, parse_class);
+    let retry_on = retry_on(&table, report);
+    let resume = table.boolean("resume", report);
+    let server_timing = table.boolean("server-timing", report);
     let service = service(&table, services, report)?;
     // A host or path that is there and wrong must not be compared as if it were not there.
     if (host.is_none() && table.value("host").is_some()) || (path.is_none() && table.value("path").is_some())
@@ -77,7 +95,36 @@ fn read(value: &Value<'_>, services: &[&str], report: &mut Report<'_>) -> Option
     route.idempotent = idempotent.unwrap_or(route.idempotent);
     route.balance = balance.unwrap_or(route.balance);
     route.timeout = timeout.unwrap_or(route.timeout);
+    route.class = class.unwrap_or(route.class);
+    route.retry_on = retry_on.unwrap_or(route.retry_on);
+    route.resume = resume.unwrap_or(route.resume);
+    route.server_timing = server_timing.unwrap_or(route.server_timing);
     Some((route, table.span))
+}
+
+/// What beside a lost worker is tried again.
+fn retry_on(table: &Table<'_, '_>, report: &mut Report<'_>) -> Option<RetryOn> {
+    const KEY: &str = "retry-on";
+    let value = table.value(KEY)?;
+    let DeValue::Array(items) = value.get_ref() else {
+        table.wrong_type(KEY, RETRY_ON_EXPECTED, value, report);
+        return None;
+    };
+    let mut retry_on = RetryOn::default();
+    for item in items {
+        match item.get_ref() {
+            DeValue::String(text) if text == "503" => retry_on.unavailable = true,
+            DeValue::Integer(number) if integer(number) == 503 => retry_on.unavailable = true,
+            DeValue::String(text) if text == "timeout" => retry_on.timeout = true,
+            DeValue::String(text) => {
+                let why =
+                    "is no reason to try again: write \"503\" or \"timeout\"; lost workers need not be named";
+                bad_value(KEY, &Text { text, span: item.span() }, why, report);
+            }
+            _ => wrong_type(&format!("each of `{KEY}`"), "`\"503\"` or `\"timeout\"`", item, report),
+        }
+    }
+    Some(retry_on)
 }
 
 /// The service of a route; where there is only one it need not be named.
@@ -165,7 +212,16 @@ fn parse_balance(text: &str) -> Result<Balance, String> {
     match text {
         "round-robin" => Ok(Balance::RoundRobin),
         "least-loaded" => Ok(Balance::LeastLoaded),
-        _ => Err("is no way to balance: write \"round-robin\" or \"least-loaded\"".into()),
+        "random" => Ok(Balance::Random),
+        _ => Err("is no way to balance: write \"round-robin\", \"least-loaded\" or \"random\"".into()),
+    }
+}
+
+fn parse_class(text: &str) -> Result<Class, String> {
+    match text {
+        "timely" => Ok(Class::Timely),
+        "batch" => Ok(Class::Batch),
+        _ => Err("is no class: write \"timely\" (somebody waits) or \"batch\" (nobody does)".into()),
     }
 }
 

@@ -11,7 +11,7 @@ use lethe_supervisor::service::{Listener, Spec};
 use toml::de::DeValue;
 
 use super::{
-    Build, DRAIN_DEFAULT, INSTANCES_DEFAULT, Instances, ServiceConfig, duration,
+    Build, DRAIN_DEFAULT, INSTANCES_DEFAULT, Instances, ServiceConfig, duration, policy,
     problem::{Report, nearest},
     program,
     table::{Table, Text, Value, bad_value, integer, wrong_type},
@@ -19,8 +19,22 @@ use super::{
 use crate::source::{self, Source};
 
 /// What a service may say.
-pub(super) const KEYS: [&str; 9] =
-    ["command", "source", "build", "instances", "ready", "listener", "drain", "env", "directory"];
+pub(super) const KEYS: [&str; 14] = [
+    "command",
+    "source",
+    "build",
+    "instances",
+    "ready",
+    "listener",
+    "drain",
+    "env",
+    "directory",
+    "protocol",
+    "concurrency",
+    "slow-start",
+    "eject",
+    "health",
+];
 
 /// Environment variables that each worker gets from `lethe`, beside all that begin with `LETHE_`.
 const ENV_RESERVED: [&str; 4] = ["PORT", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
@@ -57,6 +71,7 @@ pub(super) fn read(
     let listener = table.parsed("listener", "`\"port\"` or `\"inherited\"`", report, listener);
     let drain = table.parsed("drain", duration::EXPECTED, report, duration::parse);
     let env = env(&table, report);
+    let policy = policy::read(&table, report);
     let (directory, command) = (directory?, command?);
     let service = ServiceConfig {
         spec: Spec {
@@ -70,6 +85,7 @@ pub(super) fn read(
             directory: directory.clone(),
         },
         instances,
+        policy,
         build: build.map(|build| Build { command: build.words, directory, text: build.text }),
         source,
         command_quote: Some(report.quote(command.span.clone())),
@@ -232,7 +248,7 @@ fn listener(text: &str) -> Result<Listener, String> {
     }
 }
 
-fn ready_path(text: &str) -> Result<String, String> {
+pub(super) fn ready_path(text: &str) -> Result<String, String> {
     if text.contains("://") {
         return Err("is a URL: write the path alone, such as \"/healthz\"".into());
     }

@@ -1,6 +1,6 @@
 //! Which file `lethe up [DIR|FILE]` means, and what to say when there is none.
 
-use std::path::Path;
+use std::{ffi::OsStr, os::unix::fs::PermissionsExt, path::Path};
 
 use super::{FILE_NAME, PROCFILE_NAME, draft::Draft, file, problem::Problem, procfile};
 
@@ -29,12 +29,45 @@ pub(super) fn read(path: &Path) -> Result<Draft, Vec<Problem>> {
     };
     let folder =
         folder.canonicalize().map_err(|error| problem(format!("{shown}: cannot be read: {error}")))?;
+    if let Some(command) = program(&file, &shown) {
+        return Err(problem(format!(
+            "{shown}: is a program, not a configuration: to run it, write `lethe up -- {command}`"
+        )));
+    }
     let text = file::text_of(&file, &shown).map_err(|problem| vec![problem])?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     match name.starts_with(PROCFILE_NAME) {
         true => procfile::read(&text, &shown, &folder),
         false => file::read(&text, &shown, &folder),
     }
+}
+
+/// How to run the file, if it is rather a program than a configuration.
+fn program(file: &Path, shown: &str) -> Option<String> {
+    /// Endings of scripts, and what runs them.
+    const RUNNERS: [(&str, &str); 9] = [
+        ("py", "python3"),
+        ("js", "node"),
+        ("mjs", "node"),
+        ("cjs", "node"),
+        ("ts", "deno run --allow-net --allow-env"),
+        ("rb", "ruby"),
+        ("php", "php"),
+        ("pl", "perl"),
+        ("sh", "sh"),
+    ];
+    let is_configuration = file.extension() == Some(OsStr::new("toml"))
+        || file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PROCFILE_NAME));
+    if is_configuration {
+        return None;
+    }
+    let extension = file.extension().and_then(OsStr::to_str);
+    if let Some((_, runner)) = RUNNERS.iter().find(|(ending, _)| Some(*ending) == extension) {
+        return Some(format!("{runner} {}", shell_words::quote(shown)));
+    }
+    let is_executable = file.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0);
+    let path = if shown.contains('/') { shown.to_owned() } else { format!("./{shown}") };
+    is_executable.then(|| shell_words::quote(&path).into_owned())
 }
 
 /// Three ways to begin, for someone whose folder has none of the files.

@@ -1,7 +1,10 @@
 //! A table of the file, read key by key: what it does not know and what is of the wrong type is reported with its
 //! place, and reading goes on.
 
-use std::ops::Range;
+use std::{
+    ops::{Range, RangeInclusive},
+    time::Duration,
+};
 
 use toml::{
     Spanned,
@@ -9,9 +12,9 @@ use toml::{
 };
 
 use super::{
-    file,
+    duration, file, limits,
     problem::{Report, listed, nearest},
-    route, service,
+    route, service, size, tls,
 };
 
 /// Most characters of a value that are repeated in a message.
@@ -112,6 +115,114 @@ impl<'v, 't> Table<'v, 't> {
         parse(text.text).map_err(|why| bad_value(key, &text, &why, report)).ok()
     }
 
+    /// A table inside of this one, as the value of `key`.
+    pub(super) fn inner<'w, 'u>(
+        &self,
+        key: &str,
+        value: &'w Value<'u>,
+        entries: &'w DeTable<'u>,
+        known: &[&'static str],
+        report: &mut Report<'_>,
+    ) -> Table<'w, 'u> {
+        let outer = self.title.trim_matches(['[', ']']);
+        Table::open(format!("[{outer}.{key}]"), value.span(), entries, known, report)
+    }
+
+    /// The address of `key`, which may be a port alone, also one that is written as a number.
+    pub(super) fn address<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        report: &mut Report<'_>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.value(key)?;
+        let DeValue::Integer(number) = value.get_ref() else {
+            return self.parsed(key, expected, report, parse);
+        };
+        let text = integer(number).to_string();
+        parse(&text)
+            .map_err(|why| bad_value(key, &Text { text: &text, span: value.span() }, &why, report))
+            .ok()
+    }
+
+    /// The whole number of `key`, within bounds.
+    pub(super) fn number(
+        &self,
+        key: &str,
+        bounds: RangeInclusive<u64>,
+        report: &mut Report<'_>,
+    ) -> Option<u64> {
+        let value = self.value(key)?;
+        let DeValue::Integer(number) = value.get_ref() else {
+            let example = format!("a whole number from {} to {}", bounds.start(), bounds.end());
+            self.wrong_type(key, &example, value, report);
+            return None;
+        };
+        let found = u64::try_from(integer(number)).ok().filter(|number| bounds.contains(number));
+        if found.is_none() {
+            let why = format!("is out of bounds: write a number from {} to {}", bounds.start(), bounds.end());
+            bad_value(key, &Text { text: &number.to_string(), span: value.span() }, &why, report);
+        }
+        found
+    }
+
+    /// The same for what is counted in 32 bits.
+    pub(super) fn count(
+        &self,
+        key: &str,
+        bounds: RangeInclusive<u64>,
+        report: &mut Report<'_>,
+    ) -> Option<u32> {
+        self.number(key, bounds, report).and_then(|number| number.try_into().ok())
+    }
+
+    /// The size of `key` in bytes, within bounds.
+    pub(super) fn size(
+        &self,
+        key: &str,
+        bounds: RangeInclusive<u64>,
+        report: &mut Report<'_>,
+    ) -> Option<u64> {
+        let value = self.value(key)?;
+        let (text, parsed) = match value.get_ref() {
+            DeValue::Integer(number) => {
+                let number = integer(number);
+                (number.to_string(), u64::try_from(number).map_err(|_| "is less than nothing".to_owned()))
+            }
+            DeValue::String(text) => (text.to_string(), size::parse(text)),
+            _ => {
+                self.wrong_type(key, size::EXPECTED, value, report);
+                return None;
+            }
+        };
+        let (least, most) = (size::shown(*bounds.start()), size::shown(*bounds.end()));
+        let within = parsed.and_then(|bytes| match bytes {
+            bytes if bytes < *bounds.start() => Err(format!("is too small: write at least \"{least}\"")),
+            bytes if bytes > *bounds.end() => Err(format!("is too large: write at most \"{most}\"")),
+            bytes => Ok(bytes),
+        });
+        within.map_err(|why| bad_value(key, &Text { text: &text, span: value.span() }, &why, report)).ok()
+    }
+
+    /// The duration of `key`, within bounds.
+    pub(super) fn duration(
+        &self,
+        key: &str,
+        bounds: RangeInclusive<Duration>,
+        report: &mut Report<'_>,
+    ) -> Option<Duration> {
+        self.parsed(key, duration::EXPECTED, report, |text| match duration::parse(text)? {
+            duration if duration < *bounds.start() => {
+                Err(format!("is too short: write at least \"{}\"", duration::shown(*bounds.start())))
+            }
+            duration if duration > *bounds.end() => {
+                Err(format!("is too long: write at most \"{}\"", duration::shown(*bounds.end())))
+            }
+            duration => Ok(duration),
+        })
+    }
+
     /// The truth of `key`.
     pub(super) fn boolean(&self, key: &str, report: &mut Report<'_>) -> Option<bool> {
         let value = self.value(key)?;
@@ -128,7 +239,7 @@ impl<'v, 't> Table<'v, 't> {
 /// Where a key that is known somewhere should have stood. In TOML each key goes to the table last opened, so that one
 /// for the whole file slips into the last service.
 fn home(word: &str, known: &[&str]) -> Option<&'static str> {
-    let tables: [&[&str]; 3] = [&file::KEYS, &service::KEYS, &route::KEYS];
+    let tables: [&[&str]; 5] = [&file::KEYS, &service::KEYS, &route::KEYS, &limits::KEYS, &tls::KEYS];
     if !tables.contains(&known) {
         None
     } else if file::KEYS.contains(&word) {
@@ -137,6 +248,10 @@ fn home(word: &str, known: &[&str]) -> Option<&'static str> {
         Some("under [services.NAME]")
     } else if route::KEYS.contains(&word) {
         Some("under [[routes]]")
+    } else if limits::KEYS.contains(&word) {
+        Some("under [limits]")
+    } else if tls::KEYS.contains(&word) {
+        Some("under [tls]")
     } else {
         None
     }

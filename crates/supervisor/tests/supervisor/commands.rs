@@ -2,8 +2,11 @@
 
 use std::{fs, future::Future, pin::pin, task::Poll, time::Duration};
 
-use lethe_model::roster::WorkerState;
-use lethe_supervisor::supervisor::{Error, Supervisor};
+use lethe_model::{roster::WorkerState, service::ServiceName};
+use lethe_supervisor::{
+    service::Spec,
+    supervisor::{Error, Supervisor},
+};
 use rustix::process::Pid;
 
 use crate::stage::{Stage, exists, names, soon, spec};
@@ -80,7 +83,7 @@ async fn drains_in_order() {
     );
     assert_eq!(names(&stage.until_ready(1).await), ["web-2"]);
     let gone = stage.supervisor.drain("web-1").await.unwrap_err();
-    assert!(matches!(gone, Error::NoWorker(_)));
+    assert!(matches!(gone, Error::NoWorker { .. }));
     stage.supervisor.stop().await;
 }
 
@@ -225,7 +228,7 @@ async fn commands_at_once_do_not_harm_each_other() {
     scaled.unwrap().unwrap();
     scaled_back.unwrap().unwrap();
     // Another command may have replaced it before.
-    assert!(matches!(drained.unwrap(), Ok(()) | Err(Error::NoWorker(_))));
+    assert!(matches!(drained.unwrap(), Ok(()) | Err(Error::NoWorker { .. })));
     assert!(restarted.unwrap().unwrap() >= 2);
     let count = stage.supervisor.workers().len();
     assert!(count == 2 || count == 5, "{count}");
@@ -256,7 +259,7 @@ async fn signals() {
         let error = stage.supervisor.kill("web-1", unknown).await.unwrap_err().to_string();
         assert!(error.contains("is not a signal"), "{error}");
     }
-    assert!(matches!(stage.supervisor.kill("web-9", 15).await, Err(Error::NoWorker(_))));
+    assert!(matches!(stage.supervisor.kill("web-9", 15).await, Err(Error::NoWorker { .. })));
     stage.supervisor.kill("web-1", 15).await.unwrap();
     stage.line("it got it", |line| line.text.starts_with("terminated at ")).await;
     stage
@@ -264,5 +267,77 @@ async fn signals() {
         .await;
     let told = stage.told();
     assert!(told.iter().all(|line| !line.contains("could not start")), "{told:#?}");
+    stage.supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn services_come_and_go() {
+    let mut stage = Stage::new(spec(1, &["serve"])).await;
+    stage.until_ready(1).await;
+    let blog = |arguments: &[&str]| Spec { name: ServiceName::new("blog").unwrap(), ..spec(2, arguments) };
+    let supervisor = stage.supervisor.clone();
+    supervisor.add(blog(&["serve"])).await.unwrap();
+    let ready =
+        || stage.roster.borrow().ready("blog").map(|worker| worker.instance.to_string()).collect::<Vec<_>>();
+    assert_eq!(ready(), ["blog-1", "blog-2"], "returns when they are ready");
+    assert_eq!(supervisor.wanted().len(), 2);
+    let twice = supervisor.add(blog(&["serve"])).await.unwrap_err();
+    assert!(matches!(twice, Error::Exists(_)), "{twice}");
+    let pids: Vec<Pid> = ["blog-1", "blog-2"].map(|name| stage.pid(name)).into();
+
+    supervisor.remove("blog").await.unwrap();
+    assert!(pids.into_iter().all(|pid| !exists(pid)), "returns when they have ended");
+    assert!(!stage.roster.borrow().services.contains_key("blog"));
+    assert!(matches!(supervisor.scale("blog", 1).await, Err(Error::NoService { .. })));
+    assert!(supervisor.logs(Some("blog"), 100).unwrap().iter().any(|line| line.text.contains("ended")));
+
+    // A number is never given twice, also not to a service that comes back.
+    supervisor.add(blog(&["serve"])).await.unwrap();
+    assert_eq!(ready(), ["blog-3", "blog-4"]);
+    supervisor.stop().await;
+    assert!(matches!(supervisor.add(blog(&["serve"])).await, Err(Error::Exists(_) | Error::Stopping)));
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_start_is_not_added() {
+    let folder = tempfile::tempdir().unwrap();
+    let flag = folder.path().join("fail");
+    fs::write(&flag, "").unwrap();
+    let mut stage = Stage::new(spec(1, &["serve"])).await;
+    stage.until_ready(1).await;
+    let blog =
+        Spec { name: ServiceName::new("blog").unwrap(), ..spec(1, &["fail-if", flag.to_str().unwrap()]) };
+    let error = stage.supervisor.add(blog.clone()).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("blog: its first workers did not become ready") && error.contains("reason 12"),
+        "{error}"
+    );
+    assert!(!stage.roster.borrow().services.contains_key("blog"));
+    let absent = Spec { command: vec!["./absent".into()], ..blog };
+    assert!(matches!(stage.supervisor.add(absent).await, Err(Error::Command { .. })));
+    assert_eq!(stage.supervisor.wanted().len(), 1);
+    stage.supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn an_update_replaces_all_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let flag = folder.path().join("fail");
+    let mut stage = Stage::new(spec(2, &["serve"])).await;
+    let before = stage.until_ready(2).await;
+    let failing = spec(2, &["fail-if", flag.to_str().unwrap()]);
+    assert_eq!(stage.supervisor.update(failing.clone()).await.unwrap(), 2);
+    let updated = stage.until_ready(2).await;
+    assert!(before.iter().all(|old| updated.iter().all(|new| new.instance != old.instance)));
+    // From here on its workers cannot start, and those of another spec have to be put back.
+    fs::write(&flag, "").unwrap();
+    stage.supervisor.update(spec(2, &["serve"])).await.unwrap();
+    let kept = stage.until_ready(2).await;
+    let error = stage.supervisor.update(failing).await.unwrap_err().to_string();
+    assert!(error.contains("reason 12") && error.contains("the old workers keep serving"), "{error}");
+    assert_eq!(names(&stage.until_ready(2).await), names(&kept));
+    // What is started now is of the spec that was kept.
+    stage.supervisor.scale("web", 3).await.unwrap();
+    stage.until_ready(3).await;
     stage.supervisor.stop().await;
 }
