@@ -15,6 +15,7 @@ mod lost;
 mod peer;
 mod rfc7541;
 mod rfc9113;
+mod smuggling;
 
 use self::lab::{FakeWorker, Lab, Peer, run};
 
