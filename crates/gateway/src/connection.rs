@@ -18,7 +18,7 @@ use crate::{
     problem::Failure,
     proxy_protocol,
     request::{self, Prepared},
-    socket::Socket,
+    socket::{self, Socket},
     tls,
     watch::{Phase, Watched},
 };
@@ -58,6 +58,9 @@ async fn begin(
         if !core.trust.borrow().trusts(address.to_canonical()) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a trusted proxy"));
         }
+        if !is_heard(watched, &stream).await {
+            return Ok(None);
+        }
         let header = Box::pin(proxy_protocol::read(&mut stream)).await?;
         if let proxy_protocol::Header::Relayed { source, tls, .. } = header {
             address = source.ip();
@@ -69,6 +72,9 @@ async fn begin(
         let Some((input, speaks)) = listen(core, watched, &mut io).await? else { return Ok(None) };
         return Ok(Some((core.client(address, scheme), io, input, speaks)));
     };
+    if !is_heard(watched, &stream).await {
+        return Ok(None);
+    }
     // Kept apart, so that one that has said nothing yet does not have room for a handshake.
     let stream = Box::pin(acceptor.accept(stream)).await.inspect_err(|_| core.shard.tls_failed.add(1))?;
     let speaks = match tls::protocol(&stream) {
@@ -77,6 +83,19 @@ async fn begin(
     };
     let io = Socket::Tls(Box::new(stream));
     Ok(Some((core.client(address, Scheme::Https), io, Buffer::default(), speaks)))
+}
+
+/// Waits for a client to say something, or to end: false if the gateway is stopping and it has not.
+async fn is_heard(watched: &Watched, stream: &TcpStream) -> bool {
+    std::future::poll_fn(|cx| {
+        watched.remember(cx.waker());
+        match stream.poll_read_ready(cx) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending if watched.draining.get() => Poll::Ready(!socket::is_quiet(stream)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// Tells by the first bytes what a client speaks that has not agreed on it (RFC 9113, section 3.3).

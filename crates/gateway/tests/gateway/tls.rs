@@ -233,6 +233,34 @@ fn a_handshake_that_never_ends_is_closed() {
     });
 }
 
+/// Browsers open connections that they may need later.
+#[test]
+fn a_drain_does_not_wait_for_those_who_have_said_nothing() {
+    run(async {
+        let folder = TempDir::new().unwrap();
+        let (files, certificate) = issue(folder.path(), "shop.test");
+        for proxied in [false, true] {
+            let lab = Lab::with(1, |config| {
+                speaks_tls(config, vec![files.clone()]);
+                config.listeners[0].proxy_protocol = proxied;
+                config.trusted_proxies = vec![Network { address: [127, 0, 0, 1].into(), prefix_bits: 32 }];
+                config.limits.drain_timeout = Duration::from_secs(1000);
+            })
+            .await;
+            let silent = lab.client().await;
+            let begun = if proxied {
+                None
+            } else {
+                Some(connect(&lab, &connector(&[&certificate], &[]), "shop.test").await.unwrap())
+            };
+            let open = 1 + u64::from(begun.is_some());
+            lab.until(|snapshot| snapshot.connections == open).await;
+            lab.gateway.drain().await;
+            silent.closed().await;
+        }
+    });
+}
+
 #[test]
 fn tls_follows_the_proxy_protocol() {
     run(async {
@@ -330,7 +358,7 @@ fn certificates_are_replaced_under_load() {
             let connector = connector(&trusted, &[]);
             let mut config = config();
             speaks_tls(&mut config, vec![files]);
-            lab.gateway.reload(config).unwrap();
+            lab.gateway.reload(config).await.unwrap();
             // Whoever comes now and whoever came before are served.
             for _ in 0..10 {
                 let stream = connect(&lab, &connector, "shop.test").await.unwrap();
@@ -346,7 +374,7 @@ fn certificates_are_replaced_under_load() {
         let mut bad = config();
         speaks_tls(&mut bad, vec![files]);
         bad.routes.clear();
-        assert!(lab.gateway.reload(bad).is_err());
+        assert!(lab.gateway.reload(bad).await.is_err());
         let trusted: Vec<_> = given.iter().collect();
         let stream = connect(&lab, &connector(&trusted, &[]), "shop.test").await.unwrap();
         assert_eq!(Some(&shown(&stream)), given.last());
