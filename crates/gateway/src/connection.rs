@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, rc::Rc, task::Poll};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
+use tokio::{io::ReadBuf, net::TcpStream};
 
 use crate::{
     accept::Manner,
@@ -89,7 +89,7 @@ async fn begin(
 async fn is_heard(watched: &Watched, stream: &TcpStream) -> bool {
     std::future::poll_fn(|cx| {
         watched.remember(cx.waker());
-        match stream.poll_read_ready(cx) {
+        match stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
             Poll::Ready(_) => Poll::Ready(true),
             Poll::Pending if watched.draining.get() => Poll::Ready(!socket::is_quiet(stream)),
             Poll::Pending => Poll::Pending,

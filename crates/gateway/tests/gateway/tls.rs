@@ -245,6 +245,8 @@ fn a_drain_does_not_wait_for_those_who_have_said_nothing() {
                 config.listeners[0].proxy_protocol = proxied;
                 config.trusted_proxies = vec![Network { address: [127, 0, 0, 1].into(), prefix_bits: 32 }];
                 config.limits.drain_timeout = Duration::from_secs(1000);
+                config.limits.head_timeout = Duration::from_secs(1000);
+                config.limits.idle_timeout = Duration::from_secs(1000);
             })
             .await;
             let silent = lab.client().await;
