@@ -323,8 +323,13 @@ fn a_request_that_is_taken_back_frees_its_worker_and_no_other() {
         let streamed = streamed.await.unwrap();
         let kept = ask(&mut client, "GET", "/kept");
         let (mut other, _) = lab.workers[0].request().await;
+        let held = ask(&mut client, "GET", "/held");
+        let (mut holding, _) = lab.workers[0].request().await;
+        holding.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
         drop(waiting);
         worker.closed().await;
+        drop(held);
+        holding.closed().await;
         drop(streamed);
         streaming.closed().await;
         other.answer("ok").await;
