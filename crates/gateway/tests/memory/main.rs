@@ -20,6 +20,8 @@ use crate::lab::{Lab, Peer, run};
 
 /// Far more than a connection should take, since debug builds and the allocator have their part in it.
 const IDLE_BYTES_MAX: usize = 16 << 10;
+/// The same for HTTP/2, whose buffers stay while there is nothing in them.
+const HTTP2_BYTES_MAX: usize = 64 << 10;
 /// Far more than bodies on their way should take, and far less than they are.
 const STREAMING_BYTES_MAX: usize = 64 << 20;
 const GIBIBYTE: usize = 1 << 30;
@@ -80,7 +82,7 @@ fn idle_connections_are_cheap() {
         let (address, count) = (lab.address, connections());
         // What the first ones need once.
         let warm: Vec<TcpStream> = (0..100).map(|_| connect(address)).collect();
-        blocking_on(warm, |stream| ask(stream)).await;
+        blocking_on(warm, ask).await;
         lab.until(|snapshot| snapshot.connections == 0).await;
         let before = memory("VmRSS");
         let cost = || memory("VmRSS").saturating_sub(before) / count;
@@ -88,11 +90,37 @@ fn idle_connections_are_cheap() {
         let open: Vec<TcpStream> = open.await.unwrap();
         lab.until(|snapshot| snapshot.connections == count as u64).await;
         let silent = cost();
-        let open = blocking_on(open, |stream| ask(stream)).await;
+        let open = blocking_on(open, ask).await;
         assert_eq!(lab.gateway.snapshot().connections, count as u64);
         let kept = cost();
         println!("{count} connections: {silent} bytes each before their first request, {kept} after it");
         assert!(kept.max(silent) < IDLE_BYTES_MAX, "{silent} and {kept} bytes each");
+        drop(open);
+    });
+}
+
+/// Speaks HTTP/2 as far as the settings, and waits for those of the gateway.
+fn greet(mut stream: &TcpStream) {
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut kind = [0; 4];
+    stream.read_exact(&mut kind).unwrap();
+    assert_eq!(kind[3], 4, "a frame of SETTINGS");
+}
+
+#[test]
+fn idle_connections_of_http2_are_bounded() {
+    alone(async {
+        let lab = Lab::new(1).await;
+        let (address, count) = (lab.address, connections() / 4);
+        let warm = (0..100).map(|_| connect(address)).collect();
+        drop(blocking_on(warm, greet).await);
+        lab.until(|snapshot| snapshot.connections == 0).await;
+        let before = memory("VmRSS");
+        let open = blocking_on((0..count).map(|_| connect(address)).collect(), greet).await;
+        assert_eq!(lab.gateway.snapshot().connections, count as u64);
+        let each = memory("VmRSS").saturating_sub(before) / count;
+        println!("{count} connections of HTTP/2: {each} bytes each");
+        assert!(each < HTTP2_BYTES_MAX, "{each} bytes each");
         drop(open);
     });
 }
