@@ -19,6 +19,7 @@ use crate::{
     proxy_protocol,
     request::{self, Prepared},
     socket::{self, Socket},
+    stats::Protocol,
     tls,
     watch::{Phase, Watched},
 };
@@ -77,6 +78,7 @@ async fn begin(
     }
     // Kept apart, so that one that has said nothing yet does not have room for a handshake.
     let stream = Box::pin(acceptor.accept(stream)).await.inspect_err(|_| core.shard.tls_failed.add(1))?;
+    core.shard.tls_handshakes.add(1);
     let speaks = match tls::protocol(&stream) {
         tls::Protocol::Http1 => Spoken::Http1,
         tls::Protocol::Http2 => Spoken::Http2,
@@ -121,6 +123,7 @@ async fn listen(core: &Core, watched: &Watched, io: &mut Socket) -> io::Result<O
 }
 
 async fn serve_http2(core: Rc<Core>, client: Rc<Client>, watched: Rc<Watched>, io: Socket, input: Buffer) {
+    core.shard.accepted(Protocol::Http2);
     watched.enter(Phase::Busy);
     let draining = {
         let watched = Rc::clone(&watched);
@@ -171,10 +174,12 @@ async fn answer_http2(
         Ok(false) => Err(Failure::Malformed("The request's head is not valid.")),
         Err(fault) => Err(fault.into()),
     };
-    let found = parsed
-        .and_then(|()| request::prepare(&core, &client, &request.head, &head, Some(length), &mut prepared));
+    let (record, found) = match parsed {
+        Ok(()) => request::prepare(&core, &client, (&request.head, &head), Some(length), &mut prepared),
+        Err(failure) => (request::unreadable(&core), Err(failure)),
+    };
     match found {
-        Ok(target) => request::answer(&core, &watched, &mut stream, &target, &prepared).await,
-        Err(failure) => request::refuse(&core, &watched, &mut stream, failure, &prepared).await,
+        Ok(target) => request::answer(&core, &watched, &mut stream, &target, &prepared, record).await,
+        Err(failure) => request::refuse(&core, &watched, &mut stream, failure, &prepared, &record).await,
     }
 }

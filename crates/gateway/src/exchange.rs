@@ -16,10 +16,11 @@ use crate::{
     link::{Facts, H2c, Halt, Http1, Link},
     moment::Moment,
     queue::Pass,
+    record::{self, AttemptResult, Record},
     request::Prepared,
     resume::{Resume, Seen},
     route::Target,
-    tunnel,
+    server_timing, tunnel,
     upload::Upload,
     upstream::Upstream,
     verdict::{Cause, Loss, Stage},
@@ -34,6 +35,7 @@ pub(crate) struct Exchange<'a, D> {
     pub(crate) prepared: &'a Prepared,
     pub(crate) upload: Upload,
     pub(crate) down: &'a mut D,
+    pub(crate) record: &'a Record,
 }
 
 /// How an exchange ended, if the client got a worker's response.
@@ -41,6 +43,8 @@ pub(crate) struct Exchange<'a, D> {
 pub(crate) enum End {
     /// With a whole response.
     Whole,
+    /// With another protocol, which has ended too.
+    Upgraded,
     /// With a response that was cut half-way.
     Cut,
     /// The client had gone.
@@ -83,6 +87,7 @@ impl<D: Downstream> Exchange<'_, D> {
         let facts = Facts::from(framing);
         let mut inside = Some(pass);
         let status = link.head().status;
+        self.record.worker_said(status);
         let failed = is_failure(status);
         if failed {
             upstream.failed(Instant::now());
@@ -92,6 +97,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 return Err(garbled);
             }
             self.watched.enter(Phase::Answering);
+            self.record.resumed();
             link.begin_body(facts, false, self.core.bounds.get());
         } else if self.tries_again(status) {
             return Err(Fail::Lost(Loss { stage: Stage::Held, cause: Cause::Unavailable }));
@@ -106,8 +112,11 @@ impl<D: Downstream> Exchange<'_, D> {
             let rest = Resume::begin(self.prepared, self.target, status, framing);
             match self.hold(&mut link, facts, bodiless).await? {
                 Held::Left => return Ok(End::Left),
-                // The worker has done its part; how fast the client reads is not its concern.
-                Held::Whole => inside = None,
+                Held::Whole => {
+                    self.record.attempt_ended(AttemptResult::Answered);
+                    // The worker has done its part; how fast the client reads is not its concern.
+                    inside = None;
+                }
                 Held::Passing => {}
             }
             self.watched.enter(Phase::Answering);
@@ -158,6 +167,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 None => Box::pin(self.connect(upstream)).await?,
             };
             let start = Instant::now();
+            self.record.connected(link.is_reused());
             self.upload.rewind();
             let careful = !self.prepared.repeatable;
             let begun = match resume {
@@ -213,8 +223,11 @@ impl<D: Downstream> Exchange<'_, D> {
     fn poll_head(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Poll<Result<Option<()>, Fail>> {
         self.watched.remember(cx.waker());
         let sent = link.poll_send(cx, &mut self.upload, self.down, self.watched)?;
-        if sent.is_ready() && self.watched.phase() == Phase::Uploading {
-            self.watched.enter(Phase::Waiting);
+        if sent.is_ready() {
+            if self.watched.phase() == Phase::Uploading {
+                self.watched.enter(Phase::Waiting);
+            }
+            self.record.sent_all();
         }
         if let Poll::Ready(head) = link.poll_head(cx, &self.core.pool, self.core.bounds.get(), self.down) {
             return Poll::Ready(head.map(Some).map_err(Fail::Lost));
@@ -241,6 +254,7 @@ impl<D: Downstream> Exchange<'_, D> {
             Some(length) if !facts.is_events => length,
             _ => return Ok(Held::Passing),
         };
+        self.record.enter(record::Phase::Hold);
         let held = std::future::poll_fn(|cx| {
             self.watched.remember(cx.waker());
             let _ = self.keep_sending(cx, link);
@@ -269,11 +283,17 @@ impl<D: Downstream> Exchange<'_, D> {
     fn respond(&mut self, link: &Link, bodiless: bool) {
         let bytes = link.head_bytes();
         let Some(framing) = link.framing() else { return };
-        self.core.shard.responded(link.head().status);
+        let now = Instant::now();
+        self.record.responded(link.head().status, now);
+        let mut timing = Vec::new();
+        if self.target.route.server_timing {
+            server_timing::write(&mut timing, self.record, now);
+        }
+        let timing = (!timing.is_empty()).then_some((&b"server-timing"[..], &timing[..]));
         let date = self.core.date.get();
         let ours = [(&b"x-request-id"[..], self.prepared.worker.id())].into_iter();
         let date = (!framing.has_date).then_some((&b"date"[..], &date[..]));
-        let mut fields = headers::to_client(bytes, link.head(), framing, ours.chain(date));
+        let mut fields = headers::to_client(bytes, link.head(), framing, ours.chain(date).chain(timing));
         self.down.respond(Answer {
             status: link.head().status,
             reason: link.head().reason.of(bytes),
@@ -298,8 +318,8 @@ impl<D: Downstream> Exchange<'_, D> {
                 return Poll::Ready(Ok(Streamed::Left));
             }
             let streamed = self.poll_stream(cx, link, &mut rest);
-            if link.has_ended() {
-                inside = None;
+            if link.has_ended() && inside.take().is_some() {
+                self.record.attempt_ended(AttemptResult::Answered);
             }
             streamed
         });
@@ -332,6 +352,7 @@ impl<D: Downstream> Exchange<'_, D> {
             match ready!(self.down.poll_write(cx, &link.data()[..here])) {
                 Ok(count) => {
                     link.took(count);
+                    self.record.sent(count);
                     if let Some(rest) = rest {
                         rest.passed(count);
                     }
@@ -347,12 +368,13 @@ impl<D: Downstream> Exchange<'_, D> {
         link.begin_body(Facts::from(Framing::default()), true, self.core.bounds.get());
         self.down.tunnel();
         self.watched.enter(Phase::Tunnel);
-        tunnel::run(self.core, self.watched, self.down, &mut link, pass).await;
-        End::Whole
+        tunnel::run(self.core, self.watched, self.down, &mut link, self.record, pass).await;
+        End::Upgraded
     }
 
     fn agree(&mut self, link: &Link) {
-        self.core.shard.responded(101);
+        self.record.attempt_ended(AttemptResult::Answered);
+        self.record.responded(101, Instant::now());
         let framing = link.framing().unwrap_or_default();
         let connection = [
             (&b"connection"[..], &b"upgrade"[..]),

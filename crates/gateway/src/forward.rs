@@ -10,7 +10,6 @@ use lethe_model::gate::{Fate, Gate};
 
 use crate::{
     config::Class,
-    core::Core,
     downstream::{Broken, Downstream},
     exchange::{End, Exchange, Fail},
     problem::Failure,
@@ -40,8 +39,9 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         let (upstream, pass) = match (found, &seen) {
             (Ok(found), _) => found,
             (Err(failure), None) => return Err(journey.given_up(failure)),
-            (Err(_), Some(_)) => return Ok(cut(core)),
+            (Err(_), Some(_)) => return Ok(End::Cut),
         };
+        exchange.record.attempt(&upstream);
         let loss = match exchange.attempt(&upstream, pass, &mut seen).await {
             Ok(end) => return Ok(end),
             Err(Fail::Lost(loss)) => loss,
@@ -50,6 +50,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
             }
             Err(Fail::Broken(Broken::Malformed(fault))) => return Err(Failure::Malformed(fault)),
         };
+        exchange.record.attempt_ended(loss.result());
         let slow = loss.cause == Cause::Late && exchange.watched.owes.get();
         // A client that does not send its body is not the worker's failure.
         if !slow {
@@ -60,7 +61,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
                 journey.given_up(Failure::NoWorker { retry_after_s: 1 })
             }
             verdict @ (Verdict::Again | Verdict::Later) => {
-                core.shard.retries.add(1);
+                exchange.record.retried(loss.retry());
                 journey.search.tried.push(upstream);
                 if verdict == Verdict::Later {
                     let pause = tokio::time::sleep(backoff(journey.attempts as u32, core.dice.next()));
@@ -79,16 +80,10 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         };
         if seen.is_some() {
             tracing::warn!(worker = %upstream.instance, "response cut: the worker was lost half-way");
-            return Ok(cut(core));
+            return Ok(End::Cut);
         }
         return Err(failure);
     }
-}
-
-/// What the client has seen can be neither completed nor taken back.
-fn cut(core: &Core) -> End {
-    core.shard.cut.add(1);
-    End::Cut
 }
 
 /// Waits for `future`, but no longer than the client waits.

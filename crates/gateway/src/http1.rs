@@ -22,6 +22,7 @@ use crate::{
     problem::Failure,
     request::{self, Prepared},
     socket::Socket,
+    stats::Protocol,
     watch::{Phase, Watched},
 };
 
@@ -78,6 +79,7 @@ pub(crate) async fn serve(
     io: Socket,
     input: Buffer,
 ) {
+    core.shard.accepted(Protocol::Http11);
     let mut connection = Http1 {
         core: Rc::clone(&core),
         watched: Rc::clone(&watched),
@@ -100,22 +102,25 @@ pub(crate) async fn serve(
             Err(failure) => {
                 connection.keeps_alive = false;
                 prepared = Prepared::default();
-                Box::pin(request::refuse(&core, &watched, &mut connection, failure, &prepared)).await;
+                let record = request::unreadable(&core);
+                Box::pin(request::refuse(&core, &watched, &mut connection, failure, &prepared, &record))
+                    .await;
                 return connection.close().await;
             }
         }
         watched.enter(Phase::Choosing);
         let bytes = &connection.input.data()[..head.bytes];
-        let found = request::prepare(&core, &client, bytes, &head, None, &mut prepared);
+        let (record, found) = request::prepare(&core, &client, (bytes, &head), None, &mut prepared);
         connection.input.consume(head.bytes);
         connection.begin(&prepared);
         match found {
             // Both kept apart, so that an idle connection does not have room for all that an exchange needs.
             Ok(target) => {
-                Box::pin(request::answer(&core, &watched, &mut connection, &target, &prepared)).await
+                Box::pin(request::answer(&core, &watched, &mut connection, &target, &prepared, record)).await;
             }
             Err(failure) => {
-                Box::pin(request::refuse(&core, &watched, &mut connection, failure, &prepared)).await
+                Box::pin(request::refuse(&core, &watched, &mut connection, failure, &prepared, &record))
+                    .await;
             }
         }
         if !connection.finish().await {

@@ -6,11 +6,14 @@
 //! `exchange` (one attempt) on a `link`, or `problem` if it fails. Each core (`core`) has all of these for itself.
 
 mod accept;
+pub mod access_log;
 mod admit;
 mod balance;
+mod batch;
 mod buffer;
 mod chunked;
 mod client;
+mod clock;
 mod concurrency;
 pub mod config;
 mod connection;
@@ -35,21 +38,28 @@ mod histogram;
 mod http1;
 mod http2;
 mod joint;
+mod json;
 mod line;
 mod link;
 mod listen;
 mod moment;
+mod observer;
+#[cfg(feature = "otel")]
+pub mod otel;
 mod outbox;
 mod pace;
 mod problem;
 pub mod proxy_protocol;
 mod queue;
+mod record;
 mod request;
 mod resume;
 mod retry_budget;
 mod rotation;
 mod route;
+mod server_timing;
 mod service;
+mod shard;
 mod slow_start;
 mod socket;
 pub mod stats;

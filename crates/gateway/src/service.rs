@@ -22,7 +22,7 @@ use crate::{
     queue::Pass,
     retry_budget::RetryBudget,
     rotation::Rotation,
-    stats::Shard,
+    shard::Shard,
     upstream::Upstream,
 };
 

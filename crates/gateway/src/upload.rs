@@ -68,6 +68,8 @@ pub(crate) struct Upload {
     passed: usize,
     /// Set once it is whole, or broken.
     end: Option<Result<Vec<u8>, Broken>>,
+    /// All that came of it, in bytes.
+    pub(crate) received: usize,
     replayable: bool,
     kept_bytes_max: usize,
     /// What `bytes` takes from the budget.
@@ -81,6 +83,7 @@ impl Upload {
             bytes: Vec::new(),
             passed: 0,
             end: (length == Length::None).then(|| Ok(Vec::new())),
+            received: 0,
             replayable: true,
             kept_bytes_max,
             cost_bytes: 0,
@@ -139,6 +142,7 @@ impl Upload {
         watched.owes.set(piece.is_pending());
         match ready!(piece) {
             Ok(Piece::Data(bytes)) => {
+                self.received += bytes;
                 self.keep(bytes);
                 if watched.phase() == Phase::Uploading {
                     watched.enter(Phase::Uploading);

@@ -12,8 +12,8 @@ use std::{
 use lethe_model::{gate::Gate, roster::Worker, service::InstanceId};
 
 use crate::{
-    ejection::Standing, h2c::Lane, link::Link, moment::Moment, service::Home, slow_start::Warmth,
-    stats::WorkerShard,
+    ejection::Standing, h2c::Lane, link::Link, moment::Moment, service::Home, shard::WorkerShard,
+    slow_start::Warmth,
 };
 
 /// A worker that refused a connection is passed over for this long, or until it leaves the roster: it has most

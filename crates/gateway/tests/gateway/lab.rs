@@ -106,6 +106,15 @@ impl Lab {
     }
 
     pub async fn with(workers: u64, tweak: impl FnOnce(&mut Config)) -> Self {
+        Self::bound(workers, tweak, |bound| bound).await
+    }
+
+    /// One whose gateway is given more than a configuration.
+    pub async fn bound(
+        workers: u64,
+        tweak: impl FnOnce(&mut Config),
+        more: impl FnOnce(Bound) -> Bound,
+    ) -> Self {
         let mut config = config();
         tweak(&mut config);
         let mut fakes = Vec::new();
@@ -113,7 +122,7 @@ impl Lab {
             fakes.push(FakeWorker::start(number).await);
         }
         let (roster, receiver) = watch::channel(Arc::new(Roster::default()));
-        let bound = Bound::bind(config).unwrap();
+        let bound = more(Bound::bind(config).unwrap());
         let (address, addresses) = (bound.address(), bound.addresses().to_vec());
         let mut lab = Self { gateway: bound.run(receiver), address, addresses, workers: fakes, roster };
         lab.publish();

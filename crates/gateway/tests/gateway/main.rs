@@ -10,6 +10,9 @@ mod forward;
 mod http1;
 mod lab;
 mod limits;
+mod observe;
+#[cfg(feature = "otel")]
+mod otel;
 mod overload;
 mod reload;
 mod resume;
