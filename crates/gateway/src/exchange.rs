@@ -96,6 +96,7 @@ impl<D: Downstream> Exchange<'_, D> {
             if !rest.is_continued_by(status, framing) {
                 return Err(garbled);
             }
+            self.watched.enter(Phase::Answering);
             self.record.resumed();
             link.begin_body(facts, false, self.core.bounds.get());
         } else if self.tries_again(status) {
@@ -109,10 +110,14 @@ impl<D: Downstream> Exchange<'_, D> {
         } else {
             let bodiless = self.prepared.is_head || matches!(status, 204 | 304);
             let rest = Resume::begin(self.prepared, self.target, status, framing);
-            if self.hold(&mut link, facts, bodiless).await? {
-                self.record.attempt_ended(AttemptResult::Answered);
-                // The worker has done its part; how fast the client reads is not its concern.
-                inside = None;
+            match self.hold(&mut link, facts, bodiless).await? {
+                Held::Left => return Ok(End::Left),
+                Held::Whole => {
+                    self.record.attempt_ended(AttemptResult::Answered);
+                    // The worker has done its part; how fast the client reads is not its concern.
+                    inside = None;
+                }
+                Held::Passing => {}
             }
             self.watched.enter(Phase::Answering);
             self.respond(&link, bodiless);
@@ -240,23 +245,25 @@ impl<D: Downstream> Exchange<'_, D> {
         Poll::Pending
     }
 
-    /// Holds a small response back until it is whole; whether it did.
-    async fn hold(&mut self, link: &mut Link, facts: Facts, bodiless: bool) -> Result<bool, Fail> {
+    /// Holds a small response back until it is whole.
+    async fn hold(&mut self, link: &mut Link, facts: Facts, bodiless: bool) -> Result<Held, Fail> {
         let limit = self.core.limits().hold_bytes_max as u64;
-        let Some(length) = facts.length.filter(|&length| length <= limit) else { return Ok(bodiless) };
-        if bodiless || length == 0 {
-            return Ok(true);
-        }
-        if facts.is_events {
-            return Ok(false);
-        }
+        let length = if bodiless { Some(0) } else { facts.length };
+        let length = match length.filter(|&length| length <= limit) {
+            Some(0) => return Ok(Held::Whole),
+            Some(length) if !facts.is_events => length,
+            _ => return Ok(Held::Passing),
+        };
         self.record.enter(record::Phase::Hold);
         let held = std::future::poll_fn(|cx| {
             self.watched.remember(cx.waker());
             let _ = self.keep_sending(cx, link);
             match link.poll_hold(cx, &self.core.pool, length as usize) {
-                Poll::Ready(held) => Poll::Ready(held.map(|()| true)),
+                Poll::Ready(held) => Poll::Ready(held.map(|()| Held::Whole)),
                 Poll::Pending if self.watched.late.get() => Poll::Ready(Err(Cause::Late)),
+                Poll::Pending if self.upload.is_whole() && self.down.poll_gone(cx).is_ready() => {
+                    Poll::Ready(Ok(Held::Left))
+                }
                 Poll::Pending => Poll::Pending,
             }
         });
@@ -399,6 +406,17 @@ fn idle(cx: &mut Context<'_>, upstream: &Upstream) -> Option<Box<Link>> {
             return Some(link);
         }
     }
+}
+
+/// What came of holding a response back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// It is whole.
+    Whole,
+    /// It is not one to be held, and is passed on as it comes.
+    Passing,
+    /// The client had gone.
+    Left,
 }
 
 /// How the passing on of a body ended.

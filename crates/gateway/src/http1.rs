@@ -103,7 +103,8 @@ pub(crate) async fn serve(
                 connection.keeps_alive = false;
                 prepared = Prepared::default();
                 let record = request::unreadable(&core);
-                request::refuse(&core, &watched, &mut connection, failure, &prepared, &record).await;
+                Box::pin(request::refuse(&core, &watched, &mut connection, failure, &prepared, &record))
+                    .await;
                 return connection.close().await;
             }
         }
@@ -113,12 +114,13 @@ pub(crate) async fn serve(
         connection.input.consume(head.bytes);
         connection.begin(&prepared);
         match found {
-            // Kept apart, so that an idle connection does not have room for all that an exchange needs.
+            // Both kept apart, so that an idle connection does not have room for all that an exchange needs.
             Ok(target) => {
                 Box::pin(request::answer(&core, &watched, &mut connection, &target, &prepared, record)).await;
             }
             Err(failure) => {
-                request::refuse(&core, &watched, &mut connection, failure, &prepared, &record).await;
+                Box::pin(request::refuse(&core, &watched, &mut connection, failure, &prepared, &record))
+                    .await;
             }
         }
         if !connection.finish().await {

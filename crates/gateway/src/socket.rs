@@ -24,17 +24,29 @@ pub(crate) enum Socket {
 impl Socket {
     /// Whether the kernel holds bytes that were not read, or the end of the stream.
     pub(crate) fn peek(&self) -> io::Result<usize> {
-        let byte = &mut [MaybeUninit::uninit()];
-        match self {
-            Self::Tcp(stream) => SockRef::from(stream).peek(byte),
-            Self::Tls(stream) => SockRef::from(stream.get_ref().0).peek(byte),
-        }
+        peek(self.tcp())
     }
 
     /// Whether the kernel holds nothing that was not read.
     pub(crate) fn is_quiet(&self) -> bool {
-        !self.peek().is_ok_and(|bytes| bytes > 0)
+        is_quiet(self.tcp())
     }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+/// Whether the kernel holds nothing of this connection that was not read.
+pub(crate) fn is_quiet(stream: &TcpStream) -> bool {
+    !peek(stream).is_ok_and(|bytes| bytes > 0)
+}
+
+fn peek(stream: &TcpStream) -> io::Result<usize> {
+    SockRef::from(stream).peek(&mut [MaybeUninit::uninit()])
 }
 
 macro_rules! each {

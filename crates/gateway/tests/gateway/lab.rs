@@ -13,7 +13,7 @@ use lethe_model::{
     service::{InstanceId, ServiceName},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -29,6 +29,8 @@ pub fn run(test: impl Future<Output = ()>) {
 pub struct Lab {
     pub gateway: Gateway,
     pub address: SocketAddr,
+    /// Of all listeners, the first one's is `address`.
+    pub addresses: Vec<SocketAddr>,
     pub workers: Vec<FakeWorker>,
     roster: watch::Sender<Arc<Roster>>,
 }
@@ -121,8 +123,8 @@ impl Lab {
         }
         let (roster, receiver) = watch::channel(Arc::new(Roster::default()));
         let bound = more(Bound::bind(config).unwrap());
-        let address = bound.address();
-        let mut lab = Self { gateway: bound.run(receiver), address, workers: fakes, roster };
+        let (address, addresses) = (bound.address(), bound.addresses().to_vec());
+        let mut lab = Self { gateway: bound.run(receiver), address, addresses, workers: fakes, roster };
         lab.publish();
         lab.until(|snapshot| snapshot.workers.len() as u64 == workers).await;
         lab
@@ -172,8 +174,8 @@ impl Lab {
 }
 
 /// One end of a connection: the client of the gateway, or a worker.
-pub struct Peer {
-    pub stream: TcpStream,
+pub struct Peer<S = TcpStream> {
+    pub stream: S,
     buffer: Vec<u8>,
 }
 
@@ -184,6 +186,8 @@ pub struct Message {
     pub line: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// The field lines after a chunked body.
+    pub trailers: Vec<String>,
     /// The bytes of the head.
     pub head: String,
 }
@@ -213,6 +217,18 @@ impl Message {
 impl Peer {
     pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+
+    /// Ends the connection as the kernel does for a process that is killed with unread data: by a reset.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
+    /// On any kind of connection.
+    pub fn over(stream: S) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 
@@ -228,11 +244,6 @@ impl Peer {
     /// Answers 200 with a body.
     pub async fn answer(&mut self, body: &str) {
         self.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
-    }
-
-    /// Ends the connection as the kernel does for a process that is killed with unread data: by a reset.
-    pub fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// More bytes into the buffer; false at the end.
@@ -274,7 +285,7 @@ impl Peer {
             (name.to_ascii_lowercase(), value.trim().to_owned())
         };
         let headers = lines.map(field).collect();
-        Some(Message { line, headers, body: Vec::new(), head })
+        Some(Message { line, headers, body: Vec::new(), trailers: Vec::new(), head })
     }
 
     /// A whole request.
@@ -302,18 +313,28 @@ impl Peer {
             loop {
                 let Some(line) = self.line().await else { return false };
                 let size = usize::from_str_radix(&line, 16).unwrap();
+                if size == 0 {
+                    return self.trailers(message).await;
+                }
                 let Some(mut chunk) = self.exactly(size + 2).await else { return false };
                 chunk.truncate(size);
                 message.body.extend(chunk);
-                if size == 0 {
-                    return true;
-                }
             }
         }
         let length = message.header("content-length").map_or(0, |length| length.parse().unwrap());
         let Some(body) = self.exactly(length).await else { return false };
         message.body = body;
         true
+    }
+
+    async fn trailers(&mut self, message: &mut Message) -> bool {
+        while let Some(line) = self.line().await {
+            if line.is_empty() {
+                return true;
+            }
+            message.trailers.push(line);
+        }
+        false
     }
 
     pub async fn line(&mut self) -> Option<String> {
