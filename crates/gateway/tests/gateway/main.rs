@@ -9,6 +9,7 @@ mod forward;
 mod lab;
 mod limits;
 mod overload;
+mod resume;
 mod retry;
 mod smuggling;
 mod storm;
