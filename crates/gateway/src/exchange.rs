@@ -219,22 +219,23 @@ impl<D: Downstream> Exchange<'_, D> {
         Poll::Pending
     }
 
-    /// Holds a small response back until it is whole; whether it did.
+    /// Holds a small response back until it is whole; whether it did. Of another one no more than is here is waited for,
+    /// but a worker that is lost right behind the head is noticed before the client has seen anything.
     async fn hold(&mut self, link: &mut Link, facts: Facts, bodiless: bool) -> Result<bool, Fail> {
-        let limit = self.core.limits().hold_bytes_max as u64;
-        let Some(length) = facts.length.filter(|&length| length <= limit) else { return Ok(bodiless) };
-        if bodiless || length == 0 {
+        if bodiless || facts.length == Some(0) {
             return Ok(true);
         }
-        if facts.is_events {
-            return Ok(false);
-        }
+        let limit = self.core.limits().hold_bytes_max as u64;
+        let small = facts.length.filter(|&length| length <= limit && !facts.is_events);
+        let is_framed = facts.chunked || facts.length.is_some();
+        let wanted = small.map_or(usize::from(is_framed), |length| length as usize);
         let held = std::future::poll_fn(|cx| {
             self.watched.remember(cx.waker());
             let _ = self.keep_sending(cx, link);
-            match link.poll_hold(cx, &self.core.pool, length as usize) {
-                Poll::Ready(Ok(())) => Poll::Ready(Ok(true)),
+            match link.poll_hold(cx, &self.core.pool, wanted) {
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(small.is_some())),
                 Poll::Ready(Err(())) => Poll::Ready(Err(Cause::Gone)),
+                Poll::Pending if small.is_none() => Poll::Ready(Ok(false)),
                 Poll::Pending if self.watched.late.get() => Poll::Ready(Err(Cause::Late)),
                 Poll::Pending => Poll::Pending,
             }
@@ -325,6 +326,21 @@ impl<D: Downstream> Exchange<'_, D> {
                 Err(_) => return Poll::Ready(Ok(Streamed::Left)),
             }
         }
+    }
+
+    /// What the client has seen can be neither completed nor taken back: after what there is of it, it ends.
+    pub(crate) async fn cut(&mut self) -> End {
+        self.core.shard.cut.add(1);
+        self.watched.enter(Phase::Answering);
+        let flushed = std::future::poll_fn(|cx| {
+            self.watched.remember(cx.waker());
+            self.down.poll_flush(cx)
+        });
+        if flushed.await.is_ok() {
+            // An HTTP/2 connection writes in a task of its own, and a stream that is reset takes back what waits for that.
+            tokio::task::yield_now().await;
+        }
+        End::Cut
     }
 
     /// A 101: from here on both sides speak another protocol.

@@ -10,7 +10,6 @@ use lethe_model::gate::{Fate, Gate};
 
 use crate::{
     config::Class,
-    core::Core,
     downstream::{Broken, Downstream},
     exchange::{End, Exchange, Fail},
     problem::Failure,
@@ -40,7 +39,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         let (upstream, pass) = match (found, &seen) {
             (Ok(found), _) => found,
             (Err(failure), None) => return Err(journey.given_up(failure)),
-            (Err(_), Some(_)) => return Ok(cut(core)),
+            (Err(_), Some(_)) => return Ok(exchange.cut().await),
         };
         let loss = match exchange.attempt(&upstream, pass, &mut seen).await {
             Ok(end) => return Ok(end),
@@ -79,16 +78,10 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         };
         if seen.is_some() {
             tracing::warn!(worker = %upstream.instance, "response cut: the worker was lost half-way");
-            return Ok(cut(core));
+            return Ok(exchange.cut().await);
         }
         return Err(failure);
     }
-}
-
-/// What the client has seen can be neither completed nor taken back.
-fn cut(core: &Core) -> End {
-    core.shard.cut.add(1);
-    End::Cut
 }
 
 /// Waits for `future`, but no longer than the client waits.
