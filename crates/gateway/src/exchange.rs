@@ -245,21 +245,27 @@ impl<D: Downstream> Exchange<'_, D> {
         Poll::Pending
     }
 
-    /// Holds a small response back until it is whole.
+    /// Holds a small response back until it is whole. Of another one no more than is here is waited for, but a worker that
+    /// is lost right behind the head is noticed before the client has seen anything.
     async fn hold(&mut self, link: &mut Link, facts: Facts, bodiless: bool) -> Result<Held, Fail> {
+        if bodiless || facts.length == Some(0) {
+            return Ok(Held::Whole);
+        }
         let limit = self.core.limits().hold_bytes_max as u64;
-        let length = if bodiless { Some(0) } else { facts.length };
-        let length = match length.filter(|&length| length <= limit) {
-            Some(0) => return Ok(Held::Whole),
-            Some(length) if !facts.is_events => length,
-            _ => return Ok(Held::Passing),
-        };
-        self.record.enter(record::Phase::Hold);
+        let small = facts.length.filter(|&length| length <= limit && !facts.is_events);
+        let is_framed = facts.chunked || facts.length.is_some();
+        let wanted = small.map_or(usize::from(is_framed), |length| length as usize);
+        if small.is_some() {
+            self.record.enter(record::Phase::Hold);
+        }
         let held = std::future::poll_fn(|cx| {
             self.watched.remember(cx.waker());
             let _ = self.keep_sending(cx, link);
-            match link.poll_hold(cx, &self.core.pool, length as usize) {
-                Poll::Ready(held) => Poll::Ready(held.map(|()| Held::Whole)),
+            match link.poll_hold(cx, &self.core.pool, wanted) {
+                Poll::Ready(Ok(())) if small.is_some() => Poll::Ready(Ok(Held::Whole)),
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(Held::Passing)),
+                Poll::Ready(Err(cause)) => Poll::Ready(Err(cause)),
+                Poll::Pending if small.is_none() => Poll::Ready(Ok(Held::Passing)),
                 Poll::Pending if self.watched.late.get() => Poll::Ready(Err(Cause::Late)),
                 Poll::Pending if self.upload.is_whole() && self.down.poll_gone(cx).is_ready() => {
                     Poll::Ready(Ok(Held::Left))
@@ -360,6 +366,20 @@ impl<D: Downstream> Exchange<'_, D> {
                 Err(_) => return Poll::Ready(Ok(Streamed::Left)),
             }
         }
+    }
+
+    /// What the client has seen can be neither completed nor taken back: after what there is of it, it ends.
+    pub(crate) async fn cut(&mut self) -> End {
+        self.watched.enter(Phase::Answering);
+        let flushed = std::future::poll_fn(|cx| {
+            self.watched.remember(cx.waker());
+            self.down.poll_flush(cx)
+        });
+        if flushed.await.is_ok() {
+            // An HTTP/2 connection writes in a task of its own, and a stream that is reset takes back what waits for that.
+            tokio::task::yield_now().await;
+        }
+        End::Cut
     }
 
     /// A 101: from here on both sides speak another protocol.

@@ -39,7 +39,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         let (upstream, pass) = match (found, &seen) {
             (Ok(found), _) => found,
             (Err(failure), None) => return Err(journey.given_up(failure)),
-            (Err(_), Some(_)) => return Ok(End::Cut),
+            (Err(_), Some(_)) => return Ok(exchange.cut().await),
         };
         exchange.record.attempt(&upstream);
         let loss = match exchange.attempt(&upstream, pass, &mut seen).await {
@@ -80,7 +80,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         };
         if seen.is_some() {
             tracing::warn!(worker = %upstream.instance, "response cut: the worker was lost half-way");
-            return Ok(End::Cut);
+            return Ok(exchange.cut().await);
         }
         return Err(failure);
     }

@@ -357,7 +357,8 @@ impl Downstream for Http1 {
     }
 
     fn inform(&mut self, status: u16, fields: &mut dyn Iterator<Item = (&[u8], &[u8])>) {
-        if self.version == Version::Http10 {
+        // Within the final response it would be taken for a part of that.
+        if self.version == Version::Http10 || self.reply != Reply::None {
             return;
         }
         push_status(self.outbox.bytes(), status, b"");
