@@ -86,7 +86,7 @@ where
         }
     };
     tracing::debug!(%end, "HTTP/2 connection ended");
-    guard::linger(&mut io).await;
+    Box::pin(guard::linger(&mut io)).await;
 }
 
 /// Waits for the client's preface; fails with what has ended the connection before.
