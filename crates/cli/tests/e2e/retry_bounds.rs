@@ -112,7 +112,10 @@ async fn all_at_once() -> anyhow::Result<()> {
                     Case { http, moment: Moment::Ran, manner: Manner::Awaited, body_bytes: SMALL, fate };
                 check_reply(kind, case, &reply).context(name.clone())?;
                 let ran = lab.record(kind).ran(&name);
-                ensure!(ran == deaths + usize::from(fate == Fate::Again), "{name} ran {ran} times");
+                // One that may be repeated may have come to another worker shortly before that was killed.
+                let once_each = deaths + usize::from(fate == Fate::Again);
+                let may_be_more = deaths == 1 && fate == Fate::Again;
+                ensure!(ran == once_each || may_be_more && ran > once_each, "{name} ran {ran} times");
                 anyhow::Ok(())
             };
             let name = |what: &str, number: usize| format!("{http:?}-{round}-{what}-{number}");
