@@ -4,6 +4,7 @@ use std::{fs, pin::pin, time::Duration};
 
 use anyhow::{Context, bail};
 use futures_util::future::{Either, select};
+use lethe_model::roster::WorkerState;
 
 use crate::{
     caller::{Call, Http, Reply, call},
@@ -62,6 +63,21 @@ impl Lab {
 
     pub fn record(&self, kind: &Kind) -> Record {
         Record(self.place.path().join(kind.service))
+    }
+
+    /// Waits until all workers of a service are ready, and none of them is among `dead`, whose end may not have been noticed
+    /// yet; returns their process ids.
+    pub async fn alive(&self, kind: &Kind, dead: &[u32]) -> anyhow::Result<Vec<u32>> {
+        let what = format!("{} has workers again", kind.service);
+        self.lethe
+            .until(&what, async || {
+                let workers = self.lethe.workers().await.ok()?.into_iter().filter(|worker| {
+                    worker.service.as_str() == kind.service && worker.state == WorkerState::Ready
+                });
+                let pids: Vec<u32> = workers.filter_map(|worker| worker.pid).collect();
+                (pids.len() == WORKERS && !pids.iter().any(|pid| dead.contains(pid))).then_some(pids)
+            })
+            .await
     }
 
     /// Waits until so many workers are at the moment of their death, and returns the last one.

@@ -95,12 +95,11 @@ async fn all_at_once() -> anyhow::Result<()> {
     const ROUNDS: usize = 5;
     let kinds = [kind("get", "GET"), kind("post", "POST")];
     let lab = Lab::open(&kinds, "").await?;
+    let mut killed = Vec::new();
     for round in 0..ROUNDS {
         for (kind, http) in kinds.iter().flat_map(|kind| [(kind, Http::One), (kind, Http::Two)]) {
-            let workers = lab.lethe.ready(WORKERS * kinds.len()).await?.workers;
-            let workers = workers.iter().filter(|worker| worker.service.as_str() == kind.service);
-            let workers: Vec<u32> = workers.filter_map(|worker| worker.pid).collect();
-            ensure!(workers.len() == WORKERS, "{workers:?}");
+            let workers = lab.alive(kind, &killed).await?;
+            killed.extend(&workers);
             let send = async |name: String, deaths| {
                 let fate = if deaths == 1 && kind.service == "post" { Fate::Unknown } else { Fate::Again };
                 let order = Order { case: &name, moment: Moment::Ran, manner: Manner::Awaited, deaths };
