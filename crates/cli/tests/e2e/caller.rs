@@ -126,9 +126,7 @@ impl Plain {
             let _ = write.write_all(second).await;
             anyhow::Ok(())
         };
-        let (sent, reply) = tokio::join!(sending, self.input.reply(*method == "HEAD"));
-        sent?;
-        let mut reply = reply?;
+        let ((), mut reply) = tokio::try_join!(sending, self.input.reply(*method == "HEAD"))?;
         if reply.status == 101 {
             self.write.write_all(b"ping").await?;
             while self.input.fill().await {}

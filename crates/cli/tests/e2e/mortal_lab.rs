@@ -1,8 +1,10 @@
 //! `lethe` with services whose workers die when they are asked to, and a client that asks.
 
-use std::{fs, time::Duration};
+use std::{fs, pin::pin, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use futures_util::future::{Either, select};
+use lethe_model::roster::WorkerState;
 
 use crate::{
     caller::{Call, Http, Reply, call},
@@ -15,7 +17,7 @@ use crate::{
 /// Workers of each service.
 pub const WORKERS: usize = 3;
 /// A request that has no answer after this will never have one.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is asked, of a service of its own, so that no kind sees the deaths of another.
 pub struct Kind {
@@ -63,6 +65,21 @@ impl Lab {
         Record(self.place.path().join(kind.service))
     }
 
+    /// Waits until all workers of a service are ready, and none of them is among `dead`, whose end may not have been noticed
+    /// yet; returns their process ids.
+    pub async fn alive(&self, kind: &Kind, dead: &[u32]) -> anyhow::Result<Vec<u32>> {
+        let what = format!("{} has workers again", kind.service);
+        self.lethe
+            .until(&what, async || {
+                let workers = self.lethe.workers().await.ok()?.into_iter().filter(|worker| {
+                    worker.service.as_str() == kind.service && worker.state == WorkerState::Ready
+                });
+                let pids: Vec<u32> = workers.filter_map(|worker| worker.pid).collect();
+                (pids.len() == WORKERS && !pids.iter().any(|pid| dead.contains(pid))).then_some(pids)
+            })
+            .await
+    }
+
     /// Waits until so many workers are at the moment of their death, and returns the last one.
     pub async fn dying(&self, kind: &Kind, case: &str, count: usize) -> anyhow::Result<u32> {
         let record = self.record(kind);
@@ -81,7 +98,7 @@ impl Lab {
                     kill_9(self.dying(kind, &name, count).await?)?;
                 }
             }
-            Ok(())
+            anyhow::Ok(())
         };
         // While some of the body is still to come, the worker dies first.
         let before_pause = match case.moment {
@@ -99,8 +116,14 @@ impl Lab {
         let headers = if case.moment == Moment::Upgraded { &upgrade[..] } else { kind.headers };
         let body = payload(case.body_bytes);
         let request = Call { method: kind.method, path: &path, headers, body: &body, before_pause };
-        let (reply, ()) = tokio::try_join!(self.send(kind, case.http, &request, pause), kills)?;
-        Ok(reply)
+        // Whatever was still to be killed: after a reply nobody else will come to that moment.
+        match select(pin!(self.send(kind, case.http, &request, pause)), pin!(kills)).await {
+            Either::Left((reply, _)) => reply,
+            Either::Right((killed, reply)) => {
+                let () = killed?;
+                reply.await
+            }
+        }
     }
 
     /// Sends a request; it waits for `pause` in its body.
@@ -114,8 +137,14 @@ impl Lab {
         let (case, moment, manner) = ("next", Moment::Never, Manner::Killed);
         let next = Order { case, moment, manner, deaths: 0 }.path(kind.service);
         let reply = call(self.lethe.listen, http, request, pause, &next);
-        tokio::time::timeout(PATIENCE, reply).await.with_context(|| {
-            format!("no end after {PATIENCE:?}; lethe printed:\n{}", self.lethe.output.text())
-        })?
+        match tokio::time::timeout(PATIENCE, reply).await {
+            Ok(reply) => reply,
+            Err(_) => {
+                let (workers, record) =
+                    (self.lethe.workers().await?, fs::read_to_string(self.record(kind).0)?);
+                let printed = self.lethe.output.text();
+                bail!("no end after {PATIENCE:?}\n{printed}\n{workers:#?}\nthe record:\n{record}")
+            }
+        }
     }
 }

@@ -95,12 +95,11 @@ async fn all_at_once() -> anyhow::Result<()> {
     const ROUNDS: usize = 5;
     let kinds = [kind("get", "GET"), kind("post", "POST")];
     let lab = Lab::open(&kinds, "").await?;
+    let mut killed = Vec::new();
     for round in 0..ROUNDS {
         for (kind, http) in kinds.iter().flat_map(|kind| [(kind, Http::One), (kind, Http::Two)]) {
-            let workers = lab.lethe.ready(WORKERS * kinds.len()).await?.workers;
-            let workers = workers.iter().filter(|worker| worker.service.as_str() == kind.service);
-            let workers: Vec<u32> = workers.filter_map(|worker| worker.pid).collect();
-            ensure!(workers.len() == WORKERS, "{workers:?}");
+            let workers = lab.alive(kind, &killed).await?;
+            killed.extend(&workers);
             let send = async |name: String, deaths| {
                 let fate = if deaths == 1 && kind.service == "post" { Fate::Unknown } else { Fate::Again };
                 let order = Order { case: &name, moment: Moment::Ran, manner: Manner::Awaited, deaths };
@@ -112,7 +111,10 @@ async fn all_at_once() -> anyhow::Result<()> {
                     Case { http, moment: Moment::Ran, manner: Manner::Awaited, body_bytes: SMALL, fate };
                 check_reply(kind, case, &reply).context(name.clone())?;
                 let ran = lab.record(kind).ran(&name);
-                ensure!(ran == deaths + usize::from(fate == Fate::Again), "{name} ran {ran} times");
+                // One that may be repeated may have come to another worker shortly before that was killed.
+                let once_each = deaths + usize::from(fate == Fate::Again);
+                let may_be_more = deaths == 1 && fate == Fate::Again;
+                ensure!(ran == once_each || may_be_more && ran > once_each, "{name} ran {ran} times");
                 anyhow::Ok(())
             };
             let name = |what: &str, number: usize| format!("{http:?}-{round}-{what}-{number}");
