@@ -148,7 +148,6 @@ async fn serve_http2(core: Rc<Core>, client: Rc<Client>, watched: Rc<Watched>, i
             answer_http2(serving_core, client, serving_watched, request, stream).await;
         });
         core.joined(id, watched, task.abort_handle());
-        std::future::ready(())
     })
     .await;
 }
