@@ -104,6 +104,20 @@ impl Lab {
     }
 
     pub async fn with(workers: u64, tweak: impl FnOnce(&mut Config)) -> Self {
+        Self::bound(workers, tweak, |config| Bound::bind(config).unwrap()).await
+    }
+
+    /// One that takes over the listeners of another.
+    pub async fn after(other: &Self, workers: u64, tweak: impl FnOnce(&mut Config)) -> Self {
+        let listeners = other.gateway.listeners().unwrap();
+        Self::bound(workers, tweak, |config| Bound::adopt(config, listeners).unwrap()).await
+    }
+
+    async fn bound(
+        workers: u64,
+        tweak: impl FnOnce(&mut Config),
+        bind: impl FnOnce(Config) -> Bound,
+    ) -> Self {
         let mut config = config();
         tweak(&mut config);
         let mut fakes = Vec::new();
@@ -111,7 +125,7 @@ impl Lab {
             fakes.push(FakeWorker::start(number).await);
         }
         let (roster, receiver) = watch::channel(Arc::new(Roster::default()));
-        let bound = Bound::bind(config).unwrap();
+        let bound = bind(config);
         let address = bound.address();
         let mut lab = Self { gateway: bound.run(receiver), address, workers: fakes, roster };
         lab.publish();

@@ -6,6 +6,7 @@
 mod choosing;
 mod desk;
 mod forward;
+mod handover;
 mod lab;
 mod limits;
 mod overload;
