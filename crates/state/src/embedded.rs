@@ -59,7 +59,14 @@ pub const BLOBS: &str = "blobs";
 pub struct Embedded {
     store: Arc<Store>,
     threads: Vec<thread::JoinHandle<()>>,
+    claim: Claim,
+}
+
+/// The claim of an engine on its folder. Clones are the same.
+#[derive(Clone)]
+pub struct Claim {
     lock: Arc<fs::File>,
+    /// Whether another process was given it too.
     shared: Arc<AtomicBool>,
 }
 
@@ -92,7 +99,7 @@ impl Embedded {
     }
 
     /// Opens the state in a folder that another process has open and goes on to use for a while: `lock` is that one's
-    /// [`Embedded::share`], inherited. [`Embedded::hold`] is called once the other one leaves. Blocks for a few milliseconds.
+    /// [`Claim::share`], inherited. [`Claim::hold`] is called once the other one leaves. Blocks for a few milliseconds.
     ///
     /// Fails as [`Embedded::open`] does, and with [`Failure::Older`] when the database would have to be brought to
     /// another schema.
@@ -103,21 +110,9 @@ impl Embedded {
         Self::begin(directory, Arc::new(SystemClock), lock, connection, files, true)
     }
 
-    /// The claim on the folder, for a process that is to inherit it and open the folder too, with
-    /// [`Embedded::open_beside`]. The folder stays claimed until both have let go.
-    pub fn share(&self) -> io::Result<OwnedFd> {
-        self.shared.store(true, Ordering::Relaxed);
-        Ok(self.lock.try_clone()?.into())
-    }
-
-    /// This engine is the one that goes on, whichever of the two it is: it is named in the lock, and empties the log at
-    /// its end.
-    pub fn hold(&self) {
-        self.shared.store(false, Ordering::Relaxed);
-        // Only the text of an error depends on it.
-        if let Err(error) = write_holder(&self.lock) {
-            tracing::debug!(%error, "the lock names another process");
-        }
+    /// Its claim on the folder.
+    pub fn claim(&self) -> Claim {
+        self.claim.clone()
     }
 
     fn begin(
@@ -129,23 +124,16 @@ impl Embedded {
         shared: bool,
     ) -> Result<Self, Error> {
         let database = Arc::new(directory.join(DATABASE));
-        let (lock, shared) = (Arc::new(lock), Arc::new(AtomicBool::new(shared)));
+        let claim = Claim { lock: Arc::new(lock), shared: Arc::new(AtomicBool::new(shared)) };
         schema::sync_folder(directory).map_err(|error| Failure::io("write", directory, &error))?;
         let readers = Readers::open(database.clone())?;
         let (unlinker, unlinked) = Unlinker::new();
-        let desk = Desk {
-            connection,
-            database,
-            clock: clock.clone(),
-            unlinker,
-            lock: Arc::clone(&lock),
-            shared: Arc::clone(&shared),
-        };
+        let desk = Desk { connection, database, clock: clock.clone(), unlinker, claim: claim.clone() };
         let thread_failure = |error| Failure::io("start a thread for", directory, &error);
         let (writer, writer_thread) = Writer::start(desk).map_err(thread_failure)?;
         let sweeper_thread = sweeper::start(writer.downgrade(), unlinked).map_err(thread_failure)?;
         let store = Arc::new(Store { writer, readers, clock, files });
-        Ok(Self { store, threads: vec![writer_thread, sweeper_thread], lock, shared })
+        Ok(Self { store, threads: vec![writer_thread, sweeper_thread], claim })
     }
 
     /// The engine, by kind of state.
@@ -172,6 +160,29 @@ impl Embedded {
         match joined.await {
             Ok(0) => {}
             _ => tracing::error!("a thread of the state engine has panicked"),
+        }
+    }
+}
+
+impl Claim {
+    /// For a process that is to inherit it and open the folder too, with [`Embedded::open_beside`]. The folder stays
+    /// claimed until both have let go.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.shared.store(true, Ordering::Relaxed);
+        Ok(self.lock.try_clone()?.into())
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Relaxed)
+    }
+
+    /// This engine is the one that goes on, whichever of the two it is: it is named in the lock, and empties the log at
+    /// its end.
+    pub fn hold(&self) {
+        self.shared.store(false, Ordering::Relaxed);
+        // Only the text of an error depends on it.
+        if let Err(error) = write_holder(&self.lock) {
+            tracing::debug!(%error, "the lock names another process");
         }
     }
 }

@@ -1,20 +1,13 @@
 //! The one writer: a thread that takes what is queued, does each command in a savepoint of one transaction,
 //! commits once, and only then answers all. So the wait for the disk is shared by everyone who waits.
 
-use std::{
-    fs, io,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-};
+use std::{io, path::PathBuf, sync::Arc, thread};
 
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use super::{
+    Claim,
     clock::Clock,
     command::{Command, Done, Files, Task, Txn, closing},
     failure::{Failure, Stop},
@@ -52,9 +45,7 @@ pub(super) struct Desk {
     /// Takes the files that nothing refers to after a commit.
     pub(super) unlinker: Unlinker,
     /// Keeps other engines out of the folder for as long as the thread runs.
-    pub(super) lock: Arc<fs::File>,
-    /// Set when another process was given the lock too, so that it may write beside this one.
-    pub(super) shared: Arc<AtomicBool>,
+    pub(super) claim: Claim,
 }
 
 enum Message {
@@ -195,14 +186,14 @@ impl Desk {
     /// Brings the log into the database, so that the next start has nothing to recover. Where another process has the
     /// folder too, it is left to that one, which would have to wait meanwhile.
     fn end(self) {
-        let Self { connection, lock, database, shared, .. } = self;
-        if !shared.load(Ordering::Relaxed)
+        let Self { connection, claim, database, .. } = self;
+        if !claim.is_shared()
             && let Err(error) =
                 connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
         {
             tracing::warn!(%error, database = %database.display(), "the log stays apart until the next start");
         }
         drop(connection);
-        drop(lock);
+        drop(claim);
     }
 }

@@ -27,7 +27,7 @@ fn revision(outcomes: &[Outcome]) -> u64 {
 async fn revisions_are_of_one_row() {
     let directory = tempfile::tempdir().unwrap();
     let old = Embedded::open(directory.path()).unwrap();
-    let new = Embedded::open_beside(directory.path(), old.share().unwrap()).unwrap();
+    let new = Embedded::open_beside(directory.path(), old.claim().share().unwrap()).unwrap();
     let writers = [&old, &new].map(|engine| {
         let engines = engine.engines();
         tokio::spawn(async move {
@@ -77,7 +77,7 @@ async fn a_blob_that_is_being_written_stays() {
     }
     send.reserve().await.unwrap();
     assert_eq!(blob_files(directory.path()).len(), 1, "it is on its way");
-    let new = Embedded::open_beside(directory.path(), old.share().unwrap()).unwrap();
+    let new = Embedded::open_beside(directory.path(), old.claim().share().unwrap()).unwrap();
     drop(send);
     assert_eq!(receiving.await.unwrap().unwrap().size, 1 << 20);
     assert!(new.engines().blobs.get("b", "k", None).await.unwrap().is_some());
@@ -94,8 +94,8 @@ async fn the_claim_is_kept_without_a_gap() {
     let directory = tempfile::tempdir().unwrap();
     let in_use = || matches!(Embedded::open(directory.path()), Err(error) if matches!(failure(&error), Failure::InUse { .. }));
     let old = Embedded::open(directory.path()).unwrap();
-    let new = Embedded::open_beside(directory.path(), old.share().unwrap()).unwrap();
-    new.hold();
+    let new = Embedded::open_beside(directory.path(), old.claim().share().unwrap()).unwrap();
+    new.claim().hold();
     assert!(in_use());
     old.close().await;
     assert!(in_use(), "the new one holds it alone");
@@ -109,7 +109,7 @@ async fn what_is_no_claim_on_the_folder_is_refused() {
     let engine = Embedded::open(directory.path()).unwrap();
     let elsewhere = Embedded::open(other.path()).unwrap();
     let refused = |lock| Embedded::open_beside(directory.path(), lock).err().expect("it is refused");
-    let text = failure(&refused(elsewhere.share().unwrap())).to_string();
+    let text = failure(&refused(elsewhere.claim().share().unwrap())).to_string();
     assert!(text.contains("another folder"), "{text}");
     let unlocked = std::fs::File::open(directory.path().join(LOCK)).unwrap();
     let text = failure(&refused(unlocked.into())).to_string();
@@ -125,7 +125,7 @@ async fn another_schema_needs_a_restart() {
     let engine = Embedded::open(directory.path()).unwrap();
     let database = rusqlite::Connection::open(directory.path().join(DATABASE)).unwrap();
     database.pragma_update(None, "user_version", 0).unwrap();
-    let error = Embedded::open_beside(directory.path(), engine.share().unwrap()).err().unwrap();
+    let error = Embedded::open_beside(directory.path(), engine.claim().share().unwrap()).err().unwrap();
     assert!(matches!(failure(&error), Failure::Older { found: 0, .. }), "{error:?}");
     drop(database);
     engine.close().await;
