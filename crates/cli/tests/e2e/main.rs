@@ -12,4 +12,5 @@ mod reload;
 mod seed;
 mod shop;
 mod shopping_by_browser;
+mod upgrade;
 mod visitor;
