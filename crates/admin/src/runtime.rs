@@ -18,8 +18,12 @@ use crate::api::Node;
 /// The control API's socket in a node's folder.
 pub const CONTROL_SOCKET: &str = "control.sock";
 
-/// The state API's socket in a node's folder.
-pub const STATE_SOCKET: &str = "state.sock";
+/// Where a node that takes over from another has its control socket until it is in charge.
+pub const NEXT_SOCKET: &str = "next.sock";
+
+/// Nodes that may have a state API's socket in one folder at a time: the one in charge, and those before it that still
+/// finish their requests.
+const STATE_SOCKETS_MAX: usize = 100;
 
 /// The note of who serves the sockets.
 const NOTE: &str = "node.json";
@@ -27,8 +31,8 @@ const NOTE: &str = "node.json";
 /// The longest path of a unix socket, in bytes, without the zero at its end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// What a node's folder and the longer of its sockets' names add to the base: `/`, 12 digits, `/` and the name.
-const SUFFIX_BYTES: usize = 1 + 12 + 1 + CONTROL_SOCKET.len();
+/// What a node's folder and the longest of its sockets' names add to the base: `/`, 12 digits, `/` and the name.
+const SUFFIX_BYTES: usize = 1 + 12 + 1 + "state-99.sock".len();
 
 /// A `lethe` that answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,12 +99,40 @@ pub fn announce(directory: &Path, node: &Node) -> io::Result<()> {
     fs::rename(beside, directory.join(NOTE))
 }
 
-/// Removes a node's folder, at its end. What cannot be removed is left: the next start replaces it.
-pub fn withdraw(directory: &Path) {
-    for name in [NOTE, CONTROL_SOCKET, STATE_SOCKET] {
-        let _ = fs::remove_file(directory.join(name));
+/// The paths that the state API's socket may have in a node's folder; the first that nobody serves is to be taken.
+pub fn state_sockets(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let more = (1..STATE_SOCKETS_MAX).map(|number| format!("state-{number}.sock"));
+    std::iter::once("state.sock".into()).chain(more).map(|name| directory.join(name))
+}
+
+/// Puts the node in charge whose control socket is [`NEXT_SOCKET`]: from now on it is the one that is found. Connections
+/// to the one before it go on.
+pub fn put_in_charge(directory: &Path, node: &Node) -> io::Result<()> {
+    fs::rename(directory.join(NEXT_SOCKET), directory.join(CONTROL_SOCKET))?;
+    announce(directory, node)
+}
+
+/// Removes what a node has in its folder, at its end, and the folder when it was the last one in it. `is_in_charge` is
+/// false for one that another has taken over from. What cannot be removed is left: the next start replaces it.
+pub fn withdraw(directory: &Path, state_socket: &Path, is_in_charge: bool) {
+    let _ = fs::remove_file(state_socket);
+    if is_in_charge {
+        let _ = fs::remove_file(directory.join(NOTE));
+        let _ = fs::remove_file(directory.join(CONTROL_SOCKET));
+        remove_dead(directory);
     }
     let _ = fs::remove_dir(directory);
+}
+
+/// Removes the sockets of nodes that were killed.
+fn remove_dead(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    let paths = entries.flatten().map(|entry| entry.path());
+    for socket in paths.filter(|path| path.extension().is_some_and(|extension| extension == "sock")) {
+        if UnixStream::connect(&socket).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            let _ = fs::remove_file(socket);
+        }
+    }
 }
 
 /// Where nodes' folders may be, the best place first: the session's runtime folder (XDG Base Directory
@@ -270,7 +302,34 @@ mod tests {
         // A `lethe` that was killed leaves its files.
         drop(listener);
         assert_eq!(running_in(&place.base()), []);
-        withdraw(&directory);
+        withdraw(&directory, &directory.join("state.sock"), true);
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn another_is_put_in_charge() {
+        let place = Place::new();
+        let directory = place.directory().unwrap();
+        let mut states = state_sockets(&directory);
+        let (old_state, new_state) = (states.next().unwrap(), states.next().unwrap());
+        assert!(usable(Path::new("/tmp"), 0) || !rustix::process::geteuid().is_root());
+        assert_eq!(state_sockets(&directory).map(|path| path.as_os_str().len()).max().unwrap() + 1, {
+            place.base().as_os_str().len() + SUFFIX_BYTES + 1
+        });
+        let bind = |path: &Path| UnixListener::bind(path).unwrap();
+        let _old = (bind(&directory.join(CONTROL_SOCKET)), bind(&old_state));
+        announce(&directory, &place.node()).unwrap();
+        let new = (bind(&directory.join(NEXT_SOCKET)), bind(&new_state));
+        // Of one that was killed.
+        drop(bind(&states.next().unwrap()));
+        assert_eq!(running_in(&place.base())[0].node.pid, 7, "not yet");
+        put_in_charge(&directory, &Node { pid: 8, ..place.node() }).unwrap();
+        assert_eq!(running_in(&place.base())[0].node.pid, 8);
+        withdraw(&directory, &old_state, false);
+        assert_eq!(running_in(&place.base())[0].node.pid, 8, "the old one takes only its own with it");
+        assert!(!old_state.exists() && new_state.exists());
+        drop(new);
+        withdraw(&directory, &new_state, true);
         assert!(!directory.exists());
     }
 }

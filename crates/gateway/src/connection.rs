@@ -107,7 +107,7 @@ async fn listen(core: &Core, watched: &Watched, io: &mut Socket) -> io::Result<O
         let read = std::future::poll_fn(|cx| {
             watched.remember(cx.waker());
             let read = input.poll_fill(cx, io, &core.pool, LARGE_BYTES);
-            if read.is_pending() && watched.draining.get() && input.is_empty() && io.is_quiet() {
+            if read.is_pending() && watched.ends_idle() && input.is_empty() && io.is_quiet() {
                 return Poll::Ready(Ok(0));
             }
             read

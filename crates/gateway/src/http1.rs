@@ -147,7 +147,7 @@ impl Http1 {
                 let read = self.input.poll_fill(cx, &mut self.io, &self.core.pool, bounds.head_bytes_max);
                 // A request that is already here, or on its way, is answered before the connection ends.
                 if read.is_pending()
-                    && self.watched.draining.get()
+                    && self.watched.ends_idle()
                     && self.input.is_empty()
                     && self.io.is_quiet()
                 {

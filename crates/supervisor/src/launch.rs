@@ -44,8 +44,8 @@ const LISTENER_FD: RawFd = 3;
 /// Connections that may wait in an inherited listener; the system may allow less (`net.core.somaxconn`).
 const BACKLOG: i32 = 1024;
 
-/// What `sd_listen_fds(3)` reads: meant for `lethe` if it has them, so never passed on.
-const ACTIVATION: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+/// What `sd_listen_fds(3)` and `sd_notify(3)` read: meant for `lethe` if it has them, so never passed on.
+const ACTIVATION: [&str; 4] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
 
 /// What one worker is started from.
 #[derive(Debug)]
@@ -180,8 +180,9 @@ impl Book {
 /// would be the consequence.
 static FORKING: Mutex<()> = Mutex::new(());
 
-/// Waits until no port is being tried and no other process started, and keeps it so.
-pub(crate) fn forking() -> MutexGuard<'static, ()> {
+/// Waits until no port is being tried and no other process started, and keeps it so. To be held by whoever starts another
+/// process that will live on beside the workers.
+pub fn forking() -> MutexGuard<'static, ()> {
     FORKING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -17,4 +17,5 @@ mod retry_table;
 mod seed;
 mod shop;
 mod shopping_by_browser;
+mod upgrade;
 mod visitor;

@@ -115,6 +115,20 @@ impl Lab {
         tweak: impl FnOnce(&mut Config),
         more: impl FnOnce(Bound) -> Bound,
     ) -> Self {
+        Self::made(workers, tweak, |config| more(Bound::bind(config).unwrap())).await
+    }
+
+    /// One that takes over the listeners of another.
+    pub async fn after(other: &Self, workers: u64, tweak: impl FnOnce(&mut Config)) -> Self {
+        let listeners = other.gateway.listeners().unwrap();
+        Self::made(workers, tweak, |config| Bound::adopt(config, listeners).unwrap()).await
+    }
+
+    async fn made(
+        workers: u64,
+        tweak: impl FnOnce(&mut Config),
+        bind: impl FnOnce(Config) -> Bound,
+    ) -> Self {
         let mut config = config();
         tweak(&mut config);
         let mut fakes = Vec::new();
@@ -122,7 +136,7 @@ impl Lab {
             fakes.push(FakeWorker::start(number).await);
         }
         let (roster, receiver) = watch::channel(Arc::new(Roster::default()));
-        let bound = more(Bound::bind(config).unwrap());
+        let bound = bind(config);
         let (address, addresses) = (bound.address(), bound.addresses().to_vec());
         let mut lab = Self { gateway: bound.run(receiver), address, addresses, workers: fakes, roster };
         lab.publish();

@@ -7,6 +7,7 @@ mod choosing;
 mod desk;
 mod edge;
 mod forward;
+mod handover;
 mod http1;
 mod lab;
 mod limits;
