@@ -4,7 +4,7 @@
 
 use std::{
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -17,7 +17,7 @@ use lethe_admin::{
     api::{self, Logs, Problem},
     client::{Client, Error},
     control,
-    handles::Reload,
+    handles::{Reload, Upgrade},
     operator,
     peer::Peers,
     stop::{Stop, Wish},
