@@ -7,11 +7,11 @@ use std::{
     io,
     os::unix::{net::UnixStream, process::ExitStatusExt},
     process::ExitStatus,
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use lethe_admin::stop::{Stop, Wish};
+use lethe_admin::stop::Stop;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, WaitStatus, waitid, waitpid};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -22,37 +22,39 @@ use crate::{
     config::Source,
     handover::{self, Ear, Word},
     heir::Heir,
-    node::{self, Signals},
+    node::{self, Came, Signals},
 };
 
 /// How long the last word of a process that has ended is waited for, should somebody else have its connection.
 const LAST_WORD_WAIT: Duration = Duration::from_secs(2);
 
 impl Heir {
-    /// Passes on what signals have asked of this process, from now on. Never returns.
-    pub async fn forward(&self, stop: &Stop, signals: &Signals) {
-        let Some(heir) = &self.attended else { return std::future::pending().await };
-        forward(heir, stop, signals).await
+    /// Passes on what signals ask of this process, and have asked. Never returns.
+    pub async fn forward(&self, signals: &Signals) {
+        match &self.attended {
+            Some(heir) => forward(heir, signals).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Waits until the process that serves has ended, and gives its exit status, as a shell has it. If somebody else
     /// waits for it, returns at once, with 0 unless it has ended already.
     ///
     /// Must not be called within a runtime; all other children must have ended.
-    pub fn attend(&self, stop: &Stop, source: &Source) -> io::Result<u8> {
+    pub fn attend(&self, stop: &Stop, source: &Source, signals: &Arc<Signals>) -> io::Result<u8> {
         if self.attended.is_none() {
             let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
             let ended = child.as_mut().map(|child| child.try_wait()).transpose()?.flatten();
             return Ok(ended.map_or(0, status));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.attend_within(stop, source))
+        runtime.block_on(self.attend_within(stop, source, signals))
     }
 
-    async fn attend_within(&self, stop: &Stop, source: &Source) -> io::Result<u8> {
+    async fn attend_within(&self, stop: &Stop, source: &Source, signals: &Arc<Signals>) -> io::Result<u8> {
         let Some(stream) = &self.attended else { return Ok(0) };
         let mut children = signal(SignalKind::child())?;
-        let signals = node::obey_signals(stop.clone(), source)?;
+        node::obey_signals(stop.clone(), source, Arc::clone(signals))?;
         let mut ear = Ear::at(stream.try_clone()?)?;
         let mut waited = Waited { serving: pid(self.pid), next: None, ended: None };
         loop {
@@ -69,11 +71,10 @@ impl Heir {
             tokio::select! {
                 _ = children.recv() => {}
                 Some(word) = ear.hear() => if let Word::Heir(next) = word {
+                    // Begun anew, `forward` repeats what the one before may have heard when it was not its to do.
                     waited.next = pid(next);
-                    // The one before may have been told to stop when it was not its to do any more.
-                    repeat(stream, stop);
                 },
-                () = forward(stream, stop, &signals) => {}
+                () = forward(stream, signals) => {}
             }
         }
     }
@@ -116,24 +117,22 @@ fn is_child(pid: Pid) -> bool {
     waitid(WaitId::Pid(pid), look).is_ok()
 }
 
-async fn forward(heir: &UnixStream, stop: &Stop, signals: &Signals) {
+async fn forward(heir: &UnixStream, signals: &Signals) {
+    let mut came = signals.came.subscribe();
     loop {
-        let wish = stop.wish();
-        repeat(heir, stop);
-        let further = if wish == Wish::Run { Wish::Drain } else { Wish::Now };
+        let Came { interrupts, is_drain } = *came.borrow_and_update();
+        // What it has heard before has no effect again.
+        if interrupts > 0 {
+            tell(heir, &Word::Interrupted(interrupts));
+        }
+        if is_drain {
+            tell(heir, &Word::Drain);
+        }
         tokio::select! {
-            () = stop.asked(further), if wish != Wish::Now => {}
+            // It cannot fail: the sender is borrowed here.
+            _ = came.changed() => {}
             () = signals.reload.notified() => tell(heir, &Word::Reload),
         }
-    }
-}
-
-/// Says how far the wish to stop goes, if there is one; saying it twice does no harm.
-fn repeat(heir: &UnixStream, stop: &Stop) {
-    match stop.wish() {
-        Wish::Run => {}
-        Wish::Drain => tell(heir, &Word::Drain),
-        Wish::Now => tell(heir, &Word::Now),
     }
 }
 

@@ -77,8 +77,8 @@ pub(crate) enum Word {
     Heir(u32),
     /// The attendant, of a signal it got: drain.
     Drain,
-    /// And: stop at once.
-    Now,
+    /// And: so many SIGINTs came by now.
+    Interrupted(u32),
     /// And: read the configuration again.
     Reload,
 }
@@ -136,12 +136,12 @@ mod tests {
         let mut ear = Ear::at(there).unwrap();
         let long = reason(&"ß".repeat(REASON_BYTES_MAX));
         assert_eq!(long.len(), REASON_BYTES_MAX);
-        for word in [Word::Failed(long), Word::Heir(7), Word::Now] {
+        for word in [Word::Failed(long), Word::Heir(7), Word::Interrupted(1)] {
             say(&here, &word).unwrap();
         }
         assert!(matches!(ear.hear().await, Some(Word::Failed(text)) if text.ends_with('ß')));
         assert!(matches!(ear.hear().await, Some(Word::Heir(7))));
-        assert!(matches!(ear.hear().await, Some(Word::Now)));
+        assert!(matches!(ear.hear().await, Some(Word::Interrupted(1))));
         (&here).write_all(b"{}\n").unwrap();
         assert!(ear.hear().await.is_none(), "what is no word ends it");
         drop(here);

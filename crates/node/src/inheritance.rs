@@ -9,7 +9,7 @@ use std::{
         fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
 use anyhow::{Context, bail};
@@ -113,10 +113,7 @@ pub(crate) async fn obey(mut attendant: Ear, stop: Stop, signals: Arc<Signals>) 
     while let Some(word) = attendant.hear().await {
         match word {
             Word::Drain => stop.ask(Wish::Drain),
-            Word::Now => {
-                signals.cut_short.store(true, Ordering::Relaxed);
-                stop.ask(Wish::Now);
-            }
+            Word::Interrupted(interrupts) => signals.interrupted(&stop, interrupts),
             Word::Reload => signals.reload.notify_one(),
             Word::Serving(_) | Word::Failed(_) | Word::Yours | Word::Heir(_) => {}
         }

@@ -15,7 +15,7 @@ use lethe_node::{
     config::{self, Config, Overrides},
     heir::Heir,
     inheritance::{self, Inheritance},
-    node::{self, Node, Progress},
+    node::{self, Node, Progress, Signals},
 };
 use lethe_supervisor::descriptors;
 use tokio::task::AbortHandle;
@@ -106,13 +106,13 @@ impl Up {
             .worker_threads(RUNTIME_THREADS)
             .enable_all()
             .build()?;
-        let stop = Stop::new();
-        let ended = runtime.block_on(serve(config, inheritance, stop.clone(), &ui));
+        let (stop, signals) = (Stop::new(), Arc::new(Signals::default()));
+        let ended = runtime.block_on(serve(config, inheritance, stop.clone(), Arc::clone(&signals), &ui));
         ui.finish();
         // What is still running there is of no interest to anybody.
         runtime.shutdown_background();
         let Some(heir) = ended? else { return Ok(()) };
-        match heir.attend(&stop, &source)? {
+        match heir.attend(&stop, &source, &signals)? {
             0 => Ok(()),
             status => Err(Successor(status).into()),
         }
@@ -147,13 +147,14 @@ async fn serve(
     config: Config,
     inheritance: Option<Inheritance>,
     stop: Stop,
+    signals: Arc<Signals>,
     ui: &Ui,
 ) -> anyhow::Result<Option<Arc<Heir>>> {
     let printer = ui.printer();
     for notice in &config.notices {
         printer.say(notice);
     }
-    let signals = node::obey_signals(stop.clone(), &config.origin.source)?;
+    node::obey_signals(stop.clone(), &config.origin.source, Arc::clone(&signals))?;
     // This very program, also after its file was replaced by a newer build.
     let guard = PathBuf::from("/proc/self/exe");
     let progress = |progress: Progress<'_>| show(&printer, progress);
@@ -188,7 +189,7 @@ async fn serve(
             ending.iter().for_each(AbortHandle::abort);
             printer.leave().await;
             heir.welcome();
-            heir.forward(&stop, &signals).await;
+            heir.forward(&signals).await;
         }
     });
     let ended = node.run().await;

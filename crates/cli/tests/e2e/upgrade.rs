@@ -480,3 +480,51 @@ async fn whoever_supervises_is_told() -> anyhow::Result<()> {
     ensure!(status.success(), "{status}");
     Ok(())
 }
+
+/// A Ctrl-C comes to the one that serves and to the one that waits for it, and is one Ctrl-C all the same. A terminal that
+/// is closed ends both.
+#[test]
+fn in_a_terminal() -> anyhow::Result<()> {
+    const TERMINAL: &str = "\
+import os, pty, signal, subprocess, sys
+
+signal.alarm(120)
+end, binary, state, up = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(binary, [binary, 'up', '--state-dir', state, *up])
+seen = b''
+def until(text, count):
+    global seen
+    while seen.count(text) < count:
+        seen += os.read(terminal, 4096)
+until(b'serving http', 1)
+subprocess.run([binary, 'upgrade', '--state-dir', state], check=True)
+until(b'serving http', 2)
+if end == 'ctrl-c':
+    os.write(terminal, b'\\x03')
+    try:
+        until(b'never', 1)
+    except OSError:
+        print(seen.decode())
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+";
+    for end in ["ctrl-c", "close"] {
+        let project = Project::new()?;
+        let output = std::process::Command::new("python3")
+            .args(["-c", TERMINAL, end, env!("CARGO_BIN_EXE_lethe")])
+            .args([
+                &project.place.state(),
+                Path::new("--no-table"),
+                Path::new("--listen"),
+                Path::new("127.0.0.1:0"),
+            ])
+            .arg(project.path("lethe.toml"))
+            .env("XDG_RUNTIME_DIR", project.place.path())
+            .output()?;
+        let text = [output.stdout, output.stderr].concat();
+        ensure!(output.status.success(), "{end}: {}: {}", output.status, String::from_utf8_lossy(&text));
+    }
+    Ok(())
+}
