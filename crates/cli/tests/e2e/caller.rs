@@ -53,6 +53,14 @@ pub struct Reply {
 impl Reply {
     const SILENCE: Self =
         Self { status: 0, outcome: None, content_type: None, body: Vec::new(), end: End::Silent };
+
+    /// The request after one whose worker was lost: says who has answered if it was not a worker.
+    fn ensure_well(&self) -> anyhow::Result<()> {
+        let Self { status, content_type, body, .. } = self;
+        let text = String::from_utf8_lossy(body);
+        ensure!(*status == 200, "the next request on the connection: {status}, {content_type:?}: {text}");
+        Ok(())
+    }
 }
 
 /// Sends a request on a new connection, waits for `pause` in the middle of its body, and reads the response. After a whole
@@ -73,7 +81,7 @@ pub async fn call(
             if reply.end == End::Whole {
                 let call = Call { method: "GET", path: next, headers: &[], body: b"", before_pause: 0 };
                 let next = plain.call(&call, async { Ok(()) }).await?;
-                ensure!(next.status == 200, "the next request on the connection: {}", next.status);
+                next.ensure_well()?;
             }
             Ok(reply)
         }
@@ -84,7 +92,7 @@ pub async fn call(
             let call = Call { method: "GET", path: next, headers: &[], body: b"", before_pause: 0 };
             // A stream that was cut leaves its connection as it is.
             let next = multiplexed(&mut sender, &call, async { Ok(()) }).await?;
-            ensure!(next.status == 200, "the next request on the connection: {}", next.status);
+            next.ensure_well()?;
             driver.abort();
             Ok(reply)
         }
