@@ -124,11 +124,7 @@ impl Lab {
         Self::made(workers, tweak, |config| Bound::adopt(config, listeners).unwrap()).await
     }
 
-    async fn made(
-        workers: u64,
-        tweak: impl FnOnce(&mut Config),
-        bind: impl FnOnce(Config) -> Bound,
-    ) -> Self {
+    async fn made(workers: u64, tweak: impl FnOnce(&mut Config), bind: impl FnOnce(Config) -> Bound) -> Self {
         let mut config = config();
         tweak(&mut config);
         let mut fakes = Vec::new();
