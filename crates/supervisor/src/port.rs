@@ -20,8 +20,8 @@ use std::{
 
 /// How many ports are tried before the system is asked for any.
 const TRIES_MAX: usize = 1000;
-/// Ports below are for those who are named by them.
-const LOWEST: u16 = 10_000;
+/// Below are the ports by which databases and the like are known; one that is started later must find its own free.
+const LOWEST: u16 = 29_000;
 /// Where the system says which ports it gives to whoever asks for any.
 const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
