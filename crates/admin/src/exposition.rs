@@ -55,8 +55,8 @@ impl Family<'_> {
     }
 
     /// One histogram: `counts[n]` values were at most `bounds[n]` and more than the bound before; the last count, one
-    /// more than there are bounds, is of the values above all bounds. The sum of the values is not known and left out.
-    pub fn histogram(&mut self, labels: &[Label<'_>], bounds: &[f64], counts: &[u64]) {
+    /// more than there are bounds, is of the values above all bounds. `sum` is that of all values.
+    pub fn histogram(&mut self, labels: &[Label<'_>], bounds: &[f64], counts: &[u64], sum: f64) {
         let mut all = 0;
         for (at, count) in counts.iter().enumerate() {
             all += count;
@@ -64,6 +64,7 @@ impl Family<'_> {
             let with_bound: Vec<Label<'_>> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
             self.line("_bucket", &with_bound, all);
         }
+        self.line("_sum", labels, sum);
         self.line("_count", labels, all);
     }
 

@@ -2,15 +2,16 @@
 
 use std::time::SystemTime;
 
-use lethe_gateway::stats::{ServiceStats, Snapshot, WorkerStats};
+use lethe_gateway::stats::{RouteStats, ServiceStats, Snapshot, WorkerStats};
 use lethe_model::roster::WorkerState;
 use lethe_supervisor::supervisor::WorkerStatus;
 
 use crate::{
     api,
     exposition::{
-        Exposition,
+        Exposition, Family,
         Kind::{Counter, Gauge, Histogram},
+        Label,
     },
     process,
 };
@@ -18,6 +19,9 @@ use crate::{
 /// Upper bounds of the latency histograms, in seconds.
 const LATENCY_BOUNDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Status classes, as the gateway counts them.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// All families as text.
 pub(crate) fn text(
@@ -32,6 +36,7 @@ pub(crate) fn text(
     of_services(&mut text, services);
     of_choice(&mut text, traffic);
     of_workers(&mut text, workers);
+    of_routes(&mut text, traffic);
     of_traffic(&mut text, workers, traffic);
     text.finish()
 }
@@ -53,24 +58,94 @@ fn own(text: &mut Exposition, node: &api::Node) {
 
 fn gateway(text: &mut Exposition, traffic: &Snapshot) {
     let mut responses = text.family("lethe_responses_total", Counter, "Requests answered, by status class.");
-    for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(traffic.responses) {
+    for (class, count) in CLASSES.into_iter().zip(traffic.responses) {
         responses.sample(&[("class", class)], count);
     }
+    let mut retries =
+        text.family("lethe_retries_total", Counter, "Attempts made again, by what made them necessary.");
+    for (why, count) in &traffic.retries_by {
+        retries.sample(&[("reason", why.as_str())], count);
+    }
+    let mut shed = text.family(
+        "lethe_shed_total",
+        Counter,
+        "Requests turned away for want of capacity, by what was wanting.",
+    );
+    for (why, count) in &traffic.shed_by {
+        shed.sample(&[("reason", why.as_str())], count);
+    }
+    let mut connections =
+        text.family("lethe_client_connections_total", Counter, "Client connections, by what they spoke.");
+    for (protocol, count) in &traffic.connections_by {
+        connections.sample(&[("protocol", protocol.as_str())], count);
+    }
+    let mut handshakes = text.family("lethe_tls_handshakes_total", Counter, "TLS handshakes with clients.");
+    handshakes.sample(&[("result", "done")], traffic.tls_handshakes);
+    handshakes.sample(&[("result", "failed")], traffic.tls_failed);
     for (name, help, count) in [
-        ("lethe_retries_total", "Attempts made again because a worker was lost.", traffic.retries),
         ("lethe_unknown_total", "Requests answered with Lethe-Outcome: unknown.", traffic.unknown),
         ("lethe_cut_total", "Responses cut half-way because a worker was lost.", traffic.cut),
         (
-            "lethe_shed_total",
-            "Requests turned away because too many waited or waited too long.",
-            traffic.shed,
+            "lethe_resumed_total",
+            "Responses continued from another worker after theirs was lost.",
+            traffic.resumed,
         ),
+        (
+            "lethe_client_gone_total",
+            "Requests whose client went away before it had the whole response.",
+            traffic.client_gone,
+        ),
+        (
+            "lethe_upstream_connections_total",
+            "Connections to workers that were opened.",
+            traffic.upstream_opened,
+        ),
+        (
+            "lethe_upstream_reused_total",
+            "Attempts made on a connection that had served another one before.",
+            traffic.upstream_reused,
+        ),
+        ("lethe_access_log_dropped_total", "Lines that the access log lacks.", traffic.log_dropped),
+        ("lethe_spans_dropped_total", "Spans that were not exported.", traffic.spans_dropped),
     ] {
         text.family(name, Counter, help).sample(&[], count);
     }
     text.family("lethe_queued_requests", Gauge, "Requests that wait for a worker now.")
         .sample(&[], traffic.queued);
+    let help = "How long requests waited for a worker, those that did.";
+    let mut queue = text.family("lethe_queue_duration_seconds", Histogram, help);
+    latency(&mut queue, &[], &traffic.queue_us, traffic.queue_sum_us);
     text.family("lethe_connections", Gauge, "Open client connections.").sample(&[], traffic.connections);
+}
+
+fn of_routes(text: &mut Exposition, traffic: &Snapshot) {
+    let service = |route: &RouteStats| route.service.as_ref().map(|name| name.as_str().to_owned());
+    let routes: Vec<(&str, String, &RouteStats)> = traffic
+        .routes
+        .iter()
+        .map(|(label, route)| (label.as_str(), service(route).unwrap_or_default(), route))
+        .collect();
+    let help = "Requests answered, by route and status class; `none` is what met no route.";
+    let mut requests = text.family("lethe_route_requests_total", Counter, help);
+    for (label, service, route) in &routes {
+        for (class, count) in CLASSES.into_iter().zip(route.responses) {
+            requests.sample(&[("route", label), ("service", service), ("class", class)], count);
+        }
+    }
+    let mut each = |name, help, value: fn(&RouteStats) -> u64| {
+        let mut family = text.family(name, Counter, help);
+        for (label, service, route) in &routes {
+            family.sample(&[("route", label), ("service", service)], value(route));
+        }
+    };
+    each("lethe_route_request_bytes_total", "Bytes of request bodies.", |route| route.bytes_in);
+    each("lethe_route_response_bytes_total", "Bytes of response bodies.", |route| route.bytes_out);
+    let help = "From a request's head to the head of its response, waiting and retries included.";
+    let mut duration = text.family("lethe_route_duration_seconds", Histogram, help);
+    for (label, service, route) in &routes {
+        let labels = [("route", *label), ("service", service.as_str())];
+        latency(&mut duration, &labels, &route.latency_us, route.latency_sum_us);
+    }
 }
 
 fn of_services(text: &mut Exposition, services: &[api::Service]) {
@@ -170,10 +245,15 @@ fn of_traffic(text: &mut Exposition, workers: &[WorkerStatus], traffic: &Snapsho
         failures.sample(labels, stats.failures);
     }
     let help = "From the request sent to the worker to the head of its response.";
-    let mut latency = text.family("lethe_worker_latency_seconds", Histogram, help);
+    let mut family = text.family("lethe_worker_latency_seconds", Histogram, help);
     for (labels, stats) in &counted {
-        latency.histogram(labels, &LATENCY_BOUNDS, &by_bounds(&stats.latency_us));
+        latency(&mut family, labels, &stats.latency_us, stats.latency_sum_us);
     }
+}
+
+/// One of the gateway's histograms, which are finer and in microseconds.
+fn latency(family: &mut Family<'_>, labels: &[Label<'_>], buckets_us: &[(u64, u64)], sum_us: u64) {
+    family.histogram(labels, &LATENCY_BOUNDS, &by_bounds(buckets_us), sum_us as f64 / 1e6);
 }
 
 fn labels(worker: &WorkerStatus) -> [(&str, &str); 2] {
@@ -193,6 +273,7 @@ fn by_bounds(latency_us: &[(u64, u64)]) -> [u64; LATENCY_BOUNDS.len() + 1] {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use lethe_gateway::stats::{Protocol, Retry, Shed, UNROUTED};
     use lethe_model::service::{InstanceId, ServiceName};
 
     use super::*;
@@ -215,7 +296,7 @@ mod tests {
             let (series, value) = line.rsplit_once(' ').unwrap();
             let name = series.split('{').next().unwrap();
             let suffix = name.strip_prefix(family).unwrap();
-            let allowed: &[&str] = if kind == "histogram" { &["_bucket", "_count"] } else { &[""] };
+            let allowed: &[&str] = if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
             assert!(allowed.contains(&suffix), "{series} in {family}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
             assert!(samples.insert(series.to_owned(), value.parse().unwrap()).is_none(), "{series} twice");
@@ -249,7 +330,20 @@ mod tests {
         };
         // 500 us is on a bound, 501 above it, a minute above all.
         let latency_us = vec![(100, 1), (500, 2), (501, 4), (60_000_000, 8)];
-        let stats = WorkerStats { requests: 15, failures: 5, latency_us };
+        let stats = WorkerStats {
+            requests: 15,
+            failures: 5,
+            latency_us: latency_us.clone(),
+            latency_sum_us: 2_500_000,
+        };
+        let route = RouteStats {
+            service: Some(shop.clone()),
+            responses: [0, 11, 0, 2, 1],
+            bytes_in: 7,
+            bytes_out: 8,
+            latency_us,
+            latency_sum_us: 3_000_000,
+        };
         let choice = ServiceStats {
             out: 1,
             ejections: 21,
@@ -261,7 +355,16 @@ mod tests {
         };
         let traffic = Snapshot {
             responses: [0, 11, 0, 3, 1],
-            retries: 6,
+            retries_by: [(Retry::Lost, 4), (Retry::Unsent, 2)].into(),
+            shed_by: [(Shed::QueueFull, 5)].into(),
+            connections_by: [(Protocol::Http2, 3)].into(),
+            tls_failed: 1,
+            resumed: 2,
+            upstream_reused: 12,
+            log_dropped: 13,
+            queue_us: vec![(2_000, 3)],
+            queue_sum_us: 6_000,
+            routes: [("shop.example/api".into(), route), (UNROUTED.into(), RouteStats::default())].into(),
             queued: 9,
             workers: [(InstanceId::new(&shop, 1), stats)].into(),
             services: [(shop.clone(), choice), (ServiceName::new("free").unwrap(), ServiceStats::default())]
@@ -275,12 +378,32 @@ mod tests {
     #[test]
     fn every_sample_can_be_read_back() {
         let samples = parse(&text());
+        let of_route =
+            |name: &str, more: &str| format!("{name}{{route=\"shop.example/api\",service=\"shop\"{more}}}");
         let shop_1 = |name: &str| format!("{name}{{service=\"shop\",instance=\"shop-1\"}}");
         for (series, wanted) in [
             (r#"lethe_build_info{version="0.1.0 \"odd\" \\ \n"}"#.into(), 1.0),
             (r#"lethe_responses_total{class="2xx"}"#.into(), 11.0),
             (r#"lethe_responses_total{class="4xx"}"#.into(), 3.0),
-            ("lethe_retries_total".into(), 6.0),
+            (r#"lethe_retries_total{reason="lost"}"#.into(), 4.0),
+            (r#"lethe_retries_total{reason="unsent"}"#.into(), 2.0),
+            (r#"lethe_shed_total{reason="queue_full"}"#.into(), 5.0),
+            (r#"lethe_client_connections_total{protocol="HTTP/2"}"#.into(), 3.0),
+            (r#"lethe_tls_handshakes_total{result="failed"}"#.into(), 1.0),
+            ("lethe_resumed_total".into(), 2.0),
+            ("lethe_upstream_reused_total".into(), 12.0),
+            ("lethe_access_log_dropped_total".into(), 13.0),
+            (r#"lethe_queue_duration_seconds_bucket{le="0.001"}"#.into(), 0.0),
+            (r#"lethe_queue_duration_seconds_bucket{le="0.0025"}"#.into(), 3.0),
+            ("lethe_queue_duration_seconds_sum".into(), 0.006),
+            (of_route("lethe_route_requests_total", ",class=\"4xx\""), 2.0),
+            (of_route("lethe_route_request_bytes_total", ""), 7.0),
+            (of_route("lethe_route_response_bytes_total", ""), 8.0),
+            (of_route("lethe_route_duration_seconds_bucket", ",le=\"0.0005\""), 3.0),
+            (of_route("lethe_route_duration_seconds_sum", ""), 3.0),
+            (of_route("lethe_route_duration_seconds_count", ""), 15.0),
+            (r#"lethe_route_requests_total{route="none",service="",class="2xx"}"#.into(), 0.0),
+            (shop_1("lethe_worker_latency_seconds_sum"), 2.5),
             ("lethe_queued_requests".into(), 9.0),
             (r#"lethe_service_wanted_workers{service="shop"}"#.into(), 3.0),
             (r#"lethe_service_ready_workers{service="shop"}"#.into(), 0.0),
@@ -317,7 +440,8 @@ mod tests {
         };
         let counts = ["0.0005", "0.001", "0.0025", "1", "10", "+Inf"].map(bucket);
         assert_eq!(counts, [3.0, 7.0, 7.0, 7.0, 7.0, 15.0]);
-        let buckets = samples.keys().filter(|series| series.contains("_bucket")).count();
+        let name = "lethe_worker_latency_seconds_bucket";
+        let buckets = samples.keys().filter(|series| series.starts_with(name)).count();
         assert_eq!(buckets, LATENCY_BOUNDS.len() + 1);
         let count = r#"lethe_worker_latency_seconds_count{service="shop",instance="shop-1"}"#;
         assert_eq!(samples[count], 15.0);

@@ -148,7 +148,8 @@ mod tests {
     fn sample(at: Instant, requests: u64, cpu_ms: u64, latency_us: &[(u64, u64)]) -> Sample {
         let shop = ServiceName::new("shop").unwrap();
         let instance = InstanceId::new(&shop, 1);
-        let stats = WorkerStats { requests, failures: 0, latency_us: latency_us.into() };
+        let stats =
+            WorkerStats { requests, failures: 0, latency_us: latency_us.into(), ..WorkerStats::default() };
         let traffic = Snapshot {
             responses: [0, requests, 0, 0, 1],
             workers: [(instance.clone(), stats)].into(),

@@ -95,7 +95,8 @@ impl Place {
         std::fs::set_permissions(&guard, std::fs::Permissions::from_mode(0o700)).unwrap();
         let config = supervisor::Config { services: vec![spec], state_url: None, guard };
         let supervisor = Supervisor::start(config).await.unwrap();
-        let stats = WorkerStats { requests: 42, failures: 1, latency_us: vec![(900, 42)] };
+        let stats =
+            WorkerStats { requests: 42, failures: 1, latency_us: vec![(900, 42)], ..WorkerStats::default() };
         let snapshot = Snapshot {
             responses: [0, 42, 0, 0, 0],
             workers: [(InstanceId::from(String::from("shop-1")), stats)].into(),

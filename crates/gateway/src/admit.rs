@@ -46,6 +46,8 @@ pub(crate) struct Admitted<'a> {
     pub(crate) traceparent: Option<&'a [u8]>,
     pub(crate) class: Option<&'a [u8]>,
     pub(crate) has_idempotency_key: bool,
+    /// Set by who knows: the worker is to be told `TE: trailers`, as HTTP/2 has it (RFC 9113, section 8.2.2).
+    pub(crate) passes_te: bool,
     pub(crate) has_range: bool,
 }
 

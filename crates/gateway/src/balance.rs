@@ -196,7 +196,7 @@ mod tests {
     use crate::{
         config::{self, Concurrency, Ejection},
         service::tests::{apply, service, turn, with, worker},
-        stats::Shard,
+        shard::Shard,
     };
 
     const BALANCES: [Balance; 3] = [Balance::RoundRobin, Balance::LeastLoaded, Balance::Random];

@@ -1,6 +1,9 @@
 //! The chunked transfer coding (RFC 9112, section 7.1), both ways. Reading is strict: a size is hexadecimal digits and
 //! nothing else, lines end with CRLF, and what extensions and trailers may take is bounded.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
+
 use std::io::Write;
 
 use crate::head::{self, Bounds, Fault};

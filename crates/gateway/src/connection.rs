@@ -1,17 +1,9 @@
 //! A client connection from its first byte: whom a proxy says it speaks for, TLS, and which HTTP it speaks.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
-};
+use std::{io, net::SocketAddr, rc::Rc, task::Poll};
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use bytes::Bytes;
+use tokio::{io::ReadBuf, net::TcpStream};
 
 use crate::{
     accept::Manner,
@@ -21,11 +13,13 @@ use crate::{
     core::{Books, Core},
     forwarded::Scheme,
     head::RequestHead,
-    http1, http2,
+    http1,
+    http2::{self, Spoken},
     problem::Failure,
     proxy_protocol,
     request::{self, Prepared},
-    socket::Socket,
+    socket::{self, Socket},
+    stats::Protocol,
     tls,
     watch::{Phase, Watched},
 };
@@ -40,8 +34,10 @@ pub(crate) async fn serve(
 ) {
     // Whoever goes before it has said anything is nobody's concern.
     match Box::pin(begin(&core, &watched, manner, stream, peer)).await {
-        Ok(Some((client, io, input, Speaks::Http1))) => http1::serve(core, client, watched, io, input).await,
-        Ok(Some((client, io, input, Speaks::Http2))) => {
+        Ok(Some((client, io, input, Spoken::Http1 | Spoken::Unknown))) => {
+            http1::serve(core, client, watched, io, input).await
+        }
+        Ok(Some((client, io, input, Spoken::Http2))) => {
             Box::pin(serve_http2(core, client, watched, io, input)).await;
         }
         Ok(None) => {}
@@ -49,12 +45,7 @@ pub(crate) async fn serve(
     }
 }
 
-enum Speaks {
-    Http1,
-    Http2,
-}
-
-type Begun = (Rc<Client>, Socket, Buffer, Speaks);
+type Begun = (Rc<Client>, Socket, Buffer, Spoken);
 
 async fn begin(
     core: &Core,
@@ -68,8 +59,11 @@ async fn begin(
         if !core.trust.borrow().trusts(address.to_canonical()) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a trusted proxy"));
         }
-        if let proxy_protocol::Header::Relayed { source, tls, .. } = proxy_protocol::read(&mut stream).await?
-        {
+        if !is_heard(watched, &stream).await {
+            return Ok(None);
+        }
+        let header = Box::pin(proxy_protocol::read(&mut stream)).await?;
+        if let proxy_protocol::Header::Relayed { source, tls, .. } = header {
             address = source.ip();
             scheme = if tls { Scheme::Https } else { scheme };
         }
@@ -79,17 +73,35 @@ async fn begin(
         let Some((input, speaks)) = listen(core, watched, &mut io).await? else { return Ok(None) };
         return Ok(Some((core.client(address, scheme), io, input, speaks)));
     };
-    let stream = acceptor.accept(stream).await.inspect_err(|_| core.shard.tls_failed.add(1))?;
+    if !is_heard(watched, &stream).await {
+        return Ok(None);
+    }
+    // Kept apart, so that one that has said nothing yet does not have room for a handshake.
+    let stream = Box::pin(acceptor.accept(stream)).await.inspect_err(|_| core.shard.tls_failed.add(1))?;
+    core.shard.tls_handshakes.add(1);
     let speaks = match tls::protocol(&stream) {
-        tls::Protocol::Http1 => Speaks::Http1,
-        tls::Protocol::Http2 => Speaks::Http2,
+        tls::Protocol::Http1 => Spoken::Http1,
+        tls::Protocol::Http2 => Spoken::Http2,
     };
     let io = Socket::Tls(Box::new(stream));
     Ok(Some((core.client(address, Scheme::Https), io, Buffer::default(), speaks)))
 }
 
+/// Waits for a client to say something, or to end: false if the gateway is stopping and it has not.
+async fn is_heard(watched: &Watched, stream: &TcpStream) -> bool {
+    std::future::poll_fn(|cx| {
+        watched.remember(cx.waker());
+        match stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending if watched.draining.get() => Poll::Ready(!socket::is_quiet(stream)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
 /// Tells by the first bytes what a client speaks that has not agreed on it (RFC 9113, section 3.3).
-async fn listen(core: &Core, watched: &Watched, io: &mut Socket) -> io::Result<Option<(Buffer, Speaks)>> {
+async fn listen(core: &Core, watched: &Watched, io: &mut Socket) -> io::Result<Option<(Buffer, Spoken)>> {
     let mut input = Buffer::default();
     loop {
         let read = std::future::poll_fn(|cx| {
@@ -103,17 +115,15 @@ async fn listen(core: &Core, watched: &Watched, io: &mut Socket) -> io::Result<O
         if read.await? == 0 {
             return Ok(None);
         }
-        let seen = input.data().len().min(http2::PREFACE.len());
-        if input.data()[..seen] != http2::PREFACE[..seen] {
-            return Ok(Some((input, Speaks::Http1)));
-        }
-        if seen == http2::PREFACE.len() {
-            return Ok(Some((input, Speaks::Http2)));
+        match http2::spoken(input.data()) {
+            Spoken::Unknown => {}
+            spoken => return Ok(Some((input, spoken))),
         }
     }
 }
 
 async fn serve_http2(core: Rc<Core>, client: Rc<Client>, watched: Rc<Watched>, io: Socket, input: Buffer) {
+    core.shard.accepted(Protocol::Http2);
     watched.enter(Phase::Busy);
     let draining = {
         let watched = Rc::clone(&watched);
@@ -124,21 +134,20 @@ async fn serve_http2(core: Rc<Core>, client: Rc<Client>, watched: Rc<Watched>, i
     };
     let limits = core.limits().clone();
     let mut input = input;
-    let io = Resumed { read: input.data().to_vec(), at: 0, io };
+    let io = http2::Prefixed::new(Bytes::copy_from_slice(input.data()), io);
     input.consume(input.data().len());
     input.release(&core.pool);
     http2::serve(io, &limits, draining, |request, stream| {
         let watched = Watched::new(Phase::Choosing);
         let books = Books::of_stream(&core);
         let id = books.id();
-        let answering =
-            answer_http2(Rc::clone(&core), Rc::clone(&client), Rc::clone(&watched), request, stream);
+        let (serving_core, client, serving_watched) =
+            (Rc::clone(&core), Rc::clone(&client), Rc::clone(&watched));
         let task = tokio::task::spawn_local(async move {
             let _books = books;
-            answering.await;
+            answer_http2(serving_core, client, serving_watched, request, stream).await;
         });
         core.joined(id, watched, task.abort_handle());
-        std::future::ready(())
     })
     .await;
 }
@@ -164,60 +173,12 @@ async fn answer_http2(
         Ok(false) => Err(Failure::Malformed("The request's head is not valid.")),
         Err(fault) => Err(fault.into()),
     };
-    let found = parsed
-        .and_then(|()| request::prepare(&core, &client, &request.head, &head, Some(length), &mut prepared));
+    let (record, found) = match parsed {
+        Ok(()) => request::prepare(&core, &client, (&request.head, &head), Some(length), &mut prepared),
+        Err(failure) => (request::unreadable(&core), Err(failure)),
+    };
     match found {
-        Ok(target) => request::answer(&core, &watched, &mut stream, &target, &prepared).await,
-        Err(failure) => request::refuse(&core, &watched, &mut stream, failure, &prepared).await,
-    }
-}
-
-/// A socket of which the first bytes were already read.
-struct Resumed {
-    read: Vec<u8>,
-    at: usize,
-    io: Socket,
-}
-
-impl AsyncRead for Resumed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let left = &self.read[self.at..];
-        if left.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
-        }
-        let count = left.len().min(buf.remaining());
-        buf.put_slice(&left[..count]);
-        self.at += count;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Resumed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        Ok(target) => request::answer(&core, &watched, &mut stream, &target, &prepared, record).await,
+        Err(failure) => request::refuse(&core, &watched, &mut stream, failure, &prepared, &record).await,
     }
 }

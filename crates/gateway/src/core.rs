@@ -23,6 +23,7 @@ use tokio::{
 
 use crate::{
     accept::{self, Door, Manner},
+    access_log::writer::Writer,
     balance::Dice,
     buffer::Pool,
     client::Client,
@@ -30,9 +31,10 @@ use crate::{
     forwarded::{Scheme, Trust},
     head::Bounds,
     joint::Joint,
+    observer::Observer,
     route::{Table, Target},
     service::Service,
-    stats::Shard,
+    shard::Shard,
     upload::Budget,
     watch::{Overdue, Phase, Watched},
 };
@@ -56,6 +58,8 @@ pub(crate) struct Turn {
     pub(crate) config: Config,
     /// What all cores hold jointly for each service that a route leads to.
     pub(crate) joints: BTreeMap<ServiceName, Arc<Joint>>,
+    /// What writes the access log.
+    pub(crate) log: Option<Arc<Writer>>,
 }
 
 /// How the gateway stops.
@@ -85,12 +89,17 @@ pub(crate) struct Seed {
     pub(crate) connections: Arc<AtomicUsize>,
     /// Bytes left for kept request bodies, of all cores.
     pub(crate) replay_bytes: Arc<AtomicUsize>,
+    /// What it writes its spans into.
+    #[cfg(feature = "otel")]
+    pub(crate) spans: Option<crate::otel::Spans>,
 }
 
 /// What the tasks of one core share.
 pub(crate) struct Core {
     index: usize,
     pub(crate) shard: Arc<Shard>,
+    pub(crate) observer: Rc<Observer>,
+    log: RefCell<Option<Arc<Writer>>>,
     pub(crate) table: RefCell<Table>,
     pub(crate) dice: Dice,
     pub(crate) pool: Pool,
@@ -126,8 +135,11 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
             mut leaving,
             connections,
             replay_bytes,
+            ..
         } = seed;
         let core = Rc::new(Core::new(index, shard, connections, replay_bytes));
+        #[cfg(feature = "otel")]
+        core.observer.set_spans(seed.spans);
         core.configure(&turns.borrow_and_update());
         core.follow(&roster.borrow_and_update());
         let latest = roster.clone();
@@ -178,6 +190,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         following.abort();
         turning.abort();
         ticking.abort();
+        core.observer.tick();
         Ok(())
     })
 }
@@ -191,6 +204,8 @@ impl Core {
     ) -> Self {
         let core = Self {
             index,
+            observer: Observer::new(Arc::clone(&shard)),
+            log: RefCell::default(),
             shard,
             table: RefCell::new(Table::new(Vec::new())),
             dice: Dice::new(),
@@ -214,7 +229,8 @@ impl Core {
     /// Takes up a configuration. Requests in hand keep the route that they have; a service that is still named keeps its
     /// workers and their connections. Returns the routes of before that lead to services to which none leads any more.
     fn configure(&self, turn: &Turn) -> Vec<Weak<Target>> {
-        let Turn { config, joints, .. } = turn;
+        let Turn { config, joints, log, .. } = turn;
+        self.write_to(log.as_ref());
         let limits = &config.limits;
         self.bounds.set(Bounds {
             head_bytes_max: limits.head_bytes_max,
@@ -235,14 +251,24 @@ impl Core {
                 }
             }
         }
-        let targets = config.routes.iter().filter_map(|route| {
+        let stats = self.shard.set_routes(&config.routes);
+        let targets = config.routes.iter().zip(stats).filter_map(|(route, stats)| {
             let service = Rc::clone(services.get(&route.service)?);
-            Some(Rc::new(Target { route: route.clone(), service }))
+            Some(Rc::new(Target { route: route.clone(), service, stats }))
         });
         let table = self.table.replace(Table::new(targets.collect()));
         let is_left =
             |target: &&Rc<Target>| config.routes.iter().all(|route| route.service != target.service.name);
         table.targets().filter(is_left).map(Rc::downgrade).collect()
+    }
+
+    /// Writes the access log by `writer` from now on, or none.
+    fn write_to(&self, writer: Option<&Arc<Writer>>) {
+        let mut log = self.log.borrow_mut();
+        if log.as_ref().map(Arc::as_ptr) != writer.map(Arc::as_ptr) {
+            self.observer.set_log(writer.map(|writer| writer.tray()));
+            *log = writer.cloned();
+        }
     }
 
     /// Waits until no request is at one of these routes any more, to look for a worker or for an answer; no longer than
@@ -334,6 +360,7 @@ impl Core {
 async fn tick(core: Rc<Core>) {
     loop {
         let moved = core.moved.notified();
+        core.observer.tick();
         if core.sweep() {
             tokio::time::sleep(TICK).await;
         } else {

@@ -9,16 +9,18 @@ use std::{
 };
 
 use crate::{
+    config::Protocol,
     core::Core,
     downstream::{Answer, Broken, Downstream},
     headers::{self, Framing},
-    link::{Facts, Halt, Link},
+    link::{Facts, H2c, Halt, Http1, Link},
     moment::Moment,
     queue::Pass,
+    record::{self, AttemptResult, Record},
     request::Prepared,
     resume::{Resume, Seen},
     route::Target,
-    tunnel,
+    server_timing, tunnel,
     upload::Upload,
     upstream::Upstream,
     verdict::{Cause, Loss, Stage},
@@ -33,6 +35,7 @@ pub(crate) struct Exchange<'a, D> {
     pub(crate) prepared: &'a Prepared,
     pub(crate) upload: Upload,
     pub(crate) down: &'a mut D,
+    pub(crate) record: &'a Record,
 }
 
 /// How an exchange ended, if the client got a worker's response.
@@ -40,6 +43,8 @@ pub(crate) struct Exchange<'a, D> {
 pub(crate) enum End {
     /// With a whole response.
     Whole,
+    /// With another protocol, which has ended too.
+    Upgraded,
     /// With a response that was cut half-way.
     Cut,
     /// The client had gone.
@@ -81,7 +86,8 @@ impl<D: Downstream> Exchange<'_, D> {
         let Some(framing) = link.framing() else { return Err(garbled) };
         let facts = Facts::from(framing);
         let mut inside = Some(pass);
-        let status = link.head.status;
+        let status = link.head().status;
+        self.record.worker_said(status);
         let failed = is_failure(status);
         if failed {
             upstream.failed(Instant::now());
@@ -90,6 +96,8 @@ impl<D: Downstream> Exchange<'_, D> {
             if !rest.is_continued_by(status, framing) {
                 return Err(garbled);
             }
+            self.watched.enter(Phase::Answering);
+            self.record.resumed();
             link.begin_body(facts, false, self.core.bounds.get());
         } else if self.tries_again(status) {
             return Err(Fail::Lost(Loss { stage: Stage::Held, cause: Cause::Unavailable }));
@@ -102,9 +110,14 @@ impl<D: Downstream> Exchange<'_, D> {
         } else {
             let bodiless = self.prepared.is_head || matches!(status, 204 | 304);
             let rest = Resume::begin(self.prepared, self.target, status, framing);
-            if self.hold(&mut link, facts, bodiless).await? {
-                // The worker has done its part; how fast the client reads is not its concern.
-                inside = None;
+            match self.hold(&mut link, facts, bodiless).await? {
+                Held::Left => return Ok(End::Left),
+                Held::Whole => {
+                    self.record.attempt_ended(AttemptResult::Answered);
+                    // The worker has done its part; how fast the client reads is not its concern.
+                    inside = None;
+                }
+                Held::Passing => {}
             }
             self.watched.enter(Phase::Answering);
             self.respond(&link, bodiless);
@@ -154,6 +167,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 None => Box::pin(self.connect(upstream)).await?,
             };
             let start = Instant::now();
+            self.record.connected(link.is_reused());
             self.upload.rewind();
             let careful = !self.prepared.repeatable;
             let begun = match resume {
@@ -175,8 +189,8 @@ impl<D: Downstream> Exchange<'_, D> {
                 Ok(None) => return Ok(None),
                 // The worker had closed this one before.
                 Err(Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Gone }))
-                    if link.reused && self.upload.is_replayable() => {}
-                Err(Fail::Lost(loss)) if loss.stage == Stage::Unsent && !link.reused => {
+                    if link.is_reused() && self.upload.is_replayable() => {}
+                Err(Fail::Lost(loss)) if loss.stage == Stage::Unsent && !link.is_reused() => {
                     // It accepts and closes at once, which is as good as to refuse.
                     upstream.suspect(Instant::now());
                     return Err(Fail::Lost(loss));
@@ -188,8 +202,17 @@ impl<D: Downstream> Exchange<'_, D> {
 
     async fn connect(&self, upstream: &Upstream) -> Result<Box<Link>, Fail> {
         self.watched.enter(Phase::Choosing);
-        let timeout = self.core.limits().connect_timeout;
-        Link::connect(upstream.address, timeout).await.map_err(|error| {
+        let connected = match upstream.home.protocol.get() {
+            Protocol::Http1 => {
+                let timeout = self.core.limits().connect_timeout;
+                Http1::connect(upstream.address, timeout).await.map(Link::Http1)
+            }
+            Protocol::H2c => {
+                let limits = self.core.limits().clone();
+                upstream.lane().enter(&limits).await.map(|exchange| Link::H2c(H2c::new(exchange)))
+            }
+        };
+        connected.map(Box::new).map_err(|error| {
             tracing::debug!(worker = %upstream.instance, %error, "cannot connect");
             upstream.suspect(Instant::now());
             Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Gone })
@@ -200,8 +223,11 @@ impl<D: Downstream> Exchange<'_, D> {
     fn poll_head(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Poll<Result<Option<()>, Fail>> {
         self.watched.remember(cx.waker());
         let sent = link.poll_send(cx, &mut self.upload, self.down, self.watched)?;
-        if sent.is_ready() && self.watched.phase() == Phase::Uploading {
-            self.watched.enter(Phase::Waiting);
+        if sent.is_ready() {
+            if self.watched.phase() == Phase::Uploading {
+                self.watched.enter(Phase::Waiting);
+            }
+            self.record.sent_all();
         }
         if let Poll::Ready(head) = link.poll_head(cx, &self.core.pool, self.core.bounds.get(), self.down) {
             return Poll::Ready(head.map(Some).map_err(Fail::Lost));
@@ -219,23 +245,31 @@ impl<D: Downstream> Exchange<'_, D> {
         Poll::Pending
     }
 
-    /// Holds a small response back until it is whole; whether it did.
-    async fn hold(&mut self, link: &mut Link, facts: Facts, bodiless: bool) -> Result<bool, Fail> {
-        let limit = self.core.limits().hold_bytes_max as u64;
-        let Some(length) = facts.length.filter(|&length| length <= limit) else { return Ok(bodiless) };
-        if bodiless || length == 0 {
-            return Ok(true);
+    /// Holds a small response back until it is whole. Of another one no more than is here is waited for, but a worker that
+    /// is lost right behind the head is noticed before the client has seen anything.
+    async fn hold(&mut self, link: &mut Link, facts: Facts, bodiless: bool) -> Result<Held, Fail> {
+        if bodiless || facts.length == Some(0) {
+            return Ok(Held::Whole);
         }
-        if facts.is_events {
-            return Ok(false);
+        let limit = self.core.limits().hold_bytes_max as u64;
+        let small = facts.length.filter(|&length| length <= limit && !facts.is_events);
+        let is_framed = facts.chunked || facts.length.is_some();
+        let wanted = small.map_or(usize::from(is_framed), |length| length as usize);
+        if small.is_some() {
+            self.record.enter(record::Phase::Hold);
         }
         let held = std::future::poll_fn(|cx| {
             self.watched.remember(cx.waker());
             let _ = self.keep_sending(cx, link);
-            match link.poll_hold(cx, &self.core.pool, length as usize) {
-                Poll::Ready(Ok(())) => Poll::Ready(Ok(true)),
-                Poll::Ready(Err(())) => Poll::Ready(Err(Cause::Gone)),
+            match link.poll_hold(cx, &self.core.pool, wanted) {
+                Poll::Ready(Ok(())) if small.is_some() => Poll::Ready(Ok(Held::Whole)),
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(Held::Passing)),
+                Poll::Ready(Err(cause)) => Poll::Ready(Err(cause)),
+                Poll::Pending if small.is_none() => Poll::Ready(Ok(Held::Passing)),
                 Poll::Pending if self.watched.late.get() => Poll::Ready(Err(Cause::Late)),
+                Poll::Pending if self.upload.is_whole() && self.down.poll_gone(cx).is_ready() => {
+                    Poll::Ready(Ok(Held::Left))
+                }
                 Poll::Pending => Poll::Pending,
             }
         });
@@ -255,17 +289,23 @@ impl<D: Downstream> Exchange<'_, D> {
     fn respond(&mut self, link: &Link, bodiless: bool) {
         let bytes = link.head_bytes();
         let Some(framing) = link.framing() else { return };
-        self.core.shard.responded(link.head.status);
+        let now = Instant::now();
+        self.record.responded(link.head().status, now);
+        let mut timing = Vec::new();
+        if self.target.route.server_timing {
+            server_timing::write(&mut timing, self.record, now);
+        }
+        let timing = (!timing.is_empty()).then_some((&b"server-timing"[..], &timing[..]));
         let date = self.core.date.get();
         let ours = [(&b"x-request-id"[..], self.prepared.worker.id())].into_iter();
         let date = (!framing.has_date).then_some((&b"date"[..], &date[..]));
-        let mut fields = headers::to_client(bytes, &link.head, framing, ours.chain(date));
+        let mut fields = headers::to_client(bytes, link.head(), framing, ours.chain(date).chain(timing));
         self.down.respond(Answer {
-            status: link.head.status,
-            reason: link.head.reason.of(bytes),
+            status: link.head().status,
+            reason: link.head().reason.of(bytes),
             fields: &mut fields,
             // RFC 9110, section 8.6: not with 204.
-            length: framing.length.filter(|_| link.head.status != 204),
+            length: framing.length.filter(|_| link.head().status != 204),
             has_body: !bodiless,
             close: false,
         });
@@ -284,8 +324,8 @@ impl<D: Downstream> Exchange<'_, D> {
                 return Poll::Ready(Ok(Streamed::Left));
             }
             let streamed = self.poll_stream(cx, link, &mut rest);
-            if link.has_ended() {
-                inside = None;
+            if link.has_ended() && inside.take().is_some() {
+                self.record.attempt_ended(AttemptResult::Answered);
             }
             streamed
         });
@@ -318,6 +358,7 @@ impl<D: Downstream> Exchange<'_, D> {
             match ready!(self.down.poll_write(cx, &link.data()[..here])) {
                 Ok(count) => {
                     link.took(count);
+                    self.record.sent(count);
                     if let Some(rest) = rest {
                         rest.passed(count);
                     }
@@ -327,25 +368,40 @@ impl<D: Downstream> Exchange<'_, D> {
         }
     }
 
+    /// What the client has seen can be neither completed nor taken back: after what there is of it, it ends.
+    pub(crate) async fn cut(&mut self) -> End {
+        self.watched.enter(Phase::Answering);
+        let flushed = std::future::poll_fn(|cx| {
+            self.watched.remember(cx.waker());
+            self.down.poll_flush(cx)
+        });
+        if flushed.await.is_ok() {
+            // An HTTP/2 connection writes in a task of its own, and a stream that is reset takes back what waits for that.
+            tokio::task::yield_now().await;
+        }
+        End::Cut
+    }
+
     /// A 101: from here on both sides speak another protocol.
     async fn upgrade(&mut self, mut link: Box<Link>, pass: Option<Pass>) -> End {
         self.agree(&link);
         link.begin_body(Facts::from(Framing::default()), true, self.core.bounds.get());
         self.down.tunnel();
         self.watched.enter(Phase::Tunnel);
-        tunnel::run(self.core, self.watched, self.down, &mut link, pass).await;
-        End::Whole
+        tunnel::run(self.core, self.watched, self.down, &mut link, self.record, pass).await;
+        End::Upgraded
     }
 
     fn agree(&mut self, link: &Link) {
-        self.core.shard.responded(101);
+        self.record.attempt_ended(AttemptResult::Answered);
+        self.record.responded(101, Instant::now());
         let framing = link.framing().unwrap_or_default();
         let connection = [
             (&b"connection"[..], &b"upgrade"[..]),
             (&b"upgrade"[..], framing.upgrade.unwrap_or(b"websocket")),
             (&b"x-request-id"[..], self.prepared.worker.id()),
         ];
-        let fields = headers::to_client(link.head_bytes(), &link.head, framing, connection.into_iter());
+        let fields = headers::to_client(link.head_bytes(), link.head(), framing, connection.into_iter());
         self.down.respond(Answer {
             status: 101,
             reason: b"Switching Protocols",
@@ -370,6 +426,17 @@ fn idle(cx: &mut Context<'_>, upstream: &Upstream) -> Option<Box<Link>> {
             return Some(link);
         }
     }
+}
+
+/// What came of holding a response back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// It is whole.
+    Whole,
+    /// It is not one to be held, and is passed on as it comes.
+    Passing,
+    /// The client had gone.
+    Left,
 }
 
 /// How the passing on of a body ended.

@@ -29,6 +29,7 @@ pub(crate) enum Known {
     Trailer,
     TransferEncoding,
     Upgrade,
+    UserAgent,
     /// It belongs to one connection and is never passed on (RFC 9110, section 7.6.1).
     Hop,
     /// It claims something about the client that only the gateway may say.
@@ -54,6 +55,7 @@ impl Known {
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::Hop,
             10 if is("tracestate") => Self::Tracestate,
+            10 if is("user-agent") => Self::UserAgent,
             11 if is("traceparent") => Self::Traceparent,
             11 if is("lethe-class") => Self::LetheClass,
             12 if is("content-type") => Self::ContentType,

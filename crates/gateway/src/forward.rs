@@ -10,7 +10,6 @@ use lethe_model::gate::{Fate, Gate};
 
 use crate::{
     config::Class,
-    core::Core,
     downstream::{Broken, Downstream},
     exchange::{End, Exchange, Fail},
     problem::Failure,
@@ -40,8 +39,9 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         let (upstream, pass) = match (found, &seen) {
             (Ok(found), _) => found,
             (Err(failure), None) => return Err(journey.given_up(failure)),
-            (Err(_), Some(_)) => return Ok(cut(core)),
+            (Err(_), Some(_)) => return Ok(exchange.cut().await),
         };
+        exchange.record.attempt(&upstream);
         let loss = match exchange.attempt(&upstream, pass, &mut seen).await {
             Ok(end) => return Ok(end),
             Err(Fail::Lost(loss)) => loss,
@@ -50,6 +50,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
             }
             Err(Fail::Broken(Broken::Malformed(fault))) => return Err(Failure::Malformed(fault)),
         };
+        exchange.record.attempt_ended(loss.result());
         let slow = loss.cause == Cause::Late && exchange.watched.owes.get();
         // A client that does not send its body is not the worker's failure.
         if !slow {
@@ -60,7 +61,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
                 journey.given_up(Failure::NoWorker { retry_after_s: 1 })
             }
             verdict @ (Verdict::Again | Verdict::Later) => {
-                core.shard.retries.add(1);
+                exchange.record.retried(loss.retry());
                 journey.search.tried.push(upstream);
                 if verdict == Verdict::Later {
                     let pause = tokio::time::sleep(backoff(journey.attempts as u32, core.dice.next()));
@@ -79,16 +80,10 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         };
         if seen.is_some() {
             tracing::warn!(worker = %upstream.instance, "response cut: the worker was lost half-way");
-            return Ok(cut(core));
+            return Ok(exchange.cut().await);
         }
         return Err(failure);
     }
-}
-
-/// What the client has seen can be neither completed nor taken back.
-fn cut(core: &Core) -> End {
-    core.shard.cut.add(1);
-    End::Cut
 }
 
 /// Waits for `future`, but no longer than the client waits.
@@ -177,11 +172,16 @@ impl Journey {
     }
 
     /// Takes from the deaths those that came from outside, as far as that is known in time: a worker that an operator,
-    /// a spot notice or a test has killed was not killed by what it was doing.
+    /// a spot notice or a test has killed was not killed by what it was doing. One that takes a connection once more
+    /// while it dies has died once; one that lives is lost as often as it breaks off.
     async fn acquit(&mut self) {
         for gate in std::mem::take(&mut self.deaths) {
-            if tokio::time::timeout(FATE_WAIT, gate.fate()).await != Ok(Fate::Killed) {
-                self.deaths.push(gate);
+            let fate = tokio::time::timeout(FATE_WAIT, gate.fate()).await;
+            let is_counted = || self.deaths.iter().any(|counted| Arc::ptr_eq(counted, &gate));
+            match fate {
+                Ok(Fate::Killed) => {}
+                Ok(Fate::Fell) if is_counted() => {}
+                Ok(Fate::Fell) | Err(_) => self.deaths.push(gate),
             }
         }
     }

@@ -4,14 +4,34 @@
 //! A new parser needs a `fuzz` function beside it, a line in [`TARGETS`] and a function below, a file in
 //! `fuzz/fuzz_targets`, and some good and bad inputs in `fuzz/corpus`.
 
-use crate::{forwarded, proxy_protocol};
+use crate::{chunked, forwarded, head, proxy_protocol};
 
 /// Panics if something does not hold.
 pub type Check = fn(&[u8]);
 
 /// All of them, by the name of their target.
-pub const TARGETS: &[(&str, Check)] =
-    &[("forwarded", self::forwarded), ("proxy_protocol", self::proxy_protocol)];
+pub const TARGETS: &[(&str, Check)] = &[
+    ("chunked", self::chunked),
+    ("forwarded", self::forwarded),
+    ("proxy_protocol", self::proxy_protocol),
+    ("request_head", self::request_head),
+    ("response_head", self::response_head),
+];
+
+/// Chunked bodies.
+pub fn chunked(data: &[u8]) {
+    chunked::fuzz::check(data);
+}
+
+/// Heads of requests, and what workers get of them.
+pub fn request_head(data: &[u8]) {
+    head::fuzz::check_request(data);
+}
+
+/// Heads of responses, and what clients get of them.
+pub fn response_head(data: &[u8]) {
+    head::fuzz::check_response(data);
+}
 
 /// `Forwarded` and `X-Forwarded-*`.
 pub fn forwarded(data: &[u8]) {

@@ -15,14 +15,18 @@ use std::{
 use lethe_model::{roster::Roster, service::ServiceName};
 use tokio::sync::watch;
 
+#[cfg(feature = "otel")]
+use crate::otel::exporter::Exporter;
 use crate::{
     accept::Manner,
-    config::{self, Config},
+    access_log::{self, writer::Writer},
+    config::{self, AccessLog, Config},
     core::{self, Leaving, Seed, Turn},
     health::{self, Checked},
     joint::Joint,
     listen::{self, listen},
-    stats::{self, Shard, Snapshot},
+    shard::Shard,
+    stats::{self, Snapshot},
     tls::{self, Certificates, Loaded},
 };
 
@@ -51,6 +55,9 @@ pub enum Error {
         /// What there is.
         found: Vec<SocketAddr>,
     },
+    /// The access log cannot be written.
+    #[error(transparent)]
+    AccessLog(#[from] access_log::Error),
     /// The certificates cannot be used.
     #[error("cannot use the certificates")]
     Tls(#[from] tls::Error),
@@ -79,6 +86,9 @@ pub struct Bound {
     listeners: Vec<Listeners>,
     /// For each core, its listeners, in the order of the configuration.
     doors: Vec<Vec<(TcpListener, Manner)>>,
+    log: Option<Arc<Writer>>,
+    #[cfg(feature = "otel")]
+    exporter: Option<Exporter>,
 }
 
 /// The running gateway. Dropping it does not stop it.
@@ -97,6 +107,9 @@ pub struct Gateway {
     /// Its own hold on each listener, to be given to another process; none once it leaves.
     listeners: Mutex<Vec<Listeners>>,
     leaving: watch::Sender<Leaving>,
+    log: Mutex<Option<Arc<Writer>>>,
+    #[cfg(feature = "otel")]
+    exporter: Option<Exporter>,
     /// How many cores still run.
     running: watch::Receiver<usize>,
 }
@@ -150,7 +163,17 @@ impl Bound {
         };
         let cores = config.cores.max(1);
         let doors = (0..cores).map(|_| Vec::new()).collect();
-        Ok(Self { config, certificates, addresses: Vec::new(), listeners: Vec::new(), doors })
+        let log = Writer::start(&config.access_log)?.map(Arc::new);
+        Ok(Self {
+            config,
+            certificates,
+            addresses: Vec::new(),
+            listeners: Vec::new(),
+            doors,
+            log,
+            #[cfg(feature = "otel")]
+            exporter: None,
+        })
     }
 
     /// Gives the sockets of a listener to the cores in turn.
@@ -166,6 +189,16 @@ impl Bound {
             self.doors[number % cores].push((socket, manner.clone()));
         }
         Ok(())
+    }
+
+    /// Exports spans of requests.
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    #[cfg(feature = "otel")]
+    pub fn export(mut self, settings: crate::otel::settings::Settings) -> std::io::Result<Self> {
+        self.exporter = Some(Exporter::start(settings)?);
+        Ok(self)
     }
 
     /// The address of the first listener in fact, with the chosen port.
@@ -203,7 +236,7 @@ impl Bound {
         if let Err(error) = health::start(planned, roster.clone()) {
             panic!("cannot start a thread for the health checks: {error}");
         }
-        let first = Turn { number: 0, config: self.config, joints: joints.clone() };
+        let first = Turn { number: 0, config: self.config, joints: joints.clone(), log: self.log.clone() };
         let (turns, turn) = watch::channel(Arc::new(first));
         let start = |(index, doors)| {
             let shard = Arc::new(Shard::default());
@@ -217,6 +250,8 @@ impl Bound {
                 leaving: leave.clone(),
                 connections: Arc::clone(&connections),
                 replay_bytes: Arc::clone(&replay_bytes),
+                #[cfg(feature = "otel")]
+                spans: self.exporter.as_ref().map(Exporter::spans),
             };
             let ended = Ended(Arc::clone(&ended));
             let thread = thread::Builder::new().name(format!("gateway-{index}")).spawn(move || {
@@ -241,6 +276,9 @@ impl Bound {
             certificates: self.certificates,
             listeners: Mutex::new(self.listeners),
             leaving,
+            log: Mutex::new(self.log),
+            #[cfg(feature = "otel")]
+            exporter: self.exporter,
             running,
         }
     }
@@ -287,7 +325,14 @@ impl Gateway {
         let now = Instant::now();
         let joints = self.joints.lock().unwrap_or_else(PoisonError::into_inner);
         let services = joints.iter().map(|(name, joint)| (name.clone(), joint.stats(now))).collect();
-        stats::snapshot(&self.shards, services)
+        let mut sum = stats::snapshot(&self.shards, services);
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        sum.log_dropped += log.as_ref().map_or(0, |log| log.lost());
+        #[cfg(feature = "otel")]
+        {
+            sum.spans_dropped += self.exporter.as_ref().map_or(0, Exporter::dropped);
+        }
+        sum
     }
 
     /// Works by `config` from now on, but for its listeners and cores, which stay. Requests that were routed before go on
@@ -300,6 +345,7 @@ impl Gateway {
         if let (Some(certificates), Some(tls)) = (&self.certificates, &config.tls) {
             certificates.replace(Loaded::read(tls)?);
         }
+        let log = self.reopen(&config.access_log)?;
         let before = Arc::clone(&self.turns.borrow());
         let (old, new) = (before.config.limits.replay_total_bytes_max, config.limits.replay_total_bytes_max);
         // What is kept beyond the new bound is given back as its requests end.
@@ -314,11 +360,27 @@ impl Gateway {
             known.clone()
         };
         self.plan.send_replace(plan(&config, &joints));
-        self.turns.send_replace(Arc::new(Turn { number, config, joints }));
+        self.turns.send_replace(Arc::new(Turn { number, config, joints, log }));
         let mut reached = self.reached.clone();
         // An error means that all cores have ended.
         let _ = reached.wait_for(|reached| reached.iter().all(|reached| *reached >= number)).await;
         Ok(())
+    }
+
+    /// The access log as it is to be from now on. The file is opened anew also if it is the same.
+    fn reopen(&self, access_log: &AccessLog) -> Result<Option<Arc<Writer>>, Error> {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*log, access_log) {
+            (_, AccessLog::Off) => Ok(None),
+            (Some(writer), access_log) => {
+                writer.reopen(access_log)?;
+                Ok(log.clone())
+            }
+            (None, access_log) => {
+                *log = Writer::start(access_log)?.map(Arc::new);
+                Ok(log.clone())
+            }
+        }
     }
 
     /// Looks at the certificate files from time to time and takes changed ones into use; never ends. For a task of the
@@ -362,6 +424,14 @@ impl Gateway {
         });
         // An error means that all cores have ended.
         let _ = self.running.clone().wait_for(|&running| running == 0).await;
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(log) = log {
+            log.close().await;
+        }
+        #[cfg(feature = "otel")]
+        if let Some(exporter) = &self.exporter {
+            exporter.close().await;
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, Vec<Listeners>> {

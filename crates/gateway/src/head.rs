@@ -2,6 +2,9 @@
 //! lines end with CRLF, names are tokens with the colon at once after them, nothing is folded, and there is one space
 //! where the grammar has one. It copies nothing: a head is a list of places in the bytes it was read from.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
+
 use std::ops::Range;
 
 use crate::field::Known;

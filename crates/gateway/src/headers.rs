@@ -10,7 +10,7 @@ use crate::{
     field::Known,
     forwarded::{Claims, Origin, Seen, Trust},
     head::{Field, RequestHead, ResponseHead},
-    trace,
+    trace::{self, Context},
 };
 
 /// The head that workers get, and where in it is what is needed again.
@@ -37,6 +37,7 @@ pub(crate) fn to_worker(
     head: &RequestHead,
     admitted: &Admitted<'_>,
     (client, trust): (&Client, &Trust),
+    context: &Context,
     dice: &Dice,
     worker: &mut WorkerHead,
 ) {
@@ -50,13 +51,14 @@ pub(crate) fn to_worker(
     let host = admitted.host.unwrap_or_default();
     out.extend_from_slice(host);
     out.extend_from_slice(b"\r\n");
-    let parent = admitted.traceparent.filter(|parent| trace::is_valid_parent(parent));
     let id = admitted.request_id.filter(|id| trace::is_sane_id(id));
     let named = Named::of_request(admitted.names_fields, bytes, head);
     for field in &head.fields {
         let passes = match field.known {
             Known::Other => !named.has(field.name.of(bytes)),
-            Known::Tracestate => parent.is_some(),
+            // What vendors have added belongs to the trace that is no more.
+            Known::Tracestate => !context.is_begin(),
+            Known::Te => admitted.passes_te && field.value.of(bytes).eq_ignore_ascii_case(b"trailers"),
             known => is_for_worker(known),
         };
         if passes {
@@ -86,7 +88,11 @@ pub(crate) fn to_worker(
         out.extend_from_slice(&client.fields);
         push_field(out, b"x-forwarded-host", host);
     }
-    worker.id = name(out, id, parent, dice);
+    match admitted.traceparent.filter(|_| context.is_as_sent) {
+        Some(sent) => push_field(out, b"traceparent", sent),
+        None => push_field(out, b"traceparent", &context.field()),
+    }
+    worker.id = name(out, id, context, dice);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -116,6 +122,20 @@ fn push_origin(
     out.extend_from_slice(b"\r\n");
     push_field(out, b"x-forwarded-proto", origin.scheme.as_str().as_bytes());
     push_field(out, b"x-forwarded-host", &origin.host);
+}
+
+/// The trailers that are passed on, of those that came. What frames a message, belongs to a connection, or may be said
+/// by the gateway alone is not said after the body either: some readers add trailers to the head (RFC 9110, section
+/// 6.5.1).
+pub(crate) fn passing_trailers(lines: Vec<u8>) -> Vec<u8> {
+    let passes = |line: &&[u8]| {
+        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        matches!(Known::of(name), Known::Other | Known::Date | Known::Etag | Known::ServerTiming)
+    };
+    if lines.split_inclusive(|&byte| byte == b'\n').all(|line| passes(&line)) {
+        return lines;
+    }
+    lines.split_inclusive(|&byte| byte == b'\n').filter(passes).flatten().copied().collect()
 }
 
 pub(crate) fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -149,12 +169,12 @@ fn is_for_worker(known: Known) -> bool {
     )
 }
 
-/// Gives the request an id and a trace, unless it has sane ones; where the id is.
-fn name(out: &mut Vec<u8>, id: Option<&[u8]>, parent: Option<&[u8]>, dice: &Dice) -> (usize, usize) {
-    let made = if id.is_some() && parent.is_some() { None } else { Some(trace::make(dice)) };
-    let (made_id, made_parent) = made.as_ref().map(|made| (made.id(), made.parent())).unwrap_or_default();
-    push_field(out, b"traceparent", parent.unwrap_or(made_parent));
-    let id = id.unwrap_or(made_id);
+/// Gives the request an id, unless it has a sane one; where the id is.
+fn name(out: &mut Vec<u8>, id: Option<&[u8]>, context: &Context, dice: &Dice) -> (usize, usize) {
+    // The same as that of a trace made here, so that either leads to the other.
+    let made = || if context.is_begin() { context.trace_id() } else { trace::make_id(dice) };
+    let made = if id.is_none() { made() } else { [0; 32] };
+    let id = id.unwrap_or(&made);
     push_field(out, b"x-request-id", id);
     (out.len() - 2 - id.len(), out.len() - 2)
 }
@@ -297,7 +317,8 @@ mod tests {
         let (mut worker, dice) = (WorkerHead::default(), Dice::new());
         let client = Client::new([192, 0, 2, 7].into(), crate::forwarded::Scheme::Http, false);
         let trust = Trust::new(&[]);
-        to_worker(text.as_bytes(), &head, &admitted, (&client, &trust), &dice, &mut worker);
+        let context = admitted.traceparent.and_then(Context::parse).unwrap_or_else(|| Context::make(&dice));
+        to_worker(text.as_bytes(), &head, &admitted, (&client, &trust), &context, &dice, &mut worker);
         let out = String::from_utf8(worker.bytes.clone()).unwrap();
         assert!(trace::is_sane_id(worker.id()));
         assert!(out.contains(&format!("x-request-id: {}\r\n", std::str::from_utf8(worker.id()).unwrap())));
@@ -382,7 +403,7 @@ mod tests {
         }
         let lines = sent("host: h\r\nx-request-id: no good\r\ntraceparent: x\r\ntracestate: a=b\r\n");
         let value = |name: &str| lines.iter().find_map(|line| line.strip_prefix(name)).unwrap();
-        assert!(trace::is_valid_parent(value("traceparent: ").as_bytes()));
+        assert!(Context::parse(value("traceparent: ").as_bytes()).is_some());
         assert_ne!(value("x-request-id: "), "no good");
         assert!(
             !lines.iter().any(|line| line.starts_with("tracestate")),

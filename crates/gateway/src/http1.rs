@@ -22,6 +22,7 @@ use crate::{
     problem::Failure,
     request::{self, Prepared},
     socket::Socket,
+    stats::Protocol,
     watch::{Phase, Watched},
 };
 
@@ -78,6 +79,7 @@ pub(crate) async fn serve(
     io: Socket,
     input: Buffer,
 ) {
+    core.shard.accepted(Protocol::Http11);
     let mut connection = Http1 {
         core: Rc::clone(&core),
         watched: Rc::clone(&watched),
@@ -100,21 +102,26 @@ pub(crate) async fn serve(
             Err(failure) => {
                 connection.keeps_alive = false;
                 prepared = Prepared::default();
-                request::refuse(&core, &watched, &mut connection, failure, &prepared).await;
+                let record = request::unreadable(&core);
+                Box::pin(request::refuse(&core, &watched, &mut connection, failure, &prepared, &record))
+                    .await;
                 return connection.close().await;
             }
         }
         watched.enter(Phase::Choosing);
         let bytes = &connection.input.data()[..head.bytes];
-        let found = request::prepare(&core, &client, bytes, &head, None, &mut prepared);
+        let (record, found) = request::prepare(&core, &client, (bytes, &head), None, &mut prepared);
         connection.input.consume(head.bytes);
         connection.begin(&prepared);
         match found {
-            // Kept apart, so that an idle connection does not have room for all that an exchange needs.
+            // Both kept apart, so that an idle connection does not have room for all that an exchange needs.
             Ok(target) => {
-                Box::pin(request::answer(&core, &watched, &mut connection, &target, &prepared)).await
+                Box::pin(request::answer(&core, &watched, &mut connection, &target, &prepared, record)).await;
             }
-            Err(failure) => request::refuse(&core, &watched, &mut connection, failure, &prepared).await,
+            Err(failure) => {
+                Box::pin(request::refuse(&core, &watched, &mut connection, failure, &prepared, &record))
+                    .await;
+            }
         }
         if !connection.finish().await {
             return connection.close().await;
@@ -350,7 +357,8 @@ impl Downstream for Http1 {
     }
 
     fn inform(&mut self, status: u16, fields: &mut dyn Iterator<Item = (&[u8], &[u8])>) {
-        if self.version == Version::Http10 {
+        // Within the final response it would be taken for a part of that.
+        if self.version == Version::Http10 || self.reply != Reply::None {
             return;
         }
         push_status(self.outbox.bytes(), status, b"");

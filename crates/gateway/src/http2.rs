@@ -2,10 +2,13 @@
 //! of an HTTP/1.1 head and a stream. The protocol's state machine is the `h2` crate's; what that does not bound is bounded
 //! here and in `guard`.
 
-mod fields;
-mod frame;
+#[cfg(test)]
+mod bridge;
+pub(crate) mod fields;
+pub(crate) mod frame;
 mod guard;
 mod head;
+mod prefixed;
 mod shared;
 mod stream;
 #[cfg(test)]
@@ -36,12 +39,10 @@ use self::{
 };
 pub(crate) use self::{
     head::{Body, Request},
+    prefixed::{Prefixed, Spoken, spoken},
     stream::Stream,
 };
 use crate::config::Limits;
-
-/// The first bytes of a connection that speaks HTTP/2 (RFC 9113, section 3.4).
-pub(crate) const PREFACE: &[u8] = frame::PREFACE;
 
 /// How much of one request's body is taken ahead of the engine.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -56,23 +57,21 @@ const TASKS_PER_STREAM: usize = 2;
 
 /// Serves a connection until it ends; `io` is yet to give the preface.
 ///
-/// Each request becomes a task on this thread's runtime, which runs what `on_request` returns. When `draining` ends, the
+/// Each request is given to `on_request`, which is to make a task of it. When `draining` ends, the
 /// client is told to open no more streams, and the connection ends with the last one. It also ends when no stream was
 /// open for `idle_timeout`, when a head takes longer than `head_timeout`, and when the client reads nothing for
 /// `stall_timeout`. Cancellation safe: dropped, it closes the connection, and the tasks see that their client has gone.
-pub(crate) async fn serve<S, D, F, T>(mut io: S, limits: &Limits, draining: D, on_request: F)
+pub(crate) async fn serve<S, D, F>(mut io: S, limits: &Limits, draining: D, on_request: F)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     D: Future<Output = ()>,
-    F: FnMut(Request, Stream) -> T,
-    T: Future<Output = ()> + 'static,
+    F: FnMut(Request, Stream),
 {
     let shared = Shared::new(limits.streams_max as usize * TASKS_PER_STREAM);
-    let handshake = builder(limits).handshake::<_, Bytes>(Guard::new(&mut io, &shared.pulse));
-    let end = match tokio::time::timeout(limits.head_timeout, handshake).await {
-        Err(_elapsed) => "the client does not begin".into(),
-        Ok(Err(error)) => error.to_string(),
-        Ok(Ok(connection)) => {
+    let mut draining = pin!(draining);
+    let end = match greet(Guard::new(&mut io, &shared.pulse), limits, draining.as_mut()).await {
+        Err(end) => end,
+        Ok(connection) => {
             let mut serving = Serving {
                 connection,
                 limits,
@@ -82,12 +81,30 @@ where
                 ending: None,
                 timer: Box::pin(tokio::time::sleep(shared::shortest(limits))),
             };
-            let mut draining = pin!(draining);
             std::future::poll_fn(|cx| serving.poll(cx, draining.as_mut())).await
         }
     };
     tracing::debug!(%end, "HTTP/2 connection ended");
-    guard::linger(&mut io).await;
+    Box::pin(guard::linger(&mut io)).await;
+}
+
+/// Waits for the client's preface; fails with what has ended the connection before.
+async fn greet<'a, S: AsyncRead + AsyncWrite + Unpin>(
+    io: Guard<'a, S>,
+    limits: &Limits,
+    mut draining: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Connection<Guard<'a, S>, Bytes>, String> {
+    let mut handshake = pin!(tokio::time::timeout(limits.head_timeout, builder(limits).handshake(io)));
+    let begun = std::future::poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Ready(begun) => Poll::Ready(Some(begun)),
+        Poll::Pending => draining.as_mut().poll(cx).map(|()| None),
+    });
+    match begun.await {
+        Some(Ok(Ok(connection))) => Ok(connection),
+        Some(Ok(Err(error))) => Err(error.to_string()),
+        Some(Err(_elapsed)) => Err("the client does not begin".into()),
+        None => Err("the gateway drains".into()),
+    }
 }
 
 fn builder(limits: &Limits) -> Builder {
@@ -116,11 +133,10 @@ struct Serving<'a, S, F> {
     timer: Pin<Box<Sleep>>,
 }
 
-impl<S, F, T> Serving<'_, S, F>
+impl<S, F> Serving<'_, S, F>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    F: FnMut(Request, Stream) -> T,
-    T: Future<Output = ()> + 'static,
+    F: FnMut(Request, Stream),
 {
     /// Ready with what has ended the connection.
     fn poll(&mut self, cx: &mut Context<'_>, draining: Pin<&mut impl Future<Output = ()>>) -> Poll<String> {
@@ -170,13 +186,17 @@ where
     fn begin(&mut self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let (parts, body) = request.into_parts();
         let ended = body.is_end_stream();
-        match head::translate(&parts, ended) {
+        let translated = head::translate(&parts, ended);
+        if translated.is_err() {
+            self.shared.pulse.refused();
+        }
+        match translated {
             Ok(translated) => {
                 let mut stream = Stream::new(respond, (!ended).then_some(body), Rc::clone(self.shared));
-                if parts.headers.get(http::header::EXPECT).is_some_and(|value| value == "100-continue") {
+                if head::expects_continue(&parts.headers) {
                     stream.expect_continue();
                 }
-                tokio::task::spawn_local((self.on_request)(translated, stream));
+                (self.on_request)(translated, stream);
             }
             Err(Refusal::Malformed(why)) => {
                 tracing::debug!(why, "malformed HTTP/2 request");

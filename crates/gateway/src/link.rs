@@ -1,66 +1,38 @@
-//! A connection to a worker that speaks HTTP/1.1. It has no task of its own: whoever holds it polls it, inside the task
-//! of the client, so that a request crosses the gateway without a switch of tasks. It counts what the kernel took, which
-//! is how "nothing was sent" is known for certain.
+//! The way to a worker for one request: an HTTP/1.1 connection, or a stream of an HTTP/2 one. It has no task of its own:
+//! whoever holds it polls it, inside the task of the client, so that a request crosses the gateway without a switch of
+//! tasks. What the kernel took is counted, which is how "nothing was sent" is known for certain.
+
+mod h2c;
+mod http1;
 
 use std::{
     io,
-    net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    task::{Context, Poll},
+    time::Instant,
 };
 
-use tokio::{io::AsyncWrite, net::TcpStream};
-
+pub(crate) use self::{h2c::H2c, http1::Http1};
 use crate::{
     admit::Length,
-    buffer::{Buffer, Pool},
-    chunked::{self, Decoder, Step},
+    buffer::Pool,
     downstream::{Broken, Downstream},
-    head::{Bounds, ResponseHead, Version},
+    head::{Bounds, ResponseHead},
     headers::Framing,
-    outbox::Outbox,
-    socket::Socket,
     upload::Upload,
-    verdict::{Cause, Loss, Stage},
+    verdict::{Cause, Loss},
     watch::Watched,
 };
 
 /// Most interim responses before the final one.
 const INTERIM_MAX: u8 = 16;
 
-/// A connection to a worker, idle or with one request on it. Some hundred bytes large, so it is kept boxed.
-pub(crate) struct Link {
-    io: Socket,
-    input: Buffer,
-    outbox: Outbox,
-    /// How the body of the request in hand is framed.
-    length: Length,
-    /// All of the request was given to the outbox.
-    all_given: bool,
-    /// Bytes of the request in hand that the kernel took.
-    written: u64,
-    /// A write failed after the first byte.
-    broken: bool,
-    /// The response in hand, valid once its head is whole; its bytes are at the start of `input` until it is begun.
-    pub(crate) head: ResponseHead,
-    body: Body,
-    keeps_alive: bool,
-    interims: u8,
-    /// It has carried a request before: the worker may have closed it since.
-    pub(crate) reused: bool,
-    /// Since when it is idle, as the core's tick saw it first.
-    pub(crate) idle_since: Option<Instant>,
-}
-
-/// What is left of the response's body.
-enum Body {
-    Sized(u64),
-    Chunked(Box<Decoder>),
-    /// Everything up to the end of the connection.
-    Close,
-    /// With the trailers that came.
-    Ended(Vec<u8>),
+/// A way to a worker, with at most one request on it. Some hundred bytes large, so it is kept boxed.
+#[allow(clippy::large_enum_variant, reason = "it is only ever boxed as a whole")]
+pub(crate) enum Link {
+    /// A connection, idle or with a request on it.
+    Http1(Http1),
+    /// A stream; it is good for one request.
+    H2c(H2c),
 }
 
 /// Why a request cannot be sent further.
@@ -70,322 +42,6 @@ pub(crate) enum Halt {
     /// The client cut its body short.
     Broken(Broken),
 }
-
-impl Link {
-    /// Connects to a worker.
-    pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Box<Self>> {
-        let connecting = async {
-            let stream = TcpStream::connect(address).await?;
-            // The port of a worker that has just died may be drawn for this very connection, which then meets itself.
-            if stream.local_addr()? == stream.peer_addr()? {
-                return Err(io::ErrorKind::ConnectionRefused.into());
-            }
-            stream.set_nodelay(true)?;
-            io::Result::Ok(Socket::Tcp(stream))
-        };
-        let io = tokio::time::timeout(timeout, connecting).await??;
-        Ok(Box::new(Self {
-            io,
-            input: Buffer::default(),
-            outbox: Outbox::default(),
-            length: Length::None,
-            all_given: false,
-            written: 0,
-            broken: false,
-            head: ResponseHead::default(),
-            body: Body::Ended(Vec::new()),
-            keeps_alive: true,
-            interims: 0,
-            reused: false,
-            idle_since: None,
-        }))
-    }
-
-    /// Begins a request. `careful` looks whether the worker has closed the connection meanwhile; then nothing was sent.
-    pub(crate) fn begin(&mut self, head: &[u8], length: Length, careful: bool) -> Result<(), Loss> {
-        (self.written, self.broken, self.all_given, self.interims) = (0, false, false, 0);
-        self.length = length;
-        self.outbox.clear();
-        self.outbox.bytes().extend_from_slice(head);
-        let is_closed = || match self.io.peek() {
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-            Ok(_) => true,
-        };
-        if careful && self.reused && is_closed() { Err(self.gone()) } else { Ok(()) }
-    }
-
-    fn gone(&self) -> Loss {
-        self.loss(Cause::Gone)
-    }
-
-    pub(crate) fn loss(&self, cause: Cause) -> Loss {
-        Loss { stage: if self.written == 0 { Stage::Unsent } else { Stage::Sent }, cause }
-    }
-
-    /// Sends what is there of the request, and asks the client for more. Ready once all of it is sent, or nothing more of it
-    /// is wanted.
-    pub(crate) fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        upload: &mut Upload,
-        down: &mut impl Downstream,
-        watched: &Watched,
-    ) -> Poll<Result<(), Halt>> {
-        loop {
-            if self.broken {
-                return Poll::Ready(Ok(()));
-            }
-            let more = if self.all_given { Poll::Ready(Ok(())) } else { upload.poll_more(cx, down, watched) };
-            if let Poll::Ready(Err(broken)) = more {
-                return Poll::Ready(Err(Halt::Broken(broken)));
-            }
-            self.give(upload);
-            let waiting = if self.length == Length::Chunked { &[][..] } else { upload.waiting() };
-            if self.outbox.is_empty() && waiting.is_empty() {
-                if self.all_given {
-                    return Poll::Ready(Ok(()));
-                }
-                // It is ready and gave nothing: its end is taken up by the next round.
-                let _ = ready!(more);
-                continue;
-            }
-            let written = &mut self.written;
-            let wrote = self.outbox.poll_write(cx, &mut self.io, waiting, |count| *written += count as u64);
-            match ready!(wrote) {
-                Ok(count) => upload.pass(count),
-                // Once something was sent, a failing write is not the end: a worker may answer without reading the whole
-                // body and close, and that answer is still to be read. The reading side sees the end in any case.
-                Err(_) if self.written > 0 => self.broken = true,
-                Err(_) => return Poll::Ready(Err(Halt::Lost(self.gone()))),
-            }
-        }
-    }
-
-    /// Puts the framing of a chunked body around what waits, and notes when all was given.
-    fn give(&mut self, upload: &mut Upload) {
-        if self.all_given {
-            return;
-        }
-        if self.length == Length::Chunked {
-            let waiting = upload.waiting().len();
-            chunked::push_chunk(self.outbox.bytes(), upload.waiting());
-            upload.pass(waiting);
-        }
-        if upload.is_whole() && (self.length == Length::Chunked || upload.waiting().is_empty()) {
-            if self.length == Length::Chunked {
-                chunked::push_end(self.outbox.bytes(), upload.trailers());
-            }
-            self.all_given = true;
-        }
-    }
-
-    /// Ready when the head of the response is whole, in `head` and [`Self::head_bytes`]. Interim responses are passed on.
-    pub(crate) fn poll_head(
-        &mut self,
-        cx: &mut Context<'_>,
-        pool: &Pool,
-        bounds: Bounds,
-        down: &mut impl Downstream,
-    ) -> Poll<Result<(), Loss>> {
-        loop {
-            if !self.input.is_empty() {
-                match self.head.parse(self.input.data(), bounds) {
-                    Ok(true) if self.is_interim() => {
-                        self.interims += 1;
-                        if self.interims > INTERIM_MAX {
-                            return Poll::Ready(Err(self.loss(Cause::Garbled)));
-                        }
-                        self.pass_interim(down);
-                        continue;
-                    }
-                    Ok(true) => return Poll::Ready(Ok(())),
-                    Ok(false) => {}
-                    Err(_) => return Poll::Ready(Err(self.loss(Cause::Garbled))),
-                }
-            }
-            match ready!(self.input.poll_fill(cx, &mut self.io, pool, bounds.head_bytes_max)) {
-                Ok(count) if count > 0 => {}
-                _ => return Poll::Ready(Err(self.gone())),
-            }
-        }
-    }
-
-    /// Whether interim responses were passed on.
-    pub(crate) fn has_informed(&self) -> bool {
-        self.interims > 0
-    }
-
-    fn is_interim(&self) -> bool {
-        (100..200).contains(&self.head.status) && self.head.status != 101
-    }
-
-    /// `100 Continue` answers what was not asked: the gateway has said it to the client by itself.
-    fn pass_interim(&mut self, down: &mut impl Downstream) {
-        let bytes = self.input.data();
-        if self.head.status != 100
-            && let Some(framing) = Framing::of(bytes, &self.head)
-        {
-            let mut fields = crate::headers::to_client(bytes, &self.head, framing, std::iter::empty());
-            down.inform(self.head.status, &mut fields);
-        }
-        self.input.consume(self.head.bytes);
-    }
-
-    /// The bytes that `head` was read from; until the body is begun.
-    pub(crate) fn head_bytes(&self) -> &[u8] {
-        self.input.data()
-    }
-
-    /// What the response's body will be; `None` if the head contradicts itself.
-    pub(crate) fn framing(&self) -> Option<Framing<'_>> {
-        Framing::of(self.head_bytes(), &self.head)
-    }
-
-    /// Ready once a body of `length` bytes is here, behind the head, together with it.
-    pub(crate) fn poll_hold(
-        &mut self,
-        cx: &mut Context<'_>,
-        pool: &Pool,
-        length: usize,
-    ) -> Poll<Result<(), ()>> {
-        let whole = self.head.bytes + length;
-        while self.input.data().len() < whole {
-            match ready!(self.input.poll_fill(cx, &mut self.io, pool, whole)) {
-                Ok(count) if count > 0 => {}
-                _ => return Poll::Ready(Err(())),
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Leaves the head behind: from now on the body is read. `bodiless` says that there is none, whatever the head says.
-    pub(crate) fn begin_body(&mut self, framing: Facts, bodiless: bool, bounds: Bounds) {
-        self.input.consume(self.head.bytes);
-        self.body = match (framing.chunked, framing.length) {
-            _ if bodiless => Body::Ended(Vec::new()),
-            (true, _) => Body::Chunked(Box::new(Decoder::new(bounds))),
-            (false, Some(0)) => Body::Ended(Vec::new()),
-            (false, Some(length)) => Body::Sized(length),
-            (false, None) => Body::Close,
-        };
-        let stays = match self.head.version {
-            Version::Http11 => !framing.close,
-            Version::Http10 => framing.keep_alive && !framing.close,
-        };
-        self.keeps_alive = stays && !matches!(self.body, Body::Close);
-    }
-
-    /// Ready when there is more of the body, at the start of [`Self::data`]: how many bytes, none at its end.
-    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>, pool: &Pool) -> Poll<Result<usize, Cause>> {
-        loop {
-            let here = self.input.data();
-            match &mut self.body {
-                Body::Ended(_) => return Poll::Ready(Ok(0)),
-                Body::Sized(left) if !here.is_empty() => {
-                    return Poll::Ready(Ok(here.len().min(usize::try_from(*left).unwrap_or(usize::MAX))));
-                }
-                Body::Chunked(decoder) if !here.is_empty() => match decoder.step(here) {
-                    Ok(Step::Data { skip, bytes }) => {
-                        self.input.consume(skip);
-                        return Poll::Ready(Ok(bytes));
-                    }
-                    Ok(Step::End { skip }) => {
-                        self.input.consume(skip);
-                        self.body = Body::Ended(decoder.take_trailers());
-                        return Poll::Ready(Ok(0));
-                    }
-                    Ok(Step::More) => {
-                        let all = here.len();
-                        self.input.consume(all);
-                    }
-                    Err(_) => return Poll::Ready(Err(Cause::Garbled)),
-                },
-                Body::Close if !here.is_empty() => return Poll::Ready(Ok(here.len())),
-                _ => {}
-            }
-            match ready!(self.input.poll_fill(cx, &mut self.io, pool, crate::buffer::LARGE_BYTES)) {
-                Ok(0) if matches!(self.body, Body::Close) => self.body = Body::Ended(Vec::new()),
-                Ok(0) | Err(_) => return Poll::Ready(Err(Cause::Gone)),
-                Ok(_) => {}
-            }
-        }
-    }
-
-    /// Bytes of the body, and perhaps what follows them.
-    pub(crate) fn data(&self) -> &[u8] {
-        self.input.data()
-    }
-
-    /// So many bytes of the body were used.
-    pub(crate) fn took(&mut self, bytes: usize) {
-        self.input.consume(bytes);
-        match &mut self.body {
-            Body::Sized(left) => {
-                *left -= bytes as u64;
-                if *left == 0 {
-                    self.body = Body::Ended(Vec::new());
-                }
-            }
-            Body::Chunked(decoder) => decoder.took(bytes),
-            Body::Close | Body::Ended(_) => {}
-        }
-    }
-
-    /// The trailers, once the body has ended.
-    pub(crate) fn trailers(&self) -> &[u8] {
-        if let Body::Ended(trailers) = &self.body { trailers } else { &[] }
-    }
-
-    /// Whether the body has ended, and nothing needs to be polled to know.
-    pub(crate) fn has_ended(&self) -> bool {
-        matches!(self.body, Body::Ended(_))
-    }
-
-    /// Makes it ready for another request; false if it cannot carry one.
-    pub(crate) fn settle(&mut self, pool: &Pool) -> bool {
-        let reusable = self.keeps_alive
-            && self.has_ended()
-            && self.all_given
-            && self.outbox.is_empty()
-            && !self.broken
-            && self.input.is_empty();
-        self.input.release(pool);
-        self.outbox.shrink(KEPT_OUT_BYTES);
-        self.reused = true;
-        self.idle_since = None;
-        reusable
-    }
-
-    /// Whether something came on an idle connection: its end, or bytes that nobody asked for. Costs no system call.
-    pub(crate) fn has_stirred(&mut self, cx: &mut Context<'_>) -> bool {
-        match &self.io {
-            Socket::Tcp(stream) => stream.poll_read_ready(cx).is_ready(),
-            Socket::Tls(stream) => stream.get_ref().0.poll_read_ready(cx).is_ready(),
-            Socket::Unix(stream) => stream.poll_read_ready(cx).is_ready(),
-        }
-    }
-
-    /// After a 101: reads bytes as they come; none at the end.
-    pub(crate) fn poll_raw(&mut self, cx: &mut Context<'_>, pool: &Pool) -> Poll<io::Result<usize>> {
-        if !self.input.is_empty() {
-            return Poll::Ready(Ok(self.input.data().len()));
-        }
-        self.input.poll_fill(cx, &mut self.io, pool, crate::buffer::LARGE_BYTES)
-    }
-
-    /// After a 101: writes bytes as they are.
-    pub(crate) fn poll_write_raw(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, data)
-    }
-
-    /// After a 101: the client sends no more.
-    pub(crate) fn poll_end_raw(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-/// Memory that an idle connection keeps for the next request's head.
-const KEPT_OUT_BYTES: usize = 4 << 10;
 
 /// What of a response's [`Framing`] is needed after its head was passed on.
 #[derive(Clone, Copy, Debug)]
@@ -401,5 +57,178 @@ impl From<Framing<'_>> for Facts {
     fn from(framing: Framing<'_>) -> Self {
         let Framing { close, keep_alive, length, chunked, is_events, .. } = framing;
         Self { close, keep_alive, length, chunked, is_events }
+    }
+}
+
+macro_rules! each {
+    ($self:ident, $link:ident => $call:expr) => {
+        match $self {
+            Link::Http1($link) => $call,
+            Link::H2c($link) => $call,
+        }
+    };
+}
+
+impl Link {
+    /// Begins a request. `careful` looks whether the worker has closed the connection meanwhile; then nothing was sent.
+    pub(crate) fn begin(&mut self, head: &[u8], length: Length, careful: bool) -> Result<(), Loss> {
+        match self {
+            Self::Http1(link) => link.begin(head, length, careful),
+            Self::H2c(link) => link.begin(head, length),
+        }
+    }
+
+    /// What it means that the request ends by `cause`, before there was a response.
+    pub(crate) fn loss(&self, cause: Cause) -> Loss {
+        each!(self, link => link.loss(cause))
+    }
+
+    /// Sends what is there of the request, and asks the client for more. Ready once all of it is sent, or nothing more of it
+    /// is wanted.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        upload: &mut Upload,
+        down: &mut impl Downstream,
+        watched: &Watched,
+    ) -> Poll<Result<(), Halt>> {
+        each!(self, link => link.poll_send(cx, upload, down, watched))
+    }
+
+    /// Ready when the head of the response is whole, in [`Self::head`] and [`Self::head_bytes`]. Interim responses are
+    /// passed on.
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        pool: &Pool,
+        bounds: Bounds,
+        down: &mut impl Downstream,
+    ) -> Poll<Result<(), Loss>> {
+        match self {
+            Self::Http1(link) => link.poll_head(cx, pool, bounds, down),
+            Self::H2c(link) => link.poll_head(cx, bounds, down),
+        }
+    }
+
+    /// Whether interim responses were passed on.
+    pub(crate) fn has_informed(&self) -> bool {
+        each!(self, link => link.interims > 0)
+    }
+
+    /// The response's head, once it is whole.
+    pub(crate) fn head(&self) -> &ResponseHead {
+        each!(self, link => &link.head)
+    }
+
+    /// The bytes that the head was read from; until the body is begun.
+    pub(crate) fn head_bytes(&self) -> &[u8] {
+        self.data()
+    }
+
+    /// What the response's body will be; `None` if the head contradicts itself.
+    pub(crate) fn framing(&self) -> Option<Framing<'_>> {
+        Framing::of(self.head_bytes(), self.head())
+    }
+
+    /// Ready once a body of `length` bytes is here, behind the head, together with it.
+    pub(crate) fn poll_hold(
+        &mut self,
+        cx: &mut Context<'_>,
+        pool: &Pool,
+        length: usize,
+    ) -> Poll<Result<(), Cause>> {
+        match self {
+            Self::Http1(link) => link.poll_hold(cx, pool, length),
+            Self::H2c(link) => link.poll_hold(cx, length),
+        }
+    }
+
+    /// Leaves the head behind: from now on the body is read. `bodiless` says that there is none, whatever the head says.
+    pub(crate) fn begin_body(&mut self, facts: Facts, bodiless: bool, bounds: Bounds) {
+        match self {
+            Self::Http1(link) => link.begin_body(facts, bodiless, bounds),
+            Self::H2c(link) => link.begin_body(bodiless),
+        }
+    }
+
+    /// Ready when there is more of the body, at the start of [`Self::data`]: how many bytes, none at its end.
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>, pool: &Pool) -> Poll<Result<usize, Cause>> {
+        match self {
+            Self::Http1(link) => link.poll_data(cx, pool),
+            Self::H2c(link) => link.poll_data(cx),
+        }
+    }
+
+    /// Bytes of the body, and perhaps what follows them.
+    pub(crate) fn data(&self) -> &[u8] {
+        each!(self, link => link.data())
+    }
+
+    /// So many bytes of the body were used.
+    pub(crate) fn took(&mut self, bytes: usize) {
+        each!(self, link => link.took(bytes))
+    }
+
+    /// The trailers, once the body has ended.
+    pub(crate) fn trailers(&self) -> &[u8] {
+        each!(self, link => link.trailers())
+    }
+
+    /// Whether the body has ended, and nothing needs to be polled to know.
+    pub(crate) fn has_ended(&self) -> bool {
+        each!(self, link => link.has_ended())
+    }
+
+    /// Makes it ready for another request; false if it cannot carry one.
+    pub(crate) fn settle(&mut self, pool: &Pool) -> bool {
+        match self {
+            Self::Http1(link) => link.settle(pool),
+            Self::H2c(_) => false,
+        }
+    }
+
+    /// It has carried a request before: the worker may have closed it since.
+    pub(crate) fn is_reused(&self) -> bool {
+        matches!(self, Self::Http1(link) if link.reused)
+    }
+
+    /// Since when it is idle, as the core's tick saw it first; now, if it is asked for the first time.
+    pub(crate) fn idle_since(&mut self, now: Instant) -> Instant {
+        match self {
+            Self::Http1(link) => *link.idle_since.get_or_insert(now),
+            Self::H2c(_) => now,
+        }
+    }
+
+    /// Whether something came on an idle connection: its end, or bytes that nobody asked for. Costs no system call.
+    pub(crate) fn has_stirred(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Http1(link) => link.has_stirred(cx),
+            Self::H2c(_) => true,
+        }
+    }
+
+    /// After a 101, which only HTTP/1.1 has: reads bytes as they come; none at the end.
+    pub(crate) fn poll_raw(&mut self, cx: &mut Context<'_>, pool: &Pool) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Http1(link) => link.poll_raw(cx, pool),
+            Self::H2c(_) => Poll::Ready(Ok(0)),
+        }
+    }
+
+    /// After a 101: writes bytes as they are.
+    pub(crate) fn poll_write_raw(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Http1(link) => link.poll_write_raw(cx, data),
+            Self::H2c(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    /// After a 101: the client sends no more.
+    pub(crate) fn poll_end_raw(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Http1(link) => link.poll_end_raw(cx),
+            Self::H2c(_) => Poll::Ready(Ok(())),
+        }
     }
 }

@@ -6,6 +6,8 @@ use std::task::{Context, Poll};
 use crate::{
     downstream::{Answer, Downstream},
     head::Fault,
+    record::{Outcome, Record},
+    stats::Shed,
 };
 
 /// Why a request gets an answer of the gateway instead of a worker's.
@@ -51,15 +53,29 @@ impl Failure {
         matches!(self, Self::Unknown | Self::Deadly | Self::Exhausted | Self::Late | Self::Garbled)
     }
 
-    /// Whether the request was turned away for want of a worker.
-    pub(crate) fn is_shed(self) -> bool {
-        self.retry_after_s().is_some()
-    }
-
     fn retry_after_s(self) -> Option<u32> {
         match self {
             Self::QueueFull { retry_after_s } | Self::NoWorker { retry_after_s } => Some(retry_after_s),
             _ => None,
+        }
+    }
+
+    /// How the request ended, as logs have it.
+    pub(crate) fn outcome(self) -> Outcome {
+        match self {
+            Self::Malformed(_) => Outcome::Refused("malformed"),
+            Self::Unsupported(_) => Outcome::Refused("unsupported"),
+            Self::LongTarget => Outcome::Refused("long_target"),
+            Self::LargeHead => Outcome::Refused("large_head"),
+            Self::NoRoute => Outcome::Refused("no_route"),
+            Self::Slow => Outcome::Refused("slow_client"),
+            Self::QueueFull { .. } => Outcome::Shed(Shed::QueueFull),
+            Self::NoWorker { .. } => Outcome::Shed(Shed::QueueTimeout),
+            Self::Unknown => Outcome::Unknown("lost"),
+            Self::Deadly => Outcome::Unknown("deadly"),
+            Self::Exhausted => Outcome::Unknown("exhausted"),
+            Self::Late => Outcome::Unknown("late"),
+            Self::Garbled => Outcome::Unknown("garbled"),
         }
     }
 
@@ -136,7 +152,13 @@ impl Failure {
     }
 
     /// Answers the client and waits until it is sent, or the client has gone. `is_head` leaves the body out.
-    pub(crate) async fn answer(self, down: &mut impl Downstream, request_id: &[u8], is_head: bool) {
+    pub(crate) async fn answer(
+        self,
+        down: &mut impl Downstream,
+        request_id: &[u8],
+        is_head: bool,
+        record: &Record,
+    ) {
         let document = self.document(request_id);
         let fields = self.fields().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let retry_after = self.retry_after_s().map(|seconds| seconds.to_string());
@@ -154,7 +176,10 @@ impl Failure {
         let sent = std::future::poll_fn(|cx: &mut Context<'_>| {
             while !left.is_empty() {
                 match std::task::ready!(down.poll_write(cx, left)) {
-                    Ok(count) => left = &left[count..],
+                    Ok(count) => {
+                        record.sent(count);
+                        left = &left[count..];
+                    }
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }

@@ -128,22 +128,27 @@ async fn wait(
         if (is_called || place.is_next())
             && let Some(found) = look(core, target, search, &Moment::now())
         {
+            core.shard.waited(now.elapsed());
             drop(place);
             // There may be room for more.
             joint.line.pass_on(service.home.core);
             return Ok(found);
         }
-        let now = Instant::now();
-        if now >= deadline {
+        let looked = Instant::now();
+        if looked >= deadline {
+            core.shard.waited(now.elapsed());
             let Refused { retry_after_s } = shed();
             return Err(Failure::NoWorker { retry_after_s });
         }
-        let until = service.soonest(now).map_or(deadline, |soonest| soonest.min(deadline));
+        let until = service.soonest(looked).map_or(deadline, |soonest| soonest.min(deadline));
         let call = tokio::time::timeout_at(until.into(), place.called()).await;
         is_called = matches!(call, Ok(Call::News));
         match call {
             Ok(Call::Slot(gate)) => match service.take_over(&gate, Instant::now()) {
-                Some(found) => return Ok(found),
+                Some(found) => {
+                    core.shard.waited(now.elapsed());
+                    return Ok(found);
+                }
                 None => place.decline(&gate, Instant::now()),
             },
             Ok(Call::Evicted) => return Err(full(shed())),

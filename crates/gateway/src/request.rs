@@ -1,20 +1,24 @@
 //! One request, from its head to the end of its response: admit → route → header fields → forward → respond.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Instant};
 
 use crate::{
     admit::{Admitted, Length, admit},
     client::Client,
-    config::Class,
+    config::{self, Class},
     core::Core,
     downstream::Downstream,
     exchange::{End, Exchange},
+    field::Known,
     forward::forward,
+    forwarded::Scheme,
     head::{RequestHead, Version},
     headers::{self, WorkerHead},
     problem::Failure,
     queue,
+    record::{Outcome, Record},
     route::Target,
+    stats::Protocol,
     trace,
     upload::Upload,
     verdict::is_idempotent,
@@ -54,24 +58,48 @@ impl Prepared {
     }
 }
 
-/// Reads what a request says and finds its route. `bytes` are those that `head` was read from; they are not needed
-/// afterwards. `length` is that of the body where the head does not say it.
+/// Reads what a request says and finds its route, and begins its record. `bytes` are those that `head` was read from; they
+/// are not needed afterwards. `length` is that of the body where the head does not say it.
 pub(crate) fn prepare(
     core: &Core,
     client: &Client,
-    bytes: &[u8],
-    head: &RequestHead,
-    length: Option<Length>,
+    (bytes, head): (&[u8], &RequestHead),
+    framed: Option<Length>,
     prepared: &mut Prepared,
-) -> Result<Rc<Target>, Failure> {
+) -> (Record, Result<Rc<Target>, Failure>) {
     prepared.length = Length::None;
     prepared.keeps_alive = false;
     prepared.expects = false;
     prepared.version = head.version;
     prepared.is_head = head.method.of(bytes) == b"HEAD";
     prepared.refused_id.clear();
+    let protocol = match (framed, head.version) {
+        (Some(_), _) => Protocol::Http2,
+        (None, Version::Http11) => Protocol::Http11,
+        (None, Version::Http10) => Protocol::Http10,
+    };
+    let record = Record::begin(&core.observer, Instant::now(), protocol);
+    if record.is_detailed() {
+        let field = |known| head.fields.iter().find(|field| field.known == known);
+        let value = |known| field(known).map(|field| field.value.of(bytes));
+        record.client(client.address.to_string().as_bytes(), client.scheme == Scheme::Https);
+        let host = value(Known::Host).unwrap_or_default();
+        record.request(head.method.of(bytes), host, head.target.of(bytes), value(Known::UserAgent));
+    }
+    let found = find(core, client, (bytes, head), framed, prepared, &record);
+    (record, found)
+}
+
+fn find(
+    core: &Core,
+    client: &Client,
+    (bytes, head): (&[u8], &RequestHead),
+    framed: Option<Length>,
+    prepared: &mut Prepared,
+    record: &Record,
+) -> Result<Rc<Target>, Failure> {
     let mut admitted = admit(bytes, head).inspect_err(|_| prepared.name_refused(core, None))?;
-    admitted.length = length.unwrap_or(admitted.length);
+    admitted.length = framed.unwrap_or(admitted.length);
     prepared.length = admitted.length;
     prepared.expects = admitted.expects && admitted.length != Length::None;
     prepared.keeps_alive = !admitted.close && (head.version == Version::Http11 || admitted.keep_alive);
@@ -79,8 +107,17 @@ pub(crate) fn prepare(
         prepared.name_refused(core, admitted.request_id);
         return Err(Failure::NoRoute);
     };
+    record.routed(&target);
+    if target.service.home.protocol.get() == config::Protocol::H2c {
+        // HTTP/2 changes protocols in another way, which workers are not asked for.
+        admitted.upgrade = None;
+        admitted.passes_te = true;
+    }
     let trust = core.trust.borrow();
-    headers::to_worker(bytes, head, &admitted, (client, &trust), &core.dice, &mut prepared.worker);
+    let context = core.observer.trace(admitted.traceparent, &core.dice);
+    let worker = &mut prepared.worker;
+    headers::to_worker(bytes, head, &admitted, (client, &trust), &context, &core.dice, worker);
+    record.names(worker.id(), context);
     prepared.repeatable =
         is_idempotent(admitted.method) || target.route.idempotent || admitted.has_idempotency_key;
     prepared.class = queue::class(admitted.class, target.route.class);
@@ -92,7 +129,7 @@ impl Prepared {
     fn name_refused(&mut self, core: &Core, sent: Option<&[u8]>) {
         match sent.filter(|id| trace::is_sane_id(id)) {
             Some(id) => self.refused_id.extend_from_slice(id),
-            None => self.refused_id.extend_from_slice(trace::make(&core.dice).id()),
+            None => self.refused_id.extend_from_slice(&trace::make_id(&core.dice)),
         }
     }
 }
@@ -114,15 +151,29 @@ pub(crate) async fn answer<D: Downstream>(
     down: &mut D,
     target: &Rc<Target>,
     prepared: &Prepared,
+    record: Record,
 ) {
     let replay_bytes_max = core.limits().replay_bytes_max;
     let upload = Upload::new(prepared.length, replay_bytes_max, &core.budget);
-    let mut exchange = Exchange { core, watched, target, prepared, upload, down };
-    match forward(&mut exchange).await {
-        Ok(End::Whole) => {}
-        Ok(End::Cut | End::Left) => exchange.down.cut(),
-        Err(failure) => refuse(core, watched, exchange.down, failure, prepared).await,
+    let mut exchange = Exchange { core, watched, target, prepared, upload, down, record: &record };
+    let end = forward(&mut exchange).await;
+    record.received(exchange.upload.received);
+    match end {
+        Ok(End::Whole) => record.end(Outcome::Answered),
+        Ok(End::Upgraded) => record.end(Outcome::Upgraded),
+        Ok(End::Cut) => {
+            record.end(Outcome::Cut);
+            exchange.down.cut();
+        }
+        // That is how a record ends of which nothing else is said.
+        Ok(End::Left) => exchange.down.cut(),
+        Err(failure) => refuse(core, watched, exchange.down, failure, prepared, &record).await,
     }
+}
+
+/// A record for what is no request.
+pub(crate) fn unreadable(core: &Core) -> Record {
+    Record::begin(&core.observer, Instant::now(), Protocol::Http11)
 }
 
 /// Answers a request with what went wrong.
@@ -132,17 +183,15 @@ pub(crate) async fn refuse<D: Downstream>(
     down: &mut D,
     failure: Failure,
     prepared: &Prepared,
+    record: &Record,
 ) {
     watched.enter(Phase::Answering);
-    let made = trace::make(&core.dice);
-    let id = if prepared.id().is_empty() { made.id() } else { prepared.id() };
+    let made = trace::make_id(&core.dice);
+    let id = if prepared.id().is_empty() { &made } else { prepared.id() };
     if failure.is_unknown() {
-        core.shard.unknown.add(1);
         tracing::warn!(?failure, id = %String::from_utf8_lossy(id), "request failed, outcome unknown");
     }
-    if failure.is_shed() {
-        core.shard.shed.add(1);
-    }
-    core.shard.responded(failure.status());
-    failure.answer(down, id, prepared.is_head).await;
+    record.end(failure.outcome());
+    record.responded(failure.status(), Instant::now());
+    failure.answer(down, id, prepared.is_head, record).await;
 }

@@ -1,14 +1,15 @@
 //! Which service answers a request: the longest path prefix by whole segments, among the routes of its host before
 //! those of any host. The table is made once; a look-up allocates nothing unless a route names a host.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, rc::Rc, sync::Arc};
 
-use crate::{config, service::Service};
+use crate::{config, service::Service, shard::RouteShard};
 
 /// A route, with the service that it leads to.
 pub(crate) struct Target {
     pub(crate) route: config::Route,
     pub(crate) service: Rc<Service>,
+    pub(crate) stats: Arc<RouteShard>,
 }
 
 /// All routes of one core.
@@ -88,7 +89,7 @@ mod tests {
             let mut route = route_to(name);
             route.host = host.map(Into::into);
             route.path = path.into();
-            Rc::new(Target { route, service: service(name) })
+            Rc::new(Target { route, service: service(name), stats: Arc::default() })
         };
         Table::new(routes.iter().map(target).collect())
     }

@@ -17,12 +17,12 @@ use lethe_model::{
 
 use crate::{
     concurrency::Seen,
-    config::{self, Class, Ejection},
+    config::{self, Class, Ejection, Protocol},
     joint::Joint,
     queue::Pass,
     retry_budget::RetryBudget,
     rotation::Rotation,
-    stats::Shard,
+    shard::Shard,
     upstream::Upstream,
 };
 
@@ -64,6 +64,7 @@ pub(crate) struct Home {
     pub(crate) adapts: Cell<bool>,
     pub(crate) ejection: Cell<Ejection>,
     pub(crate) slow_start: Cell<Duration>,
+    pub(crate) protocol: Cell<Protocol>,
     /// Ready workers that have their full share. While there is none, all count as new, and have the same.
     pub(crate) full: Cell<usize>,
     /// Workers with idle connections. They have this, so it does not have them.
@@ -86,6 +87,7 @@ impl Service {
             adapts: Cell::new(false),
             ejection: Cell::new(Ejection::default()),
             slow_start: Cell::new(Duration::ZERO),
+            protocol: Cell::default(),
             full: Cell::new(0),
             pooled: RefCell::default(),
         };
@@ -107,6 +109,7 @@ impl Service {
         self.home.adapts.set(matches!(config.concurrency, config::Concurrency::Adaptive { .. }));
         self.home.ejection.set(config.ejection);
         self.home.slow_start.set(config.slow_start);
+        self.home.protocol.set(config.protocol);
     }
 
     /// Follows the roster: keeps what is known about workers that stay, and closes the idle connections of those

@@ -10,7 +10,7 @@ use std::{
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
+    net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
 
@@ -19,24 +19,34 @@ pub(crate) enum Socket {
     Tcp(TcpStream),
     /// Some kilobytes large, so it is kept boxed.
     Tls(Box<TlsStream<TcpStream>>),
-    Unix(UnixStream),
 }
 
 impl Socket {
     /// Whether the kernel holds bytes that were not read, or the end of the stream.
     pub(crate) fn peek(&self) -> io::Result<usize> {
-        let byte = &mut [MaybeUninit::uninit()];
-        match self {
-            Self::Tcp(stream) => SockRef::from(stream).peek(byte),
-            Self::Tls(stream) => SockRef::from(stream.get_ref().0).peek(byte),
-            Self::Unix(stream) => SockRef::from(stream).peek(byte),
-        }
+        peek(self.tcp())
     }
 
     /// Whether the kernel holds nothing that was not read.
     pub(crate) fn is_quiet(&self) -> bool {
-        !self.peek().is_ok_and(|bytes| bytes > 0)
+        is_quiet(self.tcp())
     }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+/// Whether the kernel holds nothing of this connection that was not read.
+pub(crate) fn is_quiet(stream: &TcpStream) -> bool {
+    !peek(stream).is_ok_and(|bytes| bytes > 0)
+}
+
+fn peek(stream: &TcpStream) -> io::Result<usize> {
+    SockRef::from(stream).peek(&mut [MaybeUninit::uninit()])
 }
 
 macro_rules! each {
@@ -47,7 +57,6 @@ macro_rules! each {
                 let $stream = &mut **$stream;
                 $call
             }
-            Socket::Unix($stream) => $call,
         }
     };
 }

@@ -1,40 +1,59 @@
-//! What the gateway counted, as a snapshot for people and for metrics. Each core counts in a shard of its own, by
-//! plain loads and stores, and a snapshot adds the shards up.
+//! What the gateway counted, as a snapshot for people and for metrics. It is serialisable, and adds up what the
+//! shards of all cores say.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use lethe_model::service::{InstanceId, ServiceName};
 use serde::{Deserialize, Serialize};
 
-use crate::histogram::{Histogram, Sums};
+use crate::{histogram::Sums, shard::Shard};
 
 /// What was counted since the start, over all cores.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Snapshot {
     /// Open client connections.
     pub connections: u64,
+    /// Client connections accepted, by the protocol they spoke.
+    pub connections_by: BTreeMap<Protocol, u64>,
+    /// TLS handshakes that came to an end.
+    pub tls_handshakes: u64,
+    /// TLS handshakes that did not.
+    pub tls_failed: u64,
     /// Requests answered, by status class: index 0 is 1xx, 4 is 5xx.
     pub responses: [u64; 5],
-    /// Attempts made again because a worker was lost.
+    /// Attempts made again.
     pub retries: u64,
+    /// Attempts made again, by what made them necessary.
+    pub retries_by: BTreeMap<Retry, u64>,
     /// Requests answered with `Lethe-Outcome: unknown`.
     pub unknown: u64,
     /// Responses cut half-way because a worker was lost.
     pub cut: u64,
-    /// Requests that waited for a worker now.
+    /// Responses whose worker was lost half-way and that were continued from another one.
+    pub resumed: u64,
+    /// Requests whose client went away before it had the whole response.
+    pub client_gone: u64,
+    /// Requests that wait for a worker now.
     pub queued: u64,
-    /// Requests turned away because the queue was full or the wait too long.
+    /// How long requests waited for a worker, those that did: as [`WorkerStats::latency_us`].
+    pub queue_us: Vec<(u64, u64)>,
+    /// The sum of those times, in microseconds.
+    pub queue_sum_us: u64,
+    /// Requests turned away for want of capacity.
     pub shed: u64,
-    /// TLS handshakes that failed.
-    #[serde(default)]
-    pub tls_failed: u64,
+    /// Requests turned away for want of capacity, by what was wanting.
+    pub shed_by: BTreeMap<Shed, u64>,
+    /// Connections to workers that were opened.
+    pub upstream_opened: u64,
+    /// Attempts made on a connection that had served another one before.
+    pub upstream_reused: u64,
+    /// Lines that the access log lacks, because it could not be written as fast as requests came.
+    pub log_dropped: u64,
+    /// Spans that were not exported.
+    pub spans_dropped: u64,
+    /// By route, under its label; what met no route is under [`UNROUTED`].
+    pub routes: BTreeMap<String, RouteStats>,
     /// By worker.
     pub workers: BTreeMap<InstanceId, WorkerStats>,
     /// By service.
@@ -43,6 +62,7 @@ pub struct Snapshot {
 
 /// What was counted for one service, and how it is now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ServiceStats {
     /// Workers that live and are passed over now, since they keep failing or their health check fails.
     pub out: u64,
@@ -60,8 +80,30 @@ pub struct ServiceStats {
     pub concurrency_limit: Option<u32>,
 }
 
+/// The label of what was refused before a route was found. Labels of routes contain a `/`.
+pub const UNROUTED: &str = "none";
+
+/// What was counted for one route. Kept while the route is configured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RouteStats {
+    /// Where it leads; `None` for what met no route.
+    pub service: Option<ServiceName>,
+    /// Requests answered, by status class: index 0 is 1xx, 4 is 5xx.
+    pub responses: [u64; 5],
+    /// Bytes of request bodies.
+    pub bytes_in: u64,
+    /// Bytes of response bodies.
+    pub bytes_out: u64,
+    /// From the request's head to the response's, waiting and retries included: as [`WorkerStats::latency_us`].
+    pub latency_us: Vec<(u64, u64)>,
+    /// The sum of those times, in microseconds.
+    pub latency_sum_us: u64,
+}
+
 /// What was counted for one worker. Kept while it is in the roster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct WorkerStats {
     /// Responses it gave.
     pub requests: u64,
@@ -70,87 +112,68 @@ pub struct WorkerStats {
     /// How many responses took how long to their head: `(upper bound in microseconds, count)`, not cumulative,
     /// only buckets that are not empty, upwards.
     pub latency_us: Vec<(u64, u64)>,
+    /// The sum of those times, in microseconds.
+    pub latency_sum_us: u64,
 }
 
-/// A number with one writer and many readers. It costs the writer two plain memory operations and no bus lock.
-#[derive(Default)]
-pub(crate) struct Count(AtomicU64);
+/// Defines an enum whose values have a name for people and machines, and a place in an array of counts.
+macro_rules! named {
+    ($(#[$of:meta])* $name:ident { $($(#[$each:meta])* $value:ident = $text:literal,)* }) => {
+        $(#[$of])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum $name { $($(#[$each])* #[serde(rename = $text)] $value,)* }
 
-impl Count {
-    pub(crate) fn add(&self, more: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
-    }
+        impl $name {
+            /// All there are, in order.
+            pub const ALL: &[Self] = &[$(Self::$value,)*];
 
-    pub(crate) fn subtract(&self, less: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_sub(less), Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// What one core counted. Written by that core alone.
-#[derive(Default)]
-pub(crate) struct Shard {
-    pub(crate) connections: Count,
-    pub(crate) retries: Count,
-    pub(crate) unknown: Count,
-    pub(crate) cut: Count,
-    pub(crate) shed: Count,
-    pub(crate) tls_failed: Count,
-    responses: [Count; 5],
-    /// Locked when the roster changes and when a snapshot is taken, never for a request.
-    workers: Mutex<BTreeMap<InstanceId, Arc<WorkerShard>>>,
-}
-
-/// What one core counted for one worker.
-pub(crate) struct WorkerShard {
-    requests: Count,
-    pub(crate) failures: Count,
-    latency: Histogram,
-}
-
-impl WorkerShard {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { requests: Count::default(), failures: Count::default(), latency: Histogram::new() })
-    }
-
-    /// Counts a response and the time to its head.
-    pub(crate) fn answered(&self, latency: Duration) {
-        self.requests.add(1);
-        self.latency.record(latency.as_micros().min(u128::from(u64::MAX)) as u64);
-    }
-}
-
-impl Shard {
-    /// Counts a response to a client.
-    pub(crate) fn responded(&self, status: u16) {
-        if let Some(count) = self.responses.get(usize::from(status / 100).wrapping_sub(1)) {
-            count.add(1);
-        }
-    }
-
-    /// Counts for other workers than before: those that left, by what was counted for them, and those that joined.
-    pub(crate) fn change_workers<'a>(
-        &self,
-        left: impl IntoIterator<Item = (&'a InstanceId, &'a Arc<WorkerShard>)>,
-        joined: impl IntoIterator<Item = (InstanceId, Arc<WorkerShard>)>,
-    ) {
-        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        for (instance, shard) in left {
-            // Another worker may have its name by now.
-            if workers.get(instance).is_some_and(|known| Arc::ptr_eq(known, shard)) {
-                workers.remove(instance);
+            /// Its name, as logs and metrics have it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $text,)* }
             }
         }
-        workers.extend(joined);
-    }
+    };
+}
 
-    /// What is counted for each worker. A copy, so that a core whose roster changes never waits for who adds it all up.
-    fn workers(&self) -> Vec<(InstanceId, Arc<WorkerShard>)> {
-        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.iter().map(|(instance, shard)| (instance.clone(), Arc::clone(shard))).collect()
+named! {
+    /// What a client speaks.
+    Protocol {
+        /// HTTP/1.0.
+        Http10 = "HTTP/1.0",
+        /// HTTP/1.1.
+        Http11 = "HTTP/1.1",
+        /// HTTP/2.
+        Http2 = "HTTP/2",
+    }
+}
+
+named! {
+    /// Why an attempt was made again.
+    Retry {
+        /// Nothing of the request had been sent.
+        Unsent = "unsent",
+        /// The worker was lost before its response began, and the request may be repeated.
+        Lost = "lost",
+        /// The worker was lost in the middle of a response that was held back.
+        Held = "held",
+        /// The worker was lost in the middle of a response that the client was reading, and the rest was asked for.
+        Streamed = "streamed",
+        /// The worker answered 503.
+        Unavailable = "unavailable",
+        /// The worker did not answer in time.
+        Timeout = "timeout",
+    }
+}
+
+named! {
+    /// Why a request was turned away for want of capacity.
+    Shed {
+        /// Too many were waiting.
+        QueueFull = "queue_full",
+        /// It waited as long as it may.
+        QueueTimeout = "queue_timeout",
+        /// The memory for requests is used up.
+        Memory = "memory",
     }
 }
 
@@ -161,28 +184,28 @@ pub(crate) fn snapshot<'a>(
 ) -> Snapshot {
     let queued = services.values().map(|service| service.queued_timely + service.queued_batch).sum();
     let mut sum = Snapshot { queued, services, ..Snapshot::default() };
-    let mut latencies: BTreeMap<InstanceId, Sums> = BTreeMap::new();
+    let mut queue = Sums::new();
+    let mut routes: BTreeMap<String, Sums> = BTreeMap::new();
+    let mut workers: BTreeMap<InstanceId, Sums> = BTreeMap::new();
     for shard in shards {
-        sum.connections += shard.connections.get();
-        sum.retries += shard.retries.get();
-        sum.unknown += shard.unknown.get();
-        sum.cut += shard.cut.get();
-        sum.shed += shard.shed.get();
-        sum.tls_failed += shard.tls_failed.get();
-        for (sum, count) in sum.responses.iter_mut().zip(&shard.responses) {
-            *sum += count.get();
-        }
-        for (instance, worker) in shard.workers() {
+        shard.add_to(&mut sum);
+        shard.queue.add_to(&mut queue);
+        shard.each_route(|label, route| {
+            let total = sum.routes.entry(label.to_owned()).or_default();
+            let latency = routes.entry(label.to_owned()).or_insert_with(Sums::new);
+            route.add_to(total, latency);
+        });
+        shard.each_worker(|instance, worker| {
             let total = sum.workers.entry(instance.clone()).or_default();
-            total.requests += worker.requests.get();
-            total.failures += worker.failures.get();
-            worker.latency.add_to(latencies.entry(instance.clone()).or_insert_with(Sums::new));
-        }
+            worker.add_to(total, workers.entry(instance.clone()).or_insert_with(Sums::new));
+        });
     }
-    for (instance, latency) in latencies {
-        if let Some(worker) = sum.workers.get_mut(&instance) {
-            worker.latency_us = latency.buckets();
-        }
+    (sum.queue_us, sum.queue_sum_us) = (queue.buckets(), queue.micros());
+    for (route, latency) in sum.routes.values_mut().zip(routes.values()) {
+        (route.latency_us, route.latency_sum_us) = (latency.buckets(), latency.micros());
+    }
+    for (worker, latency) in sum.workers.values_mut().zip(workers.values()) {
+        (worker.latency_us, worker.latency_sum_us) = (latency.buckets(), latency.micros());
     }
     sum
 }

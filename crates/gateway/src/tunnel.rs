@@ -12,6 +12,7 @@ use crate::{
     downstream::{Downstream, Piece},
     link::Link,
     queue::Pass,
+    record::Record,
     watch::{Phase, Watched},
 };
 
@@ -22,6 +23,7 @@ pub(crate) async fn run(
     watched: &Rc<Watched>,
     down: &mut impl Downstream,
     link: &mut Link,
+    record: &Record,
     _pass: Option<Pass>,
 ) {
     let (mut upward, mut downward) = (Upward::default(), Downward::default());
@@ -29,7 +31,10 @@ pub(crate) async fn run(
         watched.remember(cx.waker());
         let moved = |_: usize| watched.enter(Phase::Tunnel);
         let up = upward.pass(cx, down, link, moved);
-        let back = downward.pass(cx, core, down, link, moved);
+        let back = downward.pass(cx, core, down, link, |count| {
+            record.sent(count);
+            moved(count);
+        });
         match (up, back) {
             (Poll::Ready(Err(())), _) | (_, Poll::Ready(Err(()))) => Poll::Ready(()),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),

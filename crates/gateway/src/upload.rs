@@ -15,6 +15,7 @@ use std::{
 use crate::{
     admit::Length,
     downstream::{Broken, Downstream, Piece},
+    headers,
     watch::{Phase, Watched},
 };
 
@@ -68,6 +69,8 @@ pub(crate) struct Upload {
     passed: usize,
     /// Set once it is whole, or broken.
     end: Option<Result<Vec<u8>, Broken>>,
+    /// All that came of it, in bytes.
+    pub(crate) received: usize,
     replayable: bool,
     kept_bytes_max: usize,
     /// What `bytes` takes from the budget.
@@ -81,6 +84,7 @@ impl Upload {
             bytes: Vec::new(),
             passed: 0,
             end: (length == Length::None).then(|| Ok(Vec::new())),
+            received: 0,
             replayable: true,
             kept_bytes_max,
             cost_bytes: 0,
@@ -139,6 +143,7 @@ impl Upload {
         watched.owes.set(piece.is_pending());
         match ready!(piece) {
             Ok(Piece::Data(bytes)) => {
+                self.received += bytes;
                 self.keep(bytes);
                 if watched.phase() == Phase::Uploading {
                     watched.enter(Phase::Uploading);
@@ -146,7 +151,7 @@ impl Upload {
                 Poll::Ready(Ok(()))
             }
             Ok(Piece::End(trailers)) => {
-                self.end = Some(Ok(trailers));
+                self.end = Some(Ok(headers::passing_trailers(trailers)));
                 Poll::Ready(Ok(()))
             }
             Err(broken) => {

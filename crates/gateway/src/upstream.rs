@@ -12,7 +12,8 @@ use std::{
 use lethe_model::{gate::Gate, roster::Worker, service::InstanceId};
 
 use crate::{
-    ejection::Standing, link::Link, moment::Moment, service::Home, slow_start::Warmth, stats::WorkerShard,
+    ejection::Standing, h2c::Lane, link::Link, moment::Moment, service::Home, shard::WorkerShard,
+    slow_start::Warmth,
 };
 
 /// A worker that refused a connection is passed over for this long, or until it leaves the roster: it has most
@@ -43,6 +44,8 @@ pub(crate) struct Upstream {
     /// Idle connections, the most recently used last.
     #[allow(clippy::vec_box, reason = "links are large, and go from hand to hand boxed")]
     idle: RefCell<Vec<Box<Link>>>,
+    /// Its HTTP/2 connections, if it speaks that.
+    lane: RefCell<Option<Rc<Lane>>>,
 }
 
 impl Upstream {
@@ -63,6 +66,7 @@ impl Upstream {
             latency: Latency::default(),
             is_ready: Cell::new(false),
             idle: RefCell::default(),
+            lane: RefCell::default(),
         })
     }
 
@@ -161,16 +165,19 @@ impl Upstream {
     }
 
     /// The most recently used idle connection.
+    /// The HTTP/2 connections to it.
+    pub(crate) fn lane(&self) -> Rc<Lane> {
+        Rc::clone(self.lane.borrow_mut().get_or_insert_with(|| Lane::new(self.address)))
+    }
+
     pub(crate) fn take_idle(&self) -> Option<Box<Link>> {
         self.idle.borrow_mut().pop()
     }
 
     /// Keeps a connection that may carry another request.
-    pub(crate) fn put_idle(self: &Rc<Self>, mut link: Box<Link>, idle_max: usize) {
+    pub(crate) fn put_idle(self: &Rc<Self>, link: Box<Link>, idle_max: usize) {
         let mut idle = self.idle.borrow_mut();
         if self.is_ready.get() && idle.len() < idle_max {
-            link.reused = true;
-            link.idle_since = None;
             idle.push(link);
             if !self.is_pooled.replace(true) {
                 self.home.pooled.borrow_mut().push(Rc::downgrade(self));
@@ -181,9 +188,7 @@ impl Upstream {
     /// Closes connections that were idle for too long. Returns how many are left.
     pub(crate) fn sweep(&self, now: Instant) -> usize {
         let mut idle = self.idle.borrow_mut();
-        idle.retain_mut(|link| {
-            now.saturating_duration_since(*link.idle_since.get_or_insert(now)) < POOL_IDLE_FOR
-        });
+        idle.retain_mut(|link| now.saturating_duration_since(link.idle_since(now)) < POOL_IDLE_FOR);
         idle.len()
     }
 }

@@ -1,6 +1,8 @@
 //! What happens to a request whose worker was lost: the retry table, as a pure function. A request is sent again
 //! only where that cannot run it twice, or where running it twice is said to be harmless.
 
+use crate::{record::AttemptResult, stats::Retry};
+
 /// How far an attempt had come when it ended without a whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -32,6 +34,33 @@ pub(crate) enum Cause {
 pub(crate) struct Loss {
     pub(crate) stage: Stage,
     pub(crate) cause: Cause,
+}
+
+impl Loss {
+    /// What it is called in logs.
+    pub(crate) fn result(self) -> AttemptResult {
+        match (self.cause, self.stage) {
+            (Cause::Late, _) => AttemptResult::Late,
+            (Cause::Garbled, _) => AttemptResult::Garbled,
+            (Cause::Unavailable, _) => AttemptResult::Unavailable,
+            (Cause::Gone, Stage::Unsent) => AttemptResult::Unsent,
+            (Cause::Gone, Stage::Sent) => AttemptResult::Lost,
+            (Cause::Gone, Stage::Held) => AttemptResult::Held,
+            (Cause::Gone, Stage::Streamed) => AttemptResult::Cut,
+        }
+    }
+
+    /// What another attempt after it is called.
+    pub(crate) fn retry(self) -> Retry {
+        match (self.cause, self.stage) {
+            (Cause::Late, _) => Retry::Timeout,
+            (Cause::Unavailable, _) => Retry::Unavailable,
+            (_, Stage::Unsent) => Retry::Unsent,
+            (_, Stage::Sent) => Retry::Lost,
+            (_, Stage::Held) => Retry::Held,
+            (_, Stage::Streamed) => Retry::Streamed,
+        }
+    }
 }
 
 /// What is known about the request, with this loss counted in.

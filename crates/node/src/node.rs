@@ -291,7 +291,7 @@ async fn claim(config: &Config, estate: Option<Estate>) -> anyhow::Result<Claime
         return Ok(Claimed { engine, bound, admin, attendant: None, workers: BTreeMap::new() });
     };
     let engine = open_state(config, |directory| Embedded::open_beside(directory, lock)).await?;
-    let bound = gateway::Bound::adopt(config.gateway.clone(), listeners)?;
+    let bound = export_spans(gateway::Bound::adopt(config.gateway.clone(), listeners)?)?;
     if config.admin != admin.as_ref().map(|(address, _)| *address) {
         anyhow::bail!("`admin` has changed, which needs a restart");
     }
@@ -517,13 +517,34 @@ fn ignores(status: &str, signal: i32) -> bool {
 }
 
 fn bind_gateway(config: &Config) -> anyhow::Result<gateway::Bound> {
-    gateway::Bound::bind(config.gateway.clone()).map_err(|error| match &error {
+    let bound = gateway::Bound::bind(config.gateway.clone()).map_err(|error| match &error {
         gateway::Error::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
             let key = if *address == config.listen() { "--listen" } else { "another `listen` in [tls]" };
             anyhow::Error::msg(port::taken(*address, key))
         }
         _ => error.into(),
-    })
+    })?;
+    export_spans(bound)
+}
+
+/// Exports spans if the environment names a receiver.
+#[cfg(feature = "otel")]
+fn export_spans(bound: gateway::Bound) -> anyhow::Result<gateway::Bound> {
+    match lethe_gateway::otel::settings::Settings::read(|name| std::env::var(name).ok())? {
+        Some(settings) => Ok(bound.export(settings)?),
+        None => Ok(bound),
+    }
+}
+
+/// Says so if the environment asks for what this build cannot do.
+#[cfg(not(feature = "otel"))]
+fn export_spans(bound: gateway::Bound) -> anyhow::Result<gateway::Bound> {
+    if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() {
+        tracing::warn!(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but this lethe was built without `--features otel`"
+        );
+    }
+    Ok(bound)
 }
 
 fn bind_admin(config: &Config, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

@@ -5,10 +5,15 @@
 mod any_program;
 mod bad_input;
 mod browser;
+mod caller;
 mod control;
 mod crash;
 mod lethe;
+mod mortal;
+mod mortal_lab;
 mod reload;
+mod retry_bounds;
+mod retry_table;
 mod seed;
 mod shop;
 mod shopping_by_browser;

@@ -27,7 +27,7 @@ const IDLE_FRAMES_PER_SECOND: u32 = 256;
 const BYTES_PER_IDLE_FRAME: usize = 1024;
 /// A SETTINGS frame may touch every stream, so it counts as so many.
 const SETTINGS_COST: u32 = 16;
-/// Requests that a client may take back (RST_STREAM) at once; CVE-2023-44487.
+/// Requests that a client may take back (RST_STREAM; CVE-2023-44487), or make so that they are none, at once.
 const RESETS_BURST: u32 = 512;
 /// And for each second that passes.
 const RESETS_PER_SECOND: u32 = 64;
@@ -87,6 +87,13 @@ impl Pulse {
     /// Whether the trailers of this stream's request are malformed. Tells once.
     pub(super) fn has_malformed_trailers(&self, stream: u32) -> bool {
         self.trailers.borrow_mut().take_malformed(stream)
+    }
+
+    /// A request was refused without the engine. It costs little, and so do those that are taken back.
+    pub(super) fn refused(&self) {
+        if !self.resets.take(1, Instant::now) {
+            self.excess.set(Some("more requests that are none than are allowed"));
+        }
     }
 
     fn count(&self, head: Head) {

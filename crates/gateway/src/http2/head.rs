@@ -139,6 +139,11 @@ fn is_replaced_in_tunnel(name: &http::HeaderName) -> bool {
     *name == header::SEC_WEBSOCKET_KEY || *name == header::CONTENT_LENGTH
 }
 
+/// Whether the client sends the body only when it is told to (RFC 9110, section 10.1.1).
+pub(super) fn expects_continue(fields: &HeaderMap) -> bool {
+    fields.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
 fn length(fields: &HeaderMap) -> Option<u64> {
     fields.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

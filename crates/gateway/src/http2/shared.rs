@@ -15,7 +15,8 @@ use crate::config::Limits;
 /// After the last stream of a draining connection has ended, the client gets this long to close it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A stream's wait for the client. It is over when it has lasted for the stall timeout.
+/// A stream's wait for the client. It is over when it has lasted for the stall timeout; what the client did meanwhile, and
+/// nobody has looked at yet, still counts.
 #[derive(Default)]
 pub(super) struct Wait {
     since: Cell<Option<Instant>>,
@@ -37,6 +38,7 @@ impl Wait {
 
     /// The client did something.
     pub(super) fn end(&self) {
+        self.over.set(false);
         self.since.set(None);
     }
 

@@ -13,7 +13,7 @@ use lethe_model::{
     service::{InstanceId, ServiceName},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -29,6 +29,8 @@ pub fn run(test: impl Future<Output = ()>) {
 pub struct Lab {
     pub gateway: Gateway,
     pub address: SocketAddr,
+    /// Of all listeners, the first one's is `address`.
+    pub addresses: Vec<SocketAddr>,
     pub workers: Vec<FakeWorker>,
     roster: watch::Sender<Arc<Roster>>,
 }
@@ -113,7 +115,8 @@ impl Lab {
         Self::bound(workers, tweak, |config| Bound::adopt(config, listeners).unwrap()).await
     }
 
-    async fn bound(
+    /// One whose listeners are bound in another way, or are given more than a configuration.
+    pub async fn bound(
         workers: u64,
         tweak: impl FnOnce(&mut Config),
         bind: impl FnOnce(Config) -> Bound,
@@ -126,8 +129,8 @@ impl Lab {
         }
         let (roster, receiver) = watch::channel(Arc::new(Roster::default()));
         let bound = bind(config);
-        let address = bound.address();
-        let mut lab = Self { gateway: bound.run(receiver), address, workers: fakes, roster };
+        let (address, addresses) = (bound.address(), bound.addresses().to_vec());
+        let mut lab = Self { gateway: bound.run(receiver), address, addresses, workers: fakes, roster };
         lab.publish();
         lab.until(|snapshot| snapshot.workers.len() as u64 == workers).await;
         lab
@@ -177,8 +180,8 @@ impl Lab {
 }
 
 /// One end of a connection: the client of the gateway, or a worker.
-pub struct Peer {
-    pub stream: TcpStream,
+pub struct Peer<S = TcpStream> {
+    pub stream: S,
     buffer: Vec<u8>,
 }
 
@@ -189,6 +192,8 @@ pub struct Message {
     pub line: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// The field lines after a chunked body.
+    pub trailers: Vec<String>,
     /// The bytes of the head.
     pub head: String,
 }
@@ -218,6 +223,18 @@ impl Message {
 impl Peer {
     pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+
+    /// Ends the connection as the kernel does for a process that is killed with unread data: by a reset.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
+    /// On any kind of connection.
+    pub fn over(stream: S) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 
@@ -233,11 +250,6 @@ impl Peer {
     /// Answers 200 with a body.
     pub async fn answer(&mut self, body: &str) {
         self.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
-    }
-
-    /// Ends the connection as the kernel does for a process that is killed with unread data: by a reset.
-    pub fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// More bytes into the buffer; false at the end.
@@ -279,7 +291,7 @@ impl Peer {
             (name.to_ascii_lowercase(), value.trim().to_owned())
         };
         let headers = lines.map(field).collect();
-        Some(Message { line, headers, body: Vec::new(), head })
+        Some(Message { line, headers, body: Vec::new(), trailers: Vec::new(), head })
     }
 
     /// A whole request.
@@ -307,18 +319,28 @@ impl Peer {
             loop {
                 let Some(line) = self.line().await else { return false };
                 let size = usize::from_str_radix(&line, 16).unwrap();
+                if size == 0 {
+                    return self.trailers(message).await;
+                }
                 let Some(mut chunk) = self.exactly(size + 2).await else { return false };
                 chunk.truncate(size);
                 message.body.extend(chunk);
-                if size == 0 {
-                    return true;
-                }
             }
         }
         let length = message.header("content-length").map_or(0, |length| length.parse().unwrap());
         let Some(body) = self.exactly(length).await else { return false };
         message.body = body;
         true
+    }
+
+    async fn trailers(&mut self, message: &mut Message) -> bool {
+        while let Some(line) = self.line().await {
+            if line.is_empty() {
+                return true;
+            }
+            message.trailers.push(line);
+        }
+        false
     }
 
     pub async fn line(&mut self) -> Option<String> {

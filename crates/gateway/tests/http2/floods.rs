@@ -13,9 +13,12 @@ pub fn floods() -> Vec<(&'static str, Vec<u8>)> {
     let odd = |number: u32| 2 * number + 1;
     let mut taken_back = Vec::new();
     let mut empty_heads = Vec::new();
+    let mut none = Vec::new();
+    let connect = block(&[(":method", "CONNECT"), (":authority", "localhost:80")]);
     for number in 0..MANY {
         taken_back.extend(get(odd(number)));
         taken_back.extend(reset(odd(number), CANCEL));
+        none.extend(frame(HEADERS, END_STREAM | END_HEADERS, odd(number), &connect));
         empty_heads.extend(frame(HEADERS, END_STREAM | END_HEADERS, odd(number), []));
     }
     let begun = frame(HEADERS, END_STREAM, 1, request("GET", &[]));
@@ -28,6 +31,7 @@ pub fn floods() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("a header block of nothing without an end", [begun, repeat(frame(CONTINUATION, 0, 1, []))].concat()),
         ("heads of nothing", empty_heads),
+        ("requests that are none", none),
         ("SETTINGS", repeat(settings(&[(4, 65_535)]))),
         ("PING", repeat(frame(PING, 0, 0, [0; 8]))),
         ("PRIORITY", repeat(frame(PRIORITY, 0, 1, priority(0, 1)))),
