@@ -291,7 +291,7 @@ async fn claim(config: &Config, estate: Option<Estate>) -> anyhow::Result<Claime
         return Ok(Claimed { engine, bound, admin, attendant: None, workers: BTreeMap::new() });
     };
     let engine = open_state(config, |directory| Embedded::open_beside(directory, lock)).await?;
-    let bound = gateway::Bound::adopt(config.gateway.clone(), listeners)?;
+    let bound = export_spans(gateway::Bound::adopt(config.gateway.clone(), listeners)?)?;
     if config.admin != admin.as_ref().map(|(address, _)| *address) {
         anyhow::bail!("`admin` has changed, which needs a restart");
     }

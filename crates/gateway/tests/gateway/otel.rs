@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lethe_gateway::otel::settings::Settings;
+use lethe_gateway::{gateway::Bound, otel::settings::Settings};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -26,7 +26,7 @@ async fn receiver(more: &[(&'static str, &str)]) -> (TcpListener, Settings) {
 }
 
 async fn lab(settings: Settings) -> Lab {
-    Lab::bound(2, |_| {}, |bound| bound.export(settings).unwrap()).await
+    Lab::bound(2, |_| {}, |config| Bound::bind(config).unwrap().export(settings).unwrap()).await
 }
 
 async fn receive(listener: &TcpListener, answer: &str) -> Message {
