@@ -26,7 +26,7 @@ async fn receiver(more: &[(&'static str, &str)]) -> (TcpListener, Settings) {
 }
 
 async fn lab(settings: Settings) -> Lab {
-    Lab::bound(2, |_| {}, |config| Bound::bind(config).unwrap().export(settings).unwrap()).await
+    Lab::bound(2, |_| {}, |bound| bound.export(settings).unwrap()).await
 }
 
 async fn receive(listener: &TcpListener, answer: &str) -> Message {
