@@ -21,14 +21,18 @@ pub const CONTROL_SOCKET: &str = "control.sock";
 /// The state API's socket in a node's folder.
 pub const STATE_SOCKET: &str = "state.sock";
 
+/// The folder of the workers' sockets in a node's folder.
+const WORKERS: &str = "workers";
+
 /// The note of who serves the sockets.
 const NOTE: &str = "node.json";
 
 /// The longest path of a unix socket, in bytes, without the zero at its end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// What a node's folder and the longer of its sockets' names add to the base: `/`, 12 digits, `/` and the name.
-const SUFFIX_BYTES: usize = 1 + 12 + 1 + CONTROL_SOCKET.len();
+/// What a node's folder and the longest of its sockets' names add to the base: `/`, 12 digits, `/` and the name, which is
+/// that of a worker's socket, with its number of up to 11 digits.
+const SUFFIX_BYTES: usize = 1 + 12 + 1 + WORKERS.len() + 1 + 11 + ".sock".len();
 
 /// A `lethe` that answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +51,17 @@ pub struct Running {
 pub fn directory_for(state_dir: &Path) -> io::Result<PathBuf> {
     let bases = bases();
     directory_in(&bases[0], state_dir)
+}
+
+/// Makes the folder of the workers' sockets in a node's folder, anew: what a `lethe` that was killed has left there is
+/// removed.
+pub fn workers_in(directory: &Path) -> io::Result<PathBuf> {
+    let workers = directory.join(WORKERS);
+    match fs::remove_dir_all(&workers) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => private(&workers)?,
+    }
+    Ok(workers)
 }
 
 /// The nodes of this user that run now. Folders of those that have ended are passed over.
@@ -100,6 +115,7 @@ pub fn withdraw(directory: &Path) {
     for name in [NOTE, CONTROL_SOCKET, STATE_SOCKET] {
         let _ = fs::remove_file(directory.join(name));
     }
+    let _ = fs::remove_dir_all(directory.join(WORKERS));
     let _ = fs::remove_dir(directory);
 }
 
@@ -267,9 +283,14 @@ mod tests {
         assert_eq!(mode(&directory.join(NOTE)), 0o600);
         let found = vec![Running { node: place.node(), control }];
         assert_eq!(running_in(&place.base()), found);
+        let workers = workers_in(&directory).unwrap();
+        assert_eq!(mode(&workers), 0o700);
+        fs::write(workers.join("1.sock"), "").unwrap();
         // A `lethe` that was killed leaves its files.
         drop(listener);
         assert_eq!(running_in(&place.base()), []);
+        workers_in(&directory).unwrap();
+        assert_eq!(fs::read_dir(&workers).unwrap().count(), 0);
         withdraw(&directory);
         assert!(!directory.exists());
     }

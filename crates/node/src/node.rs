@@ -149,8 +149,9 @@ pub async fn start(
     // The last step that can be refused, so that no worker is ever started for nothing.
     let services: Vec<_> = config.services.iter().map(|service| service.spec.clone()).collect();
     let specs = services.iter().map(|spec| (spec.name.clone(), spec.clone())).collect();
+    let sockets = runtime::workers_in(&folder.0)?;
     let state_url = Some(server::socket::url(&state_socket));
-    let supervisor = Supervisor::start(supervisor::Config { services, state_url, guard }).await?;
+    let supervisor = Supervisor::start(supervisor::Config { services, sockets, state_url, guard }).await?;
     let gateway = Arc::new(bound.run(supervisor.roster()));
     let traffic = {
         let gateway = Arc::clone(&gateway);

@@ -12,4 +12,5 @@ mod reload;
 mod seed;
 mod shop;
 mod shopping_by_browser;
+mod unix_socket;
 mod visitor;

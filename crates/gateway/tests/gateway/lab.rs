@@ -9,11 +9,11 @@ use lethe_gateway::{
 };
 use lethe_model::{
     gate::Gate,
-    roster::{Roster, Worker, WorkerState},
+    roster::{Address, Roster, Worker, WorkerState},
     service::{InstanceId, ServiceName},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -42,13 +42,7 @@ pub struct FakeWorker {
 impl FakeWorker {
     pub async fn start(number: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let entry = Worker {
-            instance: InstanceId::new(&service(), number),
-            address: listener.local_addr().unwrap(),
-            state: WorkerState::Ready,
-            gate: Gate::new(),
-            weight: Worker::WEIGHT,
-        };
+        let entry = entry(number, listener.local_addr().unwrap().into());
         Self { entry, listener: Some(listener) }
     }
 
@@ -84,8 +78,20 @@ impl FakeWorker {
     pub async fn revive(&mut self) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.entry.address).unwrap();
+        let Address::Tcp(address) = self.entry.address else { panic!("a port is needed") };
+        socket.bind(address).unwrap();
         self.listener = Some(socket.listen(64).unwrap());
+    }
+}
+
+/// What the roster says of a ready worker.
+pub fn entry(number: u64, address: Address) -> Worker {
+    Worker {
+        instance: InstanceId::new(&service(), number),
+        address,
+        state: WorkerState::Ready,
+        gate: Gate::new(),
+        weight: Worker::WEIGHT,
     }
 }
 
@@ -172,8 +178,8 @@ impl Lab {
 }
 
 /// One end of a connection: the client of the gateway, or a worker.
-pub struct Peer {
-    pub stream: TcpStream,
+pub struct Peer<S = TcpStream> {
+    pub stream: S,
     buffer: Vec<u8>,
 }
 
@@ -213,6 +219,17 @@ impl Message {
 impl Peer {
     pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
+        Self::on(stream)
+    }
+
+    /// Ends the connection as the kernel does for a process that is killed with unread data: by a reset.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
+    pub fn on(stream: S) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 
@@ -228,11 +245,6 @@ impl Peer {
     /// Answers 200 with a body.
     pub async fn answer(&mut self, body: &str) {
         self.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
-    }
-
-    /// Ends the connection as the kernel does for a process that is killed with unread data: by a reset.
-    pub fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// More bytes into the buffer; false at the end.

@@ -16,3 +16,4 @@ mod retry;
 mod smuggling;
 mod storm;
 mod stream;
+mod unix;
