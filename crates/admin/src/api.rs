@@ -3,7 +3,7 @@
 //! Requests and answers: `GET /v1/status` → [`Status`]; `GET /v1/logs?name=&lines=&follow=` → [`Line`]s, one JSON
 //! object a line; `POST /v1/workers/{instance}/kill` with [`Kill`]; `POST /v1/workers/{instance}/drain`;
 //! `POST /v1/services/{service}/scale` with [`Scale`]; `POST /v1/services/{service}/restart` → [`Restarted`];
-//! `POST /v1/reload` → [`Reloaded`]; `POST /v1/down` with [`Down`]. Errors are a [`Problem`] (RFC 9457).
+//! `POST /v1/reload` → [`Reloaded`]; `POST /v1/upgrade` with [`Upgrade`] → [`Upgraded`]; `POST /v1/down` with [`Down`]. Errors are a [`Problem`] (RFC 9457).
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -216,6 +216,35 @@ pub struct Reloaded {
     pub changes: Vec<String>,
     /// What a person should know beside.
     pub notices: Vec<String>,
+}
+
+/// `POST /v1/upgrade`: another program takes over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// The program; absolute.
+    pub binary: PathBuf,
+    /// How long it may take until all its workers are ready, in seconds; [`UPGRADE_TIMEOUT_S`] when missing.
+    #[serde(default = "upgrade_timeout_s")]
+    pub timeout_s: u64,
+}
+
+/// How long a program that is to take over has when nothing says otherwise.
+pub const UPGRADE_TIMEOUT_S: u64 = 60;
+
+fn upgrade_timeout_s() -> u64 {
+    UPGRADE_TIMEOUT_S
+}
+
+/// The answer to `POST /v1/upgrade`, when the other process is in charge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// The process that has left; it still finishes its requests.
+    pub before: u32,
+    /// The process that has taken over.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
 }
 
 /// `POST /v1/down`, answered with 202 before the end.

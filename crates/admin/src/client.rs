@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{Down, Kill, Line, Logs, Problem, Reloaded, Restarted, Scale, Status},
+    api::{Down, Kill, Line, Logs, Problem, Reloaded, Restarted, Scale, Status, Upgrade, Upgraded},
     stop::Wish,
 };
 
@@ -113,6 +113,11 @@ impl Client {
     /// Has the configuration read again; returns what is different when all of it has taken effect.
     pub async fn reload(&self) -> Result<Reloaded, Error> {
         self.call(Method::POST, "/v1/reload".into(), &()).await
+    }
+
+    /// Has another program take over; returns when it is in charge.
+    pub async fn upgrade(&self, upgrade: &Upgrade) -> Result<Upgraded, Error> {
+        self.call(Method::POST, "/v1/upgrade".into(), upgrade).await
     }
 
     /// Asks `lethe` to stop; returns when its process has ended.

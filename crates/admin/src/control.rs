@@ -85,6 +85,7 @@ fn router(handles: Arc<Handles>) -> Router {
         .route("/v1/services/{service}/scale", post(scale))
         .route("/v1/services/{service}/restart", post(restart))
         .route("/v1/reload", post(reload))
+        .route("/v1/upgrade", post(upgrade))
         .route("/v1/down", post(down))
         .method_not_allowed_fallback(async |request: Request| Error::Method(request.method().clone()))
         .fallback(async |request: Request| Error::NoRoute(request.uri().path().into()))
@@ -160,7 +161,14 @@ async fn restart(
 }
 
 async fn reload(State(handles): State<Arc<Handles>>) -> Result<Json<api::Reloaded>, Error> {
-    (handles.reload)().await.map(Json).map_err(Error::Reload)
+    (handles.reload)().await.map(Json).map_err(Error::Node)
+}
+
+async fn upgrade(
+    State(handles): State<Arc<Handles>>,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Result<Json<api::Upgraded>, Error> {
+    (handles.upgrade)(parse(body)?).await.map(Json).map_err(Error::Node)
 }
 
 async fn down(

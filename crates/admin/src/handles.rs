@@ -22,6 +22,10 @@ pub type Traffic = Arc<dyn Fn() -> Snapshot + Send + Sync>;
 /// Reads the configuration again and lets it take effect; goes on to its end even if the future is dropped.
 pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<api::Reloaded, api::Problem>> + Send + Sync>;
 
+/// Has another program take over; goes on to its end even if the future is dropped.
+pub type Upgrade =
+    Arc<dyn Fn(api::Upgrade) -> BoxFuture<'static, Result<api::Upgraded, api::Problem>> + Send + Sync>;
+
 /// The handles. Shared by the control API, the operator's endpoint and the live table.
 pub struct Handles {
     /// Commands for workers.
@@ -30,6 +34,8 @@ pub struct Handles {
     pub traffic: Traffic,
     /// Changes the configuration while it runs.
     pub reload: Reload,
+    /// Gives the listeners to another program.
+    pub upgrade: Upgrade,
     /// Who and where this `lethe` is.
     pub node: api::Node,
     /// The switch that ends it.
@@ -44,10 +50,11 @@ impl Handles {
         supervisor: Supervisor,
         traffic: Traffic,
         reload: Reload,
+        upgrade: Upgrade,
         node: api::Node,
         stop: Stop,
     ) -> Arc<Self> {
-        Arc::new(Self { supervisor, traffic, reload, node, stop, samples: Mutex::default() })
+        Arc::new(Self { supervisor, traffic, reload, upgrade, node, stop, samples: Mutex::default() })
     }
 
     /// All there is to see, now.

@@ -19,9 +19,9 @@ pub(crate) enum Error {
     /// Not with this method.
     #[error("the control API does not take {0} here")]
     Method(http::Method),
-    /// The configuration was not reloaded.
+    /// The node did not do it.
     #[error("{}", .0.detail)]
-    Reload(Problem),
+    Node(Problem),
     /// The supervisor did not do it.
     #[error(transparent)]
     Supervisor(#[from] supervisor::Error),
@@ -30,7 +30,7 @@ pub(crate) enum Error {
 impl Error {
     fn status_and_title(&self) -> (StatusCode, &str) {
         match self {
-            Self::Reload(problem) => {
+            Self::Node(problem) => {
                 let status =
                     StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 (status, &problem.title)

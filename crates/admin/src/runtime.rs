@@ -18,11 +18,12 @@ use crate::api::Node;
 /// The control API's socket in a node's folder.
 pub const CONTROL_SOCKET: &str = "control.sock";
 
-/// The state API's socket in a node's folder.
-pub const STATE_SOCKET: &str = "state.sock";
+/// Where a node that takes over from another has its control socket until it is in charge.
+pub const NEXT_SOCKET: &str = "next.sock";
 
-/// The folder of the workers' sockets in a node's folder.
-const WORKERS: &str = "workers";
+/// Nodes that may have a state API's socket in one folder at a time: the one in charge, and those before it that still
+/// finish their requests.
+const STATE_SOCKETS_MAX: usize = 100;
 
 /// The note of who serves the sockets.
 const NOTE: &str = "node.json";
@@ -32,7 +33,7 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// What a node's folder and the longest of its sockets' names add to the base: `/`, 12 digits, `/` and the name, which is
 /// that of a worker's socket, with its number of up to 11 digits.
-const SUFFIX_BYTES: usize = 1 + 12 + 1 + WORKERS.len() + 1 + 11 + ".sock".len();
+const SUFFIX_BYTES: usize = 1 + 12 + 1 + "state-99.workers/".len() + 11 + ".sock".len();
 
 /// A `lethe` that answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,15 +54,19 @@ pub fn directory_for(state_dir: &Path) -> io::Result<PathBuf> {
     directory_in(&bases[0], state_dir)
 }
 
-/// Makes the folder of the workers' sockets in a node's folder, anew: what a `lethe` that was killed has left there is
-/// removed.
-pub fn workers_in(directory: &Path) -> io::Result<PathBuf> {
-    let workers = directory.join(WORKERS);
+/// Makes the folder of the workers' sockets, anew, for the node that serves this state API's socket, which is its alone:
+/// what a `lethe` that was killed has left there is removed.
+pub fn workers_in(state_socket: &Path) -> io::Result<PathBuf> {
+    let workers = workers_beside(state_socket);
     match fs::remove_dir_all(&workers) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => private(&workers)?,
     }
     Ok(workers)
+}
+
+fn workers_beside(state_socket: &Path) -> PathBuf {
+    state_socket.with_extension("workers")
 }
 
 /// The nodes of this user that run now. Folders of those that have ended are passed over.
@@ -110,13 +115,42 @@ pub fn announce(directory: &Path, node: &Node) -> io::Result<()> {
     fs::rename(beside, directory.join(NOTE))
 }
 
-/// Removes a node's folder, at its end. What cannot be removed is left: the next start replaces it.
-pub fn withdraw(directory: &Path) {
-    for name in [NOTE, CONTROL_SOCKET, STATE_SOCKET] {
-        let _ = fs::remove_file(directory.join(name));
+/// The paths that the state API's socket may have in a node's folder; the first that nobody serves is to be taken.
+pub fn state_sockets(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let more = (1..STATE_SOCKETS_MAX).map(|number| format!("state-{number}.sock"));
+    std::iter::once("state.sock".into()).chain(more).map(|name| directory.join(name))
+}
+
+/// Puts the node in charge whose control socket is [`NEXT_SOCKET`]: from now on it is the one that is found. Connections
+/// to the one before it go on.
+pub fn put_in_charge(directory: &Path, node: &Node) -> io::Result<()> {
+    fs::rename(directory.join(NEXT_SOCKET), directory.join(CONTROL_SOCKET))?;
+    announce(directory, node)
+}
+
+/// Removes what a node has in its folder, at its end, and the folder when it was the last one in it. `is_in_charge` is
+/// false for one that another has taken over from. What cannot be removed is left: the next start replaces it.
+pub fn withdraw(directory: &Path, state_socket: &Path, is_in_charge: bool) {
+    let _ = fs::remove_dir_all(workers_beside(state_socket));
+    let _ = fs::remove_file(state_socket);
+    if is_in_charge {
+        let _ = fs::remove_file(directory.join(NOTE));
+        let _ = fs::remove_file(directory.join(CONTROL_SOCKET));
+        remove_dead(directory);
     }
-    let _ = fs::remove_dir_all(directory.join(WORKERS));
     let _ = fs::remove_dir(directory);
+}
+
+/// Removes the sockets of nodes that were killed.
+fn remove_dead(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    let paths = entries.flatten().map(|entry| entry.path());
+    for socket in paths.filter(|path| path.extension().is_some_and(|extension| extension == "sock")) {
+        if UnixStream::connect(&socket).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            let _ = fs::remove_dir_all(workers_beside(&socket));
+            let _ = fs::remove_file(socket);
+        }
+    }
 }
 
 /// Where nodes' folders may be, the best place first: the session's runtime folder (XDG Base Directory
@@ -283,15 +317,40 @@ mod tests {
         assert_eq!(mode(&directory.join(NOTE)), 0o600);
         let found = vec![Running { node: place.node(), control }];
         assert_eq!(running_in(&place.base()), found);
-        let workers = workers_in(&directory).unwrap();
+        let workers = workers_in(&directory.join("state.sock")).unwrap();
         assert_eq!(mode(&workers), 0o700);
         fs::write(workers.join("1.sock"), "").unwrap();
         // A `lethe` that was killed leaves its files.
         drop(listener);
         assert_eq!(running_in(&place.base()), []);
-        workers_in(&directory).unwrap();
-        assert_eq!(fs::read_dir(&workers).unwrap().count(), 0);
-        withdraw(&directory);
+        withdraw(&directory, &directory.join("state.sock"), true);
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn another_is_put_in_charge() {
+        let place = Place::new();
+        let directory = place.directory().unwrap();
+        let mut states = state_sockets(&directory);
+        let (old_state, new_state) = (states.next().unwrap(), states.next().unwrap());
+        assert!(usable(Path::new("/tmp"), 0) || !rustix::process::geteuid().is_root());
+        let of_worker = |state: PathBuf| workers_beside(&state).join("12345678901.sock").as_os_str().len();
+        let longest = state_sockets(&directory).map(of_worker).max().unwrap();
+        assert_eq!(longest, place.base().as_os_str().len() + SUFFIX_BYTES);
+        let bind = |path: &Path| UnixListener::bind(path).unwrap();
+        let _old = (bind(&directory.join(CONTROL_SOCKET)), bind(&old_state));
+        announce(&directory, &place.node()).unwrap();
+        let new = (bind(&directory.join(NEXT_SOCKET)), bind(&new_state));
+        // Of one that was killed.
+        drop(bind(&states.next().unwrap()));
+        assert_eq!(running_in(&place.base())[0].node.pid, 7, "not yet");
+        put_in_charge(&directory, &Node { pid: 8, ..place.node() }).unwrap();
+        assert_eq!(running_in(&place.base())[0].node.pid, 8);
+        withdraw(&directory, &old_state, false);
+        assert_eq!(running_in(&place.base())[0].node.pid, 8, "the old one takes only its own with it");
+        assert!(!old_state.exists() && new_state.exists());
+        drop(new);
+        withdraw(&directory, &new_state, true);
         assert!(!directory.exists());
     }
 }

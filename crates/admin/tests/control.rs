@@ -4,7 +4,7 @@
 
 use std::{
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -17,7 +17,7 @@ use lethe_admin::{
     api::{self, Logs, Problem},
     client::{Client, Error},
     control,
-    handles::Reload,
+    handles::{Reload, Upgrade},
     operator,
     peer::Peers,
     stop::{Stop, Wish},
@@ -58,6 +58,19 @@ struct Place {
     handles: Arc<Handles>,
     client: Client,
     server: JoinHandle<()>,
+}
+
+/// Takes over if it is `/bin/true`.
+fn upgrade() -> Upgrade {
+    Arc::new(|upgrade| {
+        let outcome = if upgrade.binary == Path::new("/bin/true") {
+            Ok(api::Upgraded { before: 1, pid: 2, version: format!("{} s", upgrade.timeout_s) })
+        } else {
+            let detail = "it exited".into();
+            Err(api::Problem { status: 500, title: "Not upgraded".into(), detail })
+        };
+        Box::pin(async { outcome })
+    })
 }
 
 impl Place {
@@ -112,7 +125,8 @@ impl Place {
             };
             Box::pin(async { outcome })
         });
-        let handles = Handles::new(supervisor, Arc::new(move || snapshot.clone()), reload, node, Stop::new());
+        let traffic = Arc::new(move || snapshot.clone());
+        let handles = Handles::new(supervisor, traffic, reload, upgrade(), node, Stop::new());
         let socket = folder.path().join("control.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let server = tokio::spawn(control::serve(listener, Arc::clone(&handles)));
@@ -358,4 +372,16 @@ async fn reload() {
         assert_eq!((problem.status, problem.detail.as_str()), (status, "lethe.toml:1:1: no"));
     }
     place.end().await;
+}
+
+#[tokio::test]
+async fn upgrade_says_what_came_of_it() {
+    let place = Place::new().await;
+    let to = |binary: &str| api::Upgrade { binary: binary.into(), timeout_s: 7 };
+    let upgraded = place.client.upgrade(&to("/bin/true")).await.unwrap();
+    assert_eq!((upgraded.before, upgraded.pid, &*upgraded.version), (1, 2, "7 s"));
+    let Err(Error::Problem(problem)) = place.client.upgrade(&to("/bin/false")).await else {
+        panic!("it was refused")
+    };
+    assert_eq!((problem.status, &*problem.title, &*problem.detail), (500, "Not upgraded", "it exited"));
 }

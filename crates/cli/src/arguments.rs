@@ -34,6 +34,7 @@ pub enum Verb {
     Scale(verb::scale::Scale),
     Restart(verb::restart::Restart),
     Reload(verb::reload::Reload),
+    Upgrade(verb::upgrade::Upgrade),
     Down(verb::down::Down),
     Completions(verb::completions::Completions),
 }
@@ -67,6 +68,7 @@ impl Verb {
             Self::Scale(scale) => scale.run(),
             Self::Restart(restart) => restart.run(),
             Self::Reload(reload) => reload.run(),
+            Self::Upgrade(upgrade) => upgrade.run(),
             Self::Down(down) => down.run(),
             Self::Completions(completions) => completions.run(),
         }
@@ -125,6 +127,8 @@ mod tests {
             "lethe scale shop=3 --state-dir .lethe",
             "lethe restart shop",
             "lethe reload --json",
+            "lethe upgrade",
+            "lethe upgrade --binary ./lethe --timeout 5 --json",
             "lethe up --tls-self-signed",
             "lethe down --now",
             "lethe completions bash",
@@ -146,6 +150,7 @@ mod tests {
             "lethe kill shop-1 --signal FOO",
             "lethe kill shop-1 --signal 0",
             "lethe kill shop-1 --signal 65",
+            "lethe upgrade --timeout 0",
             "lethe scale shop",
             "lethe scale shop=",
             "lethe scale shop=many",

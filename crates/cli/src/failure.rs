@@ -20,6 +20,12 @@ const INTERRUPTED: u8 = 128 + 2;
 #[error("stopped at once; open requests were not waited for")]
 pub struct CutShort;
 
+/// The end of an `up` from which another process had taken over, which then ended with this exit status, not 0. That
+/// process has said why.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the process that had taken over ended with status {0}")]
+pub struct Successor(pub u8);
+
 /// Why a verb was not done.
 #[derive(Debug)]
 pub struct Failure(anyhow::Error);
@@ -34,6 +40,9 @@ impl Failure {
     /// Prints what is wrong to standard error, as a JSON object if that was asked for, and gives the exit status.
     #[allow(clippy::print_stderr, reason = "this is where errors are shown")]
     pub fn report(self, is_json: bool) -> ExitCode {
+        if let Some(Successor(status)) = self.0.downcast_ref() {
+            return ExitCode::from(*status);
+        }
         // `lethe logs | head` is no failure: the reader has what it wanted.
         if self.reader_left() {
             return ExitCode::SUCCESS;

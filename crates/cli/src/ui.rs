@@ -21,7 +21,10 @@ use std::{
 use futures_util::stream::BoxStream;
 use lethe_admin::api;
 use lethe_model::service::ServiceName;
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 use tracing::Level;
 
 use crate::{ansi, events::Event, paint::Paint};
@@ -76,8 +79,13 @@ pub struct Ui {
 
 enum Message {
     Event(Event),
-    Build { service: ServiceName, text: String },
+    Build {
+        service: ServiceName,
+        text: String,
+    },
     Attach(Source),
+    /// Answered when the terminal is free.
+    Leave(oneshot::Sender<()>),
     End,
 }
 
@@ -155,6 +163,15 @@ impl Printer {
     /// Prints a line of a build; waits while too many wait to be printed.
     pub fn build(&self, service: &ServiceName, text: impl Into<String>) {
         self.send(Message::Build { service: service.clone(), text: text.into() });
+    }
+
+    /// Leaves the terminal to another process: if there is a table it stays as it is now, and nothing more is shown.
+    /// Cancellation safe. A reader who stopped reading is not waited for longer than a few seconds.
+    pub async fn leave(&self) {
+        let (done, left) = oneshot::channel();
+        if self.sender.send(Message::Leave(done)).await.is_ok() {
+            let _ = tokio::time::timeout(FINISH_MAX, left).await;
+        }
     }
 
     fn send(&self, message: Message) {

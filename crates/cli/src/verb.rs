@@ -10,3 +10,4 @@ pub mod reload;
 pub mod restart;
 pub mod scale;
 pub mod up;
+pub mod upgrade;

@@ -97,10 +97,11 @@ fn start(core: &Rc<Core>, manner: &Manner, stream: TcpStream, peer: std::net::So
     let watched = Watched::new(Phase::Head);
     let books = Books::of_connection(core);
     let id = books.id();
-    let serving = connection::serve(Rc::clone(core), Rc::clone(&watched), manner.clone(), stream, peer);
+    let (serving_core, serving_watched, manner) = (Rc::clone(core), Rc::clone(&watched), manner.clone());
+    // Made inside: a future that is made outside and moved in takes its room twice.
     let task = tokio::task::spawn_local(async move {
         let _books = books;
-        serving.await;
+        connection::serve(serving_core, serving_watched, manner, stream, peer).await;
     });
     core.opened(id, watched, task.abort_handle());
 }

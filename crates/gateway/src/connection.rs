@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, rc::Rc, task::Poll};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
+use tokio::{io::ReadBuf, net::TcpStream};
 
 use crate::{
     accept::Manner,
@@ -18,7 +18,7 @@ use crate::{
     problem::Failure,
     proxy_protocol,
     request::{self, Prepared},
-    socket::Socket,
+    socket::{self, Socket},
     stats::Protocol,
     tls,
     watch::{Phase, Watched},
@@ -59,8 +59,11 @@ async fn begin(
         if !core.trust.borrow().trusts(address.to_canonical()) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a trusted proxy"));
         }
-        if let proxy_protocol::Header::Relayed { source, tls, .. } = proxy_protocol::read(&mut stream).await?
-        {
+        if !is_heard(watched, &stream).await {
+            return Ok(None);
+        }
+        let header = Box::pin(proxy_protocol::read(&mut stream)).await?;
+        if let proxy_protocol::Header::Relayed { source, tls, .. } = header {
             address = source.ip();
             scheme = if tls { Scheme::Https } else { scheme };
         }
@@ -70,7 +73,11 @@ async fn begin(
         let Some((input, speaks)) = listen(core, watched, &mut io).await? else { return Ok(None) };
         return Ok(Some((core.client(address, scheme), io, input, speaks)));
     };
-    let stream = acceptor.accept(stream).await.inspect_err(|_| core.shard.tls_failed.add(1))?;
+    if !is_heard(watched, &stream).await {
+        return Ok(None);
+    }
+    // Kept apart, so that one that has said nothing yet does not have room for a handshake.
+    let stream = Box::pin(acceptor.accept(stream)).await.inspect_err(|_| core.shard.tls_failed.add(1))?;
     core.shard.tls_handshakes.add(1);
     let speaks = match tls::protocol(&stream) {
         tls::Protocol::Http1 => Spoken::Http1,
@@ -80,6 +87,19 @@ async fn begin(
     Ok(Some((core.client(address, Scheme::Https), io, Buffer::default(), speaks)))
 }
 
+/// Waits for a client to say something, or to end: false if the gateway is stopping and it has not.
+async fn is_heard(watched: &Watched, stream: &TcpStream) -> bool {
+    std::future::poll_fn(|cx| {
+        watched.remember(cx.waker());
+        match stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending if watched.draining.get() => Poll::Ready(!socket::is_quiet(stream)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
 /// Tells by the first bytes what a client speaks that has not agreed on it (RFC 9113, section 3.3).
 async fn listen(core: &Core, watched: &Watched, io: &mut Socket) -> io::Result<Option<(Buffer, Spoken)>> {
     let mut input = Buffer::default();
@@ -87,7 +107,7 @@ async fn listen(core: &Core, watched: &Watched, io: &mut Socket) -> io::Result<O
         let read = std::future::poll_fn(|cx| {
             watched.remember(cx.waker());
             let read = input.poll_fill(cx, io, &core.pool, LARGE_BYTES);
-            if read.is_pending() && watched.draining.get() && input.is_empty() && io.is_quiet() {
+            if read.is_pending() && watched.ends_idle() && input.is_empty() && io.is_quiet() {
                 return Poll::Ready(Ok(0));
             }
             read
@@ -121,14 +141,13 @@ async fn serve_http2(core: Rc<Core>, client: Rc<Client>, watched: Rc<Watched>, i
         let watched = Watched::new(Phase::Choosing);
         let books = Books::of_stream(&core);
         let id = books.id();
-        let answering =
-            answer_http2(Rc::clone(&core), Rc::clone(&client), Rc::clone(&watched), request, stream);
+        let (serving_core, client, serving_watched) =
+            (Rc::clone(&core), Rc::clone(&client), Rc::clone(&watched));
         let task = tokio::task::spawn_local(async move {
             let _books = books;
-            answering.await;
+            answer_http2(serving_core, client, serving_watched, request, stream).await;
         });
         core.joined(id, watched, task.abort_handle());
-        std::future::ready(())
     })
     .await;
 }

@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, Ref, RefCell},
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    pin::pin,
     rc::{Rc, Weak},
     sync::{
         Arc,
@@ -46,6 +47,10 @@ const FOLLOW_PAUSE: u32 = 10;
 /// How often it is looked whether requests have left a service to which no route leads any more.
 const LEFT_LOOK: Duration = Duration::from_millis(10);
 
+/// How long idle clients may still send a request to a process that has given its listeners to another. To close a
+/// connection just as a request arrives would lose that, and there is no hurry.
+const PARTING: Duration = Duration::from_secs(1);
+
 /// A configuration that all cores are to take up.
 pub(crate) struct Turn {
     /// Grows by one with each.
@@ -55,6 +60,17 @@ pub(crate) struct Turn {
     pub(crate) joints: BTreeMap<ServiceName, Arc<Joint>>,
     /// What writes the access log.
     pub(crate) log: Option<Arc<Writer>>,
+}
+
+/// How the gateway stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// It does not.
+    Not,
+    /// Nobody listens afterwards: who is in the kernel's queue is still served, and clients are let go at once.
+    Drain,
+    /// Another process listens on the same sockets and serves those in the queue. Clients get the time they need.
+    Release,
 }
 
 /// What a core is started with.
@@ -67,8 +83,8 @@ pub(crate) struct Seed {
     pub(crate) doors: Vec<(std::net::TcpListener, Manner)>,
     pub(crate) shard: Arc<Shard>,
     pub(crate) roster: watch::Receiver<Arc<Roster>>,
-    /// Becomes true when the gateway is to stop.
-    pub(crate) draining: watch::Receiver<bool>,
+    /// When and how the gateway is to stop.
+    pub(crate) leaving: watch::Receiver<Leaving>,
     /// Client connections of all cores.
     pub(crate) connections: Arc<AtomicUsize>,
     /// Bytes left for kept request bodies, of all cores.
@@ -116,7 +132,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
             doors,
             shard,
             mut roster,
-            mut draining,
+            mut leaving,
             connections,
             replay_bytes,
             ..
@@ -163,10 +179,14 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         let ticking = tokio::task::spawn_local(tick(Rc::clone(&core)));
         tokio::select! {
             () = accept::run(&core, &doors) => {}
-            _ = draining.wait_for(|&draining| draining) => {}
+            _ = leaving.wait_for(|leaving| *leaving != Leaving::Not) => {}
         }
-        accept::rest(&core, doors);
-        drain(&core).await;
+        let how = *leaving.borrow();
+        match how {
+            Leaving::Release => drop(doors),
+            Leaving::Not | Leaving::Drain => accept::rest(&core, doors),
+        }
+        drain(&core, how).await;
         following.abort();
         turning.abort();
         ticking.abort();
@@ -350,18 +370,33 @@ async fn tick(core: Rc<Core>) {
 }
 
 /// Lets open requests end, for as long as they may take, and closes what is left. Upgraded connections never end by
-/// themselves and are closed at once.
-async fn drain(core: &Core) {
+/// themselves: they are closed at once, or, where another process goes on, after that time.
+async fn drain(core: &Core, how: Leaving) {
+    let has_time = how == Leaving::Release;
     for (client, task) in core.clients.borrow().values() {
         client.draining.set(true);
+        client.lingers.set(has_time);
         client.wake();
-        if client.phase() == Phase::Tunnel {
+        if client.phase() == Phase::Tunnel && !has_time {
             task.abort();
         }
     }
     let ended = async {
         while !core.clients.borrow().is_empty() {
             core.moved.notified().await;
+        }
+    };
+    let ended = async {
+        let mut ended = pin!(ended);
+        if has_time && tokio::time::timeout(PARTING, ended.as_mut()).await.is_err() {
+            // Who was answered meanwhile was told to come back on another connection; these said nothing at all.
+            for (client, _) in core.clients.borrow().values() {
+                client.lingers.set(false);
+                client.wake();
+            }
+        }
+        if !core.clients.borrow().is_empty() {
+            ended.await;
         }
     };
     let drain_timeout = core.limits().drain_timeout;

@@ -96,6 +96,7 @@ impl<D: Downstream> Exchange<'_, D> {
             if !rest.is_continued_by(status, framing) {
                 return Err(garbled);
             }
+            self.watched.enter(Phase::Answering);
             self.record.resumed();
             link.begin_body(facts, false, self.core.bounds.get());
         } else if self.tries_again(status) {
@@ -109,10 +110,14 @@ impl<D: Downstream> Exchange<'_, D> {
         } else {
             let bodiless = self.prepared.is_head || matches!(status, 204 | 304);
             let rest = Resume::begin(self.prepared, self.target, status, framing);
-            if self.hold(&mut link, facts, bodiless).await? {
-                self.record.attempt_ended(AttemptResult::Answered);
-                // The worker has done its part; how fast the client reads is not its concern.
-                inside = None;
+            match self.hold(&mut link, facts, bodiless).await? {
+                Held::Left => return Ok(End::Left),
+                Held::Whole => {
+                    self.record.attempt_ended(AttemptResult::Answered);
+                    // The worker has done its part; how fast the client reads is not its concern.
+                    inside = None;
+                }
+                Held::Passing => {}
             }
             self.watched.enter(Phase::Answering);
             self.respond(&link, bodiless);
@@ -240,23 +245,31 @@ impl<D: Downstream> Exchange<'_, D> {
         Poll::Pending
     }
 
-    /// Holds a small response back until it is whole; whether it did.
-    async fn hold(&mut self, link: &mut Link, facts: Facts, bodiless: bool) -> Result<bool, Fail> {
+    /// Holds a small response back until it is whole. Of another one no more than is here is waited for, but a worker that
+    /// is lost right behind the head is noticed before the client has seen anything.
+    async fn hold(&mut self, link: &mut Link, facts: Facts, bodiless: bool) -> Result<Held, Fail> {
+        if bodiless || facts.length == Some(0) {
+            return Ok(Held::Whole);
+        }
         let limit = self.core.limits().hold_bytes_max as u64;
-        let Some(length) = facts.length.filter(|&length| length <= limit) else { return Ok(bodiless) };
-        if bodiless || length == 0 {
-            return Ok(true);
+        let small = facts.length.filter(|&length| length <= limit && !facts.is_events);
+        let is_framed = facts.chunked || facts.length.is_some();
+        let wanted = small.map_or(usize::from(is_framed), |length| length as usize);
+        if small.is_some() {
+            self.record.enter(record::Phase::Hold);
         }
-        if facts.is_events {
-            return Ok(false);
-        }
-        self.record.enter(record::Phase::Hold);
         let held = std::future::poll_fn(|cx| {
             self.watched.remember(cx.waker());
             let _ = self.keep_sending(cx, link);
-            match link.poll_hold(cx, &self.core.pool, length as usize) {
-                Poll::Ready(held) => Poll::Ready(held.map(|()| true)),
+            match link.poll_hold(cx, &self.core.pool, wanted) {
+                Poll::Ready(Ok(())) if small.is_some() => Poll::Ready(Ok(Held::Whole)),
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(Held::Passing)),
+                Poll::Ready(Err(cause)) => Poll::Ready(Err(cause)),
+                Poll::Pending if small.is_none() => Poll::Ready(Ok(Held::Passing)),
                 Poll::Pending if self.watched.late.get() => Poll::Ready(Err(Cause::Late)),
+                Poll::Pending if self.upload.is_whole() && self.down.poll_gone(cx).is_ready() => {
+                    Poll::Ready(Ok(Held::Left))
+                }
                 Poll::Pending => Poll::Pending,
             }
         });
@@ -355,6 +368,20 @@ impl<D: Downstream> Exchange<'_, D> {
         }
     }
 
+    /// What the client has seen can be neither completed nor taken back: after what there is of it, it ends.
+    pub(crate) async fn cut(&mut self) -> End {
+        self.watched.enter(Phase::Answering);
+        let flushed = std::future::poll_fn(|cx| {
+            self.watched.remember(cx.waker());
+            self.down.poll_flush(cx)
+        });
+        if flushed.await.is_ok() {
+            // An HTTP/2 connection writes in a task of its own, and a stream that is reset takes back what waits for that.
+            tokio::task::yield_now().await;
+        }
+        End::Cut
+    }
+
     /// A 101: from here on both sides speak another protocol.
     async fn upgrade(&mut self, mut link: Box<Link>, pass: Option<Pass>) -> End {
         self.agree(&link);
@@ -399,6 +426,17 @@ fn idle(cx: &mut Context<'_>, upstream: &Upstream) -> Option<Box<Link>> {
             return Some(link);
         }
     }
+}
+
+/// What came of holding a response back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// It is whole.
+    Whole,
+    /// It is not one to be held, and is passed on as it comes.
+    Passing,
+    /// The client had gone.
+    Left,
 }
 
 /// How the passing on of a body ended.

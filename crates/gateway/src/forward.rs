@@ -39,7 +39,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         let (upstream, pass) = match (found, &seen) {
             (Ok(found), _) => found,
             (Err(failure), None) => return Err(journey.given_up(failure)),
-            (Err(_), Some(_)) => return Ok(End::Cut),
+            (Err(_), Some(_)) => return Ok(exchange.cut().await),
         };
         exchange.record.attempt(&upstream);
         let loss = match exchange.attempt(&upstream, pass, &mut seen).await {
@@ -80,7 +80,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         };
         if seen.is_some() {
             tracing::warn!(worker = %upstream.instance, "response cut: the worker was lost half-way");
-            return Ok(End::Cut);
+            return Ok(exchange.cut().await);
         }
         return Err(failure);
     }
@@ -172,11 +172,16 @@ impl Journey {
     }
 
     /// Takes from the deaths those that came from outside, as far as that is known in time: a worker that an operator,
-    /// a spot notice or a test has killed was not killed by what it was doing.
+    /// a spot notice or a test has killed was not killed by what it was doing. One that takes a connection once more
+    /// while it dies has died once; one that lives is lost as often as it breaks off.
     async fn acquit(&mut self) {
         for gate in std::mem::take(&mut self.deaths) {
-            if tokio::time::timeout(FATE_WAIT, gate.fate()).await != Ok(Fate::Killed) {
-                self.deaths.push(gate);
+            let fate = tokio::time::timeout(FATE_WAIT, gate.fate()).await;
+            let is_counted = || self.deaths.iter().any(|counted| Arc::ptr_eq(counted, &gate));
+            match fate {
+                Ok(Fate::Killed) => {}
+                Ok(Fate::Fell) if is_counted() => {}
+                Ok(Fate::Fell) | Err(_) => self.deaths.push(gate),
             }
         }
     }

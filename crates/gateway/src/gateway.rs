@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::{SocketAddr, TcpListener},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread,
@@ -20,10 +21,10 @@ use crate::{
     accept::Manner,
     access_log::{self, writer::Writer},
     config::{self, AccessLog, Config},
-    core::{self, Seed, Turn},
+    core::{self, Leaving, Seed, Turn},
     health::{self, Checked},
     joint::Joint,
-    listen::listen,
+    listen::{self, listen},
     shard::Shard,
     stats::{self, Snapshot},
     tls::{self, Certificates, Loaded},
@@ -45,9 +46,35 @@ pub enum Error {
     /// The access log cannot be written.
     #[error(transparent)]
     AccessLog(#[from] access_log::Error),
+    /// It is to take over listeners, and others are configured.
+    #[error(
+        "the listeners are taken over as they are, at {}, and the configuration wants {}; other addresses need a restart",
+        list(.found),
+        list(.configured)
+    )]
+    Moved {
+        /// What is configured.
+        configured: Vec<SocketAddr>,
+        /// What there is.
+        found: Vec<SocketAddr>,
+    },
     /// The certificates cannot be used.
     #[error("cannot use the certificates")]
     Tls(#[from] tls::Error),
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+/// The sockets of one listener of the configuration. All of them must be served: the kernel spreads connections among
+/// them, whoever holds them, and keeps those of each apart until they are accepted.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Its address as it was configured, so perhaps with port 0.
+    pub address: SocketAddr,
+    /// Its sockets; at least one.
+    pub sockets: Vec<TcpListener>,
 }
 
 /// Listeners that are bound and do not accept yet.
@@ -55,6 +82,8 @@ pub struct Bound {
     config: Config,
     certificates: Option<Certificates>,
     addresses: Vec<SocketAddr>,
+    /// Its own hold on each listener.
+    listeners: Vec<Listeners>,
     /// For each core, its listeners, in the order of the configuration.
     doors: Vec<Vec<(TcpListener, Manner)>>,
     log: Option<Arc<Writer>>,
@@ -78,7 +107,9 @@ pub struct Gateway {
     log: Mutex<Option<Arc<Writer>>>,
     #[cfg(feature = "otel")]
     exporter: Option<Exporter>,
-    draining: watch::Sender<bool>,
+    /// Its own hold on each listener, to be given to another process; none once it leaves.
+    listeners: Mutex<Vec<Listeners>>,
+    leaving: watch::Sender<Leaving>,
     /// How many cores still run.
     running: watch::Receiver<usize>,
 }
@@ -89,6 +120,41 @@ impl Bound {
     /// A port that another process has fails with [`std::io::ErrorKind::AddrInUse`] as the source, also when that
     /// process is another `lethe`.
     pub fn bind(config: Config) -> Result<Self, Error> {
+        let cores = config.cores.max(1);
+        let mut bound = Self::without_doors(config)?;
+        for listener in bound.config.listeners.clone() {
+            let address = listener.address;
+            let failed = |source| Error::Listen { address, source };
+            let sockets = listen(address, cores).map_err(failed)?;
+            bound.open(&listener, sockets).map_err(failed)?;
+        }
+        Ok(bound)
+    }
+
+    /// As [`Bound::bind`], with the listeners of a process that this one takes over from, as [`Gateway::listeners`] gave
+    /// them. Nobody waits in a queue that is not served: where there are more cores than sockets, cores share one, and
+    /// where there are fewer, one has several.
+    ///
+    /// The configured addresses must be those; [`Error::Moved`] otherwise.
+    pub fn adopt(config: Config, inherited: Vec<Listeners>) -> Result<Self, Error> {
+        let configured: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
+        let found: Vec<_> = inherited.iter().map(|listeners| listeners.address).collect();
+        if configured != found {
+            return Err(Error::Moved { configured, found });
+        }
+        let cores = config.cores.max(1);
+        let mut bound = Self::without_doors(config)?;
+        for (listener, inherited) in bound.config.listeners.clone().into_iter().zip(inherited) {
+            let address = listener.address;
+            let failed = |source| Error::Listen { address, source };
+            let sockets = listen::share(inherited.sockets, cores).map_err(failed)?;
+            bound.open(&listener, sockets).map_err(failed)?;
+        }
+        Ok(bound)
+    }
+
+    /// Reads the certificates.
+    fn without_doors(config: Config) -> Result<Self, Error> {
         let wants_tls = config.listeners.iter().any(|listener| listener.tls);
         let certificates = match &config.tls {
             Some(tls) if wants_tls => Some(Certificates::load(tls)?),
@@ -96,28 +162,33 @@ impl Bound {
             _ => None,
         };
         let cores = config.cores.max(1);
-        let mut bound = Self {
+        let doors = (0..cores).map(|_| Vec::new()).collect();
+        let log = Writer::start(&config.access_log)?.map(Arc::new);
+        Ok(Self {
             config,
             certificates,
             addresses: Vec::new(),
-            doors: (0..cores).map(|_| Vec::new()).collect(),
-            log: None,
+            listeners: Vec::new(),
+            doors,
+            log,
             #[cfg(feature = "otel")]
             exporter: None,
-        };
-        for listener in bound.config.listeners.clone() {
-            let address = listener.address;
-            let failed = |source| Error::Listen { address, source };
-            let sockets = listen(address, cores).map_err(failed)?;
-            bound.addresses.push(sockets[0].local_addr().map_err(failed)?);
-            let tls = bound.certificates.as_ref().filter(|_| listener.tls).map(Certificates::acceptor);
-            let manner = Manner { tls, proxy_protocol: listener.proxy_protocol };
-            for (doors, socket) in bound.doors.iter_mut().zip(sockets) {
-                doors.push((socket, manner.clone()));
-            }
+        })
+    }
+
+    /// Gives the sockets of a listener to the cores in turn.
+    fn open(&mut self, listener: &config::Listener, sockets: Vec<TcpListener>) -> io::Result<()> {
+        let first = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
+        self.addresses.push(first.local_addr()?);
+        let kept = sockets.iter().map(TcpListener::try_clone).collect::<Result<_, _>>()?;
+        self.listeners.push(Listeners { address: listener.address, sockets: kept });
+        let tls = self.certificates.as_ref().filter(|_| listener.tls).map(Certificates::acceptor);
+        let manner = Manner { tls, proxy_protocol: listener.proxy_protocol };
+        let cores = self.doors.len();
+        for (number, socket) in sockets.into_iter().enumerate() {
+            self.doors[number % cores].push((socket, manner.clone()));
         }
-        bound.log = Writer::start(&bound.config.access_log)?.map(Arc::new);
-        Ok(bound)
+        Ok(())
     }
 
     /// Exports spans of requests.
@@ -153,7 +224,7 @@ impl Bound {
     /// # Panics
     /// If the system has no thread left.
     pub fn run(self, roster: watch::Receiver<Arc<Roster>>) -> Gateway {
-        let (draining, drain) = watch::channel(false);
+        let (leaving, leave) = watch::channel(Leaving::Not);
         let (ended, running) = watch::channel(self.doors.len());
         let ended = Arc::new(ended);
         let connections = Arc::new(AtomicUsize::new(0));
@@ -176,7 +247,7 @@ impl Bound {
                 doors,
                 shard: Arc::clone(&shard),
                 roster: roster.clone(),
-                draining: drain.clone(),
+                leaving: leave.clone(),
                 connections: Arc::clone(&connections),
                 replay_bytes: Arc::clone(&replay_bytes),
                 #[cfg(feature = "otel")]
@@ -206,7 +277,8 @@ impl Bound {
             log: Mutex::new(self.log),
             #[cfg(feature = "otel")]
             exporter: self.exporter,
-            draining,
+            listeners: Mutex::new(self.listeners),
+            leaving,
             running,
         }
     }
@@ -320,10 +392,36 @@ impl Gateway {
         }
     }
 
+    /// Its listeners, for a process that is to accept on the same sockets; none once it is leaving.
+    pub fn listeners(&self) -> io::Result<Vec<Listeners>> {
+        let share = |listeners: &Listeners| {
+            let sockets = listeners.sockets.iter().map(TcpListener::try_clone).collect::<Result<_, _>>()?;
+            Ok(Listeners { address: listeners.address, sockets })
+        };
+        self.held().iter().map(share).collect()
+    }
+
     /// Stops accepting, lets open requests end within `drain_timeout`, then closes what is left. Callable once;
     /// a second call waits for the same end. Cancellation safe: the draining goes on.
     pub async fn drain(&self) {
-        self.draining.send_replace(true);
+        self.leave(Leaving::Drain).await;
+    }
+
+    /// As [`Gateway::drain`], when another process accepts on the same sockets by now: it serves those who wait to be
+    /// accepted. Clients that are connected are told with their next answer to connect anew; idle ones are closed when they
+    /// have said nothing for a second more, and upgraded connections (WebSocket) have the whole time.
+    pub async fn release(&self) {
+        self.leave(Leaving::Release).await;
+    }
+
+    async fn leave(&self, how: Leaving) {
+        // Given up first, so that the cores' are the last: what comes to a queue that nobody serves would be reset.
+        self.held().clear();
+        self.leaving.send_if_modified(|leaving| {
+            let is_first = *leaving == Leaving::Not;
+            *leaving = if is_first { how } else { *leaving };
+            is_first
+        });
         // An error means that all cores have ended.
         let _ = self.running.clone().wait_for(|&running| running == 0).await;
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -334,5 +432,9 @@ impl Gateway {
         if let Some(exporter) = &self.exporter {
             exporter.close().await;
         }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<Listeners>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

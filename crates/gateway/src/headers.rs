@@ -124,6 +124,20 @@ fn push_origin(
     push_field(out, b"x-forwarded-host", &origin.host);
 }
 
+/// The trailers that are passed on, of those that came. What frames a message, belongs to a connection, or may be said
+/// by the gateway alone is not said after the body either: some readers add trailers to the head (RFC 9110, section
+/// 6.5.1).
+pub(crate) fn passing_trailers(lines: Vec<u8>) -> Vec<u8> {
+    let passes = |line: &&[u8]| {
+        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        matches!(Known::of(name), Known::Other | Known::Date | Known::Etag | Known::ServerTiming)
+    };
+    if lines.split_inclusive(|&byte| byte == b'\n').all(|line| passes(&line)) {
+        return lines;
+    }
+    lines.split_inclusive(|&byte| byte == b'\n').filter(passes).flatten().copied().collect()
+}
+
 pub(crate) fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);

@@ -103,7 +103,8 @@ pub(crate) async fn serve(
                 connection.keeps_alive = false;
                 prepared = Prepared::default();
                 let record = request::unreadable(&core);
-                request::refuse(&core, &watched, &mut connection, failure, &prepared, &record).await;
+                Box::pin(request::refuse(&core, &watched, &mut connection, failure, &prepared, &record))
+                    .await;
                 return connection.close().await;
             }
         }
@@ -113,12 +114,13 @@ pub(crate) async fn serve(
         connection.input.consume(head.bytes);
         connection.begin(&prepared);
         match found {
-            // Kept apart, so that an idle connection does not have room for all that an exchange needs.
+            // Both kept apart, so that an idle connection does not have room for all that an exchange needs.
             Ok(target) => {
                 Box::pin(request::answer(&core, &watched, &mut connection, &target, &prepared, record)).await;
             }
             Err(failure) => {
-                request::refuse(&core, &watched, &mut connection, failure, &prepared, &record).await;
+                Box::pin(request::refuse(&core, &watched, &mut connection, failure, &prepared, &record))
+                    .await;
             }
         }
         if !connection.finish().await {
@@ -145,7 +147,7 @@ impl Http1 {
                 let read = self.input.poll_fill(cx, &mut self.io, &self.core.pool, bounds.head_bytes_max);
                 // A request that is already here, or on its way, is answered before the connection ends.
                 if read.is_pending()
-                    && self.watched.draining.get()
+                    && self.watched.ends_idle()
                     && self.input.is_empty()
                     && self.io.is_quiet()
                 {
@@ -355,7 +357,8 @@ impl Downstream for Http1 {
     }
 
     fn inform(&mut self, status: u16, fields: &mut dyn Iterator<Item = (&[u8], &[u8])>) {
-        if self.version == Version::Http10 {
+        // Within the final response it would be taken for a part of that.
+        if self.version == Version::Http10 || self.reply != Reply::None {
             return;
         }
         push_status(self.outbox.bytes(), status, b"");

@@ -57,16 +57,15 @@ const TASKS_PER_STREAM: usize = 2;
 
 /// Serves a connection until it ends; `io` is yet to give the preface.
 ///
-/// Each request becomes a task on this thread's runtime, which runs what `on_request` returns. When `draining` ends, the
+/// Each request is given to `on_request`, which is to make a task of it. When `draining` ends, the
 /// client is told to open no more streams, and the connection ends with the last one. It also ends when no stream was
 /// open for `idle_timeout`, when a head takes longer than `head_timeout`, and when the client reads nothing for
 /// `stall_timeout`. Cancellation safe: dropped, it closes the connection, and the tasks see that their client has gone.
-pub(crate) async fn serve<S, D, F, T>(mut io: S, limits: &Limits, draining: D, on_request: F)
+pub(crate) async fn serve<S, D, F>(mut io: S, limits: &Limits, draining: D, on_request: F)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     D: Future<Output = ()>,
-    F: FnMut(Request, Stream) -> T,
-    T: Future<Output = ()> + 'static,
+    F: FnMut(Request, Stream),
 {
     let shared = Shared::new(limits.streams_max as usize * TASKS_PER_STREAM);
     let mut draining = pin!(draining);
@@ -86,7 +85,7 @@ where
         }
     };
     tracing::debug!(%end, "HTTP/2 connection ended");
-    guard::linger(&mut io).await;
+    Box::pin(guard::linger(&mut io)).await;
 }
 
 /// Waits for the client's preface; fails with what has ended the connection before.
@@ -134,11 +133,10 @@ struct Serving<'a, S, F> {
     timer: Pin<Box<Sleep>>,
 }
 
-impl<S, F, T> Serving<'_, S, F>
+impl<S, F> Serving<'_, S, F>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    F: FnMut(Request, Stream) -> T,
-    T: Future<Output = ()> + 'static,
+    F: FnMut(Request, Stream),
 {
     /// Ready with what has ended the connection.
     fn poll(&mut self, cx: &mut Context<'_>, draining: Pin<&mut impl Future<Output = ()>>) -> Poll<String> {
@@ -198,7 +196,7 @@ where
                 if head::expects_continue(&parts.headers) {
                     stream.expect_continue();
                 }
-                tokio::task::spawn_local((self.on_request)(translated, stream));
+                (self.on_request)(translated, stream);
             }
             Err(Refusal::Malformed(why)) => {
                 tracing::debug!(why, "malformed HTTP/2 request");

@@ -31,6 +31,22 @@ pub(crate) fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<std::n
     Ok(sockets.into_iter().map(Into::into).collect())
 }
 
+/// Makes of inherited listeners at least `count`: where there are fewer, several share one and its queue.
+pub(crate) fn share(
+    mut sockets: Vec<std::net::TcpListener>,
+    count: usize,
+) -> io::Result<Vec<std::net::TcpListener>> {
+    for socket in &sockets {
+        socket.set_nonblocking(true)?;
+    }
+    let inherited = sockets.len();
+    for number in inherited..count.max(inherited) {
+        let same = sockets.get(number % inherited.max(1)).ok_or(io::ErrorKind::InvalidInput)?.try_clone()?;
+        sockets.push(same);
+    }
+    Ok(sockets)
+}
+
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     // A port whose last connections are in TIME_WAIT is free.

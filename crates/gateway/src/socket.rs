@@ -3,6 +3,7 @@
 use std::{
     io,
     mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -56,12 +57,7 @@ impl Socket {
 
     /// Whether the kernel holds bytes that were not read, or the end of the stream.
     pub(crate) fn peek(&self) -> io::Result<usize> {
-        let byte = &mut [MaybeUninit::uninit()];
-        match self {
-            Self::Tcp(stream) => SockRef::from(stream).peek(byte),
-            Self::Unix(stream) => SockRef::from(stream).peek(byte),
-            Self::Tls(stream) => SockRef::from(stream.get_ref().0).peek(byte),
-        }
+        peek(self.as_fd())
     }
 
     /// Ready when something came, or the end. Costs no system call.
@@ -77,6 +73,23 @@ impl Socket {
     pub(crate) fn is_quiet(&self) -> bool {
         !self.peek().is_ok_and(|bytes| bytes > 0)
     }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.get_ref().0.as_fd(),
+        }
+    }
+}
+
+/// Whether the kernel holds nothing of this connection that was not read.
+pub(crate) fn is_quiet(stream: &TcpStream) -> bool {
+    !peek(stream.as_fd()).is_ok_and(|bytes| bytes > 0)
+}
+
+fn peek(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    SockRef::from(&socket).peek(&mut [MaybeUninit::uninit()])
 }
 
 macro_rules! each {

@@ -15,6 +15,7 @@ use std::{
 use crate::{
     admit::Length,
     downstream::{Broken, Downstream, Piece},
+    headers,
     watch::{Phase, Watched},
 };
 
@@ -150,7 +151,7 @@ impl Upload {
                 Poll::Ready(Ok(()))
             }
             Ok(Piece::End(trailers)) => {
-                self.end = Some(Ok(trailers));
+                self.end = Some(Ok(headers::passing_trailers(trailers)));
                 Poll::Ready(Ok(()))
             }
             Err(broken) => {

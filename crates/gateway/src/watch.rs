@@ -53,6 +53,8 @@ pub(crate) struct Watched {
     pub(crate) late: Cell<bool>,
     /// The gateway is stopping: the next response is the last one.
     pub(crate) draining: Cell<bool>,
+    /// All the same an idle client is not closed yet: its next request may be on its way.
+    pub(crate) lingers: Cell<bool>,
     /// The client owes the next piece of its request body.
     pub(crate) owes: Cell<bool>,
     phase: Cell<Phase>,
@@ -70,6 +72,7 @@ impl Watched {
         Rc::new(Self {
             late: Cell::new(false),
             draining: Cell::new(false),
+            lingers: Cell::new(false),
             owes: Cell::new(false),
             phase: Cell::new(phase),
             since: Cell::new(None),
@@ -77,6 +80,11 @@ impl Watched {
             blocked: Cell::new(false),
             waker: RefCell::new(None),
         })
+    }
+
+    /// Whether the connection ends as soon as it is idle.
+    pub(crate) fn ends_idle(&self) -> bool {
+        self.draining.get() && !self.lingers.get()
     }
 
     /// Enters a phase, or begins the one it is in anew.

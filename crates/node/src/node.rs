@@ -2,13 +2,15 @@
 //! the first worker exists; ending goes the other way round: gateway, workers, state.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Write},
     net::TcpListener,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -21,18 +23,24 @@ use lethe_admin::{
 use lethe_gateway::gateway;
 use lethe_model::service::ServiceName;
 use lethe_state::{embedded::Embedded, server};
-use lethe_supervisor::supervisor::{self, Supervisor};
+use lethe_supervisor::{
+    service::Spec,
+    supervisor::{self, Supervisor},
+};
 use tokio::{
     net::UnixListener,
-    sync::{Notify, oneshot},
+    sync::{Notify, oneshot, watch},
     task::JoinHandle,
 };
 
 use crate::{
     build,
     config::{self, Config, ServiceConfig},
+    handover::{self, Ear, Word, Workers},
     hangup::Terminal,
-    port,
+    heir::{Heir, Upgrader},
+    inheritance::{self, Estate, Inheritance},
+    notify, port,
     reload::{self, Reloader, Running},
     source::Source,
 };
@@ -76,6 +84,7 @@ pub struct Node {
     state: Served,
     admin: Vec<JoinHandle<()>>,
     folder: Folder,
+    upgrader: Arc<Upgrader>,
 }
 
 /// The folder of fetched sources, in the state folder.
@@ -83,13 +92,67 @@ const SOURCES: &str = "sources";
 /// How long the system may take to end processes that were killed, before `lethe` goes on without them.
 const KILLED_WAIT: Duration = Duration::from_secs(2);
 
-/// The private folder with the sockets. Removed when dropped, also by a start that fails. Dropped before the claim on the
-/// state folder is given up: what is there afterwards is of the next `lethe`.
-struct Folder(PathBuf);
+/// How long a process that has taken over waits until the other one accepts no more.
+const WELCOME_WAIT: Duration = Duration::from_secs(5);
+
+/// The private folder with the sockets. What is this process's is removed when it is dropped, also by a start that fails.
+/// Dropped before the claim on the state folder is given up: what is there afterwards is of the next `lethe`.
+struct Folder {
+    path: PathBuf,
+    state_socket: PathBuf,
+    charge: Arc<Mutex<Charge>>,
+}
+
+/// Whether this process is the one that is found in the folder. Coming → Is → Left, or Is from the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Charge {
+    /// Not yet: another one is. This one serves [`runtime::NEXT_SOCKET`].
+    Coming,
+    /// It is.
+    Is,
+    /// Another has taken over.
+    Left,
+}
+
+impl Folder {
+    /// Enters the folder, with a socket for the state API of this process.
+    fn enter(path: PathBuf, charge: Charge) -> anyhow::Result<(Self, UnixListener)> {
+        let mut refused = io::Error::from(io::ErrorKind::AddrInUse);
+        for state_socket in runtime::state_sockets(&path) {
+            match server::socket::bind(&state_socket) {
+                Ok(listener) => {
+                    let charge = Arc::new(Mutex::new(charge));
+                    let path = path.clone();
+                    return Ok((Self { path, state_socket, charge }, listener));
+                }
+                // That of a process before this one, which still finishes its requests.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => refused = error,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(refused.into())
+    }
+
+    fn bind_control(&self) -> io::Result<UnixListener> {
+        let name = match self.charge() {
+            Charge::Coming => runtime::NEXT_SOCKET,
+            Charge::Is | Charge::Left => runtime::CONTROL_SOCKET,
+        };
+        server::socket::bind(&self.path.join(name))
+    }
+
+    fn charge(&self) -> Charge {
+        *self.charge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        runtime::withdraw(&self.0);
+        let charge = self.charge();
+        if charge == Charge::Coming {
+            let _ = fs::remove_file(self.path.join(runtime::NEXT_SOCKET));
+        }
+        runtime::withdraw(&self.path, &self.state_socket, charge == Charge::Is);
     }
 }
 
@@ -102,56 +165,78 @@ struct Served {
 /// Claims, builds and starts all that `config` asks for. The claim on the state folder is the engine's lock on it. When it
 /// returns, the gateway accepts and the workers are on their way; requests wait for the first of them.
 ///
+/// With an inheritance, listeners and claim are those of the process that is taken over from. Then all workers are ready
+/// before the gateway accepts, and when this returns, that process accepts no more.
+///
 /// `guard` is the program that ends the workers if this process is killed: the `lethe` binary itself. `stop` may be
 /// turned at any time, also during the start: then this fails with "stopped".
 pub async fn start(
+    config: Config,
+    guard: PathBuf,
+    stop: Stop,
+    inheritance: Option<Inheritance>,
+    watch: impl FnMut(Progress<'_>),
+) -> anyhow::Result<Node> {
+    let Some(Inheritance { link, estate }) = inheritance else {
+        let node = begin(config, guard, stop, None, watch).await?;
+        notify::notify("READY=1");
+        return Ok(node);
+    };
+    let mut ear = Ear::at(link.try_clone()?)?;
+    let begun = tokio::select! {
+        begun = begin(config, guard, stop, Some(estate), watch) => begun,
+        // It says nothing before it is told something, so that this is its end.
+        _ = ear.hear() => Err(anyhow::anyhow!("the lethe that was to be taken over from has ended")),
+    };
+    let node = begun.inspect_err(|error| {
+        let _ = handover::say(&link, &Word::Failed(handover::reason(&format!("{error:#}"))));
+    })?;
+    handover::say(&link, &Word::Serving(node.handles.node.clone()))?;
+    let _ = tokio::time::timeout(WELCOME_WAIT, ear.hear()).await;
+    node.take_charge()?;
+    Ok(node)
+}
+
+async fn begin(
     mut config: Config,
     guard: PathBuf,
     stop: Stop,
+    estate: Option<Estate>,
     mut watch: impl FnMut(Progress<'_>),
 ) -> anyhow::Result<Node> {
     let read = config.clone();
-    let state_dir = config.state_dir.clone();
-    let engine = tokio::task::spawn_blocking(move || Embedded::open(&state_dir))
-        .await?
-        .map_err(|error| match error {
-            // Its own text says no more than what is said here.
-            lethe_state::error::Error::Engine(cause) => anyhow::Error::from_boxed(cause),
-            error => error.into(),
-        })
-        .context("cannot keep state; `--state-dir DIR` chooses another folder")?;
+    let charge = if estate.is_some() { Charge::Coming } else { Charge::Is };
+    let Claimed { engine, bound, admin, attendant, workers } = claim(&config, estate).await?;
     let state_dir = config.state_dir.canonicalize()?;
     keep_out_of_git(&state_dir).context("cannot write the state folder's .gitignore")?;
-    let bound = bind_gateway(&config)?;
-    let admin = config.admin.map(|address| bind_admin(&config, address)).transpose()?;
     tokio::select! {
-        fetched = fetch_all(&mut config.services, &state_dir, &engine, &mut watch) => fetched?,
+        fetched = fetch_all(&mut config.services, &state_dir, charge, &engine, &mut watch) => fetched?,
         () = stop.asked(Wish::Drain) => return Err(build::Error::Stopped.into()),
     }
     build_all(&config.services, &stop, watch).await?;
 
-    let (listeners, addresses) = (&config.gateway.listeners, bound.addresses().to_vec());
-    let folder = Folder(runtime::directory_for(&state_dir)?);
-    let state_socket = folder.0.join(runtime::STATE_SOCKET);
-    let state = serve_state(server::socket::bind(&state_socket)?, &engine);
-    let control_socket = server::socket::bind(&folder.0.join(runtime::CONTROL_SOCKET))?;
-    let node = api::Node {
-        pid: std::process::id(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        listen: addresses[0],
-        tls: listeners.iter().zip(&addresses).find(|(listener, _)| listener.tls).map(|(_, address)| *address),
-        admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
-        state_dir: state_dir.clone(),
-        started_at: SystemTime::now().into(),
-    };
-    let admin = admin.map(into_tokio).transpose()?;
-    runtime::announce(&folder.0, &node)?;
+    let (folder, state_listener) = Folder::enter(runtime::directory_for(&state_dir)?, charge)?;
+    let state = serve_state(state_listener, &engine);
+    let control_socket = folder.bind_control()?;
+    let node = describe(&config, &bound, admin.as_ref(), state_dir.clone())?;
+    if charge == Charge::Is {
+        runtime::announce(&folder.path, &node)?;
+    }
     // The last step that can be refused, so that no worker is ever started for nothing.
-    let services: Vec<_> = config.services.iter().map(|service| service.spec.clone()).collect();
+    let mut services: Vec<_> = config.services.iter().map(|service| service.spec.clone()).collect();
     let specs = services.iter().map(|spec| (spec.name.clone(), spec.clone())).collect();
-    let sockets = runtime::workers_in(&folder.0)?;
-    let state_url = Some(server::socket::url(&state_socket));
-    let supervisor = Supervisor::start(supervisor::Config { services, sockets, state_url, guard }).await?;
+    scale_as_before(&mut services, &workers);
+    let numbers = workers.iter().map(|(name, workers)| (name.clone(), workers.last)).collect();
+    let sockets = runtime::workers_in(&folder.state_socket)?;
+    let state_url = Some(server::socket::url(&folder.state_socket));
+    let supervisor =
+        Supervisor::start_after(supervisor::Config { services, sockets, state_url, guard }, numbers).await?;
+    if charge == Charge::Coming {
+        tokio::select! {
+            ready = supervisor.all_ready() => ready?,
+            () = stop.asked(Wish::Drain) => return Err(build::Error::Stopped.into()),
+        }
+    }
     let gateway = Arc::new(bound.run(supervisor.roster()));
     let traffic = {
         let gateway = Arc::clone(&gateway);
@@ -163,18 +248,103 @@ pub async fn start(
         blobs: engine.engines().blobs,
         sources: state_dir.join(SOURCES),
         stop: stop.clone(),
-        running: tokio::sync::Mutex::new(Running { config: read, specs, count: 0 }),
+        running: tokio::sync::Mutex::new(Running { config: read, specs, count: 0, is_over: false }),
     });
-    let handles = Handles::new(supervisor, traffic, reloader.hook(), node, stop);
+    let upgrader = Arc::new(Upgrader {
+        reloader: Arc::clone(&reloader),
+        claim: engine.claim(),
+        admin: match (&config.admin, &admin) {
+            (Some(address), Some(listener)) => Some((*address, listener.try_clone()?)),
+            _ => None,
+        },
+        folder: folder.path.clone(),
+        charge: Arc::clone(&folder.charge),
+        attendant,
+        heir: watch::Sender::new(None),
+    });
+    let handles =
+        Handles::new(supervisor, traffic, reloader.hook(), Arc::clone(&upgrader).hook(), node, stop);
     let mut tasks = vec![tokio::spawn(control::serve(control_socket, Arc::clone(&handles)))];
     tasks.push(tokio::spawn({
         let gateway = Arc::clone(&gateway);
         async move { gateway.follow_certificates().await }
     }));
     if let Some(listener) = admin {
-        tasks.push(tokio::spawn(operator::serve(listener, Arc::clone(&handles))));
+        tasks.push(tokio::spawn(operator::serve(into_tokio(listener)?, Arc::clone(&handles))));
     }
-    Ok(Node { handles, gateway, engine, state, admin: tasks, folder })
+    Ok(Node { handles, gateway, engine, state, admin: tasks, folder, upgrader })
+}
+
+/// All that only one process may have, and what else was inherited.
+struct Claimed {
+    engine: Embedded,
+    bound: gateway::Bound,
+    admin: Option<TcpListener>,
+    attendant: Option<UnixStream>,
+    workers: BTreeMap<ServiceName, Workers>,
+}
+
+async fn claim(config: &Config, estate: Option<Estate>) -> anyhow::Result<Claimed> {
+    let Some(Estate { attendant, lock, listeners, admin, workers }) = estate else {
+        let engine = open_state(config, Embedded::open).await?;
+        let bound = bind_gateway(config)?;
+        let admin = config.admin.map(|address| bind_admin(config, address)).transpose()?;
+        return Ok(Claimed { engine, bound, admin, attendant: None, workers: BTreeMap::new() });
+    };
+    let engine = open_state(config, |directory| Embedded::open_beside(directory, lock)).await?;
+    let bound = gateway::Bound::adopt(config.gateway.clone(), listeners)?;
+    if config.admin != admin.as_ref().map(|(address, _)| *address) {
+        anyhow::bail!("`admin` has changed, which needs a restart");
+    }
+    let admin = admin.map(|(_, listener)| listener);
+    if let Some(attendant) = &attendant {
+        attendant.set_nonblocking(true)?;
+    }
+    Ok(Claimed { engine, bound, admin, attendant, workers })
+}
+
+async fn open_state(
+    config: &Config,
+    open: impl FnOnce(&Path) -> Result<Embedded, lethe_state::error::Error> + Send + 'static,
+) -> anyhow::Result<Embedded> {
+    let state_dir = config.state_dir.clone();
+    tokio::task::spawn_blocking(move || open(&state_dir))
+        .await?
+        .map_err(|error| match error {
+            // Its own text says no more than what is said here.
+            lethe_state::error::Error::Engine(cause) => anyhow::Error::from_boxed(cause),
+            error => error.into(),
+        })
+        .context("cannot keep state; `--state-dir DIR` chooses another folder")
+}
+
+fn describe(
+    config: &Config,
+    bound: &gateway::Bound,
+    admin: Option<&TcpListener>,
+    state_dir: PathBuf,
+) -> io::Result<api::Node> {
+    let (listeners, addresses) = (&config.gateway.listeners, bound.addresses());
+    Ok(api::Node {
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        listen: addresses[0],
+        tls: listeners.iter().zip(addresses).find(|(listener, _)| listener.tls).map(|(_, address)| *address),
+        admin: admin.map(TcpListener::local_addr).transpose()?,
+        state_dir,
+        started_at: SystemTime::now().into(),
+    })
+}
+
+/// What `lethe scale` has done stays, as long as the configuration says the same as before.
+fn scale_as_before(services: &mut [Spec], workers: &BTreeMap<ServiceName, Workers>) {
+    for spec in services {
+        if let Some(workers) = workers.get(&spec.name)
+            && workers.configured == spec.instances
+        {
+            spec.instances = workers.wanted;
+        }
+    }
 }
 
 impl Node {
@@ -183,17 +353,44 @@ impl Node {
         &self.handles
     }
 
-    /// Runs until the switch is turned, then drains: no new requests, open ones end, workers end, acknowledged state is
-    /// on disk. Turned further, the workers are killed. When it returns nothing is left running.
-    pub async fn run(self) -> anyhow::Result<()> {
+    /// Does what the process says that waits for the end of this one, if there is one.
+    pub fn obey_attendant(&mut self, signals: Arc<Signals>) -> io::Result<()> {
+        if let Some(attendant) = &self.upgrader.attendant {
+            let ear = Ear::at(attendant.try_clone()?)?;
+            self.admin.push(tokio::spawn(inheritance::obey(ear, self.handles.stop.clone(), signals)));
+        }
+        Ok(())
+    }
+
+    /// Waits until another process has taken over. Cancellation safe; does not keep the node.
+    pub fn taken_over(&self) -> impl Future<Output = Arc<Heir>> + Send + 'static {
+        let upgrader = Arc::clone(&self.upgrader);
+        async move { upgrader.taken_over().await }
+    }
+
+    /// Runs until the switch is turned or another process has taken over, then drains: no new requests, open ones end,
+    /// workers end, acknowledged state is on disk. Turned further, the workers are killed. When it returns nothing is left
+    /// running, but for the process that has taken over, if one has.
+    pub async fn run(self) -> anyhow::Result<Option<Arc<Heir>>> {
         let stop = self.handles.stop.clone();
-        stop.asked(Wish::Drain).await;
+        let is_taken_over = tokio::select! {
+            biased;
+            _ = self.upgrader.taken_over() => true,
+            () = stop.asked(Wish::Drain) => false,
+        };
+        if is_taken_over {
+            // The other one has these by now.
+            self.admin.iter().for_each(JoinHandle::abort);
+        } else {
+            notify::notify("STOPPING=1");
+        }
         tokio::select! {
-            () = self.drain() => {}
+            () = self.drain(is_taken_over) => {}
             () = stop.asked(Wish::Now) => self.kill().await,
         }
-        for task in &self.admin {
-            task.abort();
+        self.admin.iter().for_each(JoinHandle::abort);
+        if is_taken_over {
+            self.upgrader.reloader.forget_all().await;
         }
         drop(self.folder);
         let _ = self.state.end.send(());
@@ -207,11 +404,33 @@ impl Node {
             }
         };
         self.engine.close().await;
-        served.context("the state API")
+        let heir = self.upgrader.heir.borrow().clone();
+        match (served.context("the state API"), &heir) {
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(_)) => tracing::error!("{error:#}"),
+            (Ok(()), _) => {}
+        }
+        Ok(heir)
     }
 
-    async fn drain(&self) {
-        self.gateway.drain().await;
+    /// From here on this process is the one that is found.
+    fn take_charge(&self) -> io::Result<()> {
+        self.engine.claim().hold();
+        let mut charge = self.folder.charge.lock().unwrap_or_else(PoisonError::into_inner);
+        *charge = Charge::Is;
+        // Else the other one has done so, as the last before it stopped accepting.
+        if self.folder.path.join(runtime::NEXT_SOCKET).exists() {
+            runtime::put_in_charge(&self.folder.path, &self.handles.node)?;
+        }
+        Ok(())
+    }
+
+    async fn drain(&self, is_taken_over: bool) {
+        if is_taken_over {
+            self.gateway.release().await;
+        } else {
+            self.gateway.drain().await;
+        }
         self.handles.supervisor.stop().await;
     }
 
@@ -223,8 +442,8 @@ impl Node {
 
 /// Turns `stop` at signals: SIGINT (Ctrl-C) one further each time, SIGTERM to drain. SIGHUP asks to reload;
 /// but it drains when the terminal has gone in which `lethe` was started, and when `source` is a command, which cannot be
-/// reloaded. A SIGHUP that is ignored, as under nohup(1), stays ignored.
-pub fn obey_signals(stop: Stop, source: &config::Source) -> io::Result<Arc<Signals>> {
+/// reloaded. A SIGHUP that is ignored, as under nohup(1), stays ignored. Ends with the runtime.
+pub fn obey_signals(stop: Stop, source: &config::Source, signals: Arc<Signals>) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -234,23 +453,23 @@ pub fn obey_signals(stop: Stop, source: &config::Source) -> io::Result<Arc<Signa
     let mut hangup = if is_ignored { None } else { Some(signal(hangup)?) };
     let terminal = Terminal::of_start();
     let can_reload = matches!(source, config::Source::Path(_));
-    let signals = Arc::new(Signals::default());
-    let seen = Arc::clone(&signals);
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                Some(()) = interrupt.recv() => if stop.press() == Wish::Now {
-                    seen.cut_short.store(true, Ordering::Relaxed);
-                },
-                Some(()) = terminate.recv() => stop.ask(Wish::Drain),
+                Some(()) = interrupt.recv() => {
+                    signals.came.send_modify(|came| came.interrupts += 1);
+                    let interrupts = signals.came.borrow().interrupts;
+                    signals.interrupted(&stop, interrupts);
+                }
+                Some(()) = terminate.recv() => signals.drain(&stop),
                 Some(()) = async { hangup.as_mut()?.recv().await } => {
-                    if can_reload && !terminal.has_gone() { seen.reload.notify_one() } else { stop.ask(Wish::Drain) }
+                    if can_reload && !terminal.has_gone() { signals.reload.notify_one() } else { signals.drain(&stop) }
                 }
                 else => return,
             }
         }
     });
-    Ok(signals)
+    Ok(())
 }
 
 /// What signals have asked for, beside the end.
@@ -260,6 +479,35 @@ pub struct Signals {
     pub reload: Notify,
     /// Set when a second SIGINT came, so that open requests were not waited for.
     pub cut_short: AtomicBool,
+    /// What came to this process.
+    pub(crate) came: watch::Sender<Came>,
+    /// How many SIGINTs had their effect.
+    counted: AtomicU32,
+}
+
+/// Signals that asked for the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Came {
+    pub(crate) interrupts: u32,
+    /// One that asks to drain.
+    pub(crate) is_drain: bool,
+}
+
+impl Signals {
+    /// So many SIGINTs have come, to this process or to the one that waits for it: a Ctrl-C comes to both, and has its
+    /// effect once.
+    pub(crate) fn interrupted(&self, stop: &Stop, interrupts: u32) {
+        for _ in self.counted.fetch_max(interrupts, Ordering::Relaxed)..interrupts {
+            if stop.press() == Wish::Now {
+                self.cut_short.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn drain(&self, stop: &Stop) {
+        self.came.send_modify(|came| came.is_drain = true);
+        stop.ask(Wish::Drain);
+    }
 }
 
 /// Whether a process ignores a signal, by its `/proc/<pid>/status`.
@@ -325,10 +573,12 @@ fn keep_out_of_git(state_dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Fetches what is to be fetched, each service into a folder of its own in the state folder.
+/// Fetches what is to be fetched, each service into a folder of its own in the state folder. Where another process has
+/// workers, it is not the folder that they run in.
 async fn fetch_all(
     services: &mut [ServiceConfig],
     state_dir: &Path,
+    charge: Charge,
     engine: &Embedded,
     watch: &mut impl FnMut(Progress<'_>),
 ) -> anyhow::Result<()> {
@@ -336,8 +586,12 @@ async fn fetch_all(
         let Some(source) = service.source.clone() else { continue };
         let name = service.spec.name.clone();
         watch(Progress::Fetching { service: &name, source: &source });
-        let parent = state_dir.join(SOURCES).join(name.as_str());
-        reload::forget_reloads(&parent).with_context(|| format!("cannot clear {}", parent.display()))?;
+        let mut parent = state_dir.join(SOURCES).join(name.as_str());
+        if charge == Charge::Coming {
+            parent.push(reload::fetched(0));
+        } else {
+            reload::forget_reloads(&parent).with_context(|| format!("cannot clear {}", parent.display()))?;
+        }
         let folder = source.fetch(&parent, &*engine.engines().blobs).await;
         service.fetched(&folder.with_context(|| format!("service `{name}`"))?);
         if service.build.is_none() {
@@ -393,7 +647,7 @@ mod tests {
             Overrides { listen: Some("0".into()), state_dir: Some(state_dir), ..Overrides::default() };
         let config = config::load(source, overrides).unwrap();
         // The guard is the first process of all to be started, and the sockets are open by then.
-        let started = start(config, place.path().join("no-guard"), Stop::new(), |_| {}).await;
+        let started = start(config, place.path().join("no-guard"), Stop::new(), None, |_| {}).await;
         let error = started.err().expect("it cannot start").to_string();
         assert!(error.contains("no-guard did not start"), "{error}");
         assert!(!sockets.exists());
@@ -406,5 +660,15 @@ mod tests {
             assert_eq!(ignores(status, signal), ignored, "{signal}");
         }
         assert!(!ignores("", 1));
+    }
+
+    #[test]
+    fn one_ctrl_c_that_comes_by_two_ways_counts_once() {
+        let (stop, signals) = (Stop::new(), Signals::default());
+        for (interrupts, wish) in [(1, Wish::Drain), (1, Wish::Drain), (2, Wish::Now), (2, Wish::Now)] {
+            signals.interrupted(&stop, interrupts);
+            assert_eq!(stop.wish(), wish);
+        }
+        assert!(signals.cut_short.load(Ordering::Relaxed));
     }
 }

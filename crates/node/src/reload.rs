@@ -86,6 +86,8 @@ pub(crate) struct Running {
     pub(crate) specs: BTreeMap<ServiceName, Spec>,
     /// How many reloads there were.
     pub(crate) count: u64,
+    /// Another process has taken over.
+    pub(crate) is_over: bool,
 }
 
 impl Reloader {
@@ -111,7 +113,7 @@ impl Reloader {
     }
 
     async fn change(&self, running: &mut Running) -> Result<api::Reloaded, Error> {
-        if self.stop.wish() != Wish::Run {
+        if self.stop.wish() != Wish::Run || running.is_over {
             return Err(Error::Stopping);
         }
         let origin = running.config.origin.clone();
@@ -247,7 +249,13 @@ impl Reloader {
 
     /// Where the reload with this number fetches the source of a service into.
     fn fetched(&self, service: &ServiceName, number: u64) -> PathBuf {
-        self.sources.join(service.as_str()).join(format!("{FETCHED}{number}"))
+        self.sources.join(service.as_str()).join(fetched(number))
+    }
+
+    /// Removes all fetched sources that workers of this process ran in. Another process has its own.
+    pub(crate) async fn forget_all(&self) {
+        let running = self.running.lock().await;
+        self.forget_left(&running.specs, &BTreeMap::new());
     }
 
     /// Removes the fetched sources that ran before and in which nothing runs now.
@@ -261,6 +269,12 @@ impl Reloader {
             }
         }
     }
+}
+
+/// The folder of what is fetched for the reload of this number. Another process that has the state folder for a while
+/// has other ones.
+pub(crate) fn fetched(number: u64) -> String {
+    format!("{FETCHED}{}-{number}", std::process::id())
 }
 
 /// A step that can be taken back.

@@ -3,6 +3,12 @@
 //!
 //! A write goes `writer` → `command` → commit → answer; a read goes to the `readers`, which see the last commit
 //! and never wait for the writer. Each kind of state is one file that both use.
+//!
+//! While one `lethe` takes over from another, two engines have the folder open ([`Embedded::open_beside`]). They are safe
+//! beside each other because nothing that another writer could change is kept in memory: the revision is read in each
+//! transaction, ids are random or given by SQLite, expiry is judged by the machine's clock, and a reader that finds a
+//! blob's file gone looks at its row again. What only a sole engine may do is left out: settling what is in doubt, which
+//! would remove files that the other one is just writing; another schema; and emptying the log at the end.
 
 mod blobs;
 pub mod clock;
@@ -20,9 +26,13 @@ mod writer;
 
 use std::{
     fs::{self, TryLockError},
-    io::{Read, Write},
+    io::{self, Read, Seek, Write},
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -49,6 +59,15 @@ pub const BLOBS: &str = "blobs";
 pub struct Embedded {
     store: Arc<Store>,
     threads: Vec<thread::JoinHandle<()>>,
+    claim: Claim,
+}
+
+/// The claim of an engine on its folder. Clones are the same.
+#[derive(Clone)]
+pub struct Claim {
+    lock: Arc<fs::File>,
+    /// Whether another process was given it too.
+    shared: Arc<AtomicBool>,
 }
 
 /// What the kinds of state work with.
@@ -75,24 +94,46 @@ impl Embedded {
         let database = Arc::new(directory.join(DATABASE));
         let connection = schema::open_writer(&database)?;
         let files = Files::open(directory.join(BLOBS))?;
-        let removed = files.settle(|file| {
-            blobs::has_row(&connection, file).map_err(|error| Failure::sqlite(&database, &error))
-        })?;
-        if removed > 0 {
-            tracing::info!(
-                removed,
-                "files of blobs that were not finished or not used any more were removed"
-            );
-        }
+        settle(&files, &connection, &database)?;
+        Self::begin(directory, clock, lock, connection, files, false)
+    }
+
+    /// Opens the state in a folder that another process has open and goes on to use for a while: `lock` is that one's
+    /// [`Claim::share`], inherited. [`Claim::hold`] is called once the other one leaves. Blocks for a few milliseconds.
+    ///
+    /// Fails as [`Embedded::open`] does, and with [`Failure::Older`] when the database would have to be brought to
+    /// another schema.
+    pub fn open_beside(directory: &Path, lock: OwnedFd) -> Result<Self, Error> {
+        let lock = adopt(directory, lock)?;
+        let connection = schema::open_beside(&directory.join(DATABASE))?;
+        let files = Files::open(directory.join(BLOBS))?;
+        Self::begin(directory, Arc::new(SystemClock), lock, connection, files, true)
+    }
+
+    /// Its claim on the folder.
+    pub fn claim(&self) -> Claim {
+        self.claim.clone()
+    }
+
+    fn begin(
+        directory: &Path,
+        clock: Arc<dyn Clock>,
+        lock: fs::File,
+        connection: rusqlite::Connection,
+        files: Arc<Files>,
+        shared: bool,
+    ) -> Result<Self, Error> {
+        let database = Arc::new(directory.join(DATABASE));
+        let claim = Claim { lock: Arc::new(lock), shared: Arc::new(AtomicBool::new(shared)) };
         schema::sync_folder(directory).map_err(|error| Failure::io("write", directory, &error))?;
         let readers = Readers::open(database.clone())?;
         let (unlinker, unlinked) = Unlinker::new();
-        let desk = Desk { connection, database, clock: clock.clone(), unlinker, lock };
+        let desk = Desk { connection, database, clock: clock.clone(), unlinker, claim: claim.clone() };
         let thread_failure = |error| Failure::io("start a thread for", directory, &error);
         let (writer, writer_thread) = Writer::start(desk).map_err(thread_failure)?;
         let sweeper_thread = sweeper::start(writer.downgrade(), unlinked).map_err(thread_failure)?;
         let store = Arc::new(Store { writer, readers, clock, files });
-        Ok(Self { store, threads: vec![writer_thread, sweeper_thread] })
+        Ok(Self { store, threads: vec![writer_thread, sweeper_thread], claim })
     }
 
     /// The engine, by kind of state.
@@ -111,7 +152,7 @@ impl Embedded {
     pub async fn close(self) {
         self.store.writer.close().await;
         self.store.readers.close().await;
-        let Self { store, threads } = self;
+        let Self { store, threads, .. } = self;
         drop(store);
         let joined = tokio::task::spawn_blocking(|| {
             threads.into_iter().map(thread::JoinHandle::join).filter(Result::is_err).count()
@@ -121,6 +162,39 @@ impl Embedded {
             _ => tracing::error!("a thread of the state engine has panicked"),
         }
     }
+}
+
+impl Claim {
+    /// For a process that is to inherit it and open the folder too, with [`Embedded::open_beside`]. The folder stays
+    /// claimed until both have let go.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.shared.store(true, Ordering::Relaxed);
+        Ok(self.lock.try_clone()?.into())
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Relaxed)
+    }
+
+    /// This engine is the one that goes on, whichever of the two it is: it is named in the lock, and empties the log at
+    /// its end.
+    pub fn hold(&self) {
+        self.shared.store(false, Ordering::Relaxed);
+        // Only the text of an error depends on it.
+        if let Err(error) = write_holder(&self.lock) {
+            tracing::debug!(%error, "the lock names another process");
+        }
+    }
+}
+
+/// Settles what a crash left in doubt.
+fn settle(files: &Files, connection: &rusqlite::Connection, database: &Path) -> Result<(), Failure> {
+    let removed = files
+        .settle(|file| blobs::has_row(connection, file).map_err(|error| Failure::sqlite(database, &error)))?;
+    if removed > 0 {
+        tracing::info!(removed, "files of blobs that were not finished or not used any more were removed");
+    }
+    Ok(())
 }
 
 /// Takes the folder for this process, until the file is dropped.
@@ -144,9 +218,34 @@ fn lock(directory: &Path) -> Result<fs::File, Failure> {
         }
         Err(TryLockError::Error(error)) => return Err(failure(error)),
     }
-    file.set_len(0).map_err(failure)?;
-    write!(file, "{}", std::process::id()).map_err(failure)?;
+    write_holder(&file).map_err(failure)?;
     Ok(file)
+}
+
+/// Takes over a lock on the folder that another process holds too. It belongs to the open file, not to a process
+/// (flock(2)), so that taking it again by the same file only finds out whether it is held.
+fn adopt(directory: &Path, lock: OwnedFd) -> Result<fs::File, Failure> {
+    let path: PathBuf = directory.join(LOCK);
+    let failure = |error: io::Error| Failure::io("lock", &path, &error);
+    let (file, there) = (fs::File::from(lock), fs::metadata(&path).map_err(failure)?);
+    let inherited = file.metadata().map_err(failure)?;
+    if (inherited.dev(), inherited.ino()) != (there.dev(), there.ino()) {
+        return Err(failure(io::Error::other("what was inherited is the lock of another folder")));
+    }
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(failure(io::Error::other("what was inherited does not hold the lock")))
+        }
+        Err(TryLockError::Error(error)) => Err(failure(error)),
+    }
+}
+
+/// Notes in the lock who holds it.
+fn write_holder(mut file: &fs::File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.seek(io::SeekFrom::Start(0))?;
+    write!(file, "{}", std::process::id())
 }
 
 #[cfg(test)]

@@ -47,9 +47,9 @@ const LISTENER_FD: RawFd = 3;
 /// Connections that may wait in an inherited listener; the system may allow less (`net.core.somaxconn`).
 const BACKLOG: i32 = 1024;
 
-/// What says where to listen, to `lethe` itself if it has them: a worker gets none but its own. The last three are
-/// what `sd_listen_fds(3)` reads.
-const WHERE_TO_LISTEN: [&str; 5] = ["PORT", "SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+/// What says where to listen and whom to notify, to `lethe` itself if it has them: a worker gets none but its own. The
+/// last four are what `sd_listen_fds(3)` and `sd_notify(3)` read.
+const OF_LETHE: [&str; 6] = ["PORT", "SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
 
 /// What one worker is started from.
 #[derive(Debug)]
@@ -210,8 +210,9 @@ impl Book {
 /// would be the consequence.
 static FORKING: Mutex<()> = Mutex::new(());
 
-/// Waits until no port is being tried and no other process started, and keeps it so.
-pub(crate) fn forking() -> MutexGuard<'static, ()> {
+/// Waits until no port is being tried and no other process started, and keeps it so. To be held by whoever starts another
+/// process that will live on beside the workers.
+pub fn forking() -> MutexGuard<'static, ()> {
     FORKING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -314,7 +315,7 @@ impl Entrance {
     ) -> io::Result<Self> {
         let text = |text: &[u8]| CString::new(text).map_err(io::Error::from);
         let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
-        variables.retain(|name, _| WHERE_TO_LISTEN.iter().all(|other| *name != **other));
+        variables.retain(|name, _| OF_LETHE.iter().all(|other| *name != **other));
         variables.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
         variables.extend(contract.iter().map(|(name, value)| (name.into(), value.into())));
         if listener.is_some() {

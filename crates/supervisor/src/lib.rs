@@ -9,7 +9,7 @@ mod board;
 pub mod descriptors;
 mod fleet;
 mod guard;
-mod launch;
+pub mod launch;
 pub mod logs;
 mod memory;
 mod orphans;

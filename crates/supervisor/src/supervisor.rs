@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, atomic::Ordering},
     time::SystemTime,
 };
 
@@ -142,6 +142,16 @@ pub enum Error {
     Stopping,
 }
 
+impl Error {
+    /// The same of a service that has no other workers.
+    fn first(self) -> Self {
+        match self {
+            Self::Rollout { service, reason } => Self::Unready { service, reason },
+            error => error,
+        }
+    }
+}
+
 /// The handle. Cheap to clone. Dropping it stops nothing: [`Supervisor::stop`] does. Workers that are left when
 /// the tokio runtime ends are killed.
 #[derive(Clone)]
@@ -159,6 +169,13 @@ impl Supervisor {
     /// Starts the guard and all workers, and returns at once; readiness shows in the roster. Nothing is started
     /// if a command cannot be. Needs a tokio runtime with I/O and time, which must live as long as the workers.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        Self::start_after(config, BTreeMap::new()).await
+    }
+
+    /// The same, with names for the workers that come after those of another supervisor, by its
+    /// [`Supervisor::numbers`].
+    pub async fn start_after(config: Config, numbers: BTreeMap<ServiceName, u64>) -> Result<Self, Error> {
+        let numbers = numbers.into_iter().map(|(name, last)| (name, Arc::new(last.into()))).collect();
         config.services.iter().try_for_each(program::check)?;
         let names = || config.services.iter().map(|spec| spec.name.clone());
         let no_guard =
@@ -182,7 +199,7 @@ impl Supervisor {
             state_url: config.state_url,
             stopping: watch::Sender::new(false),
             memory: OutOfMemory::new(),
-            numbers: Mutex::default(),
+            numbers: Mutex::new(numbers),
             began: Instant::now(),
         });
         let mut fleets = BTreeMap::new();
@@ -215,10 +232,7 @@ impl Supervisor {
                 Ok(()) => fleet.want(instances),
                 Err(_) => supervisor.take_out(&name, &fleet).await,
             }
-            ready.map_err(|error| match error {
-                Error::Rollout { service, reason } => Error::Unready { service, reason },
-                error => error,
-            })
+            ready.map_err(Error::first)
         })
         .await
     }
@@ -248,6 +262,23 @@ impl Supervisor {
     /// The watched roster.
     pub fn roster(&self) -> watch::Receiver<Arc<Roster>> {
         self.inner.hub.board.subscribe()
+    }
+
+    /// Waits until all workers of all services are ready. An error if one does not become ready; it stays and goes on
+    /// trying. Cancellation safe.
+    pub async fn all_ready(&self) -> Result<(), Error> {
+        let fleets: Vec<_> = self.fleets().values().cloned().collect();
+        for fleet in fleets {
+            fleet.all_proved().await.map_err(Error::first)?;
+        }
+        Ok(())
+    }
+
+    /// The number of each service's last worker, also of services that are gone. [`Supervisor::start_after`] goes on
+    /// from there.
+    pub fn numbers(&self) -> BTreeMap<ServiceName, u64> {
+        let numbers = self.inner.hub.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.iter().map(|(name, number)| (name.clone(), number.load(Ordering::Relaxed))).collect()
     }
 
     /// How many workers each service shall have, as it was configured or scaled to last.

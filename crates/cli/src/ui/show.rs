@@ -86,6 +86,10 @@ impl Show {
                     Some(Message::Event(event)) => self.event(&event),
                     Some(Message::Build { service, text }) => self.build(service.as_str(), &text),
                     Some(Message::Attach(source)) => coming = self.attach(source),
+                    Some(Message::Leave(done)) => {
+                        self.leave();
+                        let _ = done.send(());
+                    }
                     Some(Message::End) | None => break,
                 },
                 () = sleep_until(due), if frame_due.is_some() => {
@@ -151,6 +155,17 @@ impl Show {
             self.plain();
         }
         self.canvas.forget();
+    }
+
+    /// Lines between those of another process's table would tear it.
+    fn leave(&mut self) {
+        if self.table_is_on() {
+            self.look();
+            self.draw();
+            terminal::give_back();
+            self.plain();
+            self.broken = true;
+        }
     }
 
     fn plain(&mut self) {

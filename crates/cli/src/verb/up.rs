@@ -13,13 +13,16 @@ use lethe_admin::{
 };
 use lethe_node::{
     config::{self, Config, Overrides},
-    node::{self, Node, Progress},
+    heir::Heir,
+    inheritance::{self, Inheritance},
+    node::{self, Node, Progress, Signals},
 };
 use lethe_supervisor::descriptors;
+use tokio::task::AbortHandle;
 
 use crate::{
     events,
-    failure::CutShort,
+    failure::{CutShort, Successor},
     ui::{Mode, Printer, Source, Ui},
 };
 
@@ -85,8 +88,13 @@ enum Log {
 impl Up {
     /// Runs until it is told to stop.
     pub fn run(self) -> anyhow::Result<()> {
+        // SAFETY: this process has one thread still, and has opened nothing yet.
+        let inheritance = unsafe { inheritance::claim() }?;
         let mode = self.mode();
-        let config = self.config()?;
+        let config = self.config().inspect_err(|error| {
+            let _ = inheritance.as_ref().map(|inheritance| inheritance.refuse(error));
+        })?;
+        let source = config.origin.source.clone();
         // Lines of the gateway's own between the table's rows would tear it.
         let mode = if config.writes_to_stdout() { mode.without_table() } else { mode };
         let ui = Ui::start(mode)?;
@@ -98,11 +106,16 @@ impl Up {
             .worker_threads(RUNTIME_THREADS)
             .enable_all()
             .build()?;
-        let ended = runtime.block_on(serve(config, &ui));
+        let (stop, signals) = (Stop::new(), Arc::new(Signals::default()));
+        let ended = runtime.block_on(serve(config, inheritance, stop.clone(), Arc::clone(&signals), &ui));
         ui.finish();
         // What is still running there is of no interest to anybody.
         runtime.shutdown_background();
-        ended
+        let Some(heir) = ended? else { return Ok(()) };
+        match heir.attend(&stop, &source, &signals)? {
+            0 => Ok(()),
+            status => Err(Successor(status).into()),
+        }
     }
 
     fn mode(&self) -> Mode {
@@ -129,16 +142,24 @@ impl Up {
     }
 }
 
-async fn serve(config: Config, ui: &Ui) -> anyhow::Result<()> {
+/// Runs to the end, and gives the process that has taken over, if one has.
+async fn serve(
+    config: Config,
+    inheritance: Option<Inheritance>,
+    stop: Stop,
+    signals: Arc<Signals>,
+    ui: &Ui,
+) -> anyhow::Result<Option<Arc<Heir>>> {
     let printer = ui.printer();
     for notice in &config.notices {
         printer.say(notice);
     }
-    let stop = Stop::new();
-    let signals = node::obey_signals(stop.clone(), &config.origin.source)?;
+    node::obey_signals(stop.clone(), &config.origin.source, Arc::clone(&signals))?;
     // This very program, also after its file was replaced by a newer build.
     let guard = PathBuf::from("/proc/self/exe");
-    let node = node::start(config, guard, stop.clone(), |progress| show(&printer, progress)).await?;
+    let progress = |progress: Progress<'_>| show(&printer, progress);
+    let mut node = node::start(config, guard, stop.clone(), inheritance, progress).await?;
+    node.obey_attendant(Arc::clone(&signals))?;
     attach(ui, &node)?;
     greet(&printer, &node);
     let reloading = tokio::spawn({
@@ -151,17 +172,34 @@ async fn serve(config: Config, ui: &Ui) -> anyhow::Result<()> {
             }
         }
     });
-    let farewell = tokio::spawn(async move {
-        stop.asked(Wish::Drain).await;
-        if stop.wish() == Wish::Drain {
-            printer.say("draining; press Ctrl-C again to stop at once");
+    let farewell = tokio::spawn({
+        let (printer, stop) = (printer.clone(), stop.clone());
+        async move {
+            stop.asked(Wish::Drain).await;
+            if stop.wish() == Wish::Drain {
+                printer.say("draining; press Ctrl-C again to stop at once");
+            }
+        }
+    });
+    let ending = [reloading.abort_handle(), farewell.abort_handle()];
+    let handing_over = tokio::spawn({
+        let (taken_over, signals) = (node.taken_over(), Arc::clone(&signals));
+        async move {
+            let heir = taken_over.await;
+            ending.iter().for_each(AbortHandle::abort);
+            printer.leave().await;
+            heir.welcome();
+            heir.forward(&signals).await;
         }
     });
     let ended = node.run().await;
+    handing_over.abort();
     farewell.abort();
     reloading.abort();
-    ended?;
-    if signals.cut_short.load(Ordering::Relaxed) { Err(CutShort.into()) } else { Ok(()) }
+    match ended? {
+        None if signals.cut_short.load(Ordering::Relaxed) => Err(CutShort.into()),
+        heir => Ok(heir),
+    }
 }
 
 fn show(printer: &Printer, progress: Progress<'_>) {

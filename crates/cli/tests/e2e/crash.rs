@@ -171,7 +171,7 @@ async fn check(engines: &Engines, acknowledged: &Mutex<Acknowledged>) -> anyhow:
 }
 
 /// Waits until a process that is being killed has ended.
-async fn gone(number: u32) -> anyhow::Result<()> {
+pub async fn gone(number: u32) -> anyhow::Result<()> {
     use rustix::{
         event::{PollFd, PollFlags, Timespec, poll},
         process::{PidfdFlags, pidfd_open},

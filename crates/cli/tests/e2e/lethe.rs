@@ -212,7 +212,7 @@ pub fn kill_9(number: u32) -> anyhow::Result<()> {
 
 /// Whether the process exists and has not ended.
 pub fn alive(number: u32) -> bool {
-    // A zombie is not alive: its state stands after the command's name, proc_pid_stat(5).
+    // A zombie is not alive, nor one that is being reaped: the state stands after the command's name, proc_pid_stat(5).
     std::fs::read_to_string(format!("/proc/{number}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
+        .is_ok_and(|stat| !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])))
 }

@@ -147,7 +147,9 @@ async fn bridge(worker: SocketAddr, listener: TcpListener) {
             }
             assert_eq!(spoken(&first), Spoken::Http2);
             let stream = Prefixed::new(first.freeze(), stream);
-            let forward = |request, stream| carry(Rc::clone(&lane), request, stream);
+            let forward = |request, stream| {
+                tokio::task::spawn_local(carry(Rc::clone(&lane), request, stream));
+            };
             serve(stream, &limits, std::future::pending(), forward).await;
         });
     }

@@ -62,7 +62,10 @@ impl Server {
                     let drained = async move {
                         let _ = draining.wait_for(|&draining| draining).await;
                     };
-                    serve(stream, &limits, drained, answer).await;
+                    let on_request = |request, stream| {
+                        tokio::task::spawn_local(answer(request, stream));
+                    };
+                    serve(stream, &limits, drained, on_request).await;
                     end.notify_one();
                 });
             }

@@ -17,7 +17,7 @@ use crate::{
     chunked::{self, Decoder, Step},
     downstream::Downstream,
     head::{Bounds, ResponseHead, Version},
-    headers::Framing,
+    headers::{self, Framing},
     outbox::Outbox,
     socket::Socket,
     upload::Upload,
@@ -202,7 +202,7 @@ impl Http1 {
         if self.head.status != 100
             && let Some(framing) = Framing::of(bytes, &self.head)
         {
-            let mut fields = crate::headers::to_client(bytes, &self.head, framing, std::iter::empty());
+            let mut fields = headers::to_client(bytes, &self.head, framing, std::iter::empty());
             down.inform(self.head.status, &mut fields);
         }
         self.input.consume(self.head.bytes);
@@ -258,7 +258,7 @@ impl Http1 {
                     }
                     Ok(Step::End { skip }) => {
                         self.input.consume(skip);
-                        self.body = Body::Ended(decoder.take_trailers());
+                        self.body = Body::Ended(headers::passing_trailers(decoder.take_trailers()));
                         return Poll::Ready(Ok(0));
                     }
                     Ok(Step::More) => {

@@ -29,6 +29,8 @@ pub fn run(test: impl Future<Output = ()>) {
 pub struct Lab {
     pub gateway: Gateway,
     pub address: SocketAddr,
+    /// Of all listeners, the first one's is `address`.
+    pub addresses: Vec<SocketAddr>,
     pub workers: Vec<FakeWorker>,
     roster: watch::Sender<Arc<Roster>>,
 }
@@ -119,6 +121,16 @@ impl Lab {
         tweak: impl FnOnce(&mut Config),
         more: impl FnOnce(Bound) -> Bound,
     ) -> Self {
+        Self::made(workers, tweak, |config| more(Bound::bind(config).unwrap())).await
+    }
+
+    /// One that takes over the listeners of another.
+    pub async fn after(other: &Self, workers: u64, tweak: impl FnOnce(&mut Config)) -> Self {
+        let listeners = other.gateway.listeners().unwrap();
+        Self::made(workers, tweak, |config| Bound::adopt(config, listeners).unwrap()).await
+    }
+
+    async fn made(workers: u64, tweak: impl FnOnce(&mut Config), bind: impl FnOnce(Config) -> Bound) -> Self {
         let mut config = config();
         tweak(&mut config);
         let mut fakes = Vec::new();
@@ -126,9 +138,9 @@ impl Lab {
             fakes.push(FakeWorker::start(number).await);
         }
         let (roster, receiver) = watch::channel(Arc::new(Roster::default()));
-        let bound = more(Bound::bind(config).unwrap());
-        let address = bound.address();
-        let mut lab = Self { gateway: bound.run(receiver), address, workers: fakes, roster };
+        let bound = bind(config);
+        let (address, addresses) = (bound.address(), bound.addresses().to_vec());
+        let mut lab = Self { gateway: bound.run(receiver), address, addresses, workers: fakes, roster };
         lab.publish();
         lab.until(|snapshot| snapshot.workers.len() as u64 == workers).await;
         lab
@@ -190,6 +202,8 @@ pub struct Message {
     pub line: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// The field lines after a chunked body.
+    pub trailers: Vec<String>,
     /// The bytes of the head.
     pub head: String,
 }
@@ -219,7 +233,7 @@ impl Message {
 impl Peer {
     pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
-        Self::on(stream)
+        Self::over(stream)
     }
 
     /// Ends the connection as the kernel does for a process that is killed with unread data: by a reset.
@@ -229,7 +243,8 @@ impl Peer {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
-    pub fn on(stream: S) -> Self {
+    /// On any kind of connection.
+    pub fn over(stream: S) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 
@@ -286,7 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
             (name.to_ascii_lowercase(), value.trim().to_owned())
         };
         let headers = lines.map(field).collect();
-        Some(Message { line, headers, body: Vec::new(), head })
+        Some(Message { line, headers, body: Vec::new(), trailers: Vec::new(), head })
     }
 
     /// A whole request.
@@ -314,18 +329,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
             loop {
                 let Some(line) = self.line().await else { return false };
                 let size = usize::from_str_radix(&line, 16).unwrap();
+                if size == 0 {
+                    return self.trailers(message).await;
+                }
                 let Some(mut chunk) = self.exactly(size + 2).await else { return false };
                 chunk.truncate(size);
                 message.body.extend(chunk);
-                if size == 0 {
-                    return true;
-                }
             }
         }
         let length = message.header("content-length").map_or(0, |length| length.parse().unwrap());
         let Some(body) = self.exactly(length).await else { return false };
         message.body = body;
         true
+    }
+
+    async fn trailers(&mut self, message: &mut Message) -> bool {
+        while let Some(line) = self.line().await {
+            if line.is_empty() {
+                return true;
+            }
+            message.trailers.push(line);
+        }
+        false
     }
 
     pub async fn line(&mut self) -> Option<String> {

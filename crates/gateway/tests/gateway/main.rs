@@ -5,15 +5,21 @@
 
 mod choosing;
 mod desk;
+mod edge;
 mod forward;
+mod handover;
+mod http1;
 mod lab;
 mod limits;
 mod observe;
 #[cfg(feature = "otel")]
 mod otel;
 mod overload;
+mod reload;
+mod resume;
 mod retry;
 mod smuggling;
 mod storm;
 mod stream;
+mod tls;
 mod unix;

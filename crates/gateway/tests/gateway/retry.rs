@@ -204,6 +204,30 @@ fn a_request_whose_workers_fell_is_blamed_at_once() {
     });
 }
 
+/// A process that ends closes its sockets one after the other: the listener may take the same request once more.
+#[test]
+fn a_worker_dies_only_once() {
+    run(async {
+        for dies in [true, false] {
+            let lab = Lab::new(1).await;
+            let mut client = lab.send(GET).await;
+            let (worker, _) = lab.workers[0].request().await;
+            drop(worker);
+            let (mut worker, _) = lab.workers[0].request().await;
+            if dies {
+                lab.workers[0].entry.gate.ended(Fate::Fell);
+                drop(worker);
+                (worker, _) = lab.workers[0].request().await;
+                worker.answer("saved").await;
+            } else {
+                // It may be a process whose children die of it.
+                drop(worker);
+            }
+            assert_eq!(client.response().await.status(), if dies { 200 } else { 502 });
+        }
+    });
+}
+
 /// The broken connection is mostly seen before the end of the process is.
 #[test]
 fn the_word_on_how_a_worker_died_may_come_late() {

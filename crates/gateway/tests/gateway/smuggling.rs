@@ -126,3 +126,24 @@ fn what_the_target_says_is_what_the_worker_sees() {
         assert_eq!(worker.request().await.line, "OPTIONS * HTTP/1.1");
     });
 }
+
+/// Some workers add what comes after the body to the head.
+#[test]
+fn trailers_do_not_say_what_only_a_head_may() {
+    run(async {
+        let lab = Lab::new(1).await;
+        let trailers = "X-Sum: 1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nHost: evil\r\nConnection: x-sum\r\n\
+            X-Forwarded-For: 6.6.6.6\r\nx_forwarded_for: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nx-two: 2\r\n";
+        let mut client = lab
+            .send(format!("POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n{trailers}\r\n"))
+            .await;
+        let (mut worker, request) = lab.workers[0].request().await;
+        assert_eq!(request.trailers, ["X-Sum: 1", "x-two: 2"]);
+        worker
+            .send(format!(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n{trailers}\r\n"
+            ))
+            .await;
+        assert_eq!(client.response().await.trailers, ["X-Sum: 1", "x-two: 2"]);
+    });
+}

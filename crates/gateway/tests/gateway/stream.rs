@@ -207,6 +207,13 @@ fn a_client_that_goes_cancels_the_work() {
         let (worker, _) = lab.workers[0].request().await;
         drop(client);
         worker.closed().await;
+        // While its answer is held until it is whole.
+        let client = lab.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
+        let (mut worker, _) = lab.workers[0].request().await;
+        worker.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+        lab.until(|_| lab.workers[0].entry.gate.answered() == 1).await;
+        drop(client);
+        worker.closed().await;
         // While it answers.
         let mut client = lab.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
         let (mut worker, _) = lab.workers[0].request().await;

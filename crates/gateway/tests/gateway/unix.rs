@@ -35,7 +35,7 @@ impl Stand {
     }
 
     async fn accept(&self, number: usize) -> Peer<UnixStream> {
-        Peer::on(self.listeners[number].as_ref().unwrap().accept().await.unwrap().0)
+        Peer::over(self.listeners[number].as_ref().unwrap().accept().await.unwrap().0)
     }
 
     async fn request(&self, number: usize) -> (Peer<UnixStream>, Message) {

@@ -48,6 +48,19 @@ pub enum Failure {
         /// The newest that this program knows.
         known: i64,
     },
+    /// The database is to be brought to a newer version while an older lethe still works with it.
+    #[error(
+        "{file} has schema version {found}, and this lethe brings it to {known}, with which the running one cannot go \
+         on: stop that one, then start this one"
+    )]
+    Older {
+        /// The database.
+        file: String,
+        /// Its version.
+        found: i64,
+        /// What this program needs.
+        known: i64,
+    },
     /// Another engine holds the folder.
     #[error(
         "the state folder {folder} is in use by pid {holder}: stop that process, or choose another folder"

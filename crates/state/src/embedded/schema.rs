@@ -21,9 +21,12 @@ const READER_CACHE_KIB: i64 = 512;
 const WAL_BYTES_KEPT: i64 = 16 << 20;
 /// Prepared statements that a connection keeps.
 const STATEMENTS_KEPT: usize = 64;
-/// How long SQLite may wait for a lock of another connection. The one writer and the log mean that there
-/// is nothing to wait for but the recovery of the log as the file is opened.
+/// How long a connection waits for a lock of another one: for the recovery of the log as the file is opened, and for the
+/// other writer while one `lethe` takes over from another.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks at such a lock. SQLite's own handler soon waits 100 ms each time, in which a busy writer lets go and
+/// takes it again many times.
+const BUSY_LOOK: Duration = Duration::from_millis(1);
 
 /// Opens the database for the writer: made if it is not there, checked, and brought to this version.
 pub(super) fn open_writer(database: &Path) -> Result<Connection, Failure> {
@@ -41,14 +44,27 @@ pub(super) fn open_writer(database: &Path) -> Result<Connection, Failure> {
     })
 }
 
+/// Opens a database beside another process that writes to it: as [`open_writer`], but its schema must be of this version,
+/// since the other one could not go on with another.
+pub(super) fn open_beside(database: &Path) -> Result<Connection, Failure> {
+    let version = open_reader(database)?
+        .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
+        .map_err(|error| Failure::sqlite(database, &error))?;
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    if version < known {
+        return Err(Failure::Older { file: database.display().to_string(), found: version, known });
+    }
+    open_writer(database)
+}
+
 /// Opens one more connection, for reading alone.
 pub(super) fn open_reader(database: &Path) -> Result<Connection, Failure> {
     let open = || {
-        let connection = Connection::open_with_flags(
+        let mut connection = Connection::open_with_flags(
             database,
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
-        set_up(&connection, READER_CACHE_KIB)?;
+        set_up(&mut connection, READER_CACHE_KIB)?;
         Ok(connection)
     };
     open().map_err(|error| Failure::sqlite(database, &error))
@@ -77,7 +93,7 @@ fn prepare_writer(database: &Path) -> Result<Connection, Refusal> {
         database,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    set_up(&connection, WRITER_CACHE_KIB)?;
+    set_up(&mut connection, WRITER_CACHE_KIB)?;
     check_owner(&connection, database)?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |row| {
         let mode: String = row.get(0)?;
@@ -91,8 +107,8 @@ fn prepare_writer(database: &Path) -> Result<Connection, Refusal> {
     Ok(connection)
 }
 
-fn set_up(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
-    connection.busy_timeout(BUSY_WAIT)?;
+fn set_up(connection: &mut Connection, cache_kib: i64) -> rusqlite::Result<()> {
+    connection.busy_handler(Some(wait))?;
     // Without the planner's stability guarantee, SQLite plans a statement again whenever its parameters have other
     // values: several times the cost of a look-up.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -101,6 +117,12 @@ fn set_up(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
     // What SQLite keeps to undo a savepoint stays in memory: a full /tmp is no reason to fail.
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.pragma_update(None, "foreign_keys", true)
+}
+
+/// Waits for a lock that was not had `looks` times; false when it was waited for long enough.
+fn wait(looks: i32) -> bool {
+    std::thread::sleep(BUSY_LOOK);
+    u128::try_from(looks).is_ok_and(|looks| looks * BUSY_LOOK.as_millis() < BUSY_WAIT.as_millis())
 }
 
 /// Reads the file's header and schema, which also finds a file that is no database, or was cut short.

@@ -16,6 +16,7 @@ use crate::{
     tables::{Action, Condition, Write},
 };
 
+mod beside;
 mod crash;
 mod disk;
 mod life;

@@ -1,12 +1,13 @@
 //! The one writer: a thread that takes what is queued, does each command in a savepoint of one transaction,
 //! commits once, and only then answers all. So the wait for the disk is shared by everyone who waits.
 
-use std::{fs, io, path::PathBuf, sync::Arc, thread};
+use std::{io, path::PathBuf, sync::Arc, thread};
 
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use super::{
+    Claim,
     clock::Clock,
     command::{Command, Done, Files, Task, Txn, closing},
     failure::{Failure, Stop},
@@ -44,7 +45,7 @@ pub(super) struct Desk {
     /// Takes the files that nothing refers to after a commit.
     pub(super) unlinker: Unlinker,
     /// Keeps other engines out of the folder for as long as the thread runs.
-    pub(super) lock: fs::File,
+    pub(super) claim: Claim,
 }
 
 enum Message {
@@ -106,11 +107,6 @@ impl WeakWriter {
 
 impl Desk {
     fn serve(mut self, mut queue: mpsc::Receiver<Message>) {
-        let mut last_revision = match self.read_revision() {
-            Ok(revision) => revision,
-            // It was read once as the engine was opened; without it nothing may be written.
-            Err(error) => return tracing::error!(%error, "the state engine cannot read its revision"),
-        };
         let mut group = Vec::with_capacity(GROUP_COMMANDS_MAX);
         while queue.blocking_recv_many(&mut group, GROUP_COMMANDS_MAX) > 0 {
             let commands = group.drain(..).filter_map(|message| match message {
@@ -120,20 +116,19 @@ impl Desk {
                     None
                 }
             });
-            self.commit(commands.collect(), &mut last_revision);
+            self.commit(commands.collect());
         }
         self.end();
     }
 
     fn read_revision(&self) -> rusqlite::Result<Revision> {
-        self.connection.query_row("SELECT last_revision FROM counter", [], |row| {
-            row.get::<_, i64>(0).map(i64::cast_unsigned)
-        })
+        let mut read = self.connection.prepare_cached("SELECT last_revision FROM counter")?;
+        read.query_row([], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
     }
 
     /// Does a group of commands in one transaction, and answers them.
-    fn commit(&mut self, mut group: Vec<Box<dyn Command>>, last_revision: &mut Revision) {
-        let result = self.transact(&mut group, last_revision);
+    fn commit(&mut self, mut group: Vec<Box<dyn Command>>) {
+        let result = self.transact(&mut group);
         if result.is_err() && !self.connection.is_autocommit() {
             self.execute("ROLLBACK").unwrap_or_else(|error| {
                 tracing::error!(%error, "the state engine cannot roll back a transaction that failed");
@@ -152,18 +147,16 @@ impl Desk {
     }
 
     /// Returns the files that nothing refers to any more.
-    fn transact(
-        &mut self,
-        group: &mut [Box<dyn Command>],
-        last_revision: &mut Revision,
-    ) -> Result<Vec<Outgoing>, Failure> {
+    fn transact(&mut self, group: &mut [Box<dyn Command>]) -> Result<Vec<Outgoing>, Failure> {
         let failure = |error| Failure::sqlite(&self.database, &error);
-        let (now, first_revision) = (self.clock.now(), *last_revision);
         let mut files = Files::default();
         self.execute("BEGIN IMMEDIATE").map_err(failure)?;
+        // Read anew for each group: while one lethe takes over from another, both write.
+        let first_revision = self.read_revision().map_err(failure)?;
+        let (now, mut last_revision) = (self.clock.now(), first_revision);
         for command in group {
             self.execute("SAVEPOINT command").map_err(failure)?;
-            let mut txn = Txn::new(&self.connection, now, last_revision);
+            let mut txn = Txn::new(&self.connection, now, &mut last_revision);
             match command.run(&mut txn) {
                 Done::Keep => files.append(txn.into_files()),
                 // SQLite ends the whole transaction by itself for some errors, such as a full disk.
@@ -172,7 +165,7 @@ impl Desk {
             }
             self.execute("RELEASE command").map_err(failure)?;
         }
-        if *last_revision != first_revision {
+        if last_revision != first_revision {
             let mut keep =
                 self.connection.prepare_cached("UPDATE counter SET last_revision = ?1").map_err(failure)?;
             keep.execute([last_revision.cast_signed()]).map_err(failure)?;
@@ -190,15 +183,17 @@ impl Desk {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 
-    /// Brings the log into the database, so that the next start has nothing to recover.
+    /// Brings the log into the database, so that the next start has nothing to recover. Where another process has the
+    /// folder too, it is left to that one, which would have to wait meanwhile.
     fn end(self) {
-        let Self { connection, lock, database, .. } = self;
-        if let Err(error) =
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
+        let Self { connection, claim, database, .. } = self;
+        if !claim.is_shared()
+            && let Err(error) =
+                connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
         {
             tracing::warn!(%error, database = %database.display(), "the log stays apart until the next start");
         }
         drop(connection);
-        drop(lock);
+        drop(claim);
     }
 }
