@@ -100,8 +100,11 @@ pub struct Worker {
     pub instance: InstanceId,
     /// Its process id; `null` while it waits to be started again after a failure.
     pub pid: Option<u32>,
-    /// Its port on 127.0.0.1.
-    pub port: u16,
+    /// Its port on 127.0.0.1; `null` if it has none yet, or listens on a unix socket.
+    pub port: Option<u16>,
+    /// The path of its unix socket; `null` if it has none yet, or listens on a port.
+    #[serde(default)]
+    pub socket: Option<PathBuf>,
     /// What may be asked of it.
     pub state: WorkerState,
     /// When its process was started.

@@ -31,8 +31,9 @@ const NOTE: &str = "node.json";
 /// The longest path of a unix socket, in bytes, without the zero at its end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// What a node's folder and the longest of its sockets' names add to the base: `/`, 12 digits, `/` and the name.
-const SUFFIX_BYTES: usize = 1 + 12 + 1 + "state-99.sock".len();
+/// What a node's folder and the longest of its sockets' names add to the base: `/`, 12 digits, `/` and the name, which is
+/// that of a worker's socket, with its number of up to 11 digits.
+const SUFFIX_BYTES: usize = 1 + 12 + 1 + "state-99.workers/".len() + 11 + ".sock".len();
 
 /// A `lethe` that answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +52,21 @@ pub struct Running {
 pub fn directory_for(state_dir: &Path) -> io::Result<PathBuf> {
     let bases = bases();
     directory_in(&bases[0], state_dir)
+}
+
+/// Makes the folder of the workers' sockets, anew, for the node that serves this state API's socket, which is its alone:
+/// what a `lethe` that was killed has left there is removed.
+pub fn workers_in(state_socket: &Path) -> io::Result<PathBuf> {
+    let workers = workers_beside(state_socket);
+    match fs::remove_dir_all(&workers) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => private(&workers)?,
+    }
+    Ok(workers)
+}
+
+fn workers_beside(state_socket: &Path) -> PathBuf {
+    state_socket.with_extension("workers")
 }
 
 /// The nodes of this user that run now. Folders of those that have ended are passed over.
@@ -115,6 +131,7 @@ pub fn put_in_charge(directory: &Path, node: &Node) -> io::Result<()> {
 /// Removes what a node has in its folder, at its end, and the folder when it was the last one in it. `is_in_charge` is
 /// false for one that another has taken over from. What cannot be removed is left: the next start replaces it.
 pub fn withdraw(directory: &Path, state_socket: &Path, is_in_charge: bool) {
+    let _ = fs::remove_dir_all(workers_beside(state_socket));
     let _ = fs::remove_file(state_socket);
     if is_in_charge {
         let _ = fs::remove_file(directory.join(NOTE));
@@ -130,6 +147,7 @@ fn remove_dead(directory: &Path) {
     let paths = entries.flatten().map(|entry| entry.path());
     for socket in paths.filter(|path| path.extension().is_some_and(|extension| extension == "sock")) {
         if UnixStream::connect(&socket).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            let _ = fs::remove_dir_all(workers_beside(&socket));
             let _ = fs::remove_file(socket);
         }
     }
@@ -299,6 +317,9 @@ mod tests {
         assert_eq!(mode(&directory.join(NOTE)), 0o600);
         let found = vec![Running { node: place.node(), control }];
         assert_eq!(running_in(&place.base()), found);
+        let workers = workers_in(&directory.join("state.sock")).unwrap();
+        assert_eq!(mode(&workers), 0o700);
+        fs::write(workers.join("1.sock"), "").unwrap();
         // A `lethe` that was killed leaves its files.
         drop(listener);
         assert_eq!(running_in(&place.base()), []);
@@ -313,9 +334,9 @@ mod tests {
         let mut states = state_sockets(&directory);
         let (old_state, new_state) = (states.next().unwrap(), states.next().unwrap());
         assert!(usable(Path::new("/tmp"), 0) || !rustix::process::geteuid().is_root());
-        assert_eq!(state_sockets(&directory).map(|path| path.as_os_str().len()).max().unwrap() + 1, {
-            place.base().as_os_str().len() + SUFFIX_BYTES + 1
-        });
+        let of_worker = |state: PathBuf| workers_beside(&state).join("12345678901.sock").as_os_str().len();
+        let longest = state_sockets(&directory).map(of_worker).max().unwrap();
+        assert_eq!(longest, place.base().as_os_str().len() + SUFFIX_BYTES);
         let bind = |path: &Path| UnixListener::bind(path).unwrap();
         let _old = (bind(&directory.join(CONTROL_SOCKET)), bind(&old_state));
         announce(&directory, &place.node()).unwrap();

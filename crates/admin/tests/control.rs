@@ -93,7 +93,8 @@ impl Place {
         let guard = folder.path().join("guard");
         std::fs::write(&guard, "#!/bin/sh\nexec cat\n").unwrap();
         std::fs::set_permissions(&guard, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let config = supervisor::Config { services: vec![spec], state_url: None, guard };
+        let config =
+            supervisor::Config { services: vec![spec], sockets: "/nowhere".into(), state_url: None, guard };
         let supervisor = Supervisor::start(config).await.unwrap();
         let stats =
             WorkerStats { requests: 42, failures: 1, latency_us: vec![(900, 42)], ..WorkerStats::default() };

@@ -67,7 +67,7 @@ impl Cast {
     fn worker(&self, number: usize, state: WorkerState) -> Worker {
         Worker {
             instance: InstanceId::new(&self.service, number as u64 + 1),
-            address: self.addresses[number % self.addresses.len()],
+            address: self.addresses[number % self.addresses.len()].into(),
             state,
             gate: Gate::new(),
             weight: Worker::WEIGHT,

@@ -205,7 +205,7 @@ impl<D: Downstream> Exchange<'_, D> {
         let connected = match upstream.home.protocol.get() {
             Protocol::Http1 => {
                 let timeout = self.core.limits().connect_timeout;
-                Http1::connect(upstream.address, timeout).await.map(Link::Http1)
+                Http1::connect(&upstream.address, timeout).await.map(Link::Http1)
             }
             Protocol::H2c => {
                 let limits = self.core.limits().clone();

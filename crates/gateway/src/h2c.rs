@@ -11,7 +11,6 @@ mod tests;
 use std::{
     cell::{Cell, RefCell},
     io,
-    net::SocketAddr,
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
 };
@@ -22,11 +21,11 @@ use futures_util::{
     future::{LocalBoxFuture, Shared},
 };
 use h2::client::{Builder, SendRequest};
-use tokio::net::TcpStream;
+use lethe_model::roster::Address;
 
 pub(crate) use self::exchange::{Exchange, Failure};
-use self::socket::{Seen, Socket};
-use crate::config::Limits;
+use self::socket::Seen;
+use crate::{config::Limits, socket::Socket};
 
 /// Connections of one core to one worker. A further one is made when all have as many streams as the worker allows;
 /// beyond this number, requests wait for streams to end.
@@ -45,7 +44,7 @@ const SMALL_FRAMES_BYTES_MAX: usize = 64 << 20;
 
 /// What one core has towards one worker. Dropped, its connections end with their last requests.
 pub(crate) struct Lane {
-    address: SocketAddr,
+    address: Address,
     wires: RefCell<Vec<Rc<Wire>>>,
     /// The connection that is being made; whoever needs one waits for the same.
     connecting: RefCell<Option<Connecting>>,
@@ -80,7 +79,7 @@ impl Drop for Occupied {
 }
 
 impl Lane {
-    pub(crate) fn new(address: SocketAddr) -> Rc<Self> {
+    pub(crate) fn new(address: Address) -> Rc<Self> {
         Rc::new(Self { address, wires: RefCell::default(), connecting: RefCell::default() })
     }
 
@@ -108,17 +107,11 @@ impl Lane {
     }
 
     fn connect(self: &Rc<Self>, limits: &Limits) -> Connecting {
-        let (lane, address, limits) = (Rc::downgrade(self), self.address, limits.clone());
+        let (lane, address, limits) = (Rc::downgrade(self), self.address.clone(), limits.clone());
         async move {
-            let connecting = tokio::time::timeout(limits.connect_timeout, TcpStream::connect(address));
-            let stream = connecting.await.map_err(|_elapsed| io::ErrorKind::TimedOut)?;
-            let stream = stream.map_err(|error| error.kind())?;
-            // The port of a worker that has just died may be drawn for this very connection, which then meets itself.
-            if stream.local_addr().ok() == stream.peer_addr().ok() {
-                return Err(io::ErrorKind::ConnectionRefused);
-            }
-            stream.set_nodelay(true).map_err(|error| error.kind())?;
-            open(lane, stream, &limits).await
+            let connecting = tokio::time::timeout(limits.connect_timeout, Socket::connect(&address));
+            let socket = connecting.await.map_err(|_elapsed| io::ErrorKind::TimedOut)?;
+            open(lane, socket.map_err(|error| error.kind())?, &limits).await
         }
         .boxed_local()
         .shared()
@@ -143,9 +136,9 @@ impl Drop for Waiting<'_> {
 }
 
 /// Makes a connection of a socket, with a task of its own, and adds it to its lane.
-async fn open(lane: Weak<Lane>, stream: TcpStream, limits: &Limits) -> Result<(), io::ErrorKind> {
+async fn open(lane: Weak<Lane>, socket: Socket, limits: &Limits) -> Result<(), io::ErrorKind> {
     let seen = Rc::new(Seen::default());
-    let socket = Socket::new(stream, Rc::clone(&seen));
+    let socket = socket::Socket::new(socket, Rc::clone(&seen));
     let (sender, connection) =
         builder(limits).handshake(socket).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
     tokio::task::spawn_local(async move {

@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     thread,
@@ -15,12 +14,11 @@ use std::{
 
 use lethe_model::{
     gate::Gate,
-    roster::{Roster, Worker, WorkerState},
+    roster::{Address, Roster, Worker, WorkerState},
     service::ServiceName,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     runtime::LocalOptions,
     sync::{Semaphore, watch},
     task::JoinHandle,
@@ -32,6 +30,7 @@ use crate::{
     ejection::Standing,
     health_h2c,
     joint::Joint,
+    socket::Socket,
 };
 
 /// Checks at the same time. One more waits, and its worker is checked later.
@@ -126,7 +125,7 @@ async fn watch_over(worker: Worker, checked: Checked, room: Rc<Semaphore>, delay
         next += health.every;
         let Ok(_permit) = room.acquire().await else { return };
         let answer =
-            tokio::time::timeout(health.timeout, check(worker.address, protocol, &health.path)).await;
+            tokio::time::timeout(health.timeout, check(&worker.address, protocol, &health.path)).await;
         let result = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let is_well = result.as_ref().is_ok_and(|status| (200..300).contains(status));
         match tally.note(is_well, &health) {
@@ -165,17 +164,13 @@ impl Tally {
 }
 
 /// Asks once, on a connection of its own, and returns the status.
-async fn check(address: SocketAddr, protocol: Protocol, path: &str) -> io::Result<u16> {
-    let mut stream = TcpStream::connect(address).await?;
-    // The port of a worker that has died may be drawn for this very connection, which then meets itself.
-    if stream.local_addr()? == stream.peer_addr()? {
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    }
+async fn check(address: &Address, protocol: Protocol, path: &str) -> io::Result<u16> {
+    let (mut stream, host) = (Socket::connect(address).await?, address.authority());
     if protocol == Protocol::H2c {
-        return health_h2c::ask(stream, path, &address.to_string()).await;
+        return health_h2c::ask(stream, path, &host).await;
     }
     let request = format!(
-        "GET {path} HTTP/1.1\r\nhost: {address}\r\nuser-agent: lethe-health\r\nconnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: lethe-health\r\nconnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut line = Vec::with_capacity(STATUS_LINE_BYTES_MAX);

@@ -296,6 +296,8 @@ impl Entry {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::net::SocketAddr;
+
     use lethe_model::{roster::WorkerState::*, service::InstanceId};
 
     use super::*;
@@ -317,7 +319,7 @@ pub(crate) mod tests {
     pub(crate) fn worker(number: u64, state: WorkerState) -> Worker {
         Worker {
             instance: InstanceId::new(&ServiceName::new("shop").unwrap(), number),
-            address: ([127, 0, 0, 1], 1).into(),
+            address: SocketAddr::from(([127, 0, 0, 1], 1)).into(),
             state,
             gate: Gate::new(),
             weight: 1,

@@ -1,58 +1,102 @@
-//! A connection's socket, whatever it is made of.
+//! A connection's socket, whatever it is made of, and how one to a worker is made.
 
 use std::{
     io,
     mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use lethe_model::roster::Address;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 use tokio_rustls::server::TlsStream;
+
+/// How long to wait before the next attempt at a unix socket whose line of connections to be accepted is full. A TCP
+/// connection waits in the kernel then, but a unix one is refused with EAGAIN (connect(2)), and nothing tells when there
+/// is room.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
 
 /// A connection to a client or a worker.
 pub(crate) enum Socket {
     Tcp(TcpStream),
+    Unix(UnixStream),
     /// Some kilobytes large, so it is kept boxed.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Socket {
+    /// Connects to a worker. Takes as long as the worker leaves it waiting: the caller bounds it. Cancellation safe.
+    pub(crate) async fn connect(address: &Address) -> io::Result<Self> {
+        let path = match address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                // The port of a worker that has just died may be drawn for this very connection, which then meets itself.
+                if stream.local_addr()? == stream.peer_addr()? {
+                    return Err(io::ErrorKind::ConnectionRefused.into());
+                }
+                stream.set_nodelay(true)?;
+                return Ok(Self::Tcp(stream));
+            }
+            Address::Unix(path) => path,
+        };
+        loop {
+            match UnixStream::connect(path).await {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::time::sleep(FULL_PAUSE).await
+                }
+                connected => return connected.map(Self::Unix),
+            }
+        }
+    }
+
     /// Whether the kernel holds bytes that were not read, or the end of the stream.
     pub(crate) fn peek(&self) -> io::Result<usize> {
-        peek(self.tcp())
+        peek(self.as_fd())
+    }
+
+    /// Ready when something came, or the end. Costs no system call.
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tls(stream) => stream.get_ref().0.poll_read_ready(cx),
+        }
     }
 
     /// Whether the kernel holds nothing that was not read.
     pub(crate) fn is_quiet(&self) -> bool {
-        is_quiet(self.tcp())
+        !self.peek().is_ok_and(|bytes| bytes > 0)
     }
 
-    fn tcp(&self) -> &TcpStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tcp(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.get_ref().0.as_fd(),
         }
     }
 }
 
 /// Whether the kernel holds nothing of this connection that was not read.
 pub(crate) fn is_quiet(stream: &TcpStream) -> bool {
-    !peek(stream).is_ok_and(|bytes| bytes > 0)
+    !peek(stream.as_fd()).is_ok_and(|bytes| bytes > 0)
 }
 
-fn peek(stream: &TcpStream) -> io::Result<usize> {
-    SockRef::from(stream).peek(&mut [MaybeUninit::uninit()])
+fn peek(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    SockRef::from(&socket).peek(&mut [MaybeUninit::uninit()])
 }
 
 macro_rules! each {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self.get_mut() {
             Socket::Tcp($stream) => $call,
+            Socket::Unix($stream) => $call,
             Socket::Tls($stream) => {
                 let $stream = &mut **$stream;
                 $call
@@ -90,5 +134,52 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_unix_socket_whose_line_is_full_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let at = socket2::SockAddr::unix(&path).unwrap();
+        let new = || {
+            socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM.nonblocking(), None).unwrap()
+        };
+        let listener = new();
+        listener.bind(&at).unwrap();
+        listener.listen(0).unwrap();
+        let mut waiting = Vec::new();
+        let full = loop {
+            let socket = new();
+            match socket.connect(&at) {
+                Ok(()) => waiting.push(socket),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let address = Address::Unix(path.as_path().into());
+        let mut connecting = pin!(Socket::connect(&address));
+        assert!((&mut connecting).now_or_never().is_none(), "it waits");
+        for _ in waiting {
+            listener.accept().unwrap();
+        }
+        let socket = connecting.await.unwrap();
+        assert!(socket.is_quiet());
+        drop(listener.accept().unwrap());
+        assert!(
+            !socket.peek().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock),
+            "its end is seen"
+        );
+        drop(listener);
+        let refused = Socket::connect(&address).await.err().unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -3,13 +3,16 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use lethe_model::{gate::Gate, roster::Worker, service::InstanceId};
+use lethe_model::{
+    gate::Gate,
+    roster::{Address, Worker},
+    service::InstanceId,
+};
 
 use crate::{
     ejection::Standing, h2c::Lane, link::Link, moment::Moment, service::Home, shard::WorkerShard,
@@ -27,7 +30,7 @@ const LATENCY_HALVES_IN: Duration = Duration::from_secs(1);
 /// One worker, as one core sees it.
 pub(crate) struct Upstream {
     pub(crate) instance: InstanceId,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     pub(crate) gate: Arc<Gate>,
     pub(crate) stats: Arc<WorkerShard>,
     pub(crate) weight: Cell<u32>,
@@ -54,7 +57,7 @@ impl Upstream {
         standing.set_listed(true);
         Rc::new(Self {
             instance: worker.instance.clone(),
-            address: worker.address,
+            address: worker.address.clone(),
             gate: Arc::clone(&worker.gate),
             stats: WorkerShard::new(),
             weight: Cell::new(worker.weight),
@@ -167,7 +170,7 @@ impl Upstream {
     /// The most recently used idle connection.
     /// The HTTP/2 connections to it.
     pub(crate) fn lane(&self) -> Rc<Lane> {
-        Rc::clone(self.lane.borrow_mut().get_or_insert_with(|| Lane::new(self.address)))
+        Rc::clone(self.lane.borrow_mut().get_or_insert_with(|| Lane::new(self.address.clone())))
     }
 
     pub(crate) fn take_idle(&self) -> Option<Box<Link>> {

@@ -1,6 +1,6 @@
 //! What can go wrong in a service that runs under Lethe, in words that say what to do next.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -41,6 +41,15 @@ pub enum Error {
     Listen {
         /// The address.
         address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The unix socket cannot be made.
+    #[error("cannot listen on the unix socket {} that SOCKET names; remove that file if nobody serves it, or set \
+             SOCKET to another path", path.display())]
+    ListenUnix {
+        /// The path.
+        path: PathBuf,
         /// Why not.
         source: io::Error,
     },

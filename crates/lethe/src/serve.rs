@@ -7,18 +7,19 @@
 
 mod connection;
 mod listener;
+mod socket;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request, response::Response};
 use tokio::{
-    net::{TcpListener, TcpStream},
     signal::unix::{Signal, SignalKind, signal},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 use tower::Service;
 
 pub use self::listener::PORT_DEFAULT;
+use self::socket::{Socket, Stream};
 use crate::Error;
 
 /// Most connections at once. More wait in the kernel's queue until one ends.
@@ -47,7 +48,7 @@ enum Phase {
 /// Serves a router until SIGTERM or SIGINT, then answers what is under way and returns.
 ///
 /// It listens on the socket that was passed as file descriptor 3 when `LISTEN_FDS` says so (`sd_listen_fds(3)`),
-/// else on `127.0.0.1:$PORT`, else on port [`PORT_DEFAULT`]. A handler that panics is answered with 500.
+/// else on the unix socket `$SOCKET`, else on `127.0.0.1:$PORT`, else on port [`PORT_DEFAULT`]. A handler that panics is answered with 500.
 ///
 /// Draining takes at most [`DRAIN`]; what is not answered by then is cut off, and the log says how much. A second
 /// signal cuts it off at once.
@@ -55,17 +56,15 @@ pub async fn serve(app: Router) -> Result<(), Error> {
     let mut signals = Signals::new()?;
     let listener = listener::open()?;
     let (socket, inherited) = (listener.socket, listener.inherited);
-    let socket = TcpListener::from_std(socket)
-        .map_err(|error| Error::Inherited(format!("it cannot be watched: {error}")))?;
-    if let Ok(address) = socket.local_addr() {
-        tracing::info!("listening on http://{address}");
+    if let Ok(place) = socket.place() {
+        tracing::info!("listening on {place}");
     }
     run(socket, inherited, app, async || signals.next().await).await;
     Ok(())
 }
 
 /// `asked` ends each time that the service is asked to leave; dropped while it waits, it misses nothing.
-async fn run<S>(socket: TcpListener, inherited: bool, app: S, mut asked: impl AsyncFnMut())
+async fn run<S>(socket: Socket, inherited: bool, app: S, mut asked: impl AsyncFnMut())
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -101,19 +100,26 @@ where
     phase.closed().await;
 }
 
-fn start<S>(stream: TcpStream, app: S, phase: watch::Receiver<Phase>, place: OwnedSemaphorePermit)
+fn start<S>(stream: Stream, app: S, phase: watch::Receiver<Phase>, place: OwnedSemaphorePermit)
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     tokio::spawn(async move {
-        connection::serve(stream, app, phase).await;
+        match stream {
+            Stream::Tcp(stream) => match stream.set_nodelay(true) {
+                Ok(()) => connection::serve(stream, app, phase).await,
+                // The client has gone already.
+                Err(error) => tracing::debug!(%error, "a connection ended at once"),
+            },
+            Stream::Unix(stream) => connection::serve(stream, app, phase).await,
+        }
         drop(place);
     });
 }
 
 /// The next connection, when there is a place for it. Cancellation safe.
-async fn accept(socket: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(socket: &Socket, places: &Arc<Semaphore>) -> (Stream, OwnedSemaphorePermit) {
     let place = match Arc::clone(places).acquire_owned().await {
         Ok(place) => place,
         // Nobody closes the semaphore.
@@ -121,7 +127,7 @@ async fn accept(socket: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, Ow
     };
     loop {
         match socket.accept().await {
-            Ok((stream, _)) => return (stream, place),
+            Ok(stream) => return (stream, place),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "cannot accept; trying again");
@@ -132,16 +138,12 @@ async fn accept(socket: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, Ow
 }
 
 /// What has already arrived at the socket, as far as there are places; then closes it.
-fn close(socket: TcpListener, places: &Arc<Semaphore>) -> Vec<(TcpStream, OwnedSemaphorePermit)> {
+fn close(socket: Socket, places: &Arc<Semaphore>) -> Vec<(Stream, OwnedSemaphorePermit)> {
     let mut arrived = Vec::new();
-    // Without the runtime, whose knowledge of the socket may be older than the last arrival.
-    let Ok(socket) = socket.into_std() else { return arrived };
+    let Ok(mut next) = socket.into_arrivals() else { return arrived };
     while let Ok(place) = Arc::clone(places).try_acquire_owned() {
-        match socket.accept() {
-            Ok((stream, _)) => {
-                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-                arrived.extend(stream.ok().map(|stream| (stream, place)));
-            }
+        match next() {
+            Ok(stream) => arrived.push((stream, place)),
             Err(error) if is_of_one_connection(&error) => {}
             Err(_) => break,
         }
@@ -181,17 +183,45 @@ mod tests {
     use axum::routing::get;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream, UnixListener, UnixStream},
         sync::mpsc,
     };
 
     use super::*;
 
     /// A socket of its own, and a client that has sent `head` to it.
-    async fn client(head: &str) -> (TcpListener, TcpStream) {
+    async fn client(head: &str) -> (Socket, TcpStream) {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(socket.local_addr().unwrap()).await.unwrap();
         client.write_all(head.as_bytes()).await.unwrap();
-        (socket, client)
+        (Socket::Tcp(socket), client)
+    }
+
+    /// The signal comes before anything is accepted.
+    #[tokio::test]
+    async fn what_has_arrived_at_a_unix_socket_is_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("its.sock");
+        let socket = Socket::Unix(UnixListener::bind(&path).unwrap());
+        let mut clients = Vec::new();
+        for _ in 0..10 {
+            let mut client = UnixStream::connect(&path).await.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            clients.push(client);
+        }
+        let app = Router::new().route("/", get(async || "hello"));
+        let mut asked = false;
+        let asked = async || {
+            if std::mem::replace(&mut asked, true) {
+                pending::<()>().await;
+            }
+        };
+        run(socket, false, app, asked).await;
+        for mut client in clients {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("hello"), "{answer}");
+        }
     }
 
     /// Once the request has begun, time jumps to the next timer whenever nothing else is left to do.

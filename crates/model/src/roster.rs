@@ -1,7 +1,7 @@
 //! The roster: the workers that exist now and what each may be asked. The supervisor publishes it as
 //! a watched value, the gateway reads it, and each change is a new snapshot.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,13 +42,63 @@ impl fmt::Display for WorkerState {
     }
 }
 
+/// Where a worker listens. Shown as `127.0.0.1:8080` or `unix:/path/to/its.sock`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A TCP port.
+    Tcp(SocketAddr),
+    /// A unix socket's path, of at most 107 bytes (unix(7)).
+    Unix(Arc<Path>),
+}
+
+impl Address {
+    /// The host that a request names which is Lethe's own, such as a health check: a unix socket has none.
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Tcp(address) => address.to_string(),
+            Self::Unix(_) => "localhost".into(),
+        }
+    }
+
+    /// The port, if it is one.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The unix socket's path, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(path) => Some(path),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// One worker, as the gateway sees it.
 #[derive(Clone, Debug)]
 pub struct Worker {
     /// Its name.
     pub instance: InstanceId,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What may be asked of it.
     pub state: WorkerState,
     /// Entered for each request that is sent to it.

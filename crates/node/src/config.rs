@@ -301,6 +301,7 @@ mod tests {
             directory = "../.."
             [services.idle]
             command = 'sh'
+            listener = 'socket'
         "#;
         let routes = "[[routes]]\nhost = 'Shop.Example'\npath = '/api/'\nservice = 'web'\nidempotent = true\n\
                       balance = 'least-loaded'\ntimeout = '5m'\n";
@@ -319,6 +320,7 @@ mod tests {
             (service.spec.listener, service.spec.drain),
             (Listener::Inherited, Duration::from_millis(250))
         );
+        assert_eq!(config.services[1].spec.listener, Listener::Socket);
         assert_eq!(service.spec.env, BTreeMap::from([("RUST_LOG".into(), "info".into())]));
         assert_eq!(service.spec.directory, path);
         let build = service.build.as_ref().unwrap();

@@ -227,9 +227,10 @@ async fn begin(
     let specs = services.iter().map(|spec| (spec.name.clone(), spec.clone())).collect();
     scale_as_before(&mut services, &workers);
     let numbers = workers.iter().map(|(name, workers)| (name.clone(), workers.last)).collect();
+    let sockets = runtime::workers_in(&folder.state_socket)?;
     let state_url = Some(server::socket::url(&folder.state_socket));
     let supervisor =
-        Supervisor::start_after(supervisor::Config { services, state_url, guard }, numbers).await?;
+        Supervisor::start_after(supervisor::Config { services, sockets, state_url, guard }, numbers).await?;
     if charge == Charge::Coming {
         tokio::select! {
             ready = supervisor.all_ready() => ready?,

@@ -72,6 +72,8 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use lethe_model::gate::Gate;
 
     use super::*;
@@ -85,7 +87,7 @@ mod tests {
         for number in 1..=2 {
             let worker = Worker {
                 instance: InstanceId::new(&shop, number),
-                address: ([127, 0, 0, 1], 1).into(),
+                address: SocketAddr::from(([127, 0, 0, 1], 1)).into(),
                 state: WorkerState::Starting,
                 gate: Gate::new(),
                 weight: Worker::WEIGHT,

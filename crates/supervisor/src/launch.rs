@@ -6,6 +6,7 @@ use std::{
     env,
     ffi::{CString, OsStr, OsString},
     io,
+    net::{Ipv4Addr, SocketAddr},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::{ffi::OsStrExt, net::UnixStream, process::CommandExt},
@@ -15,6 +16,7 @@ use std::{
     thread,
 };
 
+use lethe_model::roster::Address;
 use rustix::{
     fs::{Mode, OFlags},
     process::{Pid, Signal},
@@ -32,6 +34,7 @@ use crate::{
     process::{Death, Leader},
     program,
     service::{Listener, Spec},
+    socket::{SocketFile, Sockets},
     supervisor::Error,
 };
 
@@ -44,16 +47,19 @@ const LISTENER_FD: RawFd = 3;
 /// Connections that may wait in an inherited listener; the system may allow less (`net.core.somaxconn`).
 const BACKLOG: i32 = 1024;
 
-/// What `sd_listen_fds(3)` and `sd_notify(3)` read: meant for `lethe` if it has them, so never passed on.
-const ACTIVATION: [&str; 4] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
+/// What says where to listen and whom to notify, to `lethe` itself if it has them: a worker gets none but its own. The
+/// last four are what `sd_listen_fds(3)` and `sd_notify(3)` read.
+const OF_LETHE: [&str; 6] = ["PORT", "SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
 
 /// What one worker is started from.
 #[derive(Debug)]
 pub(crate) struct Order {
     /// Its service.
     pub(crate) spec: Arc<Spec>,
-    /// The worker contract's variables, beside `PORT`, `LISTEN_FDS` and `LISTEN_PID`.
-    pub(crate) contract: Vec<(&'static str, String)>,
+    /// Where its unix socket may be.
+    pub(crate) sockets: Arc<Sockets>,
+    /// The worker contract's variables, beside those that say where to listen.
+    pub(crate) contract: Vec<(&'static str, OsString)>,
 }
 
 /// A worker that was started.
@@ -61,12 +67,36 @@ pub(crate) struct Order {
 pub(crate) struct Launched {
     /// Its process.
     pub(crate) leader: Arc<Leader>,
-    /// Its port, given back when this is dropped.
-    pub(crate) port: Port,
+    /// Where it listens, given back when this is dropped.
+    pub(crate) berth: Berth,
     /// Shows when the leader has ended.
     pub(crate) death: Death,
     /// Its standard output and its standard error.
     pub(crate) pipes: [pipe::Receiver; 2],
+}
+
+/// Where a worker listens, kept for it until this is dropped.
+#[derive(Debug)]
+pub(crate) enum Berth {
+    Port(Port),
+    Socket(SocketFile),
+}
+
+impl Berth {
+    pub(crate) fn address(&self) -> Address {
+        match self {
+            Self::Port(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port.number)).into(),
+            Self::Socket(file) => Address::Unix(Arc::clone(&file.path)),
+        }
+    }
+
+    /// The variable that tells the worker.
+    fn variable(&self) -> (&'static str, OsString) {
+        match self {
+            Self::Port(port) => ("PORT", port.number.to_string().into()),
+            Self::Socket(file) => ("SOCKET", file.path.as_os_str().into()),
+        }
+    }
 }
 
 type Request = (Order, oneshot::Sender<Result<Launched, Error>>);
@@ -208,22 +238,22 @@ fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
     let directory = program::directory(spec).map_err(refuse)?;
     let guard = book.guard();
     let forking = forking();
-    let (port, reserved) = port::reserve().map_err(refuse)?;
-    let (hole, listener) = match spec.listener {
-        Listener::Port => (None, None),
+    let (berth, hole, listener) = match spec.listener {
+        Listener::Socket => (Berth::Socket(order.sockets.reserve().map_err(refuse)?), None, None),
+        // The socket that has reserved it is closed again: it must be free for the child to open.
+        Listener::Port => (Berth::Port(port::reserve().map_err(refuse)?.0), None, None),
         Listener::Inherited => {
+            let (port, reserved) = port::reserve().map_err(refuse)?;
             // If descriptor 3 were free, the pipe on which the child reports a failure might be put there.
             let hole = rustix::fs::open("/dev/null", OFlags::CLOEXEC, Mode::empty())
                 .map_err(|e| refuse(e.into()))?;
             rustix::net::listen(&reserved, BACKLOG).map_err(|e| refuse(e.into()))?;
             let above = rustix::io::fcntl_dupfd_cloexec(&reserved, LISTENER_FD + 1);
-            (Some(hole), Some(above.map_err(|e| refuse(e.into()))?))
+            (Berth::Port(port), Some(hole), Some(above.map_err(|e| refuse(e.into()))?))
         }
     };
-    // Its port must be free for the child to open.
-    drop(reserved);
     let mut contract = order.contract;
-    contract.push(("PORT", port.number.to_string()));
+    contract.push(berth.variable());
     let mut entrance =
         Entrance::new(spec, program.as_os_str(), &contract, listener, &guard).map_err(refuse)?;
     let mut command = Command::new(&program);
@@ -245,7 +275,7 @@ fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
     let pipe = |pipe: OwnedFd| pipe::Receiver::from_owned_fd(pipe).map_err(refuse);
     let pipes = [pipe(stdout.into())?, pipe(stderr.into())?];
     book.enter(&leader)?;
-    Ok(Launched { leader, port, death, pipes })
+    Ok(Launched { leader, berth, death, pipes })
 }
 
 fn refused(spec: &Spec, error: &io::Error) -> Error {
@@ -279,13 +309,13 @@ impl Entrance {
     fn new(
         spec: &Spec,
         program: &OsStr,
-        contract: &[(&'static str, String)],
+        contract: &[(&'static str, OsString)],
         listener: Option<OwnedFd>,
         guard: &UnixStream,
     ) -> io::Result<Self> {
         let text = |text: &[u8]| CString::new(text).map_err(io::Error::from);
         let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
-        variables.retain(|name, _| ACTIVATION.iter().all(|other| *name != **other));
+        variables.retain(|name, _| OF_LETHE.iter().all(|other| *name != **other));
         variables.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
         variables.extend(contract.iter().map(|(name, value)| (name.into(), value.into())));
         if listener.is_some() {

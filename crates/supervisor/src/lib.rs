@@ -22,5 +22,6 @@ mod ready;
 mod restart;
 mod rollout;
 pub mod service;
+mod socket;
 pub mod supervisor;
 mod usage;

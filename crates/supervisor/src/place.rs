@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
+    ffi::OsString,
     os::unix::process::ExitStatusExt,
     process::ExitStatus,
     sync::{
@@ -18,7 +18,7 @@ use std::{
 
 use lethe_model::{
     gate::{Fate, Gate},
-    roster::{Worker, WorkerState},
+    roster::{Address, Worker, WorkerState},
     service::{InstanceId, ServiceName},
 };
 use rustix::process::Signal;
@@ -29,16 +29,16 @@ use tokio::{
 
 use crate::{
     board::Board,
-    launch::{Launched, Launcher, Order},
+    launch::{Berth, Launched, Launcher, Order},
     logs::{Logs, Source},
     memory::OutOfMemory,
     output::Output,
-    port::Port,
     process::{self, Death, InWords, Leader},
     ready::Probe,
     restart::{self, End, Life, Rate, Verdict},
     rollout::Progress,
     service::{Listener, Spec},
+    socket::Sockets,
     supervisor::{Error, WorkerStatus},
     usage,
 };
@@ -60,6 +60,7 @@ pub(crate) struct Hub {
     pub(crate) board: Board,
     pub(crate) logs: Arc<Logs>,
     pub(crate) launcher: Launcher,
+    pub(crate) sockets: Arc<Sockets>,
     pub(crate) state_url: Option<String>,
     /// Becomes true for good when the supervisor is stopped.
     pub(crate) stopping: watch::Sender<bool>,
@@ -95,7 +96,8 @@ struct Shown {
     instance: InstanceId,
     /// `None` when it has no process.
     leader: Option<Arc<Leader>>,
-    port: u16,
+    /// `None` before its first worker was started.
+    address: Option<Address>,
     state: WorkerState,
     started_at: SystemTime,
     restarts: u64,
@@ -116,7 +118,7 @@ struct Running {
     started: Instant,
     ready: Option<Instant>,
     /// Given back when it has ended.
-    _port: Port,
+    _berth: Berth,
 }
 
 /// How a worker ended.
@@ -150,7 +152,7 @@ impl Place {
         let shown = Shown {
             instance: ground.next_instance(),
             leader: None,
-            port: 0,
+            address: None,
             state: WorkerState::Starting,
             started_at: SystemTime::now(),
             restarts,
@@ -222,7 +224,8 @@ impl Place {
                 service: self.ground.spec.name.clone(),
                 instance: shown.instance.clone(),
                 pid: pid.map(|pid| pid.as_raw_nonzero().get().unsigned_abs()),
-                port: shown.port,
+                port: shown.address.as_ref().and_then(Address::port),
+                socket: shown.address.as_ref().and_then(Address::path).map(Into::into),
                 state: shown.state,
                 started_at: shown.started_at,
                 restarts: shown.restarts,
@@ -270,27 +273,31 @@ impl Place {
     async fn start(&self, instance: &InstanceId, replaced: Option<&InstanceId>) -> Result<Running, Error> {
         let Ground { hub, spec, .. } = &*self.ground;
         let mut contract = vec![
-            ("LETHE_SERVICE", spec.name.as_str().to_owned()),
-            ("LETHE_INSTANCE", instance.as_str().to_owned()),
+            ("LETHE_SERVICE", OsString::from(spec.name.as_str())),
+            ("LETHE_INSTANCE", instance.as_str().into()),
         ];
-        contract.extend(hub.state_url.clone().map(|url| ("LETHE_STATE", url)));
+        contract.extend(hub.state_url.clone().map(|url| ("LETHE_STATE", url.into())));
         let started = Instant::now();
-        let order = Order { spec: Arc::clone(spec), contract };
-        let Launched { leader, port, death, pipes } = hub.launcher.launch(order).await?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number));
+        let order = Order { spec: Arc::clone(spec), sockets: Arc::clone(&hub.sockets), contract };
+        let Launched { leader, berth, death, pipes } = hub.launcher.launch(order).await?;
+        let address = berth.address();
         let gate = Gate::new();
-        self.show(instance, &leader, port.number, &gate);
+        self.show(instance, &leader, &address, &gate);
         hub.board.enter(
             &spec.name,
             Worker {
                 instance: instance.clone(),
-                address,
+                address: address.clone(),
                 state: WorkerState::Starting,
                 gate: Arc::clone(&gate),
                 weight: Worker::WEIGHT,
             },
         );
-        let mut text = format!("started (pid {}, port {})", leader.pid.as_raw_nonzero(), port.number);
+        let place = match &address {
+            Address::Tcp(address) => format!("port {}", address.port()),
+            Address::Unix(path) => format!("socket {}", path.display()),
+        };
+        let mut text = format!("started (pid {}, {place})", leader.pid.as_raw_nonzero());
         if let Some(replaced) = replaced {
             text += &format!(", replaces {replaced}");
         }
@@ -302,7 +309,7 @@ impl Place {
         }
         let probe = Probe::new(spec, address);
         let instance = instance.clone();
-        Ok(Running { instance, leader, death, gate, probe, output, started, ready: None, _port: port })
+        Ok(Running { instance, leader, death, gate, probe, output, started, ready: None, _berth: berth })
     }
 
     /// Watches a worker until it has ended, by itself or because the place leaves.
@@ -445,6 +452,7 @@ impl Place {
             match spec.listener {
                 Listener::Port => "; it printed nothing",
                 Listener::Inherited => "; it printed nothing (does it serve file descriptor 3?)",
+                Listener::Socket => "; it printed nothing (does it listen on the unix socket $SOCKET?)",
             }
         } else {
             ""
@@ -452,11 +460,11 @@ impl Place {
         format!("{}{when}{hint}{lines}", ended.how)
     }
 
-    fn show(&self, instance: &InstanceId, leader: &Arc<Leader>, port: u16, gate: &Arc<Gate>) {
+    fn show(&self, instance: &InstanceId, leader: &Arc<Leader>, address: &Address, gate: &Arc<Gate>) {
         let mut shown = self.shown();
         shown.instance = instance.clone();
         shown.leader = Some(Arc::clone(leader));
-        shown.port = port;
+        shown.address = Some(address.clone());
         shown.state = WorkerState::Starting;
         shown.started_at = SystemTime::now();
         shown.gate = Arc::clone(gate);

@@ -1,16 +1,16 @@
-//! Finds out when a worker is ready: its port accepts, and if a path is to be asked for, it answers well. Asked
+//! Finds out when a worker is ready: its port or unix socket accepts, and if a path is to be asked for, it answers well. Asked
 //! every few milliseconds at first, so that readiness is seen at most 5 ms after it is true.
 
 use std::{
     fmt, io,
-    net::SocketAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
+use lethe_model::roster::Address;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
     time::{Instant, sleep, timeout},
 };
 
@@ -27,7 +27,7 @@ const STATUS_BYTES: usize = 12;
 /// What a worker is asked, and its last refusal.
 #[derive(Debug)]
 pub(crate) struct Probe {
-    address: SocketAddr,
+    address: Address,
     question: Question,
     began: Instant,
     refusal: Mutex<Refusal>,
@@ -35,7 +35,7 @@ pub(crate) struct Probe {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Question {
-    /// Does the port accept?
+    /// Does it accept connections?
     Accepts,
     /// Is this path answered with 2xx?
     Succeeds(String),
@@ -56,11 +56,11 @@ pub(crate) enum Refusal {
 
 impl Probe {
     /// The probe of a worker of `spec` that is to listen on `address`.
-    pub(crate) fn new(spec: &Spec, address: SocketAddr) -> Self {
+    pub(crate) fn new(spec: &Spec, address: Address) -> Self {
         let question = match (&spec.ready, spec.listener) {
             (Some(path), _) => Question::Succeeds(path.clone()),
             (None, Listener::Inherited) => Question::Answers,
-            (None, Listener::Port) => Question::Accepts,
+            (None, Listener::Port | Listener::Socket) => Question::Accepts,
         };
         Self { address, question, began: Instant::now(), refusal: Mutex::new(Refusal::NotListening) }
     }
@@ -78,33 +78,61 @@ impl Probe {
 
     /// What a person should know about a worker that is still not ready.
     pub(crate) fn trouble(&self) -> String {
-        let port = self.address.port();
+        let (place, missing) = match &self.address {
+            Address::Tcp(address) => {
+                let port = address.port();
+                (format!("port {port}"), format!("it must listen on 127.0.0.1:$PORT (PORT={port})"))
+            }
+            Address::Unix(path) => {
+                let path = path.display();
+                let must = format!(
+                    "it must listen on the unix socket $SOCKET (SOCKET={path}); for a program that listens on a port, \
+                     leave out `listener = \"socket\"`"
+                );
+                (format!("socket {path}"), must)
+            }
+        };
         let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (&self.question, refusal) {
             (Question::Answers, _) => "it does not answer GET / on the listener it was given".into(),
             (_, Refusal::NotListening) => {
-                format!("it has not opened port {port}; it must listen on 127.0.0.1:$PORT (PORT={port})")
+                format!("it has not opened {place}; {missing}")
             }
             (Question::Succeeds(path), refusal) => {
-                format!("GET {path} on its port {port} {refusal}; it must be answered with 2xx")
+                format!("GET {path} on its {place} {refusal}; it must be answered with 2xx")
             }
-            (Question::Accepts, refusal) => format!("its port {port} {refusal}"),
+            (Question::Accepts, refusal) => format!("its {place} {refusal}"),
         }
     }
 
     async fn attempt(&self) -> Result<(), Refusal> {
-        let stream = TcpStream::connect(self.address).await.map_err(|_| Refusal::NotListening)?;
-        // Where nobody listens, a connection from a port of the same number meets itself (RFC 9293, section
-        // 3.5: simultaneous open). The system may choose that number among the ephemeral ones.
-        if stream.local_addr().ok() == stream.peer_addr().ok() {
-            return Err(Refusal::NotListening);
+        match &self.address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await.map_err(|_| Refusal::NotListening)?;
+                // Where nobody listens, a connection from a port of the same number meets itself (RFC 9293, section
+                // 3.5: simultaneous open). The system may choose that number among the ephemeral ones.
+                if stream.local_addr().ok() == stream.peer_addr().ok() {
+                    return Err(Refusal::NotListening);
+                }
+                self.question(stream).await
+            }
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|_| Refusal::NotListening)?;
+                self.question(stream).await
+            }
         }
+    }
+
+    async fn question(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<(), Refusal> {
         let path = match &self.question {
             Question::Accepts => return Ok(()),
             Question::Succeeds(path) => path,
             Question::Answers => "/",
         };
-        let status = ask(stream, path, self.address).await.map_err(|_| Refusal::Silent)?;
+        let status = ask(stream, path, &self.address.authority()).await.map_err(|_| Refusal::Silent)?;
         match self.question {
             Question::Succeeds(_) if !(200..300).contains(&status) => Err(Refusal::Status(status)),
             _ => Ok(()),
@@ -123,7 +151,11 @@ impl fmt::Display for Refusal {
 }
 
 /// Sends one GET and returns the status of its answer.
-async fn ask(mut stream: TcpStream, path: &str, host: SocketAddr) -> io::Result<u16> {
+async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    path: &str,
+    host: &str,
+) -> io::Result<u16> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: lethe\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
@@ -158,6 +190,8 @@ fn pause(elapsed: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::{io::AsyncBufReadExt, net::TcpListener, sync::watch};
 
     use super::*;
@@ -186,7 +220,12 @@ mod tests {
     }
 
     fn probe(address: SocketAddr, question: Question) -> Probe {
-        Probe { address, question, began: Instant::now(), refusal: Mutex::new(Refusal::NotListening) }
+        Probe {
+            address: address.into(),
+            question,
+            began: Instant::now(),
+            refusal: Mutex::new(Refusal::NotListening),
+        }
     }
 
     /// Answers each request with the status of the moment, and counts them.

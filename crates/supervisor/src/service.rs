@@ -16,7 +16,7 @@ pub struct Spec {
     pub instances: u32,
     /// A path that must answer 2xx before the worker gets requests; without it, an accepting port is enough.
     pub ready: Option<String>,
-    /// How the worker gets its port.
+    /// Where the worker listens.
     pub listener: Listener,
     /// How long in-flight requests may take to end, and then how long the process may take to exit after SIGTERM.
     pub drain: Duration,
@@ -26,7 +26,7 @@ pub struct Spec {
     pub directory: PathBuf,
 }
 
-/// How a worker gets its listening socket.
+/// Where a worker listens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Listener {
     /// It opens `127.0.0.1:$PORT` itself.
@@ -34,4 +34,6 @@ pub enum Listener {
     Port,
     /// It serves file descriptor 3 (`LISTEN_FDS=1`, as systemd's `sd_listen_fds(3)` defines it).
     Inherited,
+    /// It opens the unix socket `$SOCKET` itself, and gets no `PORT`.
+    Socket,
 }

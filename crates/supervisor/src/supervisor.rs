@@ -31,6 +31,7 @@ use crate::{
     place::{Ground, Hub, Place},
     program,
     service::Spec,
+    socket::Sockets,
 };
 
 /// What the supervisor needs to begin.
@@ -38,6 +39,8 @@ use crate::{
 pub struct Config {
     /// The services to run.
     pub services: Vec<Spec>,
+    /// The folder for the unix sockets of workers; exists, and is closed to other users.
+    pub sockets: PathBuf,
     /// What workers get as `LETHE_STATE`.
     pub state_url: Option<String>,
     /// The program that is started, with the argument `guard`, to end the workers if `lethe` is killed.
@@ -53,8 +56,10 @@ pub struct WorkerStatus {
     pub instance: InstanceId,
     /// Its process id; `None` while it waits to be started again after a failure.
     pub pid: Option<u32>,
-    /// Its port on 127.0.0.1.
-    pub port: u16,
+    /// Its port on 127.0.0.1; `None` if it has none yet, or listens on a unix socket.
+    pub port: Option<u16>,
+    /// The path of its unix socket, if it listens on one.
+    pub socket: Option<PathBuf>,
     /// What may be asked of it.
     pub state: WorkerState,
     /// When its process was started.
@@ -190,6 +195,7 @@ impl Supervisor {
             board: Board::new(names()),
             logs: Arc::new(Logs::new(names())),
             launcher,
+            sockets: Arc::new(Sockets::new(config.sockets)),
             state_url: config.state_url,
             stopping: watch::Sender::new(false),
             memory: OutOfMemory::new(),

@@ -17,5 +17,6 @@ mod retry_table;
 mod seed;
 mod shop;
 mod shopping_by_browser;
+mod unix_socket;
 mod upgrade;
 mod visitor;

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::{HeaderMap, Request, Response};
+use lethe_model::roster::Address;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream, UnixListener},
     task::LocalSet,
 };
 
@@ -31,7 +32,7 @@ struct Lab {
 impl Lab {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let lane = Lane::new(listener.local_addr().unwrap());
+        let lane = Lane::new(listener.local_addr().unwrap().into());
         Self { listener, lane }
     }
 
@@ -345,12 +346,29 @@ fn a_response_of_another_length_is_garbled() {
 }
 
 #[test]
+fn a_worker_on_a_unix_socket() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let lane = Lane::new(Address::Unix(path.into()));
+        let mut call = lane.enter(&Limits::default()).await.unwrap();
+        call.send_head(GET, true).unwrap();
+        let mut worker = h2::server::handshake(listener.accept().await.unwrap().0).await.unwrap();
+        let (_, mut respond) = worker.accept().await.unwrap().unwrap();
+        respond.send_response(Response::builder().status(204).body(()).unwrap(), true).unwrap();
+        tokio::task::spawn_local(async move { while let Some(Ok(_)) = worker.accept().await {} });
+        assert_eq!(head(&mut call).await.unwrap(), "HTTP/1.1 204 No Content\r\n\r\n");
+    });
+}
+
+#[test]
 fn nobody_there_is_an_error_for_all_who_wait() {
     run(async {
         // Bound, so that nobody else gets the port, and not listening.
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let (lane, limits) = (Lane::new(socket.local_addr().unwrap()), Limits::default());
+        let (lane, limits) = (Lane::new(socket.local_addr().unwrap().into()), Limits::default());
         let (one, two) = tokio::join!(lane.enter(&limits), lane.enter(&limits));
         for outcome in [one, two] {
             assert_eq!(outcome.err().unwrap().kind(), std::io::ErrorKind::ConnectionRefused);

@@ -134,7 +134,7 @@ async fn carry(lane: Rc<Lane>, request: Request, stream: Stream) {
 
 /// A bridge to the worker there.
 async fn bridge(worker: SocketAddr, listener: TcpListener) {
-    let lane = Lane::new(worker);
+    let lane = Lane::new(worker.into());
     while let Ok((mut stream, _)) = listener.accept().await {
         let lane = Rc::clone(&lane);
         tokio::task::spawn_local(async move {

@@ -2,13 +2,13 @@
 
 use std::{
     io,
-    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use tokio::{io::AsyncWrite, net::TcpStream};
+use lethe_model::roster::Address;
+use tokio::io::AsyncWrite;
 
 use super::{Facts, Halt, INTERIM_MAX};
 use crate::{
@@ -64,17 +64,8 @@ enum Body {
 
 impl Http1 {
     /// Connects to a worker.
-    pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
-        let connecting = async {
-            let stream = TcpStream::connect(address).await?;
-            // The port of a worker that has just died may be drawn for this very connection, which then meets itself.
-            if stream.local_addr()? == stream.peer_addr()? {
-                return Err(io::ErrorKind::ConnectionRefused.into());
-            }
-            stream.set_nodelay(true)?;
-            io::Result::Ok(Socket::Tcp(stream))
-        };
-        let io = tokio::time::timeout(timeout, connecting).await??;
+    pub(crate) async fn connect(address: &Address, timeout: Duration) -> io::Result<Self> {
+        let io = tokio::time::timeout(timeout, Socket::connect(address)).await??;
         Ok(Self {
             io,
             input: Buffer::default(),
@@ -334,10 +325,7 @@ impl Http1 {
 
     /// Whether something came on an idle connection: its end, or bytes that nobody asked for. Costs no system call.
     pub(super) fn has_stirred(&mut self, cx: &mut Context<'_>) -> bool {
-        match &self.io {
-            Socket::Tcp(stream) => stream.poll_read_ready(cx).is_ready(),
-            Socket::Tls(stream) => stream.get_ref().0.poll_read_ready(cx).is_ready(),
-        }
+        self.io.poll_read_ready(cx).is_ready()
     }
 
     /// After a 101: reads bytes as they come; none at the end.

@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use lethe_model::roster::Address;
+
 use crate::{
     json::{Array, Object, digits},
     record::{Attempt, AttemptResult, Detail, Outcome, Record},
@@ -99,13 +101,21 @@ pub(crate) fn client(
     span.text("name", if method == "_OTHER" { "HTTP" } else { method });
     span.number("kind", CLIENT);
     times(&mut span, started + attempt.begun, attempt.ended.map_or(end, |ended| started + ended));
-    let address = attempt.upstream.address;
+    let address = &attempt.upstream.address;
     let status = attempt.status;
     let mut attributes = span.array("attributes");
     string(&mut attributes, "http.request.method", method);
-    string(&mut attributes, "server.address", address.ip().to_string());
-    number(&mut attributes, "server.port", address.port().into());
-    let url = [format!("http://{address}").as_bytes(), &detail.path].concat();
+    match address {
+        Address::Tcp(address) => {
+            string(&mut attributes, "server.address", address.ip().to_string());
+            number(&mut attributes, "server.port", address.port().into());
+        }
+        Address::Unix(path) => {
+            string(&mut attributes, "network.transport", "unix");
+            string(&mut attributes, "server.address", path.as_os_str().as_encoded_bytes());
+        }
+    }
+    let url = [format!("http://{}", address.authority()).as_bytes(), &detail.path].concat();
     string(&mut attributes, "url.full", url);
     if let Some(status) = status {
         number(&mut attributes, "http.response.status_code", status.into());

@@ -22,7 +22,7 @@ use crate::{
 const GET: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
 const LONG: Duration = Duration::from_secs(3600);
 
-fn treat(config: &mut Config, how: config::Service) {
+pub fn treat(config: &mut Config, how: config::Service) {
     config.services.insert(service(), how);
 }
 
@@ -283,7 +283,7 @@ fn many_workers_and_a_roster_that_changes_all_the_time() {
         Clerk::serve(listener, "ok".into());
         let worker = |number| Worker {
             instance: InstanceId::new(&service(), number),
-            address,
+            address: address.into(),
             state: WorkerState::Ready,
             gate: Gate::new(),
             weight: Worker::WEIGHT,

@@ -9,7 +9,7 @@ use lethe_gateway::{
 };
 use lethe_model::{
     gate::Gate,
-    roster::{Roster, Worker, WorkerState},
+    roster::{Address, Roster, Worker, WorkerState},
     service::{InstanceId, ServiceName},
 };
 use tokio::{
@@ -44,13 +44,7 @@ pub struct FakeWorker {
 impl FakeWorker {
     pub async fn start(number: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let entry = Worker {
-            instance: InstanceId::new(&service(), number),
-            address: listener.local_addr().unwrap(),
-            state: WorkerState::Ready,
-            gate: Gate::new(),
-            weight: Worker::WEIGHT,
-        };
+        let entry = entry(number, listener.local_addr().unwrap().into());
         Self { entry, listener: Some(listener) }
     }
 
@@ -86,8 +80,20 @@ impl FakeWorker {
     pub async fn revive(&mut self) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.entry.address).unwrap();
+        let Address::Tcp(address) = self.entry.address else { panic!("a port is needed") };
+        socket.bind(address).unwrap();
         self.listener = Some(socket.listen(64).unwrap());
+    }
+}
+
+/// What the roster says of a ready worker.
+pub fn entry(number: u64, address: Address) -> Worker {
+    Worker {
+        instance: InstanceId::new(&service(), number),
+        address,
+        state: WorkerState::Ready,
+        gate: Gate::new(),
+        weight: Worker::WEIGHT,
     }
 }
 

@@ -22,3 +22,4 @@ mod smuggling;
 mod storm;
 mod stream;
 mod tls;
+mod unix;

@@ -12,22 +12,23 @@ use http::{HeaderValue, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lethe_http::problem::Problem;
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
 use tower::{Service, ServiceExt};
 
 use super::{HEAD_TIMEOUT, Phase};
 
 /// Answers what comes over the connection, until `phase` says that it is the last, or that it is over.
-pub(super) async fn serve<S>(stream: TcpStream, app: S, mut phase: watch::Receiver<Phase>)
-where
+pub(super) async fn serve<S>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    app: S,
+    mut phase: watch::Receiver<Phase>,
+) where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    if let Err(error) = stream.set_nodelay(true) {
-        // The client has gone already.
-        tracing::debug!(%error, "a connection ended at once");
-        return;
-    }
     let seen = phase.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (app, seen) = (app.clone(), seen.clone());

@@ -1,14 +1,19 @@
-//! Where a worker listens: on the socket it inherited, else on `127.0.0.1:$PORT`.
+//! Where a worker listens: on the socket it inherited, else on the unix socket `$SOCKET`, else on `127.0.0.1:$PORT`.
 
 use std::{
     env,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::{
+        fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::net::UnixListener,
+    },
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use rustix::{io::FdFlags, net::SocketType};
 
+use super::socket::Socket;
 use crate::Error;
 
 /// The port when `PORT` is not set.
@@ -21,19 +26,34 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// A bound socket, and whether others may hold it too.
 pub(super) struct Listener {
-    pub(super) socket: TcpListener,
+    pub(super) socket: Socket,
     pub(super) inherited: bool,
 }
 
 pub(super) fn open() -> Result<Listener, Error> {
     let variable = |name| env::var(name).ok();
     let inherited = is_for_us(variable("LISTEN_FDS"), variable("LISTEN_PID"), std::process::id());
-    let socket = match inherited {
-        true => inherit()?,
-        false => bind(variable("PORT"))?,
+    let socket = match (inherited, env::var_os("SOCKET")) {
+        (true, _) => watched(inherit()?)?,
+        (false, Some(path)) => open_unix(path.into())?,
+        (false, None) => watched(bind(variable("PORT"))?)?,
     };
-    socket.set_nonblocking(true).map_err(|error| Error::Inherited(format!("it cannot be used: {error}")))?;
     Ok(Listener { socket, inherited })
+}
+
+fn watched(socket: TcpListener) -> Result<Socket, Error> {
+    let refused = |error| Error::Inherited(format!("it cannot be used: {error}"));
+    socket.set_nonblocking(true).map_err(refused)?;
+    tokio::net::TcpListener::from_std(socket).map(Socket::Tcp).map_err(refused)
+}
+
+fn open_unix(path: PathBuf) -> Result<Socket, Error> {
+    let open = || {
+        let socket = UnixListener::bind(&path)?;
+        socket.set_nonblocking(true)?;
+        tokio::net::UnixListener::from_std(socket)
+    };
+    open().map(Socket::Unix).map_err(|source| Error::ListenUnix { path: path.clone(), source })
 }
 
 /// The protocol of `sd_listen_fds(3)`: `LISTEN_PID` keeps a child from taking what was meant for its parent.
@@ -96,6 +116,17 @@ mod tests {
     fn a_port_that_is_none_is_named() {
         let error = bind(Some("80a".into())).unwrap_err();
         assert_eq!(error.to_string(), "PORT is `80a`, which is not a number from 0 to 65535");
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_opened_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("its.sock");
+        let socket = open_unix(path.clone()).unwrap();
+        assert_eq!(socket.place().unwrap(), format!("unix:{}", path.display()));
+        drop(socket);
+        let error = open_unix(path.clone()).unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()) && error.contains("remove that file"), "{error}");
     }
 
     #[test]

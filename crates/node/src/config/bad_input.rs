@@ -170,7 +170,7 @@ lethe.toml:4:13: `instances` in [services.shop] must be a number such as `3` or 
 lethe.toml:5:9: `ready` in [services.shop] must be a path such as `"/healthz"`, not the integer `1`
   5 | ready = 1
     |         ^
-lethe.toml:6:12: `listener` in [services.shop] must be `"port"` or `"inherited"`, not the integer `3`
+lethe.toml:6:12: `listener` in [services.shop] must be `"port"`, `"inherited"` or `"socket"`, not the integer `3`
   6 | listener = 3
     |            ^
 lethe.toml:7:9: `drain` in [services.shop] must be a duration such as `"10s"`, not the integer `10`
@@ -413,7 +413,7 @@ listener = 'tcp'"#,
 lethe.toml:3:9: `ready`: `http://localhost/healthz` is a URL: write the path alone, such as "/healthz"
   3 | ready = 'http://localhost/healthz'
     |         ^^^^^^^^^^^^^^^^^^^^^^^^^^
-lethe.toml:4:12: `listener`: `tcp` is no kind of listener: write "port" (the worker opens $PORT itself) or "inherited" (it is given an open socket)
+lethe.toml:4:12: `listener`: `tcp` is no kind of listener: write "port" (the worker opens $PORT itself), "socket" (it opens the unix socket $SOCKET) or "inherited" (it is given an open socket)
   4 | listener = 'tcp'
     |            ^^^^^"#,
     );
@@ -421,20 +421,23 @@ lethe.toml:4:12: `listener`: `tcp` is no kind of listener: write "port" (the wor
         r#"
 [services.shop]
 command = 'sh'
-env = { PORT = '1', LETHE_STATE = 'x', A = 1, '' = 'x' }"#,
+env = { PORT = '1', SOCKET = '/s', LETHE_STATE = 'x', A = 1, '' = 'x' }"#,
         r#"
 lethe.toml:3:9: `env`: `PORT` is given to each worker by lethe; remove it
-  3 | env = { PORT = '1', LETHE_STATE = 'x', A = 1, '' = 'x' }
+  3 | env = { PORT = '1', SOCKET = '/s', LETHE_STATE = 'x', A = 1, '' = 'x' }
     |         ^^^^
-lethe.toml:3:21: `env`: `LETHE_STATE` is given to each worker by lethe; remove it
-  3 | env = { PORT = '1', LETHE_STATE = 'x', A = 1, '' = 'x' }
-    |                     ^^^^^^^^^^^
-lethe.toml:3:44: `A` in `env` must be a string, such as `"1"`, not the integer `1`
-  3 | env = { PORT = '1', LETHE_STATE = 'x', A = 1, '' = 'x' }
-    |                                            ^
-lethe.toml:3:47: `env`: `` is no name: use letters, digits and `_`
-  3 | env = { PORT = '1', LETHE_STATE = 'x', A = 1, '' = 'x' }
-    |                                               ^^"#,
+lethe.toml:3:21: `env`: `SOCKET` is given to each worker by lethe; remove it
+  3 | env = { PORT = '1', SOCKET = '/s', LETHE_STATE = 'x', A = 1, '' = 'x' }
+    |                     ^^^^^^
+lethe.toml:3:36: `env`: `LETHE_STATE` is given to each worker by lethe; remove it
+  3 | env = { PORT = '1', SOCKET = '/s', LETHE_STATE = 'x', A = 1, '' = 'x' }
+    |                                    ^^^^^^^^^^^
+lethe.toml:3:59: `A` in `env` must be a string, such as `"1"`, not the integer `1`
+  3 | env = { PORT = '1', SOCKET = '/s', LETHE_STATE = 'x', A = 1, '' = 'x' }
+    |                                                           ^
+lethe.toml:3:62: `env`: `` is no name: use letters, digits and `_`
+  3 | env = { PORT = '1', SOCKET = '/s', LETHE_STATE = 'x', A = 1, '' = 'x' }
+    |                                                              ^^"#,
     );
 }
 
@@ -505,6 +508,15 @@ command = ['gunicorn', '-b', ':$PORT']"#,
         r#"
 lethe.toml:2:11: `command`: `gunicorn -b ':$PORT'` uses `$PORT`, which only a shell replaces, and is started without one: write ["sh", "-c", "gunicorn -b ':$PORT'"]
   2 | command = ['gunicorn', '-b', ':$PORT']
+    |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^"#,
+    );
+    check(
+        r#"
+[services.shop]
+command = 'gunicorn -b unix:${SOCKET}'"#,
+        r#"
+lethe.toml:2:11: `command`: `gunicorn -b unix:${SOCKET}` uses `$SOCKET`, which only a shell replaces, and is started without one: write ["sh", "-c", "gunicorn -b unix:${SOCKET}"]
+  2 | command = 'gunicorn -b unix:${SOCKET}'
     |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^"#,
     );
     check(

@@ -30,10 +30,13 @@ pub(super) fn wants_shell(command: &[String], suggestion: &str) -> Option<String
     if let Some(word) = command.iter().find(|word| SHELL_WORDS.contains(&word.as_str())) {
         return Some(format!("uses `{word}`, and is started without a shell: write {suggestion}"));
     }
-    let port = command.iter().any(|word| word.contains("$PORT") || word.contains("${PORT}"));
-    port.then(|| {
-        format!("uses `$PORT`, which only a shell replaces, and is started without one: write {suggestion}")
-    })
+    let used = ["PORT", "SOCKET"].into_iter().find(|name| {
+        let forms = [format!("${name}"), format!("${{{name}}}")];
+        command.iter().any(|word| forms.iter().any(|form| word.contains(form)))
+    })?;
+    Some(format!(
+        "uses `${used}`, which only a shell replaces, and is started without one: write {suggestion}"
+    ))
 }
 
 fn is_shell(program: &str) -> bool {

@@ -36,8 +36,8 @@ pub(super) const KEYS: [&str; 14] = [
     "health",
 ];
 
-/// Environment variables that each worker gets from `lethe`, beside all that begin with `LETHE_`.
-const ENV_RESERVED: [&str; 4] = ["PORT", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+/// Environment variables that workers get from `lethe`, beside all that begin with `LETHE_`.
+const ENV_RESERVED: [&str; 5] = ["PORT", "SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
 const COMMAND_EXPECTED: &str = "a command such as `\"python3 app.py\"` or `[\"python3\", \"app.py\"]`";
 
@@ -68,7 +68,7 @@ pub(super) fn read(
     let build = build(&table, report);
     let instances = instances(&table, report).unwrap_or(INSTANCES_DEFAULT);
     let ready = table.parsed("ready", "a path such as `\"/healthz\"`", report, ready_path);
-    let listener = table.parsed("listener", "`\"port\"` or `\"inherited\"`", report, listener);
+    let listener = table.parsed("listener", "`\"port\"`, `\"inherited\"` or `\"socket\"`", report, listener);
     let drain = table.parsed("drain", duration::EXPECTED, report, duration::parse);
     let env = env(&table, report);
     let policy = policy::read(&table, report);
@@ -239,10 +239,11 @@ fn listener(text: &str) -> Result<Listener, String> {
     match text {
         "port" => Ok(Listener::Port),
         "inherited" => Ok(Listener::Inherited),
-        _ => Err(match nearest(text, ["port", "inherited"]) {
+        "socket" => Ok(Listener::Socket),
+        _ => Err(match nearest(text, ["port", "inherited", "socket"]) {
             Some(near) => format!("is no kind of listener; did you mean \"{near}\"?"),
-            None => "is no kind of listener: write \"port\" (the worker opens $PORT itself) or \"inherited\" (it is \
-                     given an open socket)"
+            None => "is no kind of listener: write \"port\" (the worker opens $PORT itself), \"socket\" (it opens the \
+                     unix socket $SOCKET) or \"inherited\" (it is given an open socket)"
                 .into(),
         }),
     }

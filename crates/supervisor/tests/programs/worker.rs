@@ -5,9 +5,12 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::TcpListener,
-    os::{fd::FromRawFd, unix::fs::FileExt},
+    os::{
+        fd::FromRawFd,
+        unix::{fs::FileExt, net::UnixListener},
+    },
     path::{Path, PathBuf},
     process::{Command, exit},
     sync::atomic::{AtomicBool, Ordering},
@@ -29,7 +32,7 @@ fn own_name() -> PathBuf {
 /// A guard that only writes down what it is told, beside the link by which it was started.
 fn scribe() {
     let mut book = fs::File::create(own_name().with_extension("book")).unwrap();
-    std::io::copy(&mut std::io::stdin(), &mut book).unwrap();
+    io::copy(&mut io::stdin(), &mut book).unwrap();
 }
 
 fn main() {
@@ -42,6 +45,7 @@ fn main() {
         "lethe" => lethe(),
         "serve" => serve(own_listener(), || true),
         "inherited" => inherited(),
+        "socket" => socket(),
         "exit" => fail(argument.parse().unwrap()),
         "fail-if" if Path::new(&argument).exists() => fail(3),
         "fail-if" => serve(own_listener(), || true),
@@ -62,11 +66,15 @@ fn own_listener() -> TcpListener {
     TcpListener::bind(("127.0.0.1", port)).unwrap()
 }
 
-/// Answers each connection once: 200 if it is well, else 503.
 fn serve(listener: TcpListener, is_well: impl Fn() -> bool) {
-    for stream in listener.incoming() {
+    answer(listener.incoming(), is_well);
+}
+
+/// Answers each connection once: 200 if it is well, else 503.
+fn answer<S: Read + Write>(connections: impl Iterator<Item = io::Result<S>>, is_well: impl Fn() -> bool) {
+    for stream in connections {
         let Ok(mut stream) = stream else { continue };
-        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let mut lines = BufReader::new(&mut stream).lines();
         while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
         let status = if is_well() { "200 OK" } else { "503 Service Unavailable" };
         let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
@@ -80,6 +88,13 @@ fn inherited() {
     let listener = unsafe { TcpListener::from_raw_fd(3) };
     println!("serves {}", listener.local_addr().unwrap().port());
     descriptors_but(listener);
+}
+
+/// Serves the unix socket of the contract, and no port.
+fn socket() {
+    assert_eq!(env::var_os("PORT"), None);
+    let listener = UnixListener::bind(env::var_os("SOCKET").unwrap()).unwrap();
+    answer(listener.incoming(), || true);
 }
 
 fn fail(status: i32) {
@@ -182,7 +197,7 @@ fn lethe() {
             env: [].into(),
             directory: "/".into(),
         };
-        let config = Config { services: vec![spec], state_url: None, guard: own };
+        let config = Config { services: vec![spec], sockets: "/nowhere".into(), state_url: None, guard: own };
         let supervisor = Supervisor::start(config).await.unwrap();
         let mut lines = supervisor.follow();
         // Two workers tell two descendants each.

@@ -1,8 +1,12 @@
 //! What a worker is given, and when it counts as ready.
 
-use std::{fs, os::fd::AsRawFd, path::Path};
+use std::{
+    fs,
+    os::{fd::AsRawFd, unix::net::UnixStream},
+    path::Path,
+};
 
-use lethe_model::roster::WorkerState;
+use lethe_model::roster::{Worker, WorkerState};
 use lethe_supervisor::{
     descriptors,
     logs::Source,
@@ -11,7 +15,7 @@ use lethe_supervisor::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::stage::{PROGRAM, Stage, soon, spec};
+use crate::stage::{PROGRAM, Stage, connect, soon, spec};
 
 #[tokio::test]
 async fn environment() {
@@ -35,7 +39,7 @@ async fn environment() {
         printed.iter().filter(|line| line.source == Source::Stdout).map(|line| line.text.as_str()).collect();
     let pid = stage.pid("web-1").as_raw_nonzero();
     let expected = [
-        format!("PORT={}", worker.address.port()),
+        format!("PORT={}", worker.address.port().unwrap()),
         "LETHE_SERVICE=web".into(),
         "LETHE_INSTANCE=web-1".into(),
         "LETHE_STATE=unix:/run/state".into(),
@@ -51,7 +55,8 @@ async fn environment() {
     for line in expected {
         assert!(printed.contains(&line.as_str()), "{line}: {printed:#?}");
     }
-    assert!(printed.iter().all(|line| !line.starts_with("LISTEN_")), "{printed:#?}");
+    let others = ["LISTEN_", "SOCKET="];
+    assert!(!printed.iter().any(|line| others.iter().any(|other| line.starts_with(other))), "{printed:#?}");
     let ignored = printed.iter().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
     // Bits 31 and 32 are signals that the C library keeps for itself and lets nobody change.
     assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & !0x1_8000_0000, 0, "{ignored}");
@@ -76,7 +81,7 @@ async fn inherited_listener() {
     spec.listener = Listener::Inherited;
     let mut stage = Stage::new(spec).await;
     for worker in stage.until_ready(2).await {
-        let text = format!("serves {}", worker.address.port());
+        let text = format!("serves {}", worker.address.port().unwrap());
         stage.line(&text, |line| line.instance == worker.instance && line.text == text).await;
         stage
             .line("its descriptors", |line| {
@@ -90,10 +95,40 @@ async fn inherited_listener() {
     stage
         .until("it is gone", |workers| workers.iter().all(|worker| worker.instance != victim.instance))
         .await;
-    let refused = tokio::net::TcpStream::connect(victim.address).await.unwrap_err();
+    let refused = connect(&victim).await.unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     stage.until_ready(2).await;
     stage.supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn unix_socket() {
+    for ready in [None, Some("/healthz".to_owned())] {
+        let mut spec = spec(2, &["socket"]);
+        (spec.listener, spec.ready) = (Listener::Socket, ready);
+        let mut stage = Stage::new(spec).await;
+        let path = |worker: &Worker| worker.address.path().unwrap().to_owned();
+        let workers = stage.until_ready(2).await;
+        assert_ne!(path(&workers[0]), path(&workers[1]));
+        for (worker, status) in workers.iter().zip(stage.supervisor.workers()) {
+            assert_eq!(path(worker).parent().unwrap(), stage.sockets.path());
+            assert_eq!((status.port, status.socket), (None, Some(path(worker))));
+            UnixStream::connect(path(worker)).unwrap();
+        }
+        // The process has no chance to remove it, and the next one gets another.
+        let victim = workers[0].clone();
+        stage.shoot(victim.instance.as_str());
+        let is_other = |worker: &Worker| worker.instance != victim.instance;
+        stage.until("it is gone", |workers| workers.iter().all(is_other)).await;
+        let successors = stage.until_ready(2).await;
+        assert!(!path(&victim).exists());
+        assert!(successors.iter().all(|worker| path(worker) != path(&victim)));
+        // Nor does this program remove it at SIGTERM.
+        stage.supervisor.drain(successors[0].instance.as_str()).await.unwrap();
+        assert!(!path(&successors[0]).exists());
+        stage.supervisor.stop().await;
+        assert_eq!(fs::read_dir(stage.sockets.path()).unwrap().count(), 0);
+    }
 }
 
 #[tokio::test]
@@ -105,7 +140,7 @@ async fn ready_by_path() {
     let mut stage = Stage::new(spec).await;
     let worker = stage.until("started", |workers| workers.len() == 1).await.remove(0);
     soon("its port accepts", async {
-        while tokio::net::TcpStream::connect(worker.address).await.is_err() {
+        while connect(&worker).await.is_err() {
             tokio::task::yield_now().await;
         }
     })
@@ -127,7 +162,7 @@ async fn one_that_never_listens_is_named() {
             break line;
         }
     };
-    let port = stage.roster.borrow().services["web"][0].address.port();
+    let port = stage.roster.borrow().services["web"][0].address.port().unwrap();
     let expected =
         format!("not ready after 30s: it has not opened port {port}; it must listen on 127.0.0.1:$PORT");
     assert!(line.text.starts_with(&expected), "{}", line.text);
@@ -138,13 +173,42 @@ async fn one_that_never_listens_is_named() {
     stage.supervisor.stop().await;
 }
 
+/// As above.
+#[tokio::test(start_paused = true)]
+async fn one_that_does_not_know_its_socket_is_told() {
+    let mut spec = spec(1, &["deaf"]);
+    spec.listener = Listener::Socket;
+    let stage = Stage::new(spec).await;
+    let mut lines = stage.supervisor.follow();
+    let line = loop {
+        let line = lines.recv().await.unwrap();
+        if line.text.starts_with("not ready") {
+            break line;
+        }
+    };
+    let path = stage.sockets.path().join("1.sock");
+    let expected = format!(
+        "not ready after 30s: it has not opened socket {path}; it must listen on the unix socket $SOCKET \
+         (SOCKET={path}); for a program that listens on a port, leave out `listener = \"socket\"`",
+        path = path.display()
+    );
+    assert_eq!(line.text, expected);
+    stage.supervisor.kill_all();
+    stage.supervisor.stop().await;
+}
+
 #[tokio::test]
 async fn a_wrong_command_starts_nothing() {
     let mut wrong = spec(1, &[]);
     wrong.name = lethe_model::service::ServiceName::new("wrong").unwrap();
     wrong.command = vec!["no-such-program".into()];
     let guard = Path::new(PROGRAM).into();
-    let config = Config { services: vec![spec(1, &["serve"]), wrong], state_url: None, guard };
+    let config = Config {
+        services: vec![spec(1, &["serve"]), wrong],
+        sockets: "/nowhere".into(),
+        state_url: None,
+        guard,
+    };
     let Err(Error::Command { service, reason }) = Supervisor::start(config).await else {
         panic!("it must be refused");
     };

@@ -1,9 +1,9 @@
 //! What the tests stand on: a supervisor with one service of the test worker, and ways to wait for things.
 
-use std::{future::Future, path::Path, sync::Arc, time::Duration};
+use std::{future::Future, io, path::Path, sync::Arc, time::Duration};
 
 use lethe_model::{
-    roster::{Roster, Worker, WorkerState},
+    roster::{Address, Roster, Worker, WorkerState},
     service::ServiceName,
 };
 use lethe_supervisor::{
@@ -12,7 +12,11 @@ use lethe_supervisor::{
     supervisor::{Config, Supervisor},
 };
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::sync::{broadcast, watch};
+use tempfile::TempDir;
+use tokio::{
+    net::TcpStream,
+    sync::{broadcast, watch},
+};
 
 /// The test worker.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_supervisor-test-worker");
@@ -35,21 +39,29 @@ pub(crate) fn spec(instances: u32, habit: &[&str]) -> Spec {
     }
 }
 
+/// A new connection to a worker's port.
+pub(crate) async fn connect(worker: &Worker) -> io::Result<TcpStream> {
+    let Address::Tcp(address) = worker.address else { panic!("no port: {}", worker.address) };
+    TcpStream::connect(address).await
+}
+
 /// A running supervisor, watched.
 pub(crate) struct Stage {
     pub(crate) supervisor: Supervisor,
     pub(crate) roster: watch::Receiver<Arc<Roster>>,
     pub(crate) lines: broadcast::Receiver<Arc<Line>>,
+    pub(crate) sockets: TempDir,
 }
 
 impl Stage {
     pub(crate) async fn new(spec: Spec) -> Self {
         let services = vec![spec];
         let state_url = Some("unix:/run/state".into());
-        let config = Config { services, state_url, guard: PROGRAM.into() };
+        let sockets = tempfile::tempdir().unwrap();
+        let config = Config { services, sockets: sockets.path().into(), state_url, guard: PROGRAM.into() };
         let supervisor = Supervisor::start(config).await.unwrap();
         let (roster, lines) = (supervisor.roster(), supervisor.follow());
-        Self { supervisor, roster, lines }
+        Self { supervisor, roster, lines, sockets }
     }
 
     /// Waits until the roster is as wanted.
