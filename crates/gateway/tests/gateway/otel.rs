@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lethe_gateway::{gateway::Bound, otel::settings::Settings};
+use lethe_gateway::otel::settings::Settings;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
