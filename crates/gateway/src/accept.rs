@@ -90,10 +90,6 @@ fn is_of_connection(error: &io::Error) -> bool {
 }
 
 fn start(core: &Rc<Core>, manner: &Manner, stream: TcpStream, peer: std::net::SocketAddr) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "client connection ended before it began");
-        return;
-    }
     let watched = Watched::new(Phase::Head);
     let books = Books::of_connection(core);
     let id = books.id();

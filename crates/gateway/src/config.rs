@@ -339,7 +339,7 @@ impl Default for Limits {
             retry_percent_max: 20,
             connections_max: 20_000,
             streams_max: 128,
-            pool_idle_max: 64,
+            pool_idle_max: 512,
             drain_timeout: Duration::from_secs(10),
         }
     }

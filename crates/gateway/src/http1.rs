@@ -47,6 +47,8 @@ pub(crate) struct Http1 {
     keeps_alive: bool,
     /// This exchange is the last one.
     closes: bool,
+    /// It is so by our word: the client may be sending more.
+    lingers: bool,
     tunnels: bool,
 }
 
@@ -92,6 +94,7 @@ pub(crate) async fn serve(
         expects: false,
         keeps_alive: true,
         closes: false,
+        lingers: false,
         tunnels: false,
     };
     let (mut head, mut prepared) = (RequestHead::default(), Prepared::default());
@@ -167,7 +170,7 @@ impl Http1 {
         self.version = prepared.version;
         self.expects = prepared.expects && prepared.version == Version::Http11;
         self.keeps_alive = prepared.keeps_alive;
-        self.closes = false;
+        (self.closes, self.lingers) = (false, false);
         self.reply = Reply::None;
         self.inbound = match prepared.length {
             Length::None => Inbound::Ended,
@@ -214,9 +217,17 @@ impl Http1 {
         }
     }
 
-    /// Closes, but not before the client had time to read its answer: a close with unread bytes resets the connection.
+    /// Closes, but not before the client had time to read its answer: a close with unread bytes resets the connection. One
+    /// that has said itself that it sends no more needs no such time.
     async fn close(mut self) {
         if self.reply != Reply::Whole || self.tunnels {
+            return;
+        }
+        let is_last = !self.keeps_alive && !self.lingers;
+        if is_last && matches!(self.inbound, Inbound::Ended) && self.input.is_empty() {
+            if self.io.says_goodbye() {
+                let _ = std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await;
+            }
             return;
         }
         self.watched.enter(Phase::Lingering);
@@ -373,6 +384,7 @@ impl Downstream for Http1 {
         let chunked = unknown && self.version == Version::Http11;
         self.closes |=
             answer.close || !self.keeps_alive || self.watched.draining.get() || (unknown && !chunked);
+        self.lingers |= answer.close || self.watched.draining.get();
         let out = self.outbox.bytes();
         push_status(out, answer.status, answer.reason);
         for (name, value) in answer.fields {

@@ -51,6 +51,8 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     // A port whose last connections are in TIME_WAIT is free.
     socket.set_reuse_address(true)?;
+    // Each connection has it from its listener (tcp(7)), and need not be told.
+    socket.set_tcp_nodelay(true)?;
     Ok(socket)
 }
 

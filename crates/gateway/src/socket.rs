@@ -69,6 +69,11 @@ impl Socket {
         }
     }
 
+    /// Whether its end must be said before it is closed, since an end that is not said could be anybody's (TLS).
+    pub(crate) fn says_goodbye(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Whether the kernel holds nothing that was not read.
     pub(crate) fn is_quiet(&self) -> bool {
         !self.peek().is_ok_and(|bytes| bytes > 0)
