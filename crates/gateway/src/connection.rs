@@ -93,7 +93,7 @@ async fn is_heard(watched: &Watched, stream: &TcpStream) -> bool {
         watched.remember(cx.waker());
         match stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
             Poll::Ready(_) => Poll::Ready(true),
-            Poll::Pending if watched.draining.get() => Poll::Ready(!socket::is_quiet(stream)),
+            Poll::Pending if watched.ends_idle() => Poll::Ready(!socket::is_quiet(stream)),
             Poll::Pending => Poll::Pending,
         }
     })

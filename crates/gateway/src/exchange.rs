@@ -36,6 +36,8 @@ pub(crate) struct Exchange<'a, D> {
     pub(crate) upload: Upload,
     pub(crate) down: &'a mut D,
     pub(crate) record: &'a Record,
+    /// How many attempts in which something is sent are left, with the one in hand.
+    pub(crate) attempts_left: usize,
 }
 
 /// How an exchange ended, if the client got a worker's response.
@@ -115,7 +117,9 @@ impl<D: Downstream> Exchange<'_, D> {
                 Held::Whole => {
                     self.record.attempt_ended(AttemptResult::Answered);
                     // The worker has done its part; how fast the client reads is not its concern.
-                    inside = None;
+                    if !link.is_stream() {
+                        inside = None;
+                    }
                 }
                 Held::Passing => {}
             }
@@ -144,6 +148,7 @@ impl<D: Downstream> Exchange<'_, D> {
             && self.target.route.retry_on.unavailable
             && self.prepared.repeatable
             && self.upload.is_replayable()
+            && self.attempts_left > 1
             && self.may_retry()
     }
 
@@ -190,7 +195,10 @@ impl<D: Downstream> Exchange<'_, D> {
                 // The worker had closed this one before.
                 Err(Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Gone }))
                     if link.is_reused() && self.upload.is_replayable() => {}
-                Err(Fail::Lost(loss)) if loss.stage == Stage::Unsent && !link.is_reused() => {
+                // A stream may be refused by a worker that lives.
+                Err(Fail::Lost(loss))
+                    if loss.stage == Stage::Unsent && !link.is_reused() && !link.is_stream() =>
+                {
                     // It accepts and closes at once, which is as good as to refuse.
                     upstream.suspect(Instant::now());
                     return Err(Fail::Lost(loss));
@@ -278,10 +286,10 @@ impl<D: Downstream> Exchange<'_, D> {
 
     /// An early response does not end the request: a worker may read on while it answers. Whether it got all of it only
     /// decides what becomes of the connection.
-    fn keep_sending(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Result<(), Broken> {
+    fn keep_sending(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Result<bool, Broken> {
         match link.poll_send(cx, &mut self.upload, self.down, self.watched) {
             Poll::Ready(Err(Halt::Broken(broken))) => Err(broken),
-            _ => Ok(()),
+            sent => Ok(sent.is_ready()),
         }
     }
 
@@ -320,10 +328,9 @@ impl<D: Downstream> Exchange<'_, D> {
     ) -> Result<Streamed, Fail> {
         let streamed = std::future::poll_fn(|cx| {
             self.watched.remember(cx.waker());
-            if !link.has_ended() && self.keep_sending(cx, link).is_err() {
-                return Poll::Ready(Ok(Streamed::Left));
-            }
-            let streamed = self.poll_stream(cx, link, &mut rest);
+            let sent = if link.has_ended() { Ok(true) } else { self.keep_sending(cx, link) };
+            let Ok(sent) = sent else { return Poll::Ready(Ok(Streamed::Left)) };
+            let streamed = self.poll_stream(cx, link, &mut rest, sent);
             if link.has_ended() && inside.take().is_some() {
                 self.record.attempt_ended(AttemptResult::Answered);
             }
@@ -337,6 +344,7 @@ impl<D: Downstream> Exchange<'_, D> {
         cx: &mut Context<'_>,
         link: &mut Link,
         rest: &mut Option<&mut Resume>,
+        sent: bool,
     ) -> Poll<Result<Streamed, Cause>> {
         loop {
             let here = match link.poll_data(cx, &self.core.pool) {
@@ -344,7 +352,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 Poll::Pending => {
                     // What is there goes out while more is waited for; and a client that has gone is noticed.
                     let flushed = self.down.poll_flush(cx);
-                    let gone = self.upload.is_whole() && self.down.poll_gone(cx).is_ready();
+                    let gone = sent && self.down.poll_gone(cx).is_ready();
                     if gone || matches!(flushed, Poll::Ready(Err(_))) {
                         return Poll::Ready(Ok(Streamed::Left));
                     }

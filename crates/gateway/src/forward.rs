@@ -42,9 +42,12 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
             (Err(_), Some(_)) => return Ok(exchange.cut().await),
         };
         exchange.record.attempt(&upstream);
+        exchange.attempts_left = core.limits().attempts_max.saturating_sub(journey.attempts);
         let loss = match exchange.attempt(&upstream, pass, &mut seen).await {
             Ok(end) => return Ok(end),
             Err(Fail::Lost(loss)) => loss,
+            // A response that was begun can only go on or end.
+            Err(Fail::Broken(_)) if seen.is_some() => return Ok(exchange.cut().await),
             Err(Fail::Broken(Broken::Gone)) => {
                 return Err(Failure::Malformed("The request's body ended early."));
             }
@@ -52,8 +55,8 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         };
         exchange.record.attempt_ended(loss.result());
         let slow = loss.cause == Cause::Late && exchange.watched.owes.get();
-        // A client that does not send its body is not the worker's failure.
-        if !slow {
+        // A client that does not send its body is not the worker's failure; and what it answered is counted already.
+        if !slow && loss.cause != Cause::Unavailable {
             upstream.failed(Instant::now());
         }
         let failure = match journey.lost(exchange, loss, &upstream, seen.as_ref()).await {

@@ -342,10 +342,15 @@ impl Gateway {
     ///
     /// One call at a time. Cancellation safe: the change goes on.
     pub async fn reload(&self, config: Config) -> Result<(), Error> {
-        if let (Some(certificates), Some(tls)) = (&self.certificates, &config.tls) {
-            certificates.replace(Loaded::read(tls)?);
-        }
+        // All that can be refused comes before the first change.
+        let loaded = match (&self.certificates, &config.tls) {
+            (Some(certificates), Some(tls)) => Some((certificates, Loaded::read(tls)?)),
+            _ => None,
+        };
         let log = self.reopen(&config.access_log)?;
+        if let Some((certificates, loaded)) = loaded {
+            certificates.replace(loaded);
+        }
         let before = Arc::clone(&self.turns.borrow());
         let (old, new) = (before.config.limits.replay_total_bytes_max, config.limits.replay_total_bytes_max);
         // What is kept beyond the new bound is given back as its requests end.

@@ -42,6 +42,11 @@ const SEND_BUFFER: usize = 64 << 10;
 /// What small DATA frames that nobody has taken yet may cost in bookkeeping, on one connection.
 const SMALL_FRAMES_BYTES_MAX: usize = 64 << 20;
 
+/// Whether a head in HTTP/1.1's notation can be told in HTTP/2's, which knows fewer hosts.
+pub(crate) fn is_told(head: &[u8]) -> bool {
+    head::request(head).is_some()
+}
+
 /// What one core has towards one worker. Dropped, its connections end with their last requests.
 pub(crate) struct Lane {
     address: Address,

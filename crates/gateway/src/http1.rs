@@ -198,7 +198,7 @@ impl Http1 {
         if matches!(self.inbound, Inbound::Ended) {
             return true;
         }
-        // What was not asked for may come or not: there is no telling where the next request would begin.
+        // It was told that this is the end.
         if self.expects {
             return false;
         }
@@ -311,7 +311,12 @@ impl Http1 {
     }
 
     fn poll_out(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let wrote = self.outbox.poll_write(cx, &mut self.io, data, |_| ());
+        let mut moved = false;
+        let wrote = self.outbox.poll_write(cx, &mut self.io, data, |_| moved = true);
+        if moved {
+            // However slow it is, its time begins anew.
+            self.watched.wrote(false);
+        }
         self.watched.wrote(wrote.is_pending());
         wrote
     }
@@ -382,8 +387,13 @@ impl Downstream for Http1 {
     fn respond(&mut self, answer: Answer<'_, '_>) {
         let unknown = answer.has_body && answer.length.is_none();
         let chunked = unknown && self.version == Version::Http11;
-        self.closes |=
-            answer.close || !self.keeps_alive || self.watched.draining.get() || (unknown && !chunked);
+        // What was not asked for may come or not: there would be no telling where the next request begins.
+        let unasked = self.expects && !matches!(self.inbound, Inbound::Ended);
+        self.closes |= answer.close
+            || !self.keeps_alive
+            || self.watched.draining.get()
+            || unasked
+            || (unknown && !chunked);
         self.lingers |= answer.close || self.watched.draining.get();
         let out = self.outbox.bytes();
         push_status(out, answer.status, answer.reason);
@@ -422,7 +432,10 @@ impl Downstream for Http1 {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_out(cx, b""))?;
-        Pin::new(&mut self.io).poll_flush(cx)
+        // TLS takes more than its socket does.
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.watched.wrote(flushed.is_pending());
+        flushed
     }
 
     fn poll_finish(&mut self, cx: &mut Context<'_>, trailers: &[u8]) -> Poll<io::Result<()>> {

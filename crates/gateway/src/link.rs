@@ -187,6 +187,11 @@ impl Link {
         }
     }
 
+    /// Whether it is one of several on a connection.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self, Self::H2c(_))
+    }
+
     /// It has carried a request before: the worker may have closed it since.
     pub(crate) fn is_reused(&self) -> bool {
         matches!(self, Self::Http1(link) if link.reused)

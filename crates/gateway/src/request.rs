@@ -12,6 +12,7 @@ use crate::{
     field::Known,
     forward::forward,
     forwarded::Scheme,
+    h2c,
     head::{RequestHead, Version},
     headers::{self, WorkerHead},
     problem::Failure,
@@ -117,6 +118,10 @@ fn find(
     let context = core.observer.trace(admitted.traceparent, &core.dice);
     let worker = &mut prepared.worker;
     headers::to_worker(bytes, head, &admitted, (client, &trust), &context, &core.dice, worker);
+    if admitted.passes_te && !h2c::is_told(&worker.bytes) {
+        prepared.name_refused(core, admitted.request_id);
+        return Err(Failure::Malformed("The request cannot be told in HTTP/2, which the service speaks."));
+    }
     record.names(worker.id(), context);
     prepared.repeatable =
         is_idempotent(admitted.method) || target.route.idempotent || admitted.has_idempotency_key;
@@ -155,7 +160,9 @@ pub(crate) async fn answer<D: Downstream>(
 ) {
     let replay_bytes_max = core.limits().replay_bytes_max;
     let upload = Upload::new(prepared.length, replay_bytes_max, &core.budget);
-    let mut exchange = Exchange { core, watched, target, prepared, upload, down, record: &record };
+    let attempts_left = core.limits().attempts_max;
+    let mut exchange =
+        Exchange { core, watched, target, prepared, upload, down, record: &record, attempts_left };
     let end = forward(&mut exchange).await;
     record.received(exchange.upload.received);
     match end {

@@ -167,12 +167,12 @@ impl Upstream {
         }
     }
 
-    /// The most recently used idle connection.
     /// The HTTP/2 connections to it.
     pub(crate) fn lane(&self) -> Rc<Lane> {
         Rc::clone(self.lane.borrow_mut().get_or_insert_with(|| Lane::new(self.address.clone())))
     }
 
+    /// The most recently used idle connection.
     pub(crate) fn take_idle(&self) -> Option<Box<Link>> {
         self.idle.borrow_mut().pop()
     }

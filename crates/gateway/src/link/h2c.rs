@@ -144,7 +144,7 @@ impl H2c {
             self.used = 0;
             match ready!(self.exchange.poll_data(cx, &mut self.bytes, AHEAD_BYTES_MAX)) {
                 Ok(Piece::Data(_)) => {}
-                Ok(Piece::End(trailers)) => self.end = Some(trailers),
+                Ok(Piece::End(trailers)) => self.end = Some(headers::passing_trailers(trailers)),
                 Err(failure) => return Poll::Ready(Err(self.lost(failure).cause)),
             }
         }

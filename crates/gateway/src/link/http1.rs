@@ -25,6 +25,8 @@ use crate::{
     watch::Watched,
 };
 
+/// Most of a chunked body that waits to be sent, beside one piece more.
+const OUT_BYTES_MAX: usize = 64 << 10;
 /// Memory that an idle connection keeps for the next request's head.
 const KEPT_OUT_BYTES: usize = 4 << 10;
 
@@ -117,7 +119,12 @@ impl Http1 {
             if self.broken {
                 return Poll::Ready(Ok(()));
             }
-            let more = if self.all_given { Poll::Ready(Ok(())) } else { upload.poll_more(cx, down, watched) };
+            // No more is read than the worker takes; what was sent counts until all of it was.
+            let is_full = self.outbox.bytes().len() > OUT_BYTES_MAX;
+            let more = match self.all_given || is_full {
+                true => Poll::Ready(Ok(())),
+                false => upload.poll_more(cx, down, watched),
+            };
             if let Poll::Ready(Err(broken)) = more {
                 return Poll::Ready(Err(Halt::Broken(broken)));
             }
@@ -239,7 +246,10 @@ impl Http1 {
             Version::Http11 => !facts.close,
             Version::Http10 => facts.keep_alive && !facts.close,
         };
-        self.keeps_alive = stays && !matches!(self.body, Body::Close);
+        // What must not have a body and tells of one may send it, which would be taken for the next response.
+        let stray =
+            self.head.status == 204 && (facts.chunked || facts.length.is_some_and(|length| length > 0));
+        self.keeps_alive = stays && !stray && !matches!(self.body, Body::Close);
     }
 
     /// Ready when there is more of the body, at the start of [`Self::data`]: how many bytes, none at its end.
