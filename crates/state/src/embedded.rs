@@ -65,9 +65,25 @@ pub struct Embedded {
 /// The claim of an engine on its folder. Clones are the same.
 #[derive(Clone)]
 pub struct Claim {
-    lock: Arc<fs::File>,
+    lock: Arc<Lock>,
     /// Whether another process was given it too.
     shared: Arc<AtomicBool>,
+}
+
+/// The locked file. A lock belongs to the open file (flock(2)), which a process that is just being started holds too until
+/// it runs its program; so it is let go by word, unless it was given away on purpose.
+struct Lock {
+    file: fs::File,
+    is_given_away: AtomicBool,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if !*self.is_given_away.get_mut() {
+            // It is let go by the close that follows in any case.
+            let _ = self.file.unlock();
+        }
+    }
 }
 
 /// What the kinds of state work with.
@@ -124,6 +140,7 @@ impl Embedded {
         shared: bool,
     ) -> Result<Self, Error> {
         let database = Arc::new(directory.join(DATABASE));
+        let lock = Lock { file: lock, is_given_away: AtomicBool::new(shared) };
         let claim = Claim { lock: Arc::new(lock), shared: Arc::new(AtomicBool::new(shared)) };
         schema::sync_folder(directory).map_err(|error| Failure::io("write", directory, &error))?;
         let readers = Readers::open(database.clone())?;
@@ -169,7 +186,8 @@ impl Claim {
     /// claimed until both have let go.
     pub fn share(&self) -> io::Result<OwnedFd> {
         self.shared.store(true, Ordering::Relaxed);
-        Ok(self.lock.try_clone()?.into())
+        self.lock.is_given_away.store(true, Ordering::Relaxed);
+        Ok(self.lock.file.try_clone()?.into())
     }
 
     fn is_shared(&self) -> bool {
@@ -181,7 +199,7 @@ impl Claim {
     pub fn hold(&self) {
         self.shared.store(false, Ordering::Relaxed);
         // Only the text of an error depends on it.
-        if let Err(error) = write_holder(&self.lock) {
+        if let Err(error) = write_holder(&self.lock.file) {
             tracing::debug!(%error, "the lock names another process");
         }
     }
