@@ -1,11 +1,15 @@
 //! Workers on unix sockets: the same retry table as over TCP, whatever the kernel says of such a socket.
 
-use std::{path::PathBuf, time::Duration};
+use std::{mem::MaybeUninit, path::PathBuf, time::Duration};
 
 use lethe_gateway::config::{self, Health, Protocol};
 use lethe_model::roster::Address;
+use socket2::SockRef;
 use tempfile::TempDir;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    io::Interest,
+    net::{UnixListener, UnixStream},
+};
 
 use crate::{
     choosing::treat,
@@ -73,8 +77,14 @@ fn requests_pass_on_one_connection() {
     });
 }
 
+/// Waits until something came, and leaves it unread. That a socket is said to be readable is not enough: a new one is
+/// taken for it before anything came, and a request that was not sent goes to another worker.
+async fn arrived(stream: &UnixStream) {
+    let peek = || SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+    assert!(stream.async_io(Interest::READABLE, peek).await.unwrap() > 0);
+}
+
 #[test]
-#[ignore = "a POST's loss over a unix socket is at times only seen at the route's timeout; to be mended"]
 fn a_worker_that_dies_with_a_request() {
     run(async {
         // With the request read or not: the kernel says "end" in one case and "reset" in the other.
@@ -85,7 +95,7 @@ fn a_worker_that_dies_with_a_request() {
             if read {
                 worker.request().await;
             } else {
-                worker.stream.readable().await.unwrap();
+                arrived(&worker.stream).await;
             }
             drop(worker);
             stand.request(1).await.0.answer("another").await;
@@ -99,7 +109,7 @@ fn a_worker_that_dies_with_a_request() {
             if read {
                 worker.request().await;
             } else {
-                worker.stream.readable().await.unwrap();
+                arrived(&worker.stream).await;
             }
             drop(worker);
             let response = client.response().await;
