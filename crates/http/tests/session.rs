@@ -16,7 +16,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, header};
 use lethe_http::session::{Error, Lifetime, Session, SessionLayer, UPDATE_TRIES_MAX};
 use lethe_state::{
-    embedded::clock::ManualClock,
+    clock::ManualClock,
     sessions::{RENEW_GRACE, SESSION_BYTES_MAX, SessionId},
 };
 use tokio::sync::{Barrier, mpsc};

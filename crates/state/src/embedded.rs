@@ -11,11 +11,9 @@
 //! would remove files that the other one is just writing; another schema; and emptying the log at the end.
 
 mod blobs;
-pub mod clock;
 mod command;
 pub mod failure;
 mod files;
-mod names;
 mod readers;
 mod schema;
 mod session_row;
@@ -37,14 +35,17 @@ use std::{
 };
 
 use self::{
-    clock::{Clock, SystemClock},
     failure::Failure,
     files::Files,
     readers::Readers,
     sweeper::{Swept, Unlinker},
     writer::{Desk, Writer},
 };
-use crate::{Engines, error::Error};
+use crate::{
+    Engines,
+    clock::{Clock, SystemClock},
+    error::Error,
+};
 
 /// The database's file name in the state folder.
 pub const DATABASE: &str = "state.db";

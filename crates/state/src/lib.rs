@@ -1,18 +1,25 @@
 //! The state tier: what a service must remember, kept outside its workers. Each kind of state is one
-//! narrow trait ([`sessions::Sessions`], [`tables::Tables`], [`blobs::Blobs`]); each engine implements
-//! the kinds it can, and passes the kind's contract suite.
+//! narrow trait ([`sessions::Sessions`], [`tables::Tables`], [`blobs::Blobs`], [`limits::Limits`],
+//! [`idempotency::Idempotency`], [`locks::Locks`]); each engine implements the kinds it can, and passes the kind's
+//! contract suite.
 //!
 //! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `remote` (feature `remote`:
 //! the state API of another process, which `server` serves).
 
 pub mod blobs;
+pub mod clock;
 #[cfg(feature = "contract")]
 pub mod contract;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error;
+pub mod idempotency;
+pub mod limits;
+pub mod locks;
 #[cfg(feature = "remote")]
 pub mod remote;
+#[cfg(feature = "embedded")]
+mod rules;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod sessions;

@@ -6,10 +6,8 @@ use axum::{Router, body::Body};
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use lethe_state::{
-    embedded::{
-        Embedded,
-        clock::{Clock, SystemClock},
-    },
+    clock::{Clock, SystemClock},
+    embedded::Embedded,
     sessions::Sessions,
 };
 use tempfile::TempDir;

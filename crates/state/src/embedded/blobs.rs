@@ -15,7 +15,6 @@ use super::{
     command::{Txn, closing},
     failure::{Failure, Stop},
     files::{Files, Incoming},
-    names::{check_key, check_name, key_range},
     tables::text_key,
 };
 use crate::{
@@ -25,6 +24,7 @@ use crate::{
         Condition, KEY_BYTES_MAX, LIST_MAX, Page, Put,
     },
     error::Error,
+    rules::{check_key, check_name, key_range},
 };
 
 /// How many bytes of a body are gathered before they are written: enough to make the way to a thread for

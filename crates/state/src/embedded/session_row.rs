@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, types::Type};
-use serde_json::Value;
 
-use super::{command::Txn, failure::Stop, names::check_size};
+use super::{command::Txn, failure::Stop};
 use crate::{
     Millis,
     error::Error,
-    sessions::{
-        Change, Field, NAME_BYTES_MAX, Patch, SESSION_BYTES_MAX, Session, SessionId, VALUE_DEPTH_MAX,
-    },
+    rules::{check_field, check_size},
+    sessions::{Change, Field, Patch, SESSION_BYTES_MAX, Session, SessionId},
 };
 
 /// The SHA-256 of a secret id.
@@ -216,38 +214,5 @@ impl Loaded {
             idle_expires_at: self.idle_expires_at,
             absolute_expires_at: self.absolute_expires_at,
         }
-    }
-}
-
-/// Checks a user's name.
-pub(super) fn check_user(user: Option<&str>) -> Result<(), Error> {
-    user.map_or(Ok(()), |user| check_text("a user name", user))
-}
-
-fn check_field(name: &str, value: &Value) -> Result<(), Error> {
-    check_text("a field name", name)?;
-    if depth(value, VALUE_DEPTH_MAX + 1) > VALUE_DEPTH_MAX {
-        return Err(Error::Invalid(format!(
-            "the field `{name}` is nested deeper than the limit of {VALUE_DEPTH_MAX}"
-        )));
-    }
-    Ok(())
-}
-
-fn check_text(what: &'static str, text: &str) -> Result<(), Error> {
-    if text.is_empty() || text.contains('\0') {
-        return Err(Error::Invalid(format!("{what} is empty, or has a NUL character")));
-    }
-    check_size(what, text.len(), NAME_BYTES_MAX)
-}
-
-/// How deep a value is nested, counted no further than `max`.
-fn depth(value: &Value, max: usize) -> usize {
-    let deepest = |depths: &mut dyn Iterator<Item = usize>| depths.max().unwrap_or(0);
-    match value {
-        _ if max == 0 => 0,
-        Value::Array(values) => 1 + deepest(&mut values.iter().map(|value| depth(value, max - 1))),
-        Value::Object(members) => 1 + deepest(&mut members.values().map(|value| depth(value, max - 1))),
-        _ => 1,
     }
 }

@@ -8,14 +8,15 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Store,
-    clock::{after, millis},
     command::Txn,
     failure::Stop,
-    session_row::{Found, Hash, Loaded, Tombstone, check_user, find},
+    session_row::{Found, Hash, Loaded, Tombstone, find},
 };
 use crate::{
     Millis,
+    clock::{after, millis},
     error::Error,
+    rules::check_user,
     sessions::{Change, LIST_MAX, NewSession, Patch, RENEW_GRACE, Session, SessionId, SessionInfo, Sessions},
 };
 

@@ -6,16 +6,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
 
-use super::{
-    Store,
-    clock::after,
-    command::Txn,
-    failure::Stop,
-    names::{check_key, check_name, check_size, key_range},
-};
+use super::{Store, command::Txn, failure::Stop};
 use crate::{
     Millis, Revision,
+    clock::after,
     error::Error,
+    rules::{check_key, check_name, check_size, key_range},
     tables::{
         Action, BATCH_WRITES_MAX, Condition, KEY_BYTES_MAX, Outcome, Page, Row, SCAN_ROWS_MAX, Scan,
         TABLE_NAME_BYTES_MAX, Tables, VALUE_BYTES_MAX, Write,

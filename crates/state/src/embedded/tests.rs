@@ -8,9 +8,10 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{BLOBS, Embedded, clock::ManualClock, failure::Failure};
+use super::{BLOBS, Embedded, failure::Failure};
 use crate::{
     blobs::ByteStream,
+    clock::ManualClock,
     contract::Fixture,
     error::Error,
     tables::{Action, Condition, Write},

@@ -8,13 +8,12 @@ use tokio::sync::mpsc;
 
 use super::{
     Claim,
-    clock::Clock,
     command::{Command, Done, Files, Task, Txn, closing},
     failure::{Failure, Stop},
     files::Outgoing,
     sweeper::Unlinker,
 };
-use crate::{Revision, error::Error};
+use crate::{Revision, clock::Clock, error::Error};
 
 /// Most commands that wait for the writer; callers beyond it wait for room.
 const COMMANDS_QUEUED_MAX: usize = 1024;

@@ -6,11 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lethe_state::{
-    embedded::{Embedded, clock::ManualClock},
-    remote::Remote,
-    server,
-};
+use lethe_state::{clock::ManualClock, embedded::Embedded, remote::Remote, server};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

@@ -1,4 +1,4 @@
-//! The engine's clock: what decides that something has expired. A test holds it by hand.
+//! An engine's clock: what decides that something has expired. A test holds it by hand.
 
 use std::{
     sync::{
@@ -50,13 +50,14 @@ impl Clock for ManualClock {
 }
 
 /// A duration in whole milliseconds, rounded up, so that what is asked to live for a moment does.
-pub(super) fn millis(duration: Duration) -> Millis {
+pub(crate) fn millis(duration: Duration) -> Millis {
     let whole = duration.as_nanos().div_ceil(1_000_000);
     Millis::try_from(whole).unwrap_or(Millis::MAX)
 }
 
 /// The time that long after `now`; the end of time when that is out of range.
-pub(super) fn after(now: Millis, duration: Duration) -> Millis {
+#[cfg(any(feature = "embedded", test))]
+pub(crate) fn after(now: Millis, duration: Duration) -> Millis {
     now.saturating_add(millis(duration))
 }
 

@@ -1,9 +1,17 @@
-//! The rules for names and keys, which tables and blobs share.
+//! The rules for what callers give: names, keys, sizes and the fields of sessions. Every engine checks them before it
+//! does anything, so that all refuse the same things with the same words.
 
-use crate::error::Error;
+use serde_json::Value;
+
+#[cfg(doc)]
+use crate::sessions::SESSION_BYTES_MAX;
+use crate::{
+    error::Error,
+    sessions::{NAME_BYTES_MAX, VALUE_DEPTH_MAX},
+};
 
 /// Checks the name of a table or bucket: lower-case ASCII letters, digits, `-` and `_`.
-pub(super) fn check_name(what: &str, name: &str, bytes_max: usize) -> Result<(), Error> {
+pub(crate) fn check_name(what: &str, name: &str, bytes_max: usize) -> Result<(), Error> {
     let allowed =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
     if name.is_empty() || name.len() > bytes_max || !name.bytes().all(allowed) {
@@ -16,7 +24,7 @@ pub(super) fn check_name(what: &str, name: &str, bytes_max: usize) -> Result<(),
 }
 
 /// Checks a key: any text but the empty one, without NUL.
-pub(super) fn check_key(key: &str, bytes_max: usize) -> Result<(), Error> {
+pub(crate) fn check_key(key: &str, bytes_max: usize) -> Result<(), Error> {
     if key.is_empty() {
         return Err(Error::Invalid("a key is empty".into()));
     }
@@ -27,7 +35,7 @@ pub(super) fn check_key(key: &str, bytes_max: usize) -> Result<(), Error> {
 }
 
 /// Checks that something is not larger than it may be.
-pub(super) fn check_size(what: &'static str, size: usize, max: usize) -> Result<(), Error> {
+pub(crate) fn check_size(what: &'static str, size: usize, max: usize) -> Result<(), Error> {
     if size > max {
         return Err(Error::TooLarge { what, size: size as u64, max: max as u64 });
     }
@@ -36,7 +44,7 @@ pub(super) fn check_size(what: &'static str, size: usize, max: usize) -> Result<
 
 /// The keys that begin with `prefix` and come after `after`, as the first of a range of bytes, and the first
 /// behind it.
-pub(super) fn key_range(prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn key_range(prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>) {
     // No text comes between another one and the same with a NUL.
     let behind = after.map(|after| [after.as_bytes(), b"\0"].concat()).unwrap_or_default();
     // UTF-8 has no byte 0xFF: it is behind all text, and any last byte of text can be counted up.
@@ -51,6 +59,40 @@ pub(super) fn key_range(prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>)
 /// As much of a text as fits into so many bytes.
 fn shortened(text: &str, bytes_max: usize) -> &str {
     (0..=bytes_max).rev().find_map(|end| text.get(..end)).unwrap_or(text)
+}
+
+/// Checks a user's name.
+pub(crate) fn check_user(user: Option<&str>) -> Result<(), Error> {
+    user.map_or(Ok(()), |user| check_text("a user name", user))
+}
+
+/// Checks one field of a session that is to be written; what all of them take together is [`SESSION_BYTES_MAX`].
+pub(crate) fn check_field(name: &str, value: &Value) -> Result<(), Error> {
+    check_text("a field name", name)?;
+    if depth(value, VALUE_DEPTH_MAX + 1) > VALUE_DEPTH_MAX {
+        return Err(Error::Invalid(format!(
+            "the field `{name}` is nested deeper than the limit of {VALUE_DEPTH_MAX}"
+        )));
+    }
+    Ok(())
+}
+
+fn check_text(what: &'static str, text: &str) -> Result<(), Error> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(Error::Invalid(format!("{what} is empty, or has a NUL character")));
+    }
+    check_size(what, text.len(), NAME_BYTES_MAX)
+}
+
+/// How deep a value is nested, counted no further than `max`.
+fn depth(value: &Value, max: usize) -> usize {
+    let deepest = |depths: &mut dyn Iterator<Item = usize>| depths.max().unwrap_or(0);
+    match value {
+        _ if max == 0 => 0,
+        Value::Array(values) => 1 + deepest(&mut values.iter().map(|value| depth(value, max - 1))),
+        Value::Object(members) => 1 + deepest(&mut members.values().map(|value| depth(value, max - 1))),
+        _ => 1,
+    }
 }
 
 #[cfg(test)]
