@@ -6,6 +6,7 @@
 //! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `remote` (feature `remote`:
 //! the state API of another process, which `server` serves).
 
+mod absent;
 pub mod blobs;
 pub mod clock;
 #[cfg(feature = "contract")]

@@ -1,0 +1,117 @@
+//! What an engine does not offer: each kind of state, refused by name. It stands in [`Engines`] where an engine has no such
+//! kind, so that a mistake in a configuration is an error that says what is missing, at the first use at the latest.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    Engines,
+    blobs::{self, Blob, BlobInfo, Blobs, ByteRange, ByteStream, Put},
+    error::Error,
+    sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
+    tables::{self, Outcome, Row, Scan, Tables, Write},
+};
+
+/// An engine that offers nothing, under the name of the one that does not.
+struct Absent(&'static str);
+
+impl Absent {
+    fn refuse<T>(&self, what: &'static str) -> Result<T, Error> {
+        Err(Error::Unsupported { engine: self.0, what })
+    }
+}
+
+impl Engines {
+    /// Engines that all fail with [`Error::Unsupported`], in the name of `engine`: the ground on which an engine puts the
+    /// kinds that it offers.
+    pub fn absent(engine: &'static str) -> Self {
+        let absent = Arc::new(Absent(engine));
+        Self { sessions: absent.clone(), tables: absent.clone(), blobs: absent }
+    }
+}
+
+#[async_trait]
+impl Sessions for Absent {
+    async fn create(&self, _: NewSession) -> Result<Session, Error> {
+        self.refuse("sessions")
+    }
+
+    async fn load(&self, _: &SessionId) -> Result<Session, Error> {
+        self.refuse("sessions")
+    }
+
+    async fn patch(&self, _: &SessionId, _: Patch) -> Result<Session, Error> {
+        self.refuse("sessions")
+    }
+
+    async fn renew(&self, _: &SessionId, _: Option<&str>, _: Patch) -> Result<Session, Error> {
+        self.refuse("sessions")
+    }
+
+    async fn destroy(&self, _: &SessionId) -> Result<(), Error> {
+        self.refuse("sessions")
+    }
+
+    async fn list(&self, _: &str) -> Result<Vec<SessionInfo>, Error> {
+        self.refuse("sessions")
+    }
+
+    async fn revoke(&self, _: &str, _: Option<&str>) -> Result<u64, Error> {
+        self.refuse("sessions")
+    }
+}
+
+#[async_trait]
+impl Tables for Absent {
+    async fn get(&self, _: &str, _: &str) -> Result<Option<Row>, Error> {
+        self.refuse("tables")
+    }
+
+    async fn scan(&self, _: &str, _: &Scan) -> Result<tables::Page, Error> {
+        self.refuse("tables")
+    }
+
+    async fn apply(&self, _: Vec<Write>) -> Result<Vec<Outcome>, Error> {
+        self.refuse("tables")
+    }
+}
+
+#[async_trait]
+impl Blobs for Absent {
+    async fn put(&self, _: &str, _: &str, _: ByteStream, _: Put) -> Result<BlobInfo, Error> {
+        self.refuse("blobs")
+    }
+
+    async fn head(&self, _: &str, _: &str) -> Result<Option<BlobInfo>, Error> {
+        self.refuse("blobs")
+    }
+
+    async fn get(&self, _: &str, _: &str, _: Option<ByteRange>) -> Result<Option<Blob>, Error> {
+        self.refuse("blobs")
+    }
+
+    async fn list(&self, _: &str, _: &str, _: Option<&str>, _: usize) -> Result<blobs::Page, Error> {
+        self.refuse("blobs")
+    }
+
+    async fn delete(&self, _: &str, _: &str, _: blobs::Condition) -> Result<bool, Error> {
+        self.refuse("blobs")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_not_offered_is_said() {
+        let engines = Engines::absent("paper");
+        let error = engines.tables.get("t", "k").await.unwrap_err();
+        assert_eq!(error.to_string(), "the paper engine does not offer tables");
+        let error = engines.sessions.list("ada").await.unwrap_err();
+        assert_eq!(error.to_string(), "the paper engine does not offer sessions");
+        let error = engines.blobs.delete("b", "k", blobs::Condition::Any).await.unwrap_err();
+        assert_eq!(error.to_string(), "the paper engine does not offer blobs");
+    }
+}
