@@ -17,7 +17,7 @@ use http::request::Parts;
 pub use lethe_state::sessions::Lifetime;
 use lethe_state::{
     error::Error as StateError,
-    sessions::{Change, NewSession, Patch},
+    sessions::{Change, NewSession, Patch, SessionId},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -73,13 +73,31 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        let shared = parts.extensions.get::<Arc<Shared>>().ok_or(Error::NoLayer)?.clone();
-        shared.load(&parts.headers).await?;
-        Ok(Self { shared })
+        Self::of(parts).await
     }
 }
 
 impl Session {
+    /// Whether there is a layer that provides it.
+    pub(crate) fn has_layer(parts: &Parts) -> bool {
+        parts.extensions.get::<Arc<Shared>>().is_some()
+    }
+
+    /// The session of the request with this head.
+    pub(crate) async fn of(parts: &Parts) -> Result<Self, Error> {
+        let shared = parts.extensions.get::<Arc<Shared>>().ok_or(Error::NoLayer)?.clone();
+        shared.load(&parts.headers).await?;
+        Ok(Self { shared })
+    }
+
+    /// The id of a session that lives.
+    pub(crate) fn id(&self) -> Option<SessionId> {
+        match &self.shared.visit().current {
+            Current::Live(session) => Some(session.id.clone()),
+            _ => None,
+        }
+    }
+
     /// Who is signed in; `None` for an anonymous visitor.
     pub fn user(&self) -> Option<String> {
         match &self.shared.visit().current {

@@ -1,5 +1,7 @@
 //! A browser's cookie jar in front of a router, and the engine behind it.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, body::Body};
@@ -8,6 +10,7 @@ use http_body_util::BodyExt;
 use lethe_state::{
     clock::{Clock, SystemClock},
     embedded::Embedded,
+    limits::Limits,
     sessions::Sessions,
 };
 use tempfile::TempDir;
@@ -32,6 +35,10 @@ impl Engine {
 
     pub fn sessions(&self) -> Arc<dyn Sessions> {
         self.embedded.engines().sessions
+    }
+
+    pub fn limits(&self) -> Arc<dyn Limits> {
+        self.embedded.engines().limits
     }
 
     /// From now on each call fails with `Unavailable`.

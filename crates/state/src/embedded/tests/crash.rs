@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -15,6 +15,7 @@ use super::{Embedded, blob_files, body, doubts, put};
 use crate::{
     Engines, Revision,
     blobs::Put,
+    limits::Quota,
     sessions::{Change, NewSession, Patch, SessionId},
     tables::{Action, Condition, Outcome, Write},
 };
@@ -29,6 +30,8 @@ const ROUNDS: u64 = 10;
 const TASKS: usize = 6;
 /// Most acknowledgements that a process is let live for.
 const ACKNOWLEDGED_MAX: u64 = 300;
+/// Nothing of it comes back while the test runs.
+const QUOTA: Quota = Quota::per(100_000, Duration::from_secs(365 * 24 * 3600));
 
 /// Runs an ignored test of this file in a process of its own.
 fn run(test: &str, folder: &Path, round: u64) -> Child {
@@ -55,6 +58,7 @@ struct Acknowledged {
     sessions: BTreeMap<String, u64>,
     ended: Vec<String>,
     blobs: BTreeMap<String, u64>,
+    calls: u32,
 }
 
 impl Acknowledged {
@@ -69,6 +73,7 @@ impl Acknowledged {
             }
             ["session", id, n] => drop(self.sessions.insert(id.to_owned(), n.parse().unwrap())),
             ["ended", id] => self.ended.push(id.to_owned()),
+            ["call", left] => self.calls = self.calls.max(QUOTA.burst - left.parse::<u32>().unwrap()),
             ["blob", key, n] => drop(self.blobs.insert(key.to_owned(), n.parse().unwrap())),
             _ => return false,
         }
@@ -112,6 +117,7 @@ async fn what_was_acknowledged_survives_kill_9() {
         check_files(directory.path());
     }
     assert!(acknowledged.rows.len() > ROUNDS as usize && !acknowledged.blobs.is_empty());
+    assert!(acknowledged.calls > ROUNDS as u32);
 }
 
 async fn check(engines: &Engines, acknowledged: &mut Acknowledged) {
@@ -146,6 +152,8 @@ async fn check(engines: &Engines, acknowledged: &mut Acknowledged) {
         let ended = engines.sessions.load(&SessionId::parse(id).unwrap()).await;
         assert!(matches!(ended, Err(crate::error::Error::Gone)), "an ended session is {ended:?}");
     }
+    let left = engines.limits.take("l", "k", QUOTA, 0).await.unwrap().remaining;
+    assert!(QUOTA.burst - left >= acknowledged.calls, "calls of a limit are lost");
     for (key, n) in &acknowledged.blobs {
         let blob = engines.blobs.get("b", key, None).await.unwrap().expect("the blob");
         let bytes: Vec<_> = blob.body.try_collect::<Vec<_>>().await.unwrap().concat();
@@ -190,6 +198,8 @@ async fn writes_until_killed() {
                 let patch = Patch { changes: [("n".to_owned(), change)].into() };
                 engines.sessions.patch(&session, patch).await.unwrap();
                 println!("ack session {} {n}", session.to_text());
+                let verdict = engines.limits.take("l", "k", QUOTA, 1).await.unwrap();
+                println!("ack call {}", verdict.remaining);
                 let key = format!("{round}-{task}");
                 engines.blobs.put("b", &key, body(version(n)), Put::default()).await.unwrap();
                 println!("ack blob {key} {n}");
