@@ -106,7 +106,7 @@ impl Keys {
     }
 
     /// The time by which tokens are judged.
-    pub(super) fn now(&self) -> Millis {
+    pub(crate) fn now(&self) -> Millis {
         self.inner.clock.now()
     }
 
