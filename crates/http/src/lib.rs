@@ -9,3 +9,4 @@ pub mod limit;
 pub mod problem;
 pub mod secure_headers;
 pub mod session;
+pub mod token;

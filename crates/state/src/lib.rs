@@ -17,6 +17,8 @@ pub mod error;
 pub mod idempotency;
 pub mod limits;
 pub mod locks;
+pub mod open;
+pub mod place;
 #[cfg(feature = "remote")]
 pub mod remote;
 #[cfg(feature = "embedded")]

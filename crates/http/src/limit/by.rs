@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderName, request::Parts};
 use lethe_state::limits::KEY_BYTES_MAX;
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 
 use crate::{
     address::ClientAddress,
@@ -42,9 +42,10 @@ pub fn address() -> Key {
     Key(Source::Address)
 }
 
-/// The session, by a hash of its id. A request without one that lives is counted by [`address`], since otherwise whoever
-/// sends no cookie, or invents them, would not be counted at all. It needs a
-/// [`SessionLayer`](crate::session::SessionLayer) around this layer, and loads the session.
+/// The session, by a hash of its id; one that lives in its cookie has no id that would stay, and is counted by [`user`]. A
+/// request without a session that lives is counted by [`address`], since otherwise whoever sends no cookie, or invents
+/// them, would not be counted at all. It needs a [`SessionLayer`](crate::session::SessionLayer) around this layer, and
+/// loads the session. Whoever can begin sessions at will can have a burst for each: have a limit by address too.
 pub fn session() -> Key {
     Key(Source::Session)
 }
@@ -84,14 +85,15 @@ impl Key {
         Ok(Some(match &self.0 {
             Source::Everyone => "everyone".to_owned(),
             Source::Address => by_address(parts),
-            Source::Session => match Session::of(parts).await?.id() {
-                Some(id) => format!("session:{}", hash(id.as_bytes())),
-                None => by_address(parts),
-            },
-            Source::User => match Session::of(parts).await?.user() {
-                Some(user) => format!("user:{user}"),
-                None => by_address(parts),
-            },
+            Source::Session | Source::User => {
+                let session = Session::of(parts).await?;
+                let id = if matches!(self.0, Source::Session) { session.id() } else { None };
+                match (id, session.user()) {
+                    (Some(id), _) => format!("session:{}", hash(id.as_bytes())),
+                    (None, Some(user)) => format!("user:{user}"),
+                    (None, None) => by_address(parts),
+                }
+            }
             Source::Header(name) => match parts.headers.get(name) {
                 Some(value) => format!("{name}:{}", hash(value.as_bytes())),
                 None => by_address(parts),
@@ -114,7 +116,7 @@ fn as_key(text: String) -> String {
 
 /// Stands for a secret where it must not be seen.
 fn hash(bytes: &[u8]) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(&Sha256::digest(bytes)[..HASH_BYTES])
+    BASE64_URL_SAFE_NO_PAD.encode(&digest(&SHA256, bytes).as_ref()[..HASH_BYTES])
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A browser's cookie jar in front of a router, and the engine behind it.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, reason = "each test file uses another part of it")]
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,6 +12,7 @@ use lethe_state::{
     embedded::Embedded,
     limits::Limits,
     sessions::Sessions,
+    tables::Tables,
 };
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -39,6 +40,10 @@ impl Engine {
 
     pub fn limits(&self) -> Arc<dyn Limits> {
         self.embedded.engines().limits
+    }
+
+    pub fn tables(&self) -> Arc<dyn Tables> {
+        self.embedded.engines().tables
     }
 
     /// From now on each call fails with `Unavailable`.
