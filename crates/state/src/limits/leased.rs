@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Limits, Page, Quota, Take, Verdict};
+use super::{KEY_BYTES_MAX, Limits, Page, Quota, Take, Verdict};
 use crate::error::Error;
 
 /// Most keys with a local stock at one time. Calls of further ones go to the engine one by one.
@@ -22,7 +22,7 @@ pub const KEYS_MAX: usize = 10_000;
 pub struct Lease {
     /// Calls that are taken at once, at most the burst. 1 and less lease nothing.
     pub calls: u32,
-    /// How long they may be handed out, and how long a refusal is repeated without asking again.
+    /// How long they may be handed out, and how long a refusal is repeated without asking again. Nothing leases nothing.
     pub hold: Duration,
 }
 
@@ -110,7 +110,9 @@ impl Leased {
 impl Limits for Leased {
     async fn take(&self, limit: &str, key: &str, quota: Quota, cost: u32) -> Result<Verdict, Error> {
         let want = self.lease.calls.min(quota.burst);
-        if cost == 0 || cost >= want {
+        let is_for_stock = cost > 0 && cost < want && !self.lease.hold.is_zero();
+        // What is no key takes no room.
+        if !is_for_stock || key.len() > KEY_BYTES_MAX {
             return self.engine.take(limit, key, quota, cost).await;
         }
         let Some(stock) = self.stock(stock_name(limit, key), quota) else {

@@ -138,6 +138,10 @@ async fn what_costs_more_than_a_stock_or_only_asks_goes_to_the_engine() {
         assert_eq!(worker.take("l", "narrow", narrow, 1).await.unwrap().remaining, left);
     }
     assert!(!worker.take("l", "narrow", narrow, 1).await.unwrap().allowed);
+    let without = Leased::new(Arc::clone(&lab.engine) as _, Lease { hold: Duration::ZERO, ..LEASE });
+    for left in [79, 78] {
+        assert_eq!(take(&without).await.remaining, left, "nothing is held for no time");
+    }
 }
 
 /// Many callers of one key in one worker share a stock, and one of them fills it.
