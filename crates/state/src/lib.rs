@@ -46,4 +46,6 @@ pub struct Engines {
     pub tables: Arc<dyn tables::Tables>,
     /// Keeps blobs.
     pub blobs: Arc<dyn blobs::Blobs>,
+    /// Keeps locks.
+    pub locks: Arc<dyn locks::Locks>,
 }

@@ -4,6 +4,7 @@
 mod blobs;
 mod body;
 pub mod description;
+mod locks;
 mod precondition;
 mod problem;
 mod query;
@@ -102,6 +103,11 @@ fn routes() -> Vec<Route> {
         route(Method::PUT, BLOB, blobs::put),
         route(Method::DELETE, BLOB, blobs::delete),
         route(Method::GET, "/v1/blobs/{bucket}", blobs::list),
+        route(Method::POST, "/v1/locks/{lock}/acquire", locks::acquire),
+        route(Method::POST, "/v1/locks/{lock}/renew", locks::renew),
+        route(Method::POST, "/v1/locks/{lock}/release", locks::release),
+        route(Method::GET, "/v1/locks/{lock}", locks::look),
+        route(Method::GET, "/v1/locks", locks::list),
         route(Method::GET, "/v1/openapi.json", description::get),
         route(Method::GET, "/v1/health", health),
     ]

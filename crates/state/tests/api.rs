@@ -12,6 +12,8 @@ mod contract;
 mod harness;
 #[path = "api/lifecycle.rs"]
 mod lifecycle;
+#[path = "api/locks.rs"]
+mod locks;
 #[path = "api/sessions.rs"]
 mod sessions;
 #[path = "api/tables.rs"]

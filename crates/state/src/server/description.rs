@@ -20,7 +20,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        blobs, sessions,
+        blobs, locks, sessions,
         tables::{BATCH_WRITES_MAX, KEY_BYTES_MAX, SCAN_ROWS_MAX, VALUE_BYTES_MAX},
         wire::BATCH_BODY_BYTES_MAX,
     };
@@ -89,6 +89,11 @@ mod tests {
             ("/components/parameters/RowKey/schema/maxLength".to_owned(), KEY_BYTES_MAX as u64),
             ("/components/parameters/BlobKey/schema/maxLength".to_owned(), blobs::KEY_BYTES_MAX as u64),
             ("/components/parameters/User/schema/maxLength".to_owned(), sessions::NAME_BYTES_MAX as u64),
+            ("/components/parameters/Lock/schema/maxLength".to_owned(), locks::NAME_BYTES_MAX as u64),
+            (format!("{schemas}/AcquireLock/properties/holder/maxLength"), locks::NAME_BYTES_MAX as u64),
+            (format!("{schemas}/LeaseMs/maximum"), locks::LEASE_MAX.as_millis() as u64),
+            (format!("{schemas}/Token/maximum"), locks::TOKEN_MAX),
+            (format!("{schemas}/LeasePage/properties/leases/maxItems"), locks::LIST_MAX as u64),
             (format!("{schemas}/Batch/properties/writes/maxItems"), BATCH_WRITES_MAX as u64),
             (format!("{schemas}/RowPage/properties/rows/maxItems"), SCAN_ROWS_MAX as u64),
             (format!("{schemas}/BlobPage/properties/blobs/maxItems"), blobs::LIST_MAX as u64),
@@ -108,6 +113,11 @@ mod tests {
         for (text, limit) in [
             ("/paths/~1v1~1batch/post/requestBody/description", BATCH_BODY_BYTES_MAX),
             ("/components/parameters/ContentType/description", blobs::CONTENT_TYPE_BYTES_MAX as u64),
+            (
+                "/paths/~1v1~1locks~1{lock}~1acquire/post/requestBody/description",
+                super::super::locks::LOCK_BODY_BYTES_MAX,
+            ),
+            ("/components/parameters/Fence/description", blobs::FENCE_KEPT.as_secs() / (24 * 3600)),
             ("/paths/~1v1~1tables~1{table}~1{key}/put/requestBody/description", VALUE_BYTES_MAX as u64),
             (
                 "/paths/~1v1~1sessions/post/requestBody/description",
