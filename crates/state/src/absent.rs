@@ -9,6 +9,7 @@ use crate::{
     Engines,
     blobs::{self, Blob, BlobInfo, Blobs, ByteRange, ByteStream, Put},
     error::Error,
+    idempotency::{Answer, Beginning, Begun, Claim, Idempotency},
     locks::{self, Lease, Locks, Token},
     sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
     tables::{self, Outcome, Row, Scan, Tables, Write},
@@ -28,7 +29,13 @@ impl Engines {
     /// kinds that it offers.
     pub fn absent(engine: &'static str) -> Self {
         let absent = Arc::new(Absent(engine));
-        Self { sessions: absent.clone(), tables: absent.clone(), blobs: absent.clone(), locks: absent }
+        Self {
+            sessions: absent.clone(),
+            tables: absent.clone(),
+            blobs: absent.clone(),
+            locks: absent.clone(),
+            idempotency: absent,
+        }
     }
 }
 
@@ -124,6 +131,25 @@ impl Locks for Absent {
     }
 }
 
+#[async_trait]
+impl Idempotency for Absent {
+    async fn begin(&self, _: Beginning) -> Result<Begun, Error> {
+        self.refuse("idempotency keys")
+    }
+
+    async fn extend(&self, _: &Claim, _: Duration) -> Result<bool, Error> {
+        self.refuse("idempotency keys")
+    }
+
+    async fn finish(&self, _: &Claim, _: Answer) -> Result<bool, Error> {
+        self.refuse("idempotency keys")
+    }
+
+    async fn abandon(&self, _: &Claim) -> Result<bool, Error> {
+        self.refuse("idempotency keys")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,5 +165,7 @@ mod tests {
         assert_eq!(error.to_string(), "the paper engine does not offer blobs");
         let error = engines.locks.look("l").await.unwrap_err();
         assert_eq!(error.to_string(), "the paper engine does not offer locks");
+        let error = engines.idempotency.abandon(&Claim::default()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the paper engine does not offer idempotency keys");
     }
 }

@@ -15,6 +15,7 @@ mod blobs;
 mod command;
 pub mod failure;
 mod files;
+mod idempotency;
 mod locks;
 mod readers;
 mod schema;
@@ -163,6 +164,7 @@ impl Embedded {
             tables: self.store.clone(),
             blobs: self.store.clone(),
             locks: self.store.clone(),
+            idempotency: self.store.clone(),
         }
     }
 

@@ -48,4 +48,6 @@ pub struct Engines {
     pub blobs: Arc<dyn blobs::Blobs>,
     /// Keeps locks.
     pub locks: Arc<dyn locks::Locks>,
+    /// Keeps idempotency keys.
+    pub idempotency: Arc<dyn idempotency::Idempotency>,
 }

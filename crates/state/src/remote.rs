@@ -5,6 +5,7 @@
 mod blobs;
 mod call;
 mod connection;
+mod idempotency;
 mod locks;
 mod payload;
 mod pool;
@@ -44,7 +45,8 @@ impl Remote {
             sessions: Arc::clone(&shared) as _,
             tables: Arc::clone(&shared) as _,
             blobs: Arc::clone(&shared) as _,
-            locks: shared,
+            locks: Arc::clone(&shared) as _,
+            idempotency: shared,
         }
     }
 }

@@ -10,6 +10,8 @@ mod blobs;
 mod contract;
 #[path = "api/harness.rs"]
 mod harness;
+#[path = "api/idempotency.rs"]
+mod idempotency;
 #[path = "api/lifecycle.rs"]
 mod lifecycle;
 #[path = "api/locks.rs"]

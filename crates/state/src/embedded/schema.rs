@@ -11,7 +11,8 @@ use super::failure::Failure;
 const APPLICATION_ID: i64 = 0x6c65_7468;
 
 /// What brings version `n` to `n + 1`, each in one transaction. Steps are only ever added.
-const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/locks.sql")];
+const STEPS: &[&str] =
+    &[include_str!("schema/1.sql"), include_str!("schema/locks.sql"), include_str!("schema/idempotency.sql")];
 
 /// Page cache of the writing connection, in KiB. It is only as large as what is really used.
 const WRITER_CACHE_KIB: i64 = 2048;

@@ -14,7 +14,7 @@ use super::{
     command::Txn,
     failure::Stop,
     files::Outgoing,
-    locks, sessions,
+    idempotency, locks, sessions,
     writer::{WeakWriter, Writer},
 };
 use crate::error::Error;
@@ -40,6 +40,8 @@ pub struct Swept {
     pub locks: usize,
     /// Fences of blobs that were deleted long ago.
     pub fences: usize,
+    /// Idempotency keys whose time is over.
+    pub keys: usize,
 }
 
 impl Swept {
@@ -49,12 +51,13 @@ impl Swept {
         self.tombstones += step.tombstones;
         self.locks += step.locks;
         self.fences += step.fences;
+        self.keys += step.keys;
     }
 
     /// Whether a step found less than it may remove, of every kind.
     fn is_all(self) -> bool {
-        let Self { rows, sessions, tombstones, locks, fences } = self;
-        [rows, sessions, tombstones, locks, fences].iter().all(|swept| *swept < STEP_ROWS_MAX)
+        let Self { rows, sessions, tombstones, locks, fences, keys } = self;
+        [rows, sessions, tombstones, locks, fences, keys].iter().all(|swept| *swept < STEP_ROWS_MAX)
     }
 }
 
@@ -132,7 +135,8 @@ fn step(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
     let sessions = sessions::end_expired(txn, STEP_ROWS_MAX)?;
     let locks = locks::forget_ended(txn, STEP_ROWS_MAX)?;
     let fences = blob_fences::forget_ended(txn, STEP_ROWS_MAX)?;
-    Ok(Swept { rows, sessions, tombstones, locks, fences })
+    let keys = idempotency::forget_ended(txn, STEP_ROWS_MAX)?;
+    Ok(Swept { rows, sessions, tombstones, locks, fences, keys })
 }
 
 #[cfg(test)]

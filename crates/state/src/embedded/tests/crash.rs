@@ -15,6 +15,7 @@ use super::{Embedded, blob_files, body, doubts, put};
 use crate::{
     Engines, Revision,
     blobs::Put,
+    idempotency::{Answer, Beginning, Begun, Fingerprint},
     locks::{LEASE_MAX, Token},
     sessions::{Change, NewSession, Patch, SessionId},
     tables::{Action, Condition, Outcome, Write},
@@ -57,6 +58,7 @@ struct Acknowledged {
     ended: Vec<String>,
     blobs: BTreeMap<String, u64>,
     leases: BTreeMap<String, Token>,
+    answers: Vec<String>,
 }
 
 impl Acknowledged {
@@ -72,6 +74,7 @@ impl Acknowledged {
             ["session", id, n] => drop(self.sessions.insert(id.to_owned(), n.parse().unwrap())),
             ["ended", id] => self.ended.push(id.to_owned()),
             ["lease", name, token] => drop(self.leases.insert(name.to_owned(), token.parse().unwrap())),
+            ["answer", key] => self.answers.push(key.to_owned()),
             ["blob", key, n] => drop(self.blobs.insert(key.to_owned(), n.parse().unwrap())),
             _ => return false,
         }
@@ -158,6 +161,10 @@ async fn check(engines: &Engines, acknowledged: &mut Acknowledged) {
         let fence = Write { action: Action::Fence { token: token - 1 }, ..put(format!("fence {name}"), "") };
         assert!(engines.tables.apply(vec![fence]).await.is_err(), "the fence of {name} is open");
     }
+    for key in &acknowledged.answers {
+        let again = engines.idempotency.begin(beginning(key, "another")).await.unwrap();
+        assert_eq!(again, Begun::Answered(answer(key)), "the answer under {key} is lost");
+    }
     for (key, n) in &acknowledged.blobs {
         let blob = engines.blobs.get("b", key, None).await.unwrap().expect("the blob");
         let bytes: Vec<_> = blob.body.try_collect::<Vec<_>>().await.unwrap().concat();
@@ -211,12 +218,36 @@ async fn writes_until_killed() {
                 let name = format!("{round}-{task}-{n}");
                 let token = hold(&engines, &name).await;
                 println!("ack lease {name} {token}");
+                let Begun::Claimed(claim) = engines.idempotency.begin(beginning(&name, "one")).await.unwrap()
+                else {
+                    panic!("{name} is claimed");
+                };
+                assert!(engines.idempotency.finish(&claim, answer(&name)).await.unwrap());
+                println!("ack answer {name}");
             }
         })
     });
     for task in tasks.collect::<Vec<_>>() {
         task.await.unwrap();
     }
+}
+
+/// A request under this key.
+fn beginning(key: &str, owner: &str) -> Beginning {
+    Beginning {
+        scope: "crash".into(),
+        key: key.into(),
+        fingerprint: Fingerprint([7; 32]),
+        owner: owner.into(),
+        displaces: Vec::new(),
+        lease: LEASE_MAX,
+        kept: LEASE_MAX,
+    }
+}
+
+fn answer(key: &str) -> Answer {
+    let fields = vec![("x-key".to_owned(), key.to_owned().into())];
+    Answer { status: 201, fields, body: key.repeat(1000).into() }
 }
 
 /// Takes a lock, and writes under it.

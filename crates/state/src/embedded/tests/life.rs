@@ -13,6 +13,7 @@ use crate::{
     blobs::{Condition as BlobCondition, FENCE_KEPT, Put},
     embedded::{DATABASE, sweeper::Swept},
     error::Error,
+    idempotency::{Answer, Beginning, Begun, Fingerprint},
     sessions::{Lifetime, NewSession, Patch},
     tables::{Action, Outcome, Write},
 };
@@ -233,5 +234,36 @@ async fn fences_of_deleted_blobs_are_swept() {
     clock.advance(FENCE_KEPT);
     assert_eq!(engine.sweep().await.unwrap(), Swept { fences: 1, ..Swept::default() });
     assert_eq!(count(directory.path(), "blob_fences"), 1);
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn old_idempotency_keys_are_swept() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(1_700_000_000_000);
+    let engine = Embedded::open_with(directory.path(), Arc::new(clock.clone())).unwrap();
+    let keys = engine.engines().idempotency;
+    for n in 0..300 {
+        let beginning = Beginning {
+            scope: "orders".into(),
+            key: n.to_string(),
+            fingerprint: Fingerprint([7; 32]),
+            owner: "web-1".into(),
+            displaces: Vec::new(),
+            lease: MINUTE,
+            kept: if n == 0 { 2 * MINUTE } else { MINUTE },
+        };
+        let Begun::Claimed(claim) = keys.begin(beginning).await.unwrap() else { panic!("{n} is claimed") };
+        if n % 2 == 0 {
+            let answer = Answer { status: 200, fields: Vec::new(), body: "done".into() };
+            assert!(keys.finish(&claim, answer).await.unwrap());
+        }
+    }
+    assert_eq!(engine.sweep().await.unwrap(), Swept::default());
+    clock.advance(MINUTE);
+    assert_eq!(engine.sweep().await.unwrap(), Swept { keys: 149, ..Swept::default() });
+    clock.advance(MINUTE);
+    assert_eq!(engine.sweep().await.unwrap(), Swept { keys: 151, ..Swept::default() });
+    assert_eq!(count(directory.path(), "idempotency"), 0);
     engine.close().await;
 }
