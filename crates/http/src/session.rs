@@ -17,10 +17,12 @@ use http::request::Parts;
 pub use lethe_state::sessions::Lifetime;
 use lethe_state::{
     error::Error as StateError,
+    idempotency::Fingerprint,
     sessions::{Change, NewSession, Patch},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use self::visit::{Current, Shared};
 pub use self::{error::Error, layer::SessionLayer};
@@ -200,6 +202,22 @@ impl Session {
         visit.pending.clear();
         visit.forget();
         Ok(())
+    }
+}
+
+impl Session {
+    /// Stores what was buffered, and takes no more writes: for a layer that must know it stored before it goes on.
+    pub(crate) async fn commit(&self) -> Result<(), Error> {
+        self.shared.commit().await
+    }
+
+    /// Tells this visitor from all others: the user, or the session of one who is not signed in. The session's id is a
+    /// secret, of which only the hash is shown.
+    pub(crate) fn identity(&self) -> Option<String> {
+        match self.shared.known_session()? {
+            (_, Some(user)) => Some(format!("user:{user}")),
+            (id, None) => Some(format!("session:{}", Fingerprint(Sha256::digest(id.as_bytes()).into()))),
+        }
     }
 }
 

@@ -194,7 +194,9 @@ impl Shared {
         match live {
             _ if pending.is_empty() => Ok(()),
             Some(id) => {
-                self.engine.patch(&id, super::patch(&pending)).await.map_err(ended)?;
+                let session = self.engine.patch(&id, super::patch(&pending)).await.map_err(ended)?;
+                // Committed once more, it has nothing left to write.
+                self.visit().current = Current::Live(session);
                 Ok(())
             }
             None => self.create(fields(&pending)).await,

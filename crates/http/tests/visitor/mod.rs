@@ -1,5 +1,7 @@
 //! A browser's cookie jar in front of a router, and the engine behind it.
 
+#![allow(dead_code, reason = "each test uses what it needs of it")]
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, body::Body};
@@ -8,6 +10,7 @@ use http_body_util::BodyExt;
 use lethe_state::{
     clock::{Clock, SystemClock},
     embedded::Embedded,
+    idempotency::Idempotency,
     sessions::Sessions,
 };
 use tempfile::TempDir;
@@ -32,6 +35,10 @@ impl Engine {
 
     pub fn sessions(&self) -> Arc<dyn Sessions> {
         self.embedded.engines().sessions
+    }
+
+    pub fn idempotency(&self) -> Arc<dyn Idempotency> {
+        self.embedded.engines().idempotency
     }
 
     /// From now on each call fails with `Unavailable`.
@@ -66,6 +73,11 @@ impl Visitor {
         Self { site, cookies: BTreeMap::new() }
     }
 
+    /// The same browser, on another site of the same service.
+    pub fn on(self, site: Router) -> Self {
+        Self { site, ..self }
+    }
+
     pub fn cookie(&self, name: &str) -> Option<String> {
         self.cookies.get(name).cloned()
     }
@@ -87,7 +99,16 @@ impl Visitor {
     }
 
     pub async fn post_with(&mut self, path: &str, headers: &[(&'static str, &str)]) -> Answer {
-        let mut request = Request::post(path).body(Body::empty()).unwrap();
+        self.post_body_with(path, headers, "").await
+    }
+
+    pub async fn post_body_with(
+        &mut self,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: &'static str,
+    ) -> Answer {
+        let mut request = Request::post(path).body(Body::from(body)).unwrap();
         for (name, value) in headers {
             request.headers_mut().append(*name, value.parse().unwrap());
         }

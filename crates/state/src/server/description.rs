@@ -138,7 +138,7 @@ mod tests {
             ),
             (
                 "/paths/~1v1~1idempotency~1{scope}~1finish/post/requestBody/description",
-                crate::wire::idempotency::ANSWER_BODY_BYTES_MAX,
+                super::super::idempotency::ANSWER_BODY_BYTES_MAX,
             ),
             ("/components/schemas/KeptAnswer/description", idempotency::ANSWER_BYTES_MAX as u64),
             ("/components/parameters/Fence/description", blobs::FENCE_KEPT.as_secs() / (24 * 3600)),
