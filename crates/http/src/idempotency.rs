@@ -54,8 +54,8 @@ pub const REPLAYED: &str = "idempotent-replayed";
 /// `.layer(SessionLayer::new(&state))`.
 ///
 /// **Whose key it is.** Keys of different users are different keys: of those who are signed in by a session, by their name;
-/// of other visitors by their session; else by the `Authorization` field. Requests with none of these share their keys,
-/// which then must be hard to guess, such as random UUIDs.
+/// of other visitors by their session in the state; else by the `Authorization` field. Requests with none of these share
+/// their keys, which then must be hard to guess, such as random UUIDs.
 ///
 /// **What makes a request the same:** its method, path, query, media type and body. The body is read whole for that, up to
 /// [`BODY_BYTES_MAX`]; larger ones are refused with 413.

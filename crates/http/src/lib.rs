@@ -8,3 +8,4 @@ pub mod idempotency;
 pub mod problem;
 pub mod secure_headers;
 pub mod session;
+pub mod token;

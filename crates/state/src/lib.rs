@@ -17,6 +17,8 @@ pub mod error;
 pub mod idempotency;
 pub mod limits;
 pub mod locks;
+pub mod open;
+pub mod place;
 #[cfg(feature = "remote")]
 pub mod remote;
 #[cfg(feature = "embedded")]
@@ -46,6 +48,8 @@ pub struct Engines {
     pub tables: Arc<dyn tables::Tables>,
     /// Keeps blobs.
     pub blobs: Arc<dyn blobs::Blobs>,
+    /// Keeps limits.
+    pub limits: Arc<dyn limits::Limits>,
     /// Keeps locks.
     pub locks: Arc<dyn locks::Locks>,
     /// Keeps idempotency keys.

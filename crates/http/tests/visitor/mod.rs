@@ -12,6 +12,7 @@ use lethe_state::{
     embedded::Embedded,
     idempotency::Idempotency,
     sessions::Sessions,
+    tables::Tables,
 };
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -39,6 +40,10 @@ impl Engine {
 
     pub fn idempotency(&self) -> Arc<dyn Idempotency> {
         self.embedded.engines().idempotency
+    }
+
+    pub fn tables(&self) -> Arc<dyn Tables> {
+        self.embedded.engines().tables
     }
 
     /// From now on each call fails with `Unavailable`.
