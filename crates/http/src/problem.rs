@@ -88,7 +88,7 @@ impl Problem {
         }
     }
 
-    fn document(&self) -> String {
+    pub(crate) fn document(&self) -> String {
         let mut document = self.members.clone();
         let own = || format!("urn:lethe:problem:{}", self.code);
         document.insert("type".into(), self.kind.map_or_else(own, str::to_owned).into());
@@ -135,7 +135,7 @@ impl IntoResponse for Problem {
 impl From<&StateError> for Problem {
     fn from(error: &StateError) -> Self {
         match error {
-            StateError::Conflict { .. } => Self::new(
+            StateError::Conflict { .. } | StateError::Fenced { .. } => Self::new(
                 StatusCode::CONFLICT,
                 "conflict",
                 "Somebody was faster",

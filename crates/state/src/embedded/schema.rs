@@ -25,7 +25,11 @@ pub(super) struct Schema {
 /// All that must not be lost.
 pub(super) const STATE: Schema = Schema {
     application_id: 0x6c65_7468, // "leth" in ASCII
-    steps: &[include_str!("schema/1.sql")],
+    steps: &[
+        include_str!("schema/1.sql"),
+        include_str!("schema/locks.sql"),
+        include_str!("schema/idempotency.sql"),
+    ],
     synchronous: "full",
     log_pages: 1000,
 };
@@ -226,6 +230,34 @@ mod tests {
             assert!(!statement.exists([[n; 32]]).unwrap());
         }
         assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+    }
+
+    #[test]
+    fn a_database_of_any_version_is_brought_to_this_one() {
+        for version in 1..=STATE.steps.len() {
+            let directory = tempfile::tempdir().unwrap();
+            let database = directory.path().join("state.db");
+            let old = Connection::open(&database).unwrap();
+            old.execute_batch(&STATE.steps[..version].concat()).unwrap();
+            old.execute_batch("INSERT INTO rows VALUES (1, 't', x'6b', x'76', 1, NULL)").unwrap();
+            old.pragma_update(None, "application_id", STATE.application_id).unwrap();
+            old.pragma_update(None, "user_version", version as i64).unwrap();
+            drop(old);
+            let connection = open_writer(&STATE, &database).unwrap();
+            let reached: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+            assert_eq!(reached, STATE.steps.len() as i64, "from {version}");
+            assert!(
+                connection.prepare("SELECT 1 FROM rows WHERE value = x'76'").unwrap().exists([]).unwrap()
+            );
+            let fresh = open_writer(&STATE, &directory.path().join("fresh.db")).unwrap();
+            assert_eq!(described(&connection), described(&fresh), "from {version}");
+        }
+    }
+
+    fn described(connection: &Connection) -> Vec<String> {
+        let sql = "SELECT name || ': ' || coalesce(sql, '') FROM sqlite_schema ORDER BY name";
+        let mut read = connection.prepare(sql).unwrap();
+        read.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
     }
 
     #[test]
