@@ -24,6 +24,7 @@ use http_body_util::BodyExt;
 use lethe_http::{
     limit::{LimitLayer, Outage, Quota, by},
     session::{Session, SessionLayer},
+    token::{Keys, Turning},
 };
 use lethe_state::{
     error::Error,
@@ -195,6 +196,35 @@ async fn sessions_and_users_are_counted_and_strangers_by_address() {
         stranger.plant("__Host-session", &format!("AAAAAAAAAAAAAAAAAAAAA{round}"));
         let expected = if round < 3 { ok } else { StatusCode::TOO_MANY_REQUESTS };
         assert_eq!(stranger.get("/").await.status, expected, "round {round}");
+    }
+}
+
+/// A session in a cookie is another cookie after each change; its user stays, and so does the count.
+#[tokio::test]
+async fn sessions_in_cookies_are_counted_by_their_user() {
+    let engine = Engine::open();
+    let limits = LimitLayer::new(engine.limits()).limit("session", Quota::per(3, DAY), by::session());
+    let change = |session: Session| async move {
+        session.set("n", &format!("{:?}", Instant::now())).unwrap();
+        "changed"
+    };
+    let sign_in = |session: Session| async move {
+        session.sign_in("ada").await.unwrap();
+        "welcome"
+    };
+    let site = Router::new()
+        .route("/", post(change))
+        .layer(limits)
+        .route("/sign-in", post(sign_in))
+        .layer(SessionLayer::tokens(Keys::new(engine.tables(), "web", Turning::default())));
+    let (mut ada, mut stranger) = (Visitor::new(site.clone()), Visitor::new(site));
+    assert_eq!(ada.post("/sign-in").await.status, StatusCode::OK);
+    for visitor in [&mut ada, &mut stranger] {
+        for expected in [200, 200, 200, 429] {
+            let cookie = visitor.cookie("__Host-session");
+            assert_eq!(visitor.post("/").await.status.as_u16(), expected);
+            assert_eq!(visitor.cookie("__Host-session") == cookie, expected == 429);
+        }
     }
 }
 
