@@ -19,9 +19,6 @@ use crate::{
     slow_start::Warmth,
 };
 
-/// A worker that refused a connection is passed over for this long, or until it leaves the roster: it has most
-/// likely just died.
-pub(crate) const SUSPECT_FOR: Duration = Duration::from_millis(50);
 /// Idle connections are closed after this. Node and uvicorn close them after 5 s; being first avoids the race.
 const POOL_IDLE_FOR: Duration = Duration::from_secs(4);
 /// After so long without news, half of what is known about a worker's latency is forgotten.
@@ -52,9 +49,9 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
+    /// One that is in the roster. When it no longer is, its standing is to be [taken off the list](Joint::unlist).
     pub(crate) fn new(worker: &Worker, home: &Rc<Home>) -> Rc<Self> {
-        let standing = home.joint.standing(&worker.gate);
-        standing.set_listed(true);
+        let standing = home.joint.list(&worker.gate);
         Rc::new(Self {
             instance: worker.instance.clone(),
             address: worker.address.clone(),
@@ -75,7 +72,7 @@ impl Upstream {
 
     /// Notes that it refused a connection.
     pub(crate) fn suspect(&self, now: Instant) {
-        self.suspect_until.set(Some(now + SUSPECT_FOR));
+        self.suspect_until.set(Some(self.home.suspicions.begin(now)));
         self.idle.borrow_mut().clear();
     }
 
@@ -160,11 +157,16 @@ impl Upstream {
         self.is_ready.get()
     }
 
-    pub(crate) fn set_ready(&self, ready: bool) {
-        self.is_ready.set(ready);
-        if !ready {
-            self.idle.borrow_mut().clear();
-        }
+    /// It may get requests from now on.
+    pub(crate) fn set_ready(&self) {
+        self.is_ready.set(true);
+    }
+
+    /// It may not get requests any more. Returns its idle connections.
+    #[allow(clippy::vec_box, reason = "links are large, and go from hand to hand boxed")]
+    pub(crate) fn retire(&self) -> Vec<Box<Link>> {
+        self.is_ready.set(false);
+        self.idle.take()
     }
 
     /// The HTTP/2 connections to it.
@@ -188,11 +190,14 @@ impl Upstream {
         }
     }
 
-    /// Closes connections that were idle for too long. Returns how many are left.
-    pub(crate) fn sweep(&self, now: Instant) -> usize {
+    /// How many connections are idle and may go on being so, and those that were for too long.
+    #[allow(clippy::vec_box, reason = "links are large, and go from hand to hand boxed")]
+    pub(crate) fn take_expired(&self, now: Instant) -> (usize, Vec<Box<Link>>) {
         let mut idle = self.idle.borrow_mut();
-        idle.retain_mut(|link| now.saturating_duration_since(link.idle_since(now)) < POOL_IDLE_FOR);
-        idle.len()
+        let is_expired =
+            |link: &mut Box<Link>| now.saturating_duration_since(link.idle_since(now)) >= POOL_IDLE_FOR;
+        let expired = idle.extract_if(.., is_expired).collect();
+        (idle.len(), expired)
     }
 }
 

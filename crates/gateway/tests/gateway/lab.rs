@@ -155,7 +155,8 @@ impl Lab {
     pub fn publish_entries(&self, workers: Vec<Worker>) {
         self.roster.send_modify(|roster| {
             let generation = roster.generation + 1;
-            *roster = Arc::new(Roster { generation, services: BTreeMap::from([(service(), workers)]) });
+            let services = BTreeMap::from([(service(), workers.into_iter().collect())]);
+            *roster = Arc::new(Roster { generation, services });
         });
     }
 
