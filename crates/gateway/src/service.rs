@@ -102,7 +102,10 @@ impl Service {
         self.home.adapts.set(matches!(config.concurrency, config::Concurrency::Adaptive { .. }));
         self.home.ejection.set(config.ejection);
         self.home.slow_start.set(config.slow_start);
-        self.home.protocol.set(config.protocol);
+        if self.home.protocol.replace(config.protocol) != config.protocol {
+            // Idle HTTP/1.1 connections are not taken any more, and closed by the next sweeps.
+            self.known.borrow().values().for_each(|upstream| upstream.close_lane());
+        }
     }
 
     /// The worker behind `gate`, entered for a request of this core, if it is one that may get requests. The slot is

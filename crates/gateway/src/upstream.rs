@@ -15,8 +15,8 @@ use lethe_model::{
 };
 
 use crate::{
-    ejection::Standing, h2c::Lane, link::Link, moment::Moment, service::Home, shard::WorkerShard,
-    slow_start::Warmth,
+    config::Protocol, ejection::Standing, h2c::Lane, link::Link, moment::Moment, service::Home,
+    shard::WorkerShard, slow_start::Warmth,
 };
 
 /// Idle connections are closed after this. Node and uvicorn close them after 5 s; being first avoids the race.
@@ -198,15 +198,25 @@ impl Upstream {
         Rc::clone(self.lane.borrow_mut().get_or_insert_with(|| Lane::new(self.address.clone())))
     }
 
-    /// The most recently used idle connection.
+    /// The most recently used idle connection, if the worker is asked on such ones.
     pub(crate) fn take_idle(&self) -> Option<Box<Link>> {
-        self.idle.borrow_mut().pop()
+        if self.keeps_idle() { self.idle.borrow_mut().pop() } else { None }
+    }
+
+    /// Whether it is asked on connections that are kept: those of HTTP/2 are in its lane.
+    fn keeps_idle(&self) -> bool {
+        self.home.protocol.get() == Protocol::Http1
+    }
+
+    /// The service's protocol has changed: its HTTP/2 connections, if it has any, end with their last requests.
+    pub(crate) fn close_lane(&self) {
+        self.lane.take();
     }
 
     /// Keeps a connection that may carry another request.
     pub(crate) fn put_idle(self: &Rc<Self>, link: Box<Link>, idle_max: usize) {
         let mut idle = self.idle.borrow_mut();
-        if self.is_ready.get() && idle.len() < idle_max {
+        if self.is_ready.get() && self.keeps_idle() && idle.len() < idle_max {
             idle.push(link);
             if !self.is_pooled.replace(true) {
                 self.home.pooled.borrow_mut().push(Rc::downgrade(self));
@@ -214,12 +224,15 @@ impl Upstream {
         }
     }
 
-    /// How many connections are idle and may go on being so, and those that were for too long.
+    /// How many connections are idle and may go on being so, and those that were for too long, or are of no use since the
+    /// protocol has changed.
     #[allow(clippy::vec_box, reason = "links are large, and go from hand to hand boxed")]
     pub(crate) fn take_expired(&self, now: Instant) -> (usize, Vec<Box<Link>>) {
         let mut idle = self.idle.borrow_mut();
-        let is_expired =
-            |link: &mut Box<Link>| now.saturating_duration_since(link.idle_since(now)) >= POOL_IDLE_FOR;
+        let of_use = self.keeps_idle();
+        let is_expired = |link: &mut Box<Link>| {
+            !of_use || now.saturating_duration_since(link.idle_since(now)) >= POOL_IDLE_FOR
+        };
         let expired = idle.extract_if(.., is_expired).collect();
         (idle.len(), expired)
     }
