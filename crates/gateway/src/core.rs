@@ -43,9 +43,11 @@ use crate::{
 /// How often timeouts are looked at, and so how exact they are.
 const TICK: Duration = Duration::from_millis(100);
 /// After many changes of the roster were followed, the next ones wait for so many times as long as that took, if that is
-/// a millisecond. Workers that have died are out before that, by their gates.
+/// a millisecond, and no longer than a new worker should wait for its first request. Workers that have died are out before
+/// that, by their gates.
 const FOLLOW_PAUSE: u32 = 10;
 const FOLLOW_PAUSE_MIN: Duration = Duration::from_millis(1);
+const FOLLOW_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// How often it is looked whether requests have left a service to which no route leads any more.
 const LEFT_LOOK: Duration = Duration::from_millis(10);
 
@@ -160,7 +162,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
                     // However many workers there are and however often they change, requests have most of the core.
                     let pause = core.follow(&roster).await * FOLLOW_PAUSE;
                     if pause >= FOLLOW_PAUSE_MIN {
-                        tokio::time::sleep(pause).await;
+                        tokio::time::sleep(pause.min(FOLLOW_PAUSE_MAX)).await;
                     }
                 }
             }
