@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use lethe_model::{roster::Roster, service::ServiceName};
+use lethe_model::{roster::Roster, service::ServiceName, workers::Workers};
 use tokio::{
     runtime::LocalOptions,
     sync::{Notify, watch},
@@ -35,15 +35,19 @@ use crate::{
     route::{Table, Target},
     service::Service,
     shard::Shard,
+    slices::Slices,
     upload::Budget,
     watch::{Overdue, Phase, Watched},
 };
 
 /// How often timeouts are looked at, and so how exact they are.
 const TICK: Duration = Duration::from_millis(100);
-/// After a change of the roster was followed, the next one waits for so many times as long as that took. Workers that
-/// have died are out before that, by their gates.
+/// After many changes of the roster were followed, the next ones wait for so many times as long as that took, if that is
+/// a millisecond, and no longer than a new worker should wait for its first request. Workers that have died are out before
+/// that, by their gates.
 const FOLLOW_PAUSE: u32 = 10;
+const FOLLOW_PAUSE_MIN: Duration = Duration::from_millis(1);
+const FOLLOW_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// How often it is looked whether requests have left a service to which no route leads any more.
 const LEFT_LOOK: Duration = Duration::from_millis(10);
 
@@ -114,6 +118,8 @@ pub(crate) struct Core {
     last_id: Cell<u64>,
     limits: RefCell<Limits>,
     services: RefCell<BTreeMap<ServiceName, Rc<Service>>>,
+    /// Held by who brings the services up to the roster.
+    following: tokio::sync::Mutex<()>,
     clients: RefCell<HashMap<u64, (Rc<Watched>, AbortHandle)>>,
     connections: Arc<AtomicUsize>,
     /// Woken when a client connection is opened or closed.
@@ -141,7 +147,8 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         #[cfg(feature = "otel")]
         core.observer.set_spans(seed.spans);
         core.configure(&turns.borrow_and_update());
-        core.follow(&roster.borrow_and_update());
+        roster.mark_unchanged();
+        core.follow(&roster).await;
         let latest = roster.clone();
         let door = |(listener, manner)| -> std::io::Result<Door> {
             Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, manner })
@@ -151,14 +158,11 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
             let core = Rc::clone(&core);
             async move {
                 while roster.changed().await.is_ok() {
-                    // Out of the channel before it is gone through, which would keep the supervisor from the next one.
-                    let current = Arc::clone(&roster.borrow_and_update());
-                    let begin = Instant::now();
-                    core.follow(&current);
+                    roster.mark_unchanged();
                     // However many workers there are and however often they change, requests have most of the core.
-                    let pause = begin.elapsed() * FOLLOW_PAUSE;
-                    if pause >= Duration::from_millis(1) {
-                        tokio::time::sleep(pause).await;
+                    let pause = core.follow(&roster).await * FOLLOW_PAUSE;
+                    if pause >= FOLLOW_PAUSE_MIN {
+                        tokio::time::sleep(pause.min(FOLLOW_PAUSE_MAX)).await;
                     }
                 }
             }
@@ -169,8 +173,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
                 while turns.changed().await.is_ok() {
                     let turn = Arc::clone(&turns.borrow_and_update());
                     let retired = core.configure(&turn);
-                    let current = Arc::clone(&latest.borrow());
-                    core.follow(&current);
+                    core.follow(&latest).await;
                     core.left(&retired).await;
                     reached.send_modify(|reached| reached[index] = turn.number);
                 }
@@ -218,6 +221,7 @@ impl Core {
             last_id: Cell::new(0),
             limits: RefCell::default(),
             services: RefCell::default(),
+            following: tokio::sync::Mutex::default(),
             clients: RefCell::default(),
             connections,
             moved: Notify::new(),
@@ -304,16 +308,34 @@ impl Core {
         }
     }
 
-    /// Brings the services up to a new roster.
-    fn follow(&self, roster: &Roster) {
-        let mut services = self.services.borrow_mut();
-        // What no route leads to and nobody is at is forgotten when its workers have left.
-        services.retain(|name, service| Rc::strong_count(service) > 1 || roster.services.contains_key(name));
-        let now = Instant::now();
-        for (name, service) in services.iter() {
-            let workers = roster.services.get(name).map(Vec::as_slice).unwrap_or_default();
-            service.apply(workers, &self.shard, now);
+    /// Brings the services up to the roster as it is now, with requests in between if that is much. Returns how long it
+    /// took without those.
+    async fn follow(&self, roster: &watch::Receiver<Arc<Roster>>) -> Duration {
+        let _alone = self.following.lock().await;
+        // Out of the channel before it is gone through, which would keep the supervisor from the next one.
+        let roster = Arc::clone(&roster.borrow());
+        let (mut slices, now) = (Slices::begin(), Instant::now());
+        for (service, workers) in self.behind(&roster) {
+            service.follow(&workers, &self.shard, &mut slices, now).await;
         }
+        // What no route leads to and nobody is at is forgotten when its workers have left.
+        let mut services = self.services.borrow_mut();
+        services.retain(|name, service| Rc::strong_count(service) > 1 || roster.services.contains_key(name));
+        slices.spent()
+    }
+
+    /// The services that have not come up to the roster, with their workers in it.
+    fn behind(&self, roster: &Roster) -> Vec<(Rc<Service>, Workers)> {
+        let services = self.services.borrow();
+        let mut listed = roster.services.iter().peekable();
+        // Both are in order.
+        let workers_of = |(name, service): (&ServiceName, &Rc<Service>)| {
+            while listed.next_if(|(other, _)| *other < name).is_some() {}
+            let workers = listed.next_if(|(other, _)| *other == name).map(|(_, workers)| workers.clone());
+            let workers = workers.unwrap_or_default();
+            (!service.has_followed(&workers)).then(|| (Rc::clone(service), workers))
+        };
+        services.iter().filter_map(workers_of).collect()
     }
 
     /// Whether one more client connection may be opened.
@@ -336,9 +358,21 @@ impl Core {
     }
 
     /// Enforces what is overdue. Returns whether there is anything left to look at.
-    fn sweep(&self) -> bool {
+    async fn sweep(&self) -> bool {
         let now = Instant::now();
         self.tell_time();
+        self.enforce(now);
+        let services: Vec<Rc<Service>> = self.services.borrow().values().map(Rc::clone).collect();
+        let (mut slices, mut has_pooled) = (Slices::begin(), false);
+        for service in services {
+            service.tick(now);
+            has_pooled |= service.sweep(now, &mut slices).await;
+        }
+        has_pooled || !self.clients.borrow().is_empty()
+    }
+
+    /// Ends what takes longer than it may.
+    fn enforce(&self, now: Instant) {
         let limits = self.limits();
         for (client, task) in self.clients.borrow().values() {
             match client.overdue(now, &limits) {
@@ -350,9 +384,6 @@ impl Core {
                 }
             }
         }
-        // All of them, whatever the first one says.
-        let pooled = self.services.borrow().values().filter(|service| service.tick(now)).count();
-        pooled > 0 || !self.clients.borrow().is_empty()
     }
 }
 
@@ -361,7 +392,7 @@ async fn tick(core: Rc<Core>) {
     loop {
         let moved = core.moved.notified();
         core.observer.tick();
-        if core.sweep() {
+        if core.sweep().await {
             tokio::time::sleep(TICK).await;
         } else {
             moved.await;

@@ -43,6 +43,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         };
         exchange.record.attempt(&upstream);
         exchange.attempts_left = core.limits().attempts_max.saturating_sub(journey.attempts);
+        let round = upstream.refusals();
         let loss = match exchange.attempt(&upstream, pass, &mut seen).await {
             Ok(end) => return Ok(end),
             Err(Fail::Lost(loss)) => loss,
@@ -55,12 +56,16 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         };
         exchange.record.attempt_ended(loss.result());
         let slow = loss.cause == Cause::Late && exchange.watched.owes.get();
-        // A client that does not send its body is not the worker's failure; and what it answered is counted already.
-        if !slow && loss.cause != Cause::Unavailable {
-            upstream.failed(Instant::now());
+        match loss.cause {
+            Cause::Refused => upstream.refused(round, Instant::now()),
+            // It has answered, which is counted already.
+            Cause::Unavailable => {}
+            // A client that does not send its body is not the worker's failure.
+            _ if slow => {}
+            _ => upstream.failed(Instant::now()),
         }
         let failure = match journey.lost(exchange, loss, &upstream, seen.as_ref()).await {
-            Verdict::Again if journey.search.is_over(core, Instant::now()) => {
+            Verdict::Again | Verdict::Later if journey.search.is_over(core, Instant::now()) => {
                 journey.given_up(Failure::NoWorker { retry_after_s: 1 })
             }
             verdict @ (Verdict::Again | Verdict::Later) => {
@@ -76,7 +81,8 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
                 }
                 journey.search.tried.push(upstream);
                 if verdict == Verdict::Later {
-                    let pause = tokio::time::sleep(backoff(journey.attempts as u32, core.dice.next()));
+                    let retry = (journey.attempts + journey.refusals) as u32;
+                    let pause = tokio::time::sleep(backoff(retry, core.dice.next()));
                     if unless_gone(exchange.down, exchange.watched, pause).await.is_none() {
                         return Ok(End::Left);
                     }
@@ -119,13 +125,15 @@ async fn unless_gone<D: Downstream, F: Future>(
 struct Journey {
     search: Search,
     attempts: usize,
+    /// How often a worker that lives has refused it.
+    refusals: usize,
     /// The gates of the workers that were lost while it was inside, without those that it cannot have killed.
     deaths: Vec<Arc<Gate>>,
 }
 
 impl Journey {
     fn new(class: Class) -> Self {
-        Self { search: Search::new(class), attempts: 0, deaths: Vec::new() }
+        Self { search: Search::new(class), attempts: 0, refusals: 0, deaths: Vec::new() }
     }
 
     /// What its client is told when there is no worker for it: once something was sent, it may have run.
@@ -141,6 +149,7 @@ impl Journey {
         seen: Option<&Seen>,
     ) -> Verdict {
         upstream.stats.failures.add(1);
+        self.refusals += usize::from(loss.cause == Cause::Refused);
         if loss.stage != Stage::Unsent {
             self.attempts += 1;
             self.search.begin_anew();
@@ -177,6 +186,7 @@ impl Journey {
             replayable: exchange.upload.is_replayable(),
             attempts: self.attempts,
             deaths: self.deaths.len(),
+            refusals: self.refusals,
         };
         let limits = exchange.core.limits();
         let bounds = Bounds { attempts_max: limits.attempts_max, deaths_max: limits.deaths_max };

@@ -21,6 +21,9 @@ pub(crate) enum Stage {
 pub(crate) enum Cause {
     /// The connection could not be made, or broke.
     Gone,
+    /// The worker lives, and says that it did nothing with the request (RFC 9113, section 8.7): it has as much as it can
+    /// do, or is about to close the connection.
+    Refused,
     /// No response head in the route's time.
     Late,
     /// It says that it is overloaded, and the request may be tried elsewhere.
@@ -43,7 +46,7 @@ impl Loss {
             (Cause::Late, _) => AttemptResult::Late,
             (Cause::Garbled, _) => AttemptResult::Garbled,
             (Cause::Unavailable, _) => AttemptResult::Unavailable,
-            (Cause::Gone, Stage::Unsent) => AttemptResult::Unsent,
+            (Cause::Refused, _) | (Cause::Gone, Stage::Unsent) => AttemptResult::Unsent,
             (Cause::Gone, Stage::Sent) => AttemptResult::Lost,
             (Cause::Gone, Stage::Held) => AttemptResult::Held,
             (Cause::Gone, Stage::Streamed) => AttemptResult::Cut,
@@ -55,7 +58,7 @@ impl Loss {
         match (self.cause, self.stage) {
             (Cause::Late, _) => Retry::Timeout,
             (Cause::Unavailable, _) => Retry::Unavailable,
-            (_, Stage::Unsent) => Retry::Unsent,
+            (Cause::Refused, _) | (_, Stage::Unsent) => Retry::Unsent,
             (_, Stage::Sent) => Retry::Lost,
             (_, Stage::Held) => Retry::Held,
             (_, Stage::Streamed) => Retry::Streamed,
@@ -74,6 +77,8 @@ pub(crate) struct Facts {
     pub(crate) attempts: usize,
     /// Workers that were lost while it was inside them.
     pub(crate) deaths: usize,
+    /// How often a worker that lives has refused it.
+    pub(crate) refusals: usize,
 }
 
 /// The bounds that end all trying.
@@ -112,6 +117,9 @@ pub(crate) fn verdict(loss: Loss, facts: Facts, bounds: Bounds) -> Verdict {
         // Another worker would say the same.
         (_, Cause::Garbled) => Verdict::Garbled,
         (Stage::Unsent, Cause::Gone) if facts.replayable => Verdict::Again,
+        // Another worker may take it at once; who is refused again meets an overload, and comes back later.
+        (_, Cause::Refused) if facts.replayable && facts.refusals <= 1 => Verdict::Again,
+        (_, Cause::Refused) if facts.replayable => Verdict::Later,
         (Stage::Sent | Stage::Held | Stage::Streamed, Cause::Gone)
             if facts.repeatable && facts.replayable =>
         {
@@ -123,7 +131,7 @@ pub(crate) fn verdict(loss: Loss, facts: Facts, bounds: Bounds) -> Verdict {
                 Verdict::Again
             }
         }
-        (_, Cause::Gone) => Verdict::Unknown,
+        (_, Cause::Gone | Cause::Refused) => Verdict::Unknown,
     }
 }
 
@@ -140,7 +148,7 @@ mod tests {
 
     fn check(stage: Stage, cause: Cause, facts: (bool, bool, usize, usize), expected: Verdict) {
         let (repeatable, replayable, attempts, deaths) = facts;
-        let facts = Facts { repeatable, replayable, attempts, deaths };
+        let facts = Facts { repeatable, replayable, attempts, deaths, refusals: 1 };
         assert_eq!(verdict(Loss { stage, cause }, facts, BOUNDS), expected, "{stage:?} {cause:?} {facts:?}");
     }
 
@@ -177,6 +185,21 @@ mod tests {
         check(Sent, Late, (true, true, 1, 0), Verdict::Late);
         check(Held, Late, (true, true, 1, 0), Verdict::Late);
         check(Sent, Garbled, (true, true, 1, 0), Verdict::Garbled);
+    }
+
+    #[test]
+    fn the_refused_come_back_later() {
+        for (replayable, refusals, expected) in [
+            (true, 1, Verdict::Again),
+            (true, 2, Verdict::Later),
+            (true, 99, Verdict::Later),
+            (false, 1, Verdict::Unknown),
+            (false, 2, Verdict::Unknown),
+        ] {
+            let facts = Facts { repeatable: false, replayable, attempts: 0, deaths: 0, refusals };
+            let loss = Loss { stage: Stage::Unsent, cause: Cause::Refused };
+            assert_eq!(verdict(loss, facts, BOUNDS), expected, "{facts:?}");
+        }
     }
 
     #[test]

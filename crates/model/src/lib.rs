@@ -4,3 +4,4 @@
 pub mod gate;
 pub mod roster;
 pub mod service;
+pub mod workers;

@@ -1,8 +1,9 @@
 //! A connection to a worker that speaks HTTP/1.1.
 
 use std::{
+    future::{Future as _, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -335,7 +336,9 @@ impl Http1 {
 
     /// Whether something came on an idle connection: its end, or bytes that nobody asked for. Costs no system call.
     pub(super) fn has_stirred(&mut self, cx: &mut Context<'_>) -> bool {
-        self.io.poll_read_ready(cx).is_ready()
+        // Also when the task has used up its turn, after which tokio says of everything that it is not ready.
+        let stirring = tokio::task::coop::unconstrained(poll_fn(|cx| self.io.poll_read_ready(cx)));
+        pin!(stirring).poll(cx).is_ready()
     }
 
     /// After a 101: reads bytes as they come; none at the end.
@@ -354,5 +357,33 @@ impl Http1 {
     /// After a 101: the client sends no more.
     pub(super) fn poll_end_raw(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, task::Waker};
+
+    use tokio::{net::TcpListener, task::coop};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_an_idle_connection_is_seen_at_the_end_of_a_turn() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().into();
+        let mut link = Http1::connect(&address, Duration::from_secs(30)).await.unwrap();
+        let (worker, _) = listener.accept().await.unwrap();
+        // Nobody knows of a new socket that it is not ready, until it was tried.
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(link.input.poll_fill(cx, &mut link.io, &Pool::default(), 1).is_pending());
+        assert!(!link.has_stirred(cx));
+        drop(worker);
+        poll_fn(|cx| link.io.poll_read_ready(cx)).await.unwrap();
+        while coop::has_budget_remaining() {
+            assert!(pin!(coop::consume_budget()).poll(cx).is_ready());
+        }
+        assert!(link.io.poll_read_ready(cx).is_pending(), "its turn is over");
+        assert!(link.has_stirred(cx));
     }
 }
