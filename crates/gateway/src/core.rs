@@ -143,9 +143,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         core.configure(&turns.borrow_and_update());
         core.follow(&roster.borrow_and_update());
         let latest = roster.clone();
-        let door = |(listener, manner)| -> std::io::Result<Door> {
-            Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, manner })
-        };
+        let door = |(listener, manner)| Door::new(listener, manner);
         let doors: Vec<Door> = doors.into_iter().map(door).collect::<Result<_, _>>()?;
         let following = tokio::task::spawn_local({
             let core = Rc::clone(&core);
@@ -341,6 +339,7 @@ impl Core {
         self.tell_time();
         let limits = self.limits();
         for (client, task) in self.clients.borrow().values() {
+            client.lasts();
             match client.overdue(now, &limits) {
                 None => {}
                 Some(Overdue::Close) => task.abort(),

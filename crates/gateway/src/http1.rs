@@ -366,6 +366,10 @@ impl Downstream for Http1 {
         if !self.input.is_empty() {
             return Poll::Pending;
         }
+        if self.io.is_fresh() && self.watched.is_brief() {
+            self.input.release(&self.core.pool);
+            return Poll::Pending;
+        }
         match self.input.poll_fill(cx, &mut self.io, &self.core.pool, self.core.bounds.get().head_bytes_max) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
             Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
