@@ -107,10 +107,11 @@ fn start(core: &Rc<Core>, manner: &Manner, stream: TcpStream, peer: SocketAddr) 
     let books = Books::of_connection(core);
     let id = books.id();
     let (serving_core, serving_watched, manner) = (Rc::clone(core), Rc::clone(&watched), manner.clone());
-    // Made inside: a future that is made outside and moved in takes its room twice.
-    let task = tokio::task::spawn_local(async move {
+    // Made inside: a future that is made outside and moved in takes its room twice. Boxed, since the runtime moves what it is
+    // given several times.
+    let task = tokio::task::spawn_local(Box::pin(async move {
         let _books = books;
         connection::serve(serving_core, serving_watched, manner, stream, peer).await;
-    });
+    }));
     core.opened(id, watched, task.abort_handle());
 }

@@ -154,10 +154,10 @@ async fn serve_http2(core: Rc<Core>, client: Rc<Client>, watched: Rc<Watched>, i
         let id = books.id();
         let (serving_core, client, serving_watched) =
             (Rc::clone(&core), Rc::clone(&client), Rc::clone(&watched));
-        let task = tokio::task::spawn_local(async move {
+        let task = tokio::task::spawn_local(Box::pin(async move {
             let _books = books;
             answer_http2(serving_core, client, serving_watched, request, stream).await;
-        });
+        }));
         core.joined(id, watched, task.abort_handle());
     })
     .await;

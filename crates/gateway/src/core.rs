@@ -3,7 +3,7 @@
 
 use std::{
     cell::{Cell, Ref, RefCell},
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::IpAddr,
     pin::pin,
     rc::{Rc, Weak},
@@ -15,6 +15,7 @@ use std::{
 };
 
 use lethe_model::{roster::Roster, service::ServiceName};
+use slab::Slab;
 use tokio::{
     runtime::LocalOptions,
     sync::{Notify, watch},
@@ -111,10 +112,9 @@ pub(crate) struct Core {
     date_seconds: Cell<u64>,
     /// Whose word about clients is taken.
     pub(crate) trust: RefCell<Trust>,
-    last_id: Cell<u64>,
     limits: RefCell<Limits>,
     services: RefCell<BTreeMap<ServiceName, Rc<Service>>>,
-    clients: RefCell<HashMap<u64, (Rc<Watched>, AbortHandle)>>,
+    clients: RefCell<Slab<(Rc<Watched>, AbortHandle)>>,
     connections: Arc<AtomicUsize>,
     /// Woken when a client connection is opened or closed.
     pub(crate) moved: Notify,
@@ -213,7 +213,6 @@ impl Core {
             date: Cell::new([b' '; 29]),
             date_seconds: Cell::new(u64::MAX),
             trust: RefCell::new(Trust::new(&[])),
-            last_id: Cell::new(0),
             limits: RefCell::default(),
             services: RefCell::default(),
             clients: RefCell::default(),
@@ -320,7 +319,7 @@ impl Core {
     }
 
     /// Takes a client connection into the books.
-    pub(crate) fn opened(&self, id: u64, watched: Rc<Watched>, task: AbortHandle) {
+    pub(crate) fn opened(&self, id: usize, watched: Rc<Watched>, task: AbortHandle) {
         self.joined(id, watched, task);
         self.tell_time();
         self.connections.fetch_add(1, Relaxed);
@@ -329,8 +328,9 @@ impl Core {
     }
 
     /// Takes a stream of a connection into the books.
-    pub(crate) fn joined(&self, id: u64, watched: Rc<Watched>, task: AbortHandle) {
-        self.clients.borrow_mut().insert(id, (watched, task));
+    pub(crate) fn joined(&self, id: usize, watched: Rc<Watched>, task: AbortHandle) {
+        let entered = self.clients.borrow_mut().insert((watched, task));
+        debug_assert_eq!(entered, id, "nobody comes between");
     }
 
     /// Enforces what is overdue. Returns whether there is anything left to look at.
@@ -338,7 +338,7 @@ impl Core {
         let now = Instant::now();
         self.tell_time();
         let limits = self.limits();
-        for (client, task) in self.clients.borrow().values() {
+        for (_, (client, task)) in self.clients.borrow().iter() {
             client.lasts();
             match client.overdue(now, &limits) {
                 None => {}
@@ -372,7 +372,7 @@ async fn tick(core: Rc<Core>) {
 /// themselves: they are closed at once, or, where another process goes on, after that time.
 async fn drain(core: &Core, how: Leaving) {
     let has_time = how == Leaving::Release;
-    for (client, task) in core.clients.borrow().values() {
+    for (_, (client, task)) in core.clients.borrow().iter() {
         client.draining.set(true);
         client.lingers.set(has_time);
         client.wake();
@@ -389,7 +389,7 @@ async fn drain(core: &Core, how: Leaving) {
         let mut ended = pin!(ended);
         if has_time && tokio::time::timeout(PARTING, ended.as_mut()).await.is_err() {
             // Who was answered meanwhile was told to come back on another connection; these said nothing at all.
-            for (client, _) in core.clients.borrow().values() {
+            for (_, (client, _)) in core.clients.borrow().iter() {
                 client.lingers.set(false);
                 client.wake();
             }
@@ -407,7 +407,7 @@ async fn drain(core: &Core, how: Leaving) {
 /// Takes a connection, or a stream of one, out of the books, however its task ends.
 pub(crate) struct Books {
     core: Rc<Core>,
-    id: u64,
+    id: usize,
     is_connection: bool,
 }
 
@@ -421,12 +421,12 @@ impl Books {
     }
 
     fn new(core: &Rc<Core>, is_connection: bool) -> Self {
-        let id = core.last_id.get() + 1;
-        core.last_id.set(id);
+        let id = core.clients.borrow().vacant_key();
         Self { core: Rc::clone(core), id, is_connection }
     }
 
-    pub(crate) fn id(&self) -> u64 {
+    /// Its place in the books, which [`Core::opened`] or [`Core::joined`] fills before the next one is asked for.
+    pub(crate) fn id(&self) -> usize {
         self.id
     }
 }
@@ -434,7 +434,7 @@ impl Books {
 impl Drop for Books {
     fn drop(&mut self) {
         let core = &self.core;
-        if core.clients.borrow_mut().remove(&self.id).is_some() && self.is_connection {
+        if core.clients.borrow_mut().try_remove(self.id).is_some() && self.is_connection {
             core.connections.fetch_sub(1, Relaxed);
             core.shard.connections.subtract(1);
         }
