@@ -66,6 +66,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_never_comes_again_is_not_indexed() {
+        let map = from_lines(b"x-request-id: 1\r\nTraceparent: 2\r\nserver: 3\r\n");
+        let never: Vec<_> = map.values().map(HeaderValue::is_sensitive).collect();
+        assert_eq!(never, [true, true, false]);
+    }
+
+    #[test]
     fn lines_become_a_map_and_lines_again() {
         let map =
             from_lines(b"Grpc-Status: 0\r\nx-a:1\r\nx-a:  2 \r\nConnection: close\r\nno field\r\n: x\r\n");
