@@ -3,7 +3,7 @@
 
 use std::{
     cell::{Cell, Ref, RefCell},
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::IpAddr,
     pin::pin,
     rc::{Rc, Weak},
@@ -15,6 +15,7 @@ use std::{
 };
 
 use lethe_model::{roster::Roster, service::ServiceName, workers::Workers};
+use slab::Slab;
 use tokio::{
     runtime::LocalOptions,
     sync::{Notify, watch},
@@ -115,12 +116,11 @@ pub(crate) struct Core {
     date_seconds: Cell<u64>,
     /// Whose word about clients is taken.
     pub(crate) trust: RefCell<Trust>,
-    last_id: Cell<u64>,
     limits: RefCell<Limits>,
     services: RefCell<BTreeMap<ServiceName, Rc<Service>>>,
     /// Held by who brings the services up to the roster.
     following: tokio::sync::Mutex<()>,
-    clients: RefCell<HashMap<u64, (Rc<Watched>, AbortHandle)>>,
+    clients: RefCell<Slab<(Rc<Watched>, AbortHandle)>>,
     connections: Arc<AtomicUsize>,
     /// Woken when a client connection is opened or closed.
     pub(crate) moved: Notify,
@@ -150,9 +150,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         roster.mark_unchanged();
         core.follow(&roster).await;
         let latest = roster.clone();
-        let door = |(listener, manner)| -> std::io::Result<Door> {
-            Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, manner })
-        };
+        let door = |(listener, manner)| Door::new(listener, manner);
         let doors: Vec<Door> = doors.into_iter().map(door).collect::<Result<_, _>>()?;
         let following = tokio::task::spawn_local({
             let core = Rc::clone(&core);
@@ -218,7 +216,6 @@ impl Core {
             date: Cell::new([b' '; 29]),
             date_seconds: Cell::new(u64::MAX),
             trust: RefCell::new(Trust::new(&[])),
-            last_id: Cell::new(0),
             limits: RefCell::default(),
             services: RefCell::default(),
             following: tokio::sync::Mutex::default(),
@@ -344,7 +341,7 @@ impl Core {
     }
 
     /// Takes a client connection into the books.
-    pub(crate) fn opened(&self, id: u64, watched: Rc<Watched>, task: AbortHandle) {
+    pub(crate) fn opened(&self, id: usize, watched: Rc<Watched>, task: AbortHandle) {
         self.joined(id, watched, task);
         self.tell_time();
         self.connections.fetch_add(1, Relaxed);
@@ -353,8 +350,9 @@ impl Core {
     }
 
     /// Takes a stream of a connection into the books.
-    pub(crate) fn joined(&self, id: u64, watched: Rc<Watched>, task: AbortHandle) {
-        self.clients.borrow_mut().insert(id, (watched, task));
+    pub(crate) fn joined(&self, id: usize, watched: Rc<Watched>, task: AbortHandle) {
+        let entered = self.clients.borrow_mut().insert((watched, task));
+        debug_assert_eq!(entered, id, "nobody comes between");
     }
 
     /// Enforces what is overdue. Returns whether there is anything left to look at.
@@ -374,7 +372,8 @@ impl Core {
     /// Ends what takes longer than it may.
     fn enforce(&self, now: Instant) {
         let limits = self.limits();
-        for (client, task) in self.clients.borrow().values() {
+        for (_, (client, task)) in self.clients.borrow().iter() {
+            client.lasts();
             match client.overdue(now, &limits) {
                 None => {}
                 Some(Overdue::Close) => task.abort(),
@@ -404,7 +403,7 @@ async fn tick(core: Rc<Core>) {
 /// themselves: they are closed at once, or, where another process goes on, after that time.
 async fn drain(core: &Core, how: Leaving) {
     let has_time = how == Leaving::Release;
-    for (client, task) in core.clients.borrow().values() {
+    for (_, (client, task)) in core.clients.borrow().iter() {
         client.draining.set(true);
         client.lingers.set(has_time);
         client.wake();
@@ -421,7 +420,7 @@ async fn drain(core: &Core, how: Leaving) {
         let mut ended = pin!(ended);
         if has_time && tokio::time::timeout(PARTING, ended.as_mut()).await.is_err() {
             // Who was answered meanwhile was told to come back on another connection; these said nothing at all.
-            for (client, _) in core.clients.borrow().values() {
+            for (_, (client, _)) in core.clients.borrow().iter() {
                 client.lingers.set(false);
                 client.wake();
             }
@@ -439,7 +438,7 @@ async fn drain(core: &Core, how: Leaving) {
 /// Takes a connection, or a stream of one, out of the books, however its task ends.
 pub(crate) struct Books {
     core: Rc<Core>,
-    id: u64,
+    id: usize,
     is_connection: bool,
 }
 
@@ -453,12 +452,12 @@ impl Books {
     }
 
     fn new(core: &Rc<Core>, is_connection: bool) -> Self {
-        let id = core.last_id.get() + 1;
-        core.last_id.set(id);
+        let id = core.clients.borrow().vacant_key();
         Self { core: Rc::clone(core), id, is_connection }
     }
 
-    pub(crate) fn id(&self) -> u64 {
+    /// Its place in the books, which [`Core::opened`] or [`Core::joined`] fills before the next one is asked for.
+    pub(crate) fn id(&self) -> usize {
         self.id
     }
 }
@@ -466,7 +465,7 @@ impl Books {
 impl Drop for Books {
     fn drop(&mut self) {
         let core = &self.core;
-        if core.clients.borrow_mut().remove(&self.id).is_some() && self.is_connection {
+        if core.clients.borrow_mut().try_remove(self.id).is_some() && self.is_connection {
             core.connections.fetch_sub(1, Relaxed);
             core.shard.connections.subtract(1);
         }

@@ -28,6 +28,8 @@ use crate::{
 
 /// How much of a body that nobody wants is read and thrown away before the connection is closed instead.
 const LINGER_BYTES_MAX: u64 = 64 << 20;
+/// Room that is made at once for the head of a response.
+const USUAL_HEAD_BYTES: usize = 256;
 /// Memory that an idle connection keeps for the next heads, in each of a few places.
 const KEPT_BYTES: usize = 1 << 10;
 
@@ -366,6 +368,10 @@ impl Downstream for Http1 {
         if !self.input.is_empty() {
             return Poll::Pending;
         }
+        if self.io.is_fresh() && self.watched.is_brief() {
+            self.input.release(&self.core.pool);
+            return Poll::Pending;
+        }
         match self.input.poll_fill(cx, &mut self.io, &self.core.pool, self.core.bounds.get().head_bytes_max) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
             Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
@@ -396,6 +402,7 @@ impl Downstream for Http1 {
             || (unknown && !chunked);
         self.lingers |= answer.close || self.watched.draining.get();
         let out = self.outbox.bytes();
+        out.reserve(USUAL_HEAD_BYTES);
         push_status(out, answer.status, answer.reason);
         for (name, value) in answer.fields {
             crate::headers::push_field(out, name, value);
