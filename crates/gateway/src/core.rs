@@ -32,10 +32,10 @@ use crate::{
     head::Bounds,
     joint::Joint,
     observer::Observer,
+    replay_budget::Budget,
     route::{Table, Target},
     service::Service,
     shard::Shard,
-    upload::Budget,
     watch::{Overdue, Phase, Watched},
 };
 
