@@ -32,7 +32,7 @@ use crate::{
     head::Bounds,
     joint::Joint,
     observer::Observer,
-    replay_budget::Budget,
+    replay_budget::{ReplayBudget, Share},
     route::{Table, Target},
     service::Service,
     shard::Shard,
@@ -87,8 +87,7 @@ pub(crate) struct Seed {
     pub(crate) leaving: watch::Receiver<Leaving>,
     /// Client connections of all cores.
     pub(crate) connections: Arc<AtomicUsize>,
-    /// Bytes left for kept request bodies, of all cores.
-    pub(crate) replay_bytes: Arc<AtomicUsize>,
+    pub(crate) replay_budget: Arc<ReplayBudget>,
     /// What it writes its spans into.
     #[cfg(feature = "otel")]
     pub(crate) spans: Option<crate::otel::Spans>,
@@ -103,7 +102,7 @@ pub(crate) struct Core {
     pub(crate) table: RefCell<Table>,
     pub(crate) dice: Dice,
     pub(crate) pool: Pool,
-    pub(crate) budget: Rc<Budget>,
+    pub(crate) replay_share: Rc<Share>,
     /// The bounds of heads.
     pub(crate) bounds: Cell<Bounds>,
     /// The time as `Date` shows it, to the second, brought up to date by the tick.
@@ -134,10 +133,10 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
             mut roster,
             mut leaving,
             connections,
-            replay_bytes,
+            replay_budget,
             ..
         } = seed;
-        let core = Rc::new(Core::new(index, shard, connections, replay_bytes));
+        let core = Rc::new(Core::new(index, shard, connections, replay_budget));
         #[cfg(feature = "otel")]
         core.observer.set_spans(seed.spans);
         core.configure(&turns.borrow_and_update());
@@ -200,7 +199,7 @@ impl Core {
         index: usize,
         shard: Arc<Shard>,
         connections: Arc<AtomicUsize>,
-        replay_bytes: Arc<AtomicUsize>,
+        replay_budget: Arc<ReplayBudget>,
     ) -> Self {
         let core = Self {
             index,
@@ -210,7 +209,7 @@ impl Core {
             table: RefCell::new(Table::new(Vec::new())),
             dice: Dice::new(),
             pool: Pool::default(),
-            budget: Rc::new(Budget::new(replay_bytes)),
+            replay_share: Rc::new(Share::new(replay_budget)),
             bounds: Cell::default(),
             date: Cell::new([b' '; 29]),
             date_seconds: Cell::new(u64::MAX),
@@ -238,6 +237,7 @@ impl Core {
             headers_max: limits.headers_max,
         });
         self.limits.replace(limits.clone());
+        self.replay_share.settle();
         self.trust.replace(Trust::new(&config.trusted_proxies));
         let mut services = self.services.borrow_mut();
         let (usual, now) = (config::Service::default(), Instant::now());

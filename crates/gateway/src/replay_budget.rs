@@ -1,4 +1,5 @@
-//! The memory for kept request bodies, which all cores share.
+//! The memory for kept request bodies, which all cores share. Each core takes it in chunks, so that requests do not meet
+//! at one counter.
 
 use std::{
     cell::Cell,
@@ -8,42 +9,88 @@ use std::{
     },
 };
 
-/// The memory for kept bodies, of all cores together. Each core takes it in chunks, so that requests do not meet at
-/// one counter.
-pub(crate) struct Budget {
-    available: Arc<AtomicUsize>,
-    local: Cell<usize>,
+/// What a core takes at a time, if there is so much.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// What there is for all cores.
+pub(crate) struct ReplayBudget {
+    bytes_max: AtomicUsize,
+    taken: AtomicUsize,
 }
 
-impl Budget {
-    const CHUNK_BYTES: usize = 256 << 10;
-
-    pub(crate) fn new(available: Arc<AtomicUsize>) -> Self {
-        Self { available, local: Cell::new(0) }
+impl ReplayBudget {
+    pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self { bytes_max: AtomicUsize::new(bytes_max), taken: AtomicUsize::new(0) })
     }
 
+    /// Makes it larger or smaller. What is taken beyond a smaller one comes back as its requests end; until then there is
+    /// nothing left. Each core's [`Share::settle`] is to follow.
+    pub(crate) fn resize(&self, bytes_max: usize) {
+        self.bytes_max.store(bytes_max, Relaxed);
+    }
+
+    /// Takes `bytes`, or what is left if that is `bytes_min` or more; nothing otherwise.
+    fn take(&self, bytes_min: usize, bytes: usize) -> Option<usize> {
+        let bytes_max = self.bytes_max.load(Relaxed);
+        let granted =
+            |taken| Some(bytes_max.saturating_sub(taken).min(bytes)).filter(|&more| more >= bytes_min);
+        let more = |taken| granted(taken).map(|more| taken + more);
+        self.taken.fetch_update(Relaxed, Relaxed, more).ok().and_then(granted)
+    }
+
+    fn give(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes, Relaxed);
+    }
+
+    fn is_overdrawn(&self) -> bool {
+        self.taken.load(Relaxed) > self.bytes_max.load(Relaxed)
+    }
+}
+
+/// One core's part of it.
+pub(crate) struct Share {
+    budget: Arc<ReplayBudget>,
+    /// Taken for this core, and not used now.
+    spare: Cell<usize>,
+}
+
+impl Share {
+    pub(crate) fn new(budget: Arc<ReplayBudget>) -> Self {
+        Self { budget, spare: Cell::new(0) }
+    }
+
+    /// Takes so many bytes; false if there are not so many, and then none.
     pub(crate) fn take(&self, bytes: usize) -> bool {
-        let local = self.local.get();
-        if local >= bytes {
-            self.local.set(local - bytes);
-            return true;
-        }
-        let more = bytes.max(Self::CHUNK_BYTES);
-        let granted = |left: usize| left.checked_sub(more);
-        if self.available.fetch_update(Relaxed, Relaxed, granted).is_err() {
-            return false;
-        }
-        self.local.set(local + more - bytes);
+        let spare = self.spare.get();
+        let missing = bytes.saturating_sub(spare);
+        let more = match missing {
+            0 => 0,
+            missing => match self.budget.take(missing, missing.max(CHUNK_BYTES)) {
+                Some(more) => more,
+                None => return false,
+            },
+        };
+        self.spare.set(spare + more - bytes);
         true
     }
 
+    /// Gives back what was taken.
     pub(crate) fn give(&self, bytes: usize) {
-        let local = self.local.get() + bytes;
-        let surplus = if local > 2 * Self::CHUNK_BYTES { local - Self::CHUNK_BYTES } else { 0 };
-        self.local.set(local - surplus);
-        if surplus > 0 {
-            self.available.fetch_add(surplus, Relaxed);
+        let spare = self.spare.get() + bytes;
+        let kept = match spare {
+            _ if self.budget.is_overdrawn() => 0,
+            spare if spare > 2 * CHUNK_BYTES => CHUNK_BYTES,
+            spare => spare,
+        };
+        self.spare.set(kept);
+        if spare > kept {
+            self.budget.give(spare - kept);
         }
+    }
+
+    /// Gives back what is not used, since the budget may be smaller than it was.
+    pub(crate) fn settle(&self) {
+        self.budget.give(self.spare.take());
     }
 }
 
@@ -51,17 +98,45 @@ impl Budget {
 mod tests {
     use super::*;
 
+    fn shares(bytes_max: usize) -> (Arc<ReplayBudget>, Share, Share) {
+        let budget = ReplayBudget::new(bytes_max);
+        (Arc::clone(&budget), Share::new(Arc::clone(&budget)), Share::new(budget))
+    }
+
     #[test]
-    fn the_budget_is_shared_and_given_back() {
-        let available = Arc::new(AtomicUsize::new(1 << 20));
-        let (one, two) = (Budget::new(Arc::clone(&available)), Budget::new(Arc::clone(&available)));
+    fn it_is_shared_and_given_back() {
+        let (budget, one, two) = shares(1 << 20);
         assert!(one.take(700 << 10));
         assert!(two.take(100 << 10));
         assert!(!two.take(300 << 10), "no more than there is");
         one.give(700 << 10);
         assert!(two.take(300 << 10));
         two.give(400 << 10);
-        let left = available.load(Relaxed) + one.local.get() + two.local.get();
-        assert_eq!(left, 1 << 20, "nothing is lost");
+        assert_eq!(budget.taken.load(Relaxed), one.spare.get() + two.spare.get(), "nothing is lost");
+    }
+
+    #[test]
+    fn all_of_it_can_be_taken() {
+        let (_, one, two) = shares(CHUNK_BYTES + 100);
+        assert!(one.take(10));
+        assert!(two.take(60), "less than a chunk is left");
+        assert!(two.take(40));
+        assert!(!two.take(1));
+    }
+
+    #[test]
+    fn a_smaller_one_is_kept_to() {
+        let (budget, one, two) = shares(1 << 20);
+        assert!(one.take(500 << 10) && one.take(300 << 10) && two.take(1));
+        budget.resize(100);
+        one.settle();
+        two.settle();
+        assert!(!two.take(1), "more is taken than there is now");
+        one.give(300 << 10);
+        assert!(!one.take(1) && !two.take(1));
+        one.give(500 << 10);
+        assert!(two.take(99) && !one.take(1) && !two.take(1));
+        budget.resize(200);
+        assert!(one.take(100) && !two.take(1));
     }
 }

@@ -159,7 +159,7 @@ pub(crate) async fn answer<D: Downstream>(
     record: Record,
 ) {
     let replay_bytes_max = core.limits().replay_bytes_max;
-    let upload = Upload::new(prepared.length, replay_bytes_max, &core.budget);
+    let upload = Upload::new(prepared.length, replay_bytes_max, &core.replay_share);
     let attempts_left = core.limits().attempts_max;
     let mut exchange =
         Exchange { core, watched, target, prepared, upload, down, record: &record, attempts_left };

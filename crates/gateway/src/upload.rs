@@ -11,7 +11,7 @@ use crate::{
     admit::Length,
     downstream::{Broken, Downstream, Piece},
     headers,
-    replay_budget::Budget,
+    replay_budget::Share,
     watch::{Phase, Watched},
 };
 
@@ -32,11 +32,11 @@ pub(crate) struct Upload {
     kept_bytes_max: usize,
     /// What `bytes` takes from the budget.
     cost_bytes: usize,
-    budget: Rc<Budget>,
+    budget: Rc<Share>,
 }
 
 impl Upload {
-    pub(crate) fn new(length: Length, kept_bytes_max: usize, budget: &Rc<Budget>) -> Self {
+    pub(crate) fn new(length: Length, kept_bytes_max: usize, budget: &Rc<Share>) -> Self {
         Self {
             bytes: Vec::new(),
             passed: 0,

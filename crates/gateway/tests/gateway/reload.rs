@@ -102,3 +102,33 @@ fn a_service_that_was_not_there_before_is_found() {
         assert_eq!(client.response().await.text(), "ok");
     });
 }
+
+#[test]
+fn a_smaller_memory_for_replays_is_kept_to_when_what_was_kept_is_gone() {
+    const LARGE: usize = 600 << 10;
+    const MIDDLE: usize = 200 << 10;
+    const SMALL: usize = 50 << 10;
+    let put = |bytes| {
+        let head = format!("PUT / HTTP/1.1\r\nhost: h\r\ncontent-length: {bytes}\r\n\r\n");
+        [head.into_bytes(), vec![b'x'; bytes]].concat()
+    };
+    run(async {
+        let lab = Lab::with(2, |config| config.limits.replay_total_bytes_max = 1 << 20).await;
+        let (mut client, (mut first, _)) = tokio::join!(lab.send(put(LARGE)), lab.workers[0].request());
+        let mut config = config();
+        config.limits.replay_total_bytes_max = 100 << 10;
+        lab.gateway.reload(config).await.unwrap();
+        first.answer("done").await;
+        assert_eq!(client.response().await.text(), "done");
+        let (mut client, (worker, _)) = tokio::join!(lab.send(put(MIDDLE)), lab.workers[1].request());
+        drop(worker);
+        assert_eq!(client.response().await.status(), 502, "it was not kept, so it was not repeated");
+        // What fits is repeated.
+        let (mut client, _) = tokio::join!(lab.send(put(SMALL)), first.request());
+        first.reset();
+        let (mut worker, request) = lab.workers[1].request().await;
+        assert_eq!(request.body.len(), SMALL);
+        worker.answer("saved").await;
+        assert_eq!(client.response().await.text(), "saved");
+    });
+}
