@@ -1,5 +1,8 @@
 //! A connection to a worker that speaks HTTP/1.1.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     io,
     pin::Pin,
@@ -39,6 +42,8 @@ pub(crate) struct Http1 {
     length: Length,
     /// All of the request was given to the outbox.
     all_given: bool,
+    /// Of a chunked body, so much of what the upload still has is in the outbox.
+    lent: usize,
     /// Bytes of the request in hand that the kernel took.
     written: u64,
     /// A write failed after the first byte.
@@ -68,12 +73,18 @@ impl Http1 {
     /// Connects to a worker.
     pub(crate) async fn connect(address: &Address, timeout: Duration) -> io::Result<Self> {
         let io = tokio::time::timeout(timeout, Socket::connect(address)).await??;
-        Ok(Self {
+        Ok(Self::over(io))
+    }
+
+    /// A new connection.
+    fn over(io: Socket) -> Self {
+        Self {
             io,
             input: Buffer::default(),
             outbox: Outbox::default(),
             length: Length::None,
             all_given: false,
+            lent: 0,
             written: 0,
             broken: false,
             head: ResponseHead::default(),
@@ -82,13 +93,13 @@ impl Http1 {
             interims: 0,
             reused: false,
             idle_since: None,
-        })
+        }
     }
 
     /// Begins a request. `careful` looks whether the worker has closed the connection meanwhile; then nothing was sent.
     pub(super) fn begin(&mut self, head: &[u8], length: Length, careful: bool) -> Result<(), Loss> {
         (self.written, self.broken, self.all_given, self.interims) = (0, false, false, 0);
-        self.length = length;
+        (self.length, self.lent) = (length, 0);
         self.outbox.clear();
         self.outbox.bytes().extend_from_slice(head);
         let is_closed = || match self.io.peek() {
@@ -118,6 +129,10 @@ impl Http1 {
         loop {
             if self.broken {
                 return Poll::Ready(Ok(()));
+            }
+            // Until something was sent, another attempt may want it.
+            if self.written > 0 {
+                upload.pass(std::mem::take(&mut self.lent));
             }
             // No more is read than the worker takes; what was sent counts until all of it was.
             let is_full = self.outbox.bytes().len() > OUT_BYTES_MAX;
@@ -155,10 +170,9 @@ impl Http1 {
         if self.all_given {
             return;
         }
-        if self.length == Length::Chunked {
-            let waiting = upload.waiting().len();
+        if self.length == Length::Chunked && self.lent == 0 {
             chunked::push_chunk(self.outbox.bytes(), upload.waiting());
-            upload.pass(waiting);
+            self.lent = upload.waiting().len();
         }
         if upload.is_whole() && (self.length == Length::Chunked || upload.waiting().is_empty()) {
             if self.length == Length::Chunked {
