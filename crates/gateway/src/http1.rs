@@ -275,6 +275,18 @@ impl Http1 {
         Poll::Ready(Ok(count))
     }
 
+    /// After an upgrade. Through a buffer of the core's, since it may be long until something comes; none at the end.
+    fn poll_raw(&mut self, cx: &mut Context<'_>, into: &mut Vec<u8>, room: usize) -> Poll<io::Result<usize>> {
+        if self.input.is_empty() {
+            ready!(self.input.poll_fill(cx, &mut self.io, &self.core.pool, LARGE_BYTES))?;
+        }
+        let here = self.input.data();
+        let count = here.len().min(room);
+        into.extend_from_slice(&here[..count]);
+        self.input.consume(count);
+        Poll::Ready(Ok(count))
+    }
+
     fn poll_chunk(
         &mut self,
         cx: &mut Context<'_>,
@@ -351,9 +363,9 @@ impl Downstream for Http1 {
                 self.inbound = if left == 0 { Inbound::Ended } else { Inbound::Sized(left) };
                 Poll::Ready(Ok(Piece::Data(count)))
             }
-            Inbound::Raw => match ready!(self.poll_read_into(cx, into, room)) {
-                Ok(count) => Poll::Ready(Ok(Piece::Data(count))),
-                Err(_) => {
+            Inbound::Raw => match ready!(self.poll_raw(cx, into, room)) {
+                Ok(count) if count > 0 => Poll::Ready(Ok(Piece::Data(count))),
+                _ => {
                     self.inbound = Inbound::Ended;
                     Poll::Ready(Ok(Piece::End(Vec::new())))
                 }
