@@ -115,6 +115,8 @@ pub(crate) struct Core {
     services: RefCell<BTreeMap<ServiceName, Rc<Service>>>,
     clients: RefCell<HashMap<u64, (Rc<Watched>, AbortHandle)>>,
     connections: Arc<AtomicUsize>,
+    /// The gateway is stopping, and tunnels are not waited for.
+    pub(crate) refuses_tunnels: Cell<bool>,
     /// Woken when a client connection is opened or closed.
     pub(crate) moved: Notify,
 }
@@ -219,6 +221,7 @@ impl Core {
             services: RefCell::default(),
             clients: RefCell::default(),
             connections,
+            refuses_tunnels: Cell::new(false),
             moved: Notify::new(),
         };
         core.tell_time();
@@ -370,9 +373,10 @@ async fn tick(core: Rc<Core>) {
 }
 
 /// Lets open requests end, for as long as they may take, and closes what is left. Upgraded connections never end by
-/// themselves: they are closed at once, or, where another process goes on, after that time.
+/// themselves: they are closed at once and no more are begun, or, where another process goes on, they have all that time.
 async fn drain(core: &Core, how: Leaving) {
     let has_time = how == Leaving::Release;
+    core.refuses_tunnels.set(!has_time);
     for (client, task) in core.clients.borrow().values() {
         client.draining.set(true);
         client.lingers.set(has_time);

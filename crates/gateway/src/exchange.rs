@@ -60,6 +60,8 @@ pub(crate) enum Fail {
     Lost(Loss),
     /// The client's request is not whole.
     Broken(Broken),
+    /// It is to become a tunnel, and the gateway is stopping.
+    Stopping,
 }
 
 impl From<Halt> for Fail {
@@ -104,11 +106,14 @@ impl<D: Downstream> Exchange<'_, D> {
         } else if self.tries_again(status) {
             return Err(Fail::Lost(Loss { stage: Stage::Held, cause: Cause::Unavailable }));
         } else if status == 101 {
-            return if self.prepared.worker.upgrades {
-                Ok(self.upgrade(link, inside).await)
-            } else {
-                Err(garbled)
-            };
+            if !self.prepared.worker.upgrades {
+                return Err(garbled);
+            }
+            if self.core.refuses_tunnels.get() {
+                self.record.attempt_ended(AttemptResult::Answered);
+                return Err(Fail::Stopping);
+            }
+            return Ok(self.upgrade(link, inside).await);
         } else {
             let bodiless = self.prepared.is_head || matches!(status, 204 | 304);
             let rest = Resume::begin(self.prepared, self.target, status, framing);

@@ -46,6 +46,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         let loss = match exchange.attempt(&upstream, pass, &mut seen).await {
             Ok(end) => return Ok(end),
             Err(Fail::Lost(loss)) => loss,
+            Err(Fail::Stopping) => return Err(Failure::Stopping),
             // A response that was begun can only go on or end.
             Err(Fail::Broken(_)) if seen.is_some() => return Ok(exchange.cut().await),
             Err(Fail::Broken(Broken::Gone)) => {
