@@ -197,7 +197,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
 }
 
 impl Core {
-    fn new(
+    pub(crate) fn new(
         index: usize,
         shard: Arc<Shard>,
         connections: Arc<AtomicUsize>,

@@ -1,6 +1,9 @@
 //! A client connection that speaks HTTP/1.x: one request after the other, each read, answered and left behind before the
 //! next (pipelined ones wait in the buffer). While nothing is in hand the connection holds no buffer.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     io::{self, Write},
     pin::Pin,
@@ -82,21 +85,7 @@ pub(crate) async fn serve(
     input: Buffer,
 ) {
     core.shard.accepted(Protocol::Http11);
-    let mut connection = Http1 {
-        core: Rc::clone(&core),
-        watched: Rc::clone(&watched),
-        io,
-        input,
-        outbox: Outbox::default(),
-        inbound: Inbound::Ended,
-        reply: Reply::None,
-        version: Version::Http11,
-        expects: false,
-        keeps_alive: true,
-        closes: false,
-        lingers: false,
-        tunnels: false,
-    };
+    let mut connection = Http1::new(Rc::clone(&core), Rc::clone(&watched), io, input);
     let (mut head, mut prepared) = (RequestHead::default(), Prepared::default());
     loop {
         match connection.read_head(&mut head).await {
@@ -135,6 +124,24 @@ pub(crate) async fn serve(
 }
 
 impl Http1 {
+    fn new(core: Rc<Core>, watched: Rc<Watched>, io: Socket, input: Buffer) -> Self {
+        Self {
+            core,
+            watched,
+            io,
+            input,
+            outbox: Outbox::default(),
+            inbound: Inbound::Ended,
+            reply: Reply::None,
+            version: Version::Http11,
+            expects: false,
+            keeps_alive: true,
+            closes: false,
+            lingers: false,
+            tunnels: false,
+        }
+    }
+
     /// Waits for the next head: false when the connection ends without one.
     async fn read_head(&mut self, head: &mut RequestHead) -> Result<bool, Failure> {
         let bounds = self.core.bounds.get();

@@ -1,5 +1,6 @@
 //! Routes and limits that change while requests are in hand: none fails by it.
 
+use futures_util::FutureExt as _;
 use lethe_gateway::config::Route;
 
 use crate::lab::{FakeWorker, Lab, Peer, config, run};
@@ -130,5 +131,36 @@ fn a_smaller_memory_for_replays_is_kept_to_when_what_was_kept_is_gone() {
         assert_eq!(request.body.len(), SMALL);
         worker.answer("saved").await;
         assert_eq!(client.response().await.text(), "saved");
+    });
+}
+
+/// Each reload is with all cores when it returns, one that nobody waited for too, and the last one counts.
+#[test]
+fn the_last_of_several_counts_on_every_core() {
+    const CLIENTS: usize = 16;
+    run(async {
+        let mut lab = Lab::with(1, |config| config.cores = 4).await;
+        answer(&mut lab);
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            clients.push(lab.client().await);
+        }
+        let leading_to = |path: String| {
+            let mut config = config();
+            config.routes[0].path = path;
+            config
+        };
+        for turn in 0..50 {
+            // Given up before it is with any core.
+            let hasty = lab.gateway.reload(leading_to(format!("/hasty/{turn}")));
+            assert!(hasty.now_or_never().is_none_or(|done| done.is_ok()));
+            lab.gateway.reload(leading_to(format!("/{turn}"))).await.unwrap();
+            for client in &mut clients {
+                for (path, status) in [(format!("/hasty/{turn}"), 404), (format!("/{turn}"), 200)] {
+                    client.send(format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n")).await;
+                    assert_eq!(client.response().await.status(), status, "{path}");
+                }
+            }
+        }
     });
 }
