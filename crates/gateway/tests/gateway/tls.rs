@@ -428,6 +428,7 @@ fn changed_files_are_taken_up() {
         let new = issue(folder.path(), "shop.test").1;
         let connector = connector(&[&old, &new], &[]);
         let seen = async {
+            // Files are looked at now and then, and nothing but the next handshake tells that they were.
             while shown(&connect(&lab, &connector, "shop.test").await.unwrap()) != new {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
