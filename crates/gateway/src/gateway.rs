@@ -211,7 +211,7 @@ impl Bound {
         &self.addresses
     }
 
-    /// What is wrong with the certificates although they can be used, as sentences for the user.
+    /// The certificates of its listeners, if one of them speaks TLS.
     pub fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
     }

@@ -35,7 +35,7 @@ const LINGER_BYTES_MAX: u64 = 64 << 20;
 const KEPT_BYTES: usize = 1 << 10;
 
 /// A connection, and the exchange in hand.
-pub(crate) struct Http1 {
+pub(crate) struct Connection {
     core: Rc<Core>,
     watched: Rc<Watched>,
     io: Socket,
@@ -85,7 +85,7 @@ pub(crate) async fn serve(
     input: Buffer,
 ) {
     core.shard.accepted(Protocol::Http11);
-    let mut connection = Http1::new(Rc::clone(&core), Rc::clone(&watched), io, input);
+    let mut connection = Connection::new(Rc::clone(&core), Rc::clone(&watched), io, input);
     let (mut head, mut prepared) = (RequestHead::default(), Prepared::default());
     loop {
         match connection.read_head(&mut head).await {
@@ -123,7 +123,7 @@ pub(crate) async fn serve(
     }
 }
 
-impl Http1 {
+impl Connection {
     fn new(core: Rc<Core>, watched: Rc<Watched>, io: Socket, input: Buffer) -> Self {
         Self {
             core,
@@ -341,7 +341,7 @@ impl Http1 {
     }
 }
 
-impl Downstream for Http1 {
+impl Downstream for Connection {
     fn poll_body(
         &mut self,
         cx: &mut Context<'_>,

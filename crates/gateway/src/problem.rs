@@ -45,7 +45,7 @@ pub(crate) enum Failure {
     Late,
     /// The client was too slow in sending its body.
     Slow,
-    /// The worker's response was not HTTP/1.1.
+    /// The worker's response was not the HTTP that it is to speak, or not an answer to the request.
     Garbled,
 }
 

@@ -50,6 +50,13 @@ impl Prepared {
         if self.refused_id.is_empty() { self.worker.id() } else { &self.refused_id }
     }
 
+    fn name_refused(&mut self, core: &Core, sent: Option<&[u8]>) {
+        match sent.filter(|id| trace::is_sane_id(id)) {
+            Some(id) => self.refused_id.extend_from_slice(id),
+            None => self.refused_id.extend_from_slice(&trace::make_id(&core.dice)),
+        }
+    }
+
     /// Gives memory beyond `bytes` back.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         if self.worker.bytes.capacity() > bytes {
@@ -128,15 +135,6 @@ fn find(
     prepared.class = queue::class(admitted.class, target.route.class);
     prepared.is_whole_get = admitted.method == b"GET" && !admitted.has_range;
     Ok(target)
-}
-
-impl Prepared {
-    fn name_refused(&mut self, core: &Core, sent: Option<&[u8]>) {
-        match sent.filter(|id| trace::is_sane_id(id)) {
-            Some(id) => self.refused_id.extend_from_slice(id),
-            None => self.refused_id.extend_from_slice(&trace::make_id(&core.dice)),
-        }
-    }
 }
 
 fn route(core: &Core, admitted: &Admitted<'_>) -> Option<Rc<Target>> {

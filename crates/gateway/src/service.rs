@@ -16,7 +16,7 @@ use lethe_model::{
 };
 
 use crate::{
-    concurrency::Seen,
+    concurrency::Noted,
     config::{self, Class, Ejection, Protocol},
     joint::Joint,
     queue::Pass,
@@ -60,7 +60,7 @@ pub(crate) struct Home {
     pub(crate) core: usize,
     pub(crate) joint: Arc<Joint>,
     /// What the adaptive limit is told; unused without one.
-    pub(crate) seen: Seen,
+    pub(crate) seen: Noted,
     pub(crate) adapts: Cell<bool>,
     pub(crate) ejection: Cell<Ejection>,
     pub(crate) slow_start: Cell<Duration>,
@@ -83,7 +83,7 @@ impl Service {
         let home = Home {
             core,
             joint,
-            seen: Seen::default(),
+            seen: Noted::default(),
             adapts: Cell::new(false),
             ejection: Cell::new(Ejection::default()),
             slow_start: Cell::new(Duration::ZERO),

@@ -16,7 +16,7 @@ async fn a_client_that_reads_nothing_holds_up_a_chunked_response() {
     let (ours, client) = UnixStream::pair().unwrap();
     let core = Rc::new(Core::new(0, Arc::new(Shard::default()), Arc::default(), ReplayBudget::new(0)));
     let watched = Watched::new(Phase::Answering);
-    let mut connection = Http1::new(core, watched, Socket::Unix(ours), Buffer::default());
+    let mut connection = Connection::new(core, watched, Socket::Unix(ours), Buffer::default());
     connection.respond(Answer {
         status: 200,
         reason: b"OK",

@@ -13,7 +13,7 @@ use std::{
 use lethe_model::roster::Address;
 use tokio::io::AsyncWrite;
 
-use super::{Facts, Halt, INTERIM_MAX};
+use super::{Halt, INTERIM_MAX, Shape};
 use crate::{
     admit::Length,
     buffer::{Buffer, Pool},
@@ -247,9 +247,9 @@ impl Http1 {
     }
 
     /// Leaves the head behind: from now on the body is read. `bodiless` says that there is none, whatever the head says.
-    pub(super) fn begin_body(&mut self, facts: Facts, bodiless: bool, bounds: Bounds) {
+    pub(super) fn begin_body(&mut self, shape: Shape, bodiless: bool, bounds: Bounds) {
         self.input.consume(self.head.bytes);
-        self.body = match (facts.chunked, facts.length) {
+        self.body = match (shape.chunked, shape.length) {
             _ if bodiless => Body::Ended(Vec::new()),
             (true, _) => Body::Chunked(Box::new(Decoder::new(bounds))),
             (false, Some(0)) => Body::Ended(Vec::new()),
@@ -257,12 +257,12 @@ impl Http1 {
             (false, None) => Body::Close,
         };
         let stays = match self.head.version {
-            Version::Http11 => !facts.close,
-            Version::Http10 => facts.keep_alive && !facts.close,
+            Version::Http11 => !shape.close,
+            Version::Http10 => shape.keep_alive && !shape.close,
         };
         // What must not have a body and tells of one may send it, which would be taken for the next response.
         let stray =
-            self.head.status == 204 && (facts.chunked || facts.length.is_some_and(|length| length > 0));
+            self.head.status == 204 && (shape.chunked || shape.length.is_some_and(|length| length > 0));
         self.keeps_alive = stays && !stray && !matches!(self.body, Body::Close);
     }
 
