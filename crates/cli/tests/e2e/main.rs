@@ -19,6 +19,7 @@ mod seed;
 mod shop;
 mod shopping_by_browser;
 mod state;
+mod teller;
 mod unix_socket;
 mod upgrade;
 mod visitor;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::{
     lethe::{Lethe, Place},
     seed::Random,
+    teller::{self, Told},
     visitor::Visitor,
 };
 
@@ -19,29 +20,6 @@ use crate::{
 const RELOADS: usize = 20;
 /// Visitors, each with a request under way at all times.
 const VISITORS: usize = 4;
-
-/// Answers with its service, its worker and the variable `WORD`.
-const APP: &str = "\
-import http.server, os
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
-
-    def do_GET(self):
-        self.rfile.read(int(self.headers.get('Content-Length', 0)))
-        body = ' '.join(os.environ.get(key, '-') for key in ['LETHE_SERVICE', 'LETHE_INSTANCE', 'WORD']).encode()
-        self.send_response(200)
-        self.send_header('Content-Length', str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET
-
-    def log_message(self, *arguments):
-        pass
-
-http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()
-";
 
 /// A folder with the app and a `lethe.toml` that changes.
 struct Project {
@@ -51,7 +29,7 @@ struct Project {
 impl Project {
     fn new(toml: &str) -> anyhow::Result<Self> {
         let project = Self { place: Place::new()? };
-        fs::write(project.place.path().join("app.py"), APP)?;
+        fs::write(project.place.path().join("app.py"), teller::PROGRAM)?;
         project.write(toml)?;
         Ok(project)
     }
@@ -88,10 +66,8 @@ fn route(path: &str, service: &str, more: &str) -> String {
 async fn who(visitor: &mut Visitor, path: &str) -> anyhow::Result<(String, String)> {
     let page = visitor.get(path).await?;
     ensure!(page.status == 200, "{path}: {page:?}");
-    let [service, _, word] = page.text().split(' ').collect::<Vec<_>>()[..] else {
-        anyhow::bail!("{page:?}")
-    };
-    Ok((service.into(), word.into()))
+    let told = Told::by(&page)?;
+    Ok((told.service.into(), told.word.into()))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
