@@ -227,6 +227,46 @@ async fn half_of_it_is_taken_back() -> anyhow::Result<()> {
     lethe.down().await
 }
 
+/// A reload that is asked for while another one is under way comes after it, and the file as it is then counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_after_the_other() -> anyhow::Result<()> {
+    let project = Project::new(&service("web", 1, "env = { WORD = \"first\" }"))?;
+    let lethe = project.up().await?;
+    lethe.ready(1).await?;
+    let waits = "[services.late]\ninstances = 1\n\
+                 command = \"sh -c 'until [ -e go ]; do sleep 0.01; done; exec python3 app.py'\"\n";
+    project.write(
+        &(service("web", 1, "env = { WORD = \"second\" }")
+            + waits
+            + &route("/", "web", "")
+            + &route("/late", "late", "")),
+    )?;
+    let last = async {
+        lethe
+            .until("the first reload waits for a worker", async || {
+                let workers = lethe.workers().await.ok()?;
+                workers.iter().any(|worker| worker.service.as_str() == "late").then_some(())
+            })
+            .await?;
+        project.write(&service("web", 1, "env = { WORD = \"third\" }"))?;
+        let (asked, go) = tokio::join!(lethe.client.reload(), async {
+            // It is on its way, and can only wait.
+            tokio::task::yield_now().await;
+            fs::write(project.place.path().join("go"), "")
+        });
+        go?;
+        anyhow::Ok(asked?)
+    };
+    let first = async { anyhow::Ok(lethe.client.reload().await?) };
+    let (first, last) = tokio::try_join!(first, last)?;
+    let speaks_of = |changes: &[String], what: &str| changes.iter().any(|change| change.contains(what));
+    ensure!(speaks_of(&first.changes, "late") && speaks_of(&last.changes, "late"), "{first:?}\n{last:?}");
+    let status = lethe.ready(1).await?;
+    ensure!(status.services.len() == 1, "the later file has no second service: {status:?}");
+    ensure!(who(&mut Visitor::new(lethe.listen), "/").await?.1 == "third", "the later file counts");
+    lethe.down().await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_addresses_need_a_restart() -> anyhow::Result<()> {
     let project =
