@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use lethe_model::calendar;
 use serde::{Deserialize, Serialize};
 
 /// A moment, to the millisecond. Moments before 1970 are shown as 1970.
@@ -47,7 +48,7 @@ impl Timestamp {
         }
         let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
         let (hour, minute, second, ms) = (number(11..13)?, number(14..16)?, number(17..19)?, number(20..23)?);
-        let days = days_from_civil(year, month, day);
+        let days = calendar::day(year, month, day);
         let moment = Self((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + ms);
         // The way back refuses whatever is no date, such as the 30th of February, and years before 1970.
         (moment.to_string() == text).then_some(moment)
@@ -65,7 +66,7 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, ms) = (self.0 / 1000, self.0 % 1000);
         let (days, second) = (seconds / 86_400, seconds % 86_400);
-        let (year, month, day) = civil_from_days(days);
+        let (year, month, day) = calendar::date(days);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
     }
@@ -83,29 +84,6 @@ impl TryFrom<String> for Timestamp {
     fn try_from(text: String) -> Result<Self, Invalid> {
         Self::parse(&text).ok_or(Invalid(text))
     }
-}
-
-/// Year, month and day of the day `days` after 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms": years are counted from March, so that the leap day is the last of its year).
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
-/// Days from 1970-01-01 to a date; the inverse of [`civil_from_days`], nonsense for what is no date.
-fn days_from_civil(year: u64, month: u64, day: u64) -> u64 {
-    let year = year.saturating_sub(u64::from(month <= 2));
-    let (era, year_of_era) = (year / 400, year % 400);
-    let month_from_march = if month > 2 { month - 3 } else { month + 9 };
-    let day_of_year = (153 * month_from_march + 2) / 5 + day.saturating_sub(1);
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    (era * 146_097 + day_of_era).saturating_sub(719_468)
 }
 
 #[cfg(test)]

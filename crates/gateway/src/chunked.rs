@@ -165,27 +165,10 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { head_bytes_max: 100, target_bytes_max: 100, headers_max: 3 };
 
-    /// Reads a body that comes in pieces of `piece` bytes: the data, the trailers, and what follows the body.
+    /// The data, the trailers, and what follows the body.
     fn decode(input: &[u8], piece: usize) -> Result<Option<[Vec<u8>; 3]>, &'static str> {
-        let (mut decoder, mut data) = (Decoder::new(BOUNDS), Vec::new());
-        let (mut at, mut end) = (0, 0);
-        loop {
-            match decoder.step(&input[at..end])? {
-                Step::Data { skip, bytes } => {
-                    data.extend_from_slice(&input[at + skip..at + skip + bytes]);
-                    decoder.took(bytes);
-                    at += skip + bytes;
-                }
-                Step::End { skip } => {
-                    return Ok(Some([data, decoder.take_trailers(), input[at + skip..].to_vec()]));
-                }
-                Step::More if end == input.len() => return Ok(None),
-                Step::More => {
-                    at = end;
-                    end = (end + piece).min(input.len());
-                }
-            }
-        }
+        let body = fuzz::decode(input, piece, BOUNDS)?;
+        Ok(body.map(|(data, trailers, bytes)| [data, trailers, input[bytes..].to_vec()]))
     }
 
     #[test]

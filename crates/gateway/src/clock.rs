@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use lethe_model::calendar;
+
 use crate::json::digits;
 
 /// An instant whose time by the calendar is known.
@@ -38,7 +40,7 @@ fn together() -> (Instant, Duration) {
 /// Writes a moment as RFC 3339 has it, in UTC with microseconds: `2026-01-31T09:05:00.250125Z`.
 pub(crate) fn rfc3339(text: &mut Vec<u8>, unix: Duration) {
     let (days, second) = (unix.as_secs() / 86_400, unix.as_secs() % 86_400);
-    let (year, month, day) = civil(days);
+    let (year, month, day) = calendar::date(days);
     digits(text, year, 4);
     for (mark, number) in
         [(b'-', month), (b'-', day), (b'T', second / 3600), (b':', second / 60 % 60), (b':', second % 60)]
@@ -49,19 +51,6 @@ pub(crate) fn rfc3339(text: &mut Vec<u8>, unix: Duration) {
     text.push(b'.');
     digits(text, u64::from(unix.subsec_micros()), 6);
     text.push(b'Z');
-}
-
-/// Year, month and day of the day `days` after 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms": years are counted from March, so that the leap day is the last of its year).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

@@ -62,9 +62,9 @@ impl Window {
 
 /// What one core saw since it last told the limit, in plain cells.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(Cell<Window>);
+pub(crate) struct Noted(Cell<Window>);
 
-impl Seen {
+impl Noted {
     /// Notes a response, and how many were inside its worker with it.
     pub(crate) fn answered(&self, latency: Duration, in_flight: u64) {
         let mut window = self.0.get();
@@ -109,7 +109,7 @@ impl Limit {
     }
 
     /// Takes what a core saw, and adapts when a whole window was seen. Returns whether the limit rose.
-    pub(crate) fn take(&self, seen: &Seen, now: Instant) -> bool {
+    pub(crate) fn take(&self, seen: &Noted, now: Instant) -> bool {
         let window = seen.0.take();
         let mut adaptive = self.adaptive.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(adaptive) = &mut *adaptive else { return false };
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!((limit.of(Class::Timely), limit.of(Class::Batch)), (Some(10), Some(8)));
         limit.configure(Concurrency::Limited(0), now);
         assert_eq!(limit.each(), Some(1), "none at all would be no service");
-        let seen = Seen::default();
+        let seen = Noted::default();
         (0..100).for_each(|_| seen.answered(Duration::from_millis(1), 1));
         assert!(!limit.take(&seen, now + Duration::from_secs(9)));
         assert_eq!(limit.each(), Some(1));
@@ -173,7 +173,7 @@ mod tests {
         let begin = Instant::now();
         let limit = Limit::new(Concurrency::Adaptive { min: 4, max: 100 }, begin);
         let first = limit.each().unwrap();
-        let cores = [Seen::default(), Seen::default()];
+        let cores = [Noted::default(), Noted::default()];
         let see = |core: usize, count| {
             (0..count).for_each(|_| cores[core].answered(Duration::from_millis(1), u64::from(first)))
         };

@@ -33,11 +33,11 @@ use crate::{
     head::Bounds,
     joint::Joint,
     observer::Observer,
+    replay_budget::{ReplayBudget, Share},
     route::{Table, Target},
     service::Service,
     shard::Shard,
     slices::Slices,
-    upload::Budget,
     watch::{Overdue, Phase, Watched},
 };
 
@@ -92,8 +92,7 @@ pub(crate) struct Seed {
     pub(crate) leaving: watch::Receiver<Leaving>,
     /// Client connections of all cores.
     pub(crate) connections: Arc<AtomicUsize>,
-    /// Bytes left for kept request bodies, of all cores.
-    pub(crate) replay_bytes: Arc<AtomicUsize>,
+    pub(crate) replay_budget: Arc<ReplayBudget>,
     /// What it writes its spans into.
     #[cfg(feature = "otel")]
     pub(crate) spans: Option<crate::otel::Spans>,
@@ -108,7 +107,7 @@ pub(crate) struct Core {
     pub(crate) table: RefCell<Table>,
     pub(crate) dice: Dice,
     pub(crate) pool: Pool,
-    pub(crate) budget: Rc<Budget>,
+    pub(crate) replay_share: Rc<Share>,
     /// The bounds of heads.
     pub(crate) bounds: Cell<Bounds>,
     /// The time as `Date` shows it, to the second, brought up to date by the tick.
@@ -122,6 +121,8 @@ pub(crate) struct Core {
     following: tokio::sync::Mutex<()>,
     clients: RefCell<Slab<(Rc<Watched>, AbortHandle)>>,
     connections: Arc<AtomicUsize>,
+    /// The gateway is stopping, and tunnels are not waited for.
+    pub(crate) refuses_tunnels: Cell<bool>,
     /// Woken when a client connection is opened or closed.
     pub(crate) moved: Notify,
 }
@@ -140,10 +141,10 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
             mut roster,
             mut leaving,
             connections,
-            replay_bytes,
+            replay_budget,
             ..
         } = seed;
-        let core = Rc::new(Core::new(index, shard, connections, replay_bytes));
+        let core = Rc::new(Core::new(index, shard, connections, replay_budget));
         #[cfg(feature = "otel")]
         core.observer.set_spans(seed.spans);
         core.configure(&turns.borrow_and_update());
@@ -197,11 +198,11 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
 }
 
 impl Core {
-    fn new(
+    pub(crate) fn new(
         index: usize,
         shard: Arc<Shard>,
         connections: Arc<AtomicUsize>,
-        replay_bytes: Arc<AtomicUsize>,
+        replay_budget: Arc<ReplayBudget>,
     ) -> Self {
         let core = Self {
             index,
@@ -211,7 +212,7 @@ impl Core {
             table: RefCell::new(Table::new(Vec::new())),
             dice: Dice::new(),
             pool: Pool::default(),
-            budget: Rc::new(Budget::new(replay_bytes)),
+            replay_share: Rc::new(Share::new(replay_budget)),
             bounds: Cell::default(),
             date: Cell::new([b' '; 29]),
             date_seconds: Cell::new(u64::MAX),
@@ -221,6 +222,7 @@ impl Core {
             following: tokio::sync::Mutex::default(),
             clients: RefCell::default(),
             connections,
+            refuses_tunnels: Cell::new(false),
             moved: Notify::new(),
         };
         core.tell_time();
@@ -239,6 +241,7 @@ impl Core {
             headers_max: limits.headers_max,
         });
         self.limits.replace(limits.clone());
+        self.replay_share.settle();
         self.trust.replace(Trust::new(&config.trusted_proxies));
         let mut services = self.services.borrow_mut();
         let (usual, now) = (config::Service::default(), Instant::now());
@@ -400,9 +403,10 @@ async fn tick(core: Rc<Core>) {
 }
 
 /// Lets open requests end, for as long as they may take, and closes what is left. Upgraded connections never end by
-/// themselves: they are closed at once, or, where another process goes on, after that time.
+/// themselves: they are closed at once and no more are begun, or, where another process goes on, they have all that time.
 async fn drain(core: &Core, how: Leaving) {
     let has_time = how == Leaving::Release;
+    core.refuses_tunnels.set(!has_time);
     for (_, (client, task)) in core.clients.borrow().iter() {
         client.draining.set(true);
         client.lingers.set(has_time);

@@ -2,6 +2,9 @@
 //! to. Heads cross between the two sides as HTTP/1.1 text, which one strict parser reads; bodies as pieces of bytes;
 //! trailers as field lines.
 
+#[cfg(test)]
+pub(crate) mod fake;
+
 use std::{
     io,
     task::{Context, Poll},

@@ -16,12 +16,12 @@ use crate::{
     core::Core,
     downstream::{Answer, Broken, Downstream},
     headers::{self, Framing},
-    link::{Facts, H2c, Halt, Http1, Link},
+    link::{H2c, Halt, Http1, Link, Shape},
     moment::Moment,
     queue::Pass,
     record::{self, AttemptResult, Record},
     request::Prepared,
-    resume::{Resume, Seen},
+    resume::{Resume, Shown},
     route::Target,
     server_timing, tunnel,
     upload::Upload,
@@ -65,6 +65,8 @@ pub(crate) enum Fail {
     Lost(Loss),
     /// The client's request is not whole.
     Broken(Broken),
+    /// It is to become a tunnel, and the gateway is stopping.
+    Stopping,
 }
 
 impl From<Halt> for Fail {
@@ -84,14 +86,14 @@ impl<D: Downstream> Exchange<'_, D> {
         &mut self,
         upstream: &Rc<Upstream>,
         pass: Pass,
-        seen: &mut Option<Seen>,
+        seen: &mut Option<Shown>,
     ) -> Result<End, Fail> {
         let rest = seen.as_ref().and_then(|seen| seen.rest.as_ref());
         let Some(mut link) = self.send(upstream, rest).await? else { return Ok(End::Left) };
         pass.answered();
         let garbled = Fail::Lost(Loss { stage: Stage::Sent, cause: Cause::Garbled });
         let Some(framing) = link.framing() else { return Err(garbled) };
-        let facts = Facts::from(framing);
+        let shape = Shape::from(framing);
         let mut inside = Some(pass);
         let status = link.head().status;
         self.record.worker_said(status);
@@ -105,19 +107,22 @@ impl<D: Downstream> Exchange<'_, D> {
             }
             self.watched.enter(Phase::Answering);
             self.record.resumed();
-            link.begin_body(facts, false, self.core.bounds.get());
+            link.begin_body(shape, false, self.core.bounds.get());
         } else if self.tries_again(status) {
             return Err(Fail::Lost(Loss { stage: Stage::Held, cause: Cause::Unavailable }));
         } else if status == 101 {
-            return if self.prepared.worker.upgrades {
-                Ok(self.upgrade(link, inside).await)
-            } else {
-                Err(garbled)
-            };
+            if !self.prepared.worker.upgrades {
+                return Err(garbled);
+            }
+            if self.core.refuses_tunnels.get() {
+                self.record.attempt_ended(AttemptResult::Answered);
+                return Err(Fail::Stopping);
+            }
+            return Ok(self.upgrade(link, inside).await);
         } else {
             let bodiless = self.prepared.is_head || matches!(status, 204 | 304);
             let rest = Resume::begin(self.prepared, self.target, status, framing);
-            match self.hold(&mut link, facts, bodiless).await? {
+            match self.hold(&mut link, shape, bodiless).await? {
                 Held::Left => return Ok(End::Left),
                 Held::Whole => {
                     self.record.attempt_ended(AttemptResult::Answered);
@@ -130,8 +135,8 @@ impl<D: Downstream> Exchange<'_, D> {
             }
             self.watched.enter(Phase::Answering);
             self.respond(&link, bodiless);
-            link.begin_body(facts, bodiless, self.core.bounds.get());
-            *seen = Some(Seen { rest });
+            link.begin_body(shape, bodiless, self.core.bounds.get());
+            *seen = Some(Shown { rest });
         }
         let rest = seen.as_mut().and_then(|seen| seen.rest.as_mut());
         if self.stream(&mut link, rest, inside).await? == Streamed::Left {
@@ -263,13 +268,13 @@ impl<D: Downstream> Exchange<'_, D> {
 
     /// Holds a small response back until it is whole. Of another one no more than is here is waited for, but a worker that
     /// is lost right behind the head is noticed before the client has seen anything.
-    async fn hold(&mut self, link: &mut Link, facts: Facts, bodiless: bool) -> Result<Held, Fail> {
-        if bodiless || facts.length == Some(0) {
+    async fn hold(&mut self, link: &mut Link, shape: Shape, bodiless: bool) -> Result<Held, Fail> {
+        if bodiless || shape.length == Some(0) {
             return Ok(Held::Whole);
         }
         let limit = self.core.limits().hold_bytes_max as u64;
-        let small = facts.length.filter(|&length| length <= limit && !facts.is_events);
-        let is_framed = facts.chunked || facts.length.is_some();
+        let small = shape.length.filter(|&length| length <= limit && !shape.is_events);
+        let is_framed = shape.chunked || shape.length.is_some();
         let wanted = small.map_or(usize::from(is_framed), |length| length as usize);
         if small.is_some() {
             self.record.enter(record::Phase::Hold);
@@ -401,7 +406,7 @@ impl<D: Downstream> Exchange<'_, D> {
     /// A 101: from here on both sides speak another protocol.
     async fn upgrade(&mut self, mut link: Box<Link>, pass: Option<Pass>) -> End {
         self.agree(&link);
-        link.begin_body(Facts::from(Framing::default()), true, self.core.bounds.get());
+        link.begin_body(Shape::from(Framing::default()), true, self.core.bounds.get());
         self.down.tunnel();
         self.watched.enter(Phase::Tunnel);
         tunnel::run(self.core, self.watched, self.down, &mut link, self.record, pass).await;

@@ -14,7 +14,7 @@ use crate::{
     exchange::{End, Exchange, Fail},
     problem::Failure,
     queue::{self, Search},
-    resume::Seen,
+    resume::Shown,
     retry_budget::backoff,
     upstream::Upstream,
     verdict::{Bounds, Cause, Facts, Loss, Stage, Verdict, verdict},
@@ -29,7 +29,7 @@ const FATE_WAIT: Duration = Duration::from_millis(100);
 pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Result<End, Failure> {
     let core = exchange.core;
     let mut journey = Journey::new(exchange.prepared.class);
-    let mut seen: Option<Seen> = None;
+    let mut seen: Option<Shown> = None;
     exchange.target.service.retry_budget.deposit();
     loop {
         let found = queue::find(core, exchange.watched, exchange.target, &mut journey.search);
@@ -47,6 +47,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         let loss = match exchange.attempt(&upstream, pass, &mut seen).await {
             Ok(end) => return Ok(end),
             Err(Fail::Lost(loss)) => loss,
+            Err(Fail::Stopping) => return Err(Failure::Stopping),
             // A response that was begun can only go on or end.
             Err(Fail::Broken(_)) if seen.is_some() => return Ok(exchange.cut().await),
             Err(Fail::Broken(Broken::Gone)) => {
@@ -64,7 +65,10 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
             _ if slow => {}
             _ => upstream.failed(Instant::now()),
         }
-        let failure = match journey.lost(exchange, loss, &upstream, seen.as_ref()).await {
+        journey.note(loss, &upstream);
+        let verdict = journey.verdict(exchange, loss, seen.as_ref()).await;
+        tracing::debug!(worker = %upstream.instance, ?loss, ?verdict, "attempt lost");
+        let failure = match verdict {
             Verdict::Again | Verdict::Later if journey.search.is_over(core, Instant::now()) => {
                 journey.given_up(Failure::NoWorker { retry_after_s: 1 })
             }
@@ -141,13 +145,8 @@ impl Journey {
         if self.attempts == 0 { failure } else { Failure::Exhausted }
     }
 
-    async fn lost<D: Downstream>(
-        &mut self,
-        exchange: &Exchange<'_, D>,
-        loss: Loss,
-        upstream: &Upstream,
-        seen: Option<&Seen>,
-    ) -> Verdict {
+    /// Counts a loss in.
+    fn note(&mut self, loss: Loss, upstream: &Upstream) {
         upstream.stats.failures.add(1);
         self.refusals += usize::from(loss.cause == Cause::Refused);
         if loss.stage != Stage::Unsent {
@@ -157,6 +156,15 @@ impl Journey {
                 self.deaths.push(Arc::clone(&upstream.gate));
             }
         }
+    }
+
+    /// What follows a loss that is counted in already. Where it hangs on how the workers died, word of that is waited for.
+    async fn verdict<D: Downstream>(
+        &mut self,
+        exchange: &Exchange<'_, D>,
+        loss: Loss,
+        seen: Option<&Shown>,
+    ) -> Verdict {
         let mut verdict = self.judge(exchange, loss, seen);
         if verdict == Verdict::Late && seen.is_none() && self.retries_late(exchange) {
             verdict = Verdict::Again;
@@ -165,7 +173,6 @@ impl Journey {
             self.acquit().await;
             verdict = self.judge(exchange, loss, seen);
         }
-        tracing::debug!(worker = %upstream.instance, ?loss, ?verdict, "attempt lost");
         verdict
     }
 
@@ -179,7 +186,7 @@ impl Journey {
             && exchange.may_retry()
     }
 
-    fn judge<D: Downstream>(&self, exchange: &Exchange<'_, D>, loss: Loss, seen: Option<&Seen>) -> Verdict {
+    fn judge<D: Downstream>(&self, exchange: &Exchange<'_, D>, loss: Loss, seen: Option<&Shown>) -> Verdict {
         let facts = Facts {
             // What the client has seen must be continued, whatever else could be repeated.
             repeatable: seen.map_or(exchange.prepared.repeatable, |seen| seen.rest.is_some()),

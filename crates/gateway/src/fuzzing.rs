@@ -4,7 +4,7 @@
 //! A new parser needs a `fuzz` function beside it, a line in [`TARGETS`] and a function below, a file in
 //! `fuzz/fuzz_targets`, and some good and bad inputs in `fuzz/corpus`.
 
-use crate::{chunked, forwarded, head, proxy_protocol};
+use crate::{chunked, forwarded, head, http2, proxy_protocol};
 
 /// Panics if something does not hold.
 pub type Check = fn(&[u8]);
@@ -13,6 +13,8 @@ pub type Check = fn(&[u8]);
 pub const TARGETS: &[(&str, Check)] = &[
     ("chunked", self::chunked),
     ("forwarded", self::forwarded),
+    ("http2_frames", self::http2_frames),
+    ("http2_trailers", self::http2_trailers),
     ("proxy_protocol", self::proxy_protocol),
     ("request_head", self::request_head),
     ("response_head", self::response_head),
@@ -36,6 +38,16 @@ pub fn response_head(data: &[u8]) {
 /// `Forwarded` and `X-Forwarded-*`.
 pub fn forwarded(data: &[u8]) {
     forwarded::fuzz::check(data);
+}
+
+/// What a client sends over HTTP/2, as the guard of its connection sees it.
+pub fn http2_frames(data: &[u8]) {
+    http2::guard::fuzz::check(data);
+}
+
+/// Header blocks of trailers over HTTP/2.
+pub fn http2_trailers(data: &[u8]) {
+    http2::trailers::fuzz::check(data);
 }
 
 /// The PROXY protocol.

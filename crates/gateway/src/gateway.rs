@@ -4,10 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     thread,
     time::Instant,
 };
@@ -25,6 +22,7 @@ use crate::{
     health::{self, Checked},
     joint::Joint,
     listen::{self, listen},
+    replay_budget::ReplayBudget,
     shard::Shard,
     stats::{self, Snapshot},
     tls::{self, Certificates, Loaded},
@@ -101,8 +99,7 @@ pub struct Gateway {
     turns: watch::Sender<Arc<Turn>>,
     /// The number of the turn that each core has come to.
     reached: watch::Receiver<Vec<u64>>,
-    /// Bytes left for kept request bodies.
-    replay_bytes: Arc<AtomicUsize>,
+    replay_budget: Arc<ReplayBudget>,
     certificates: Option<Certificates>,
     log: Mutex<Option<Arc<Writer>>>,
     #[cfg(feature = "otel")]
@@ -214,7 +211,7 @@ impl Bound {
         &self.addresses
     }
 
-    /// What is wrong with the certificates although they can be used, as sentences for the user.
+    /// The certificates of its listeners, if one of them speaks TLS.
     pub fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
     }
@@ -228,7 +225,7 @@ impl Bound {
         let (ended, running) = watch::channel(self.doors.len());
         let ended = Arc::new(ended);
         let connections = Arc::new(AtomicUsize::new(0));
-        let replay_bytes = Arc::new(AtomicUsize::new(self.config.limits.replay_total_bytes_max));
+        let replay_budget = ReplayBudget::new(self.config.limits.replay_total_bytes_max);
         let (reaching, reached) = watch::channel(vec![0; self.doors.len()]);
         let reaching = Arc::new(reaching);
         let joints = joints(&self.config, BTreeMap::new());
@@ -249,7 +246,7 @@ impl Bound {
                 roster: roster.clone(),
                 leaving: leave.clone(),
                 connections: Arc::clone(&connections),
-                replay_bytes: Arc::clone(&replay_bytes),
+                replay_budget: Arc::clone(&replay_budget),
                 #[cfg(feature = "otel")]
                 spans: self.exporter.as_ref().map(Exporter::spans),
             };
@@ -272,7 +269,7 @@ impl Bound {
             plan,
             turns,
             reached,
-            replay_bytes,
+            replay_budget,
             certificates: self.certificates,
             log: Mutex::new(self.log),
             #[cfg(feature = "otel")]
@@ -352,10 +349,7 @@ impl Gateway {
             certificates.replace(loaded);
         }
         let before = Arc::clone(&self.turns.borrow());
-        let (old, new) = (before.config.limits.replay_total_bytes_max, config.limits.replay_total_bytes_max);
-        // What is kept beyond the new bound is given back as its requests end.
-        let _ =
-            self.replay_bytes.fetch_update(Relaxed, Relaxed, |left| Some((left + new).saturating_sub(old)));
+        self.replay_budget.resize(config.limits.replay_total_bytes_max);
         let (listeners, cores) = (before.config.listeners.clone(), before.config.cores);
         let number = before.number + 1;
         let config = Config { listeners, cores, ..config };

@@ -24,7 +24,7 @@ use h2::client::{Builder, SendRequest};
 use lethe_model::roster::Address;
 
 pub(crate) use self::exchange::{Exchange, Failure};
-use self::socket::Seen;
+use self::socket::Traffic;
 use crate::{config::Limits, socket::Socket};
 
 /// Connections of one core to one worker. A further one is made when all have as many streams as the worker allows;
@@ -60,7 +60,7 @@ type Connecting = Shared<LocalBoxFuture<'static, Result<(), io::ErrorKind>>>;
 /// A connection.
 struct Wire {
     sender: SendRequest<Bytes>,
-    seen: Rc<Seen>,
+    seen: Rc<Traffic>,
     /// Requests on it, or waiting for a stream.
     open: Cell<usize>,
 }
@@ -142,7 +142,7 @@ impl Drop for Waiting<'_> {
 
 /// Makes a connection of a socket, with a task of its own, and adds it to its lane.
 async fn open(lane: Weak<Lane>, socket: Socket, limits: &Limits) -> Result<(), io::ErrorKind> {
-    let seen = Rc::new(Seen::default());
+    let seen = Rc::new(Traffic::default());
     let socket = socket::Socket::new(socket, Rc::clone(&seen));
     let (sender, connection) =
         builder(limits).handshake(socket).await.map_err(|_| io::ErrorKind::BrokenPipe)?;

@@ -1,6 +1,9 @@
 //! A client connection that speaks HTTP/1.x: one request after the other, each read, answered and left behind before the
 //! next (pipelined ones wait in the buffer). While nothing is in hand the connection holds no buffer.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     io::{self, Write},
     pin::Pin,
@@ -34,7 +37,7 @@ const USUAL_HEAD_BYTES: usize = 256;
 const KEPT_BYTES: usize = 1 << 10;
 
 /// A connection, and the exchange in hand.
-pub(crate) struct Http1 {
+pub(crate) struct Connection {
     core: Rc<Core>,
     watched: Rc<Watched>,
     io: Socket,
@@ -84,21 +87,7 @@ pub(crate) async fn serve(
     input: Buffer,
 ) {
     core.shard.accepted(Protocol::Http11);
-    let mut connection = Http1 {
-        core: Rc::clone(&core),
-        watched: Rc::clone(&watched),
-        io,
-        input,
-        outbox: Outbox::default(),
-        inbound: Inbound::Ended,
-        reply: Reply::None,
-        version: Version::Http11,
-        expects: false,
-        keeps_alive: true,
-        closes: false,
-        lingers: false,
-        tunnels: false,
-    };
+    let mut connection = Connection::new(Rc::clone(&core), Rc::clone(&watched), io, input);
     let (mut head, mut prepared) = (RequestHead::default(), Prepared::default());
     loop {
         match connection.read_head(&mut head).await {
@@ -136,7 +125,25 @@ pub(crate) async fn serve(
     }
 }
 
-impl Http1 {
+impl Connection {
+    fn new(core: Rc<Core>, watched: Rc<Watched>, io: Socket, input: Buffer) -> Self {
+        Self {
+            core,
+            watched,
+            io,
+            input,
+            outbox: Outbox::default(),
+            inbound: Inbound::Ended,
+            reply: Reply::None,
+            version: Version::Http11,
+            expects: false,
+            keeps_alive: true,
+            closes: false,
+            lingers: false,
+            tunnels: false,
+        }
+    }
+
     /// Waits for the next head: false when the connection ends without one.
     async fn read_head(&mut self, head: &mut RequestHead) -> Result<bool, Failure> {
         let bounds = self.core.bounds.get();
@@ -277,6 +284,18 @@ impl Http1 {
         Poll::Ready(Ok(count))
     }
 
+    /// After an upgrade. Through a buffer of the core's, since it may be long until something comes; none at the end.
+    fn poll_raw(&mut self, cx: &mut Context<'_>, into: &mut Vec<u8>, room: usize) -> Poll<io::Result<usize>> {
+        if self.input.is_empty() {
+            ready!(self.input.poll_fill(cx, &mut self.io, &self.core.pool, LARGE_BYTES))?;
+        }
+        let here = self.input.data();
+        let count = here.len().min(room);
+        into.extend_from_slice(&here[..count]);
+        self.input.consume(count);
+        Poll::Ready(Ok(count))
+    }
+
     fn poll_chunk(
         &mut self,
         cx: &mut Context<'_>,
@@ -324,7 +343,7 @@ impl Http1 {
     }
 }
 
-impl Downstream for Http1 {
+impl Downstream for Connection {
     fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
@@ -353,9 +372,9 @@ impl Downstream for Http1 {
                 self.inbound = if left == 0 { Inbound::Ended } else { Inbound::Sized(left) };
                 Poll::Ready(Ok(Piece::Data(count)))
             }
-            Inbound::Raw => match ready!(self.poll_read_into(cx, into, room)) {
-                Ok(count) => Poll::Ready(Ok(Piece::Data(count))),
-                Err(_) => {
+            Inbound::Raw => match ready!(self.poll_raw(cx, into, room)) {
+                Ok(count) if count > 0 => Poll::Ready(Ok(Piece::Data(count))),
+                _ => {
                     self.inbound = Inbound::Ended;
                     Poll::Ready(Ok(Piece::End(Vec::new())))
                 }

@@ -6,14 +6,14 @@
 mod bridge;
 pub(crate) mod fields;
 pub(crate) mod frame;
-mod guard;
+pub(crate) mod guard;
 mod head;
 mod prefixed;
 mod shared;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod trailers;
+pub(crate) mod trailers;
 
 use std::{
     pin::{Pin, pin},

@@ -53,6 +53,7 @@ mod problem;
 pub mod proxy_protocol;
 mod queue;
 mod record;
+mod replay_budget;
 mod request;
 mod resume;
 mod retry_budget;

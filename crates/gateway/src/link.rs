@@ -45,7 +45,7 @@ pub(crate) enum Halt {
 
 /// What of a response's [`Framing`] is needed after its head was passed on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts {
+pub(crate) struct Shape {
     pub(crate) close: bool,
     pub(crate) keep_alive: bool,
     pub(crate) length: Option<u64>,
@@ -53,7 +53,7 @@ pub(crate) struct Facts {
     pub(crate) is_events: bool,
 }
 
-impl From<Framing<'_>> for Facts {
+impl From<Framing<'_>> for Shape {
     fn from(framing: Framing<'_>) -> Self {
         let Framing { close, keep_alive, length, chunked, is_events, .. } = framing;
         Self { close, keep_alive, length, chunked, is_events }
@@ -144,9 +144,9 @@ impl Link {
     }
 
     /// Leaves the head behind: from now on the body is read. `bodiless` says that there is none, whatever the head says.
-    pub(crate) fn begin_body(&mut self, facts: Facts, bodiless: bool, bounds: Bounds) {
+    pub(crate) fn begin_body(&mut self, shape: Shape, bodiless: bool, bounds: Bounds) {
         match self {
-            Self::Http1(link) => link.begin_body(facts, bodiless, bounds),
+            Self::Http1(link) => link.begin_body(shape, bodiless, bounds),
             Self::H2c(link) => link.begin_body(bodiless),
         }
     }

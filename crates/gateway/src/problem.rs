@@ -33,6 +33,8 @@ pub(crate) enum Failure {
         /// When it may be worth another try.
         retry_after_s: u32,
     },
+    /// A connection that would be closed at once: the gateway is stopping.
+    Stopping,
     /// A worker was lost, and the request may have run.
     Unknown,
     /// The request was inside too many workers when they were lost.
@@ -43,7 +45,7 @@ pub(crate) enum Failure {
     Late,
     /// The client was too slow in sending its body.
     Slow,
-    /// The worker's response was not HTTP/1.1.
+    /// The worker's response was not the HTTP that it is to speak, or not an answer to the request.
     Garbled,
 }
 
@@ -56,6 +58,7 @@ impl Failure {
     fn retry_after_s(self) -> Option<u32> {
         match self {
             Self::QueueFull { retry_after_s } | Self::NoWorker { retry_after_s } => Some(retry_after_s),
+            Self::Stopping => Some(1),
             _ => None,
         }
     }
@@ -69,6 +72,7 @@ impl Failure {
             Self::LargeHead => Outcome::Refused("large_head"),
             Self::NoRoute => Outcome::Refused("no_route"),
             Self::Slow => Outcome::Refused("slow_client"),
+            Self::Stopping => Outcome::Refused("stopping"),
             Self::QueueFull { .. } => Outcome::Shed(Shed::QueueFull),
             Self::NoWorker { .. } => Outcome::Shed(Shed::QueueTimeout),
             Self::Unknown => Outcome::Unknown("lost"),
@@ -88,7 +92,7 @@ impl Failure {
             Self::LargeHead => 431,
             Self::Unsupported(_) => 501,
             Self::Unknown | Self::Deadly | Self::Exhausted | Self::Garbled => 502,
-            Self::QueueFull { .. } | Self::NoWorker { .. } => 503,
+            Self::QueueFull { .. } | Self::NoWorker { .. } | Self::Stopping => 503,
             Self::Late => 504,
         }
     }
@@ -123,6 +127,7 @@ impl Failure {
             Self::NoRoute => "Nothing is served at this address.",
             Self::QueueFull { .. } => "Too many requests are waiting. Try again in a moment.",
             Self::NoWorker { .. } => "The service is not ready or busy. Try again in a moment.",
+            Self::Stopping => "The server is stopping. Connect again in a moment.",
             Self::Unknown => {
                 "The request was interrupted, and it is not known whether it was carried out. Check before you \
                  send it again."
@@ -208,25 +213,26 @@ mod tests {
     #[test]
     fn problems() {
         for (failure, status, outcome, retry, close) in [
-            (Failure::Malformed("Why."), 400, false, false, true),
-            (Failure::Unsupported("Why."), 501, false, false, true),
-            (Failure::LongTarget, 414, false, false, true),
-            (Failure::LargeHead, 431, false, false, true),
-            (Failure::Slow, 408, false, false, true),
-            (Failure::NoRoute, 404, false, false, false),
-            (Failure::QueueFull { retry_after_s: 7 }, 503, false, true, false),
-            (Failure::NoWorker { retry_after_s: 7 }, 503, false, true, false),
-            (Failure::Unknown, 502, true, false, false),
-            (Failure::Deadly, 502, true, false, false),
-            (Failure::Exhausted, 502, true, false, false),
-            (Failure::Garbled, 502, true, false, false),
-            (Failure::Late, 504, true, false, false),
+            (Failure::Malformed("Why."), 400, false, None, true),
+            (Failure::Unsupported("Why."), 501, false, None, true),
+            (Failure::LongTarget, 414, false, None, true),
+            (Failure::LargeHead, 431, false, None, true),
+            (Failure::Slow, 408, false, None, true),
+            (Failure::NoRoute, 404, false, None, false),
+            (Failure::QueueFull { retry_after_s: 7 }, 503, false, Some(7), false),
+            (Failure::NoWorker { retry_after_s: 7 }, 503, false, Some(7), false),
+            (Failure::Stopping, 503, false, Some(1), false),
+            (Failure::Unknown, 502, true, None, false),
+            (Failure::Deadly, 502, true, None, false),
+            (Failure::Exhausted, 502, true, None, false),
+            (Failure::Garbled, 502, true, None, false),
+            (Failure::Late, 504, true, None, false),
         ] {
             let fields: Vec<_> = failure.fields().collect();
             let has = |name: &str| fields.iter().any(|field| field.0 == name);
             assert_eq!(failure.status(), status, "{failure:?}");
             assert_eq!(has("lethe-outcome"), outcome, "{failure:?}");
-            assert_eq!(failure.retry_after_s(), retry.then_some(7), "{failure:?}");
+            assert_eq!(failure.retry_after_s(), retry, "{failure:?}");
             assert_eq!(failure.closes(), close, "{failure:?}");
             let problem: serde_json::Value = serde_json::from_slice(&failure.document(b"r-1")).unwrap();
             assert_eq!(problem["status"], status);

@@ -52,6 +52,13 @@ impl Prepared {
         if self.refused_id.is_empty() { self.worker.id() } else { &self.refused_id }
     }
 
+    fn name_refused(&mut self, core: &Core, sent: Option<&[u8]>) {
+        match sent.filter(|id| trace::is_sane_id(id)) {
+            Some(id) => self.refused_id.extend_from_slice(id),
+            None => self.refused_id.extend_from_slice(&trace::make_id(&core.dice)),
+        }
+    }
+
     /// Gives memory beyond `bytes` back.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         if self.worker.bytes.capacity() > bytes {
@@ -133,15 +140,6 @@ fn find(
     Ok(target)
 }
 
-impl Prepared {
-    fn name_refused(&mut self, core: &Core, sent: Option<&[u8]>) {
-        match sent.filter(|id| trace::is_sane_id(id)) {
-            Some(id) => self.refused_id.extend_from_slice(id),
-            None => self.refused_id.extend_from_slice(&trace::make_id(&core.dice)),
-        }
-    }
-}
-
 fn route(core: &Core, admitted: &Admitted<'_>) -> Option<Rc<Target>> {
     // What is not ASCII matches no host and no prefix that a route can name.
     let host = std::str::from_utf8(admitted.host.unwrap_or_default()).unwrap_or_default();
@@ -162,7 +160,7 @@ pub(crate) async fn answer<D: Downstream>(
     record: Record,
 ) {
     let replay_bytes_max = core.limits().replay_bytes_max;
-    let upload = Upload::new(prepared.length, replay_bytes_max, &core.budget);
+    let upload = Upload::new(prepared.length, replay_bytes_max, &core.replay_share);
     let attempts_left = core.limits().attempts_max;
     let (record, lost) = (&record, Vec::new());
     let mut exchange =

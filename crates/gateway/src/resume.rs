@@ -6,7 +6,7 @@ use std::io::Write;
 use crate::{headers::Framing, request::Prepared, route::Target};
 
 /// What a client has seen of its response.
-pub(crate) struct Seen {
+pub(crate) struct Shown {
     /// How to continue it, if that can be done.
     pub(crate) rest: Option<Resume>,
 }

@@ -11,7 +11,7 @@ use std::{
 use lethe_model::{gate::Gate, service::ServiceName, workers::Workers};
 
 use crate::{
-    concurrency::Seen,
+    concurrency::Noted,
     config::{self, Class, Ejection, Protocol},
     follow::key,
     joint::Joint,
@@ -50,7 +50,7 @@ pub(crate) struct Home {
     pub(crate) core: usize,
     pub(crate) joint: Arc<Joint>,
     /// What the adaptive limit is told; unused without one.
-    pub(crate) seen: Seen,
+    pub(crate) seen: Noted,
     pub(crate) adapts: Cell<bool>,
     pub(crate) ejection: Cell<Ejection>,
     pub(crate) slow_start: Cell<Duration>,
@@ -75,7 +75,7 @@ impl Service {
         let home = Home {
             core,
             joint,
-            seen: Seen::default(),
+            seen: Noted::default(),
             adapts: Cell::new(false),
             ejection: Cell::new(Ejection::default()),
             slow_start: Cell::new(Duration::ZERO),

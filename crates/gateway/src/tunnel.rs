@@ -78,9 +78,14 @@ impl Upward {
             }
             self.bytes.clear();
             self.sent = 0;
-            match ready!(down.poll_body(cx, &mut self.bytes, LARGE_BYTES)).map_err(|_| ())? {
-                Piece::Data(_) => {}
-                Piece::End(_) => self.ended = true,
+            match down.poll_body(cx, &mut self.bytes, LARGE_BYTES).map_err(|_| ())? {
+                Poll::Ready(Piece::Data(_)) => {}
+                Poll::Ready(Piece::End(_)) => self.ended = true,
+                Poll::Pending => {
+                    // It may be long until something comes, and there may be many who say nothing.
+                    self.bytes = Vec::new();
+                    return Poll::Pending;
+                }
             }
         }
         Poll::Ready(Ok(()))

@@ -1,14 +1,9 @@
 //! The request's body on its way to a worker. It is passed on as it arrives and kept at the same time, so that another
-//! worker can be given the same body; past a bound it is passed on only, and the request can no longer be sent again. A
-//! body that the client cut short is never ended as if it were whole.
+//! worker can be given the same body; past a bound it is passed on only, and once something of it is gone the request can
+//! no longer be sent again. A body that the client cut short is never ended as if it were whole.
 
 use std::{
-    cell::Cell,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
     task::{Context, Poll, ready},
 };
 
@@ -16,54 +11,16 @@ use crate::{
     admit::Length,
     downstream::{Broken, Downstream, Piece},
     headers,
+    replay_budget::Share,
     watch::{Phase, Watched},
 };
 
 /// Most of a body that is read before it was passed on, once it is no longer kept.
 const AHEAD_BYTES_MAX: usize = 64 << 10;
 
-/// The memory for kept bodies, of all cores together. Each core takes it in chunks, so that requests do not meet at
-/// one counter.
-pub(crate) struct Budget {
-    available: Arc<AtomicUsize>,
-    local: Cell<usize>,
-}
-
-impl Budget {
-    const CHUNK_BYTES: usize = 256 << 10;
-
-    pub(crate) fn new(available: Arc<AtomicUsize>) -> Self {
-        Self { available, local: Cell::new(0) }
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let local = self.local.get();
-        if local >= bytes {
-            self.local.set(local - bytes);
-            return true;
-        }
-        let more = bytes.max(Self::CHUNK_BYTES);
-        let granted = |left: usize| left.checked_sub(more);
-        if self.available.fetch_update(Relaxed, Relaxed, granted).is_err() {
-            return false;
-        }
-        self.local.set(local + more - bytes);
-        true
-    }
-
-    fn give(&self, bytes: usize) {
-        let local = self.local.get() + bytes;
-        let surplus = if local > 2 * Self::CHUNK_BYTES { local - Self::CHUNK_BYTES } else { 0 };
-        self.local.set(local - surplus);
-        if surplus > 0 {
-            self.available.fetch_add(surplus, Relaxed);
-        }
-    }
-}
-
 /// One request's body.
 pub(crate) struct Upload {
-    /// What came: all of it while it can be sent again, else what was not passed on yet.
+    /// What came: all of it while it is kept, else what was not passed on yet.
     bytes: Vec<u8>,
     /// So much of `bytes` was passed on in the attempt in hand.
     passed: usize,
@@ -71,21 +28,25 @@ pub(crate) struct Upload {
     end: Option<Result<Vec<u8>, Broken>>,
     /// All that came of it, in bytes.
     pub(crate) received: usize,
-    replayable: bool,
+    /// What is passed on is kept.
+    keeps: bool,
+    /// Something that came is gone.
+    dropped: bool,
     kept_bytes_max: usize,
     /// What `bytes` takes from the budget.
     cost_bytes: usize,
-    budget: Rc<Budget>,
+    budget: Rc<Share>,
 }
 
 impl Upload {
-    pub(crate) fn new(length: Length, kept_bytes_max: usize, budget: &Rc<Budget>) -> Self {
+    pub(crate) fn new(length: Length, kept_bytes_max: usize, budget: &Rc<Share>) -> Self {
         Self {
             bytes: Vec::new(),
             passed: 0,
             end: (length == Length::None).then(|| Ok(Vec::new())),
             received: 0,
-            replayable: true,
+            keeps: true,
+            dropped: false,
             kept_bytes_max,
             cost_bytes: 0,
             budget: Rc::clone(budget),
@@ -94,7 +55,7 @@ impl Upload {
 
     /// Whether another attempt can be given the whole body.
     pub(crate) fn is_replayable(&self) -> bool {
-        self.replayable
+        !self.dropped
     }
 
     /// Whether all of it has come.
@@ -115,7 +76,8 @@ impl Upload {
     /// So much of what was waiting was passed on.
     pub(crate) fn pass(&mut self, bytes: usize) {
         self.passed += bytes;
-        if !self.replayable && self.passed == self.bytes.len() {
+        if !self.keeps && self.passed == self.bytes.len() {
+            self.dropped |= self.passed > 0;
             self.bytes.clear();
             self.passed = 0;
         }
@@ -163,13 +125,14 @@ impl Upload {
 
     /// Takes what was just appended into the budget, or gives up keeping.
     fn keep(&mut self, bytes: usize) {
-        if !self.replayable {
+        if !self.keeps {
             return;
         }
         if self.bytes.len() <= self.kept_bytes_max && self.budget.take(bytes) {
             self.cost_bytes += bytes;
         } else {
-            self.replayable = false;
+            self.keeps = false;
+            self.dropped = self.passed > 0;
             // In a new place, so that the memory is free at once.
             self.bytes = self.bytes[self.passed..].to_vec();
             self.passed = 0;
@@ -188,19 +151,48 @@ impl Drop for Upload {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
+    use crate::{downstream::fake::Client, replay_budget::ReplayBudget};
+
+    fn more(upload: &mut Upload, client: &mut Client) -> Vec<u8> {
+        let watched = Watched::new(Phase::Uploading);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(upload.poll_more(&mut cx, client, &watched), Poll::Ready(Ok(())));
+        upload.waiting().to_vec()
+    }
 
     #[test]
-    fn the_budget_is_shared_and_given_back() {
-        let available = Arc::new(AtomicUsize::new(1 << 20));
-        let (one, two) = (Budget::new(Arc::clone(&available)), Budget::new(Arc::clone(&available)));
-        assert!(one.take(700 << 10));
-        assert!(two.take(100 << 10));
-        assert!(!two.take(300 << 10), "no more than there is");
-        one.give(700 << 10);
-        assert!(two.take(300 << 10));
-        two.give(400 << 10);
-        let left = available.load(Relaxed) + one.local.get() + two.local.get();
-        assert_eq!(left, 1 << 20, "nothing is lost");
+    fn what_cannot_be_kept_can_be_sent_again_until_something_of_it_is_gone() {
+        for (kept_bytes_max, budget_bytes) in [(100, 2), (2, 100)] {
+            let share = Rc::new(Share::new(ReplayBudget::new(budget_bytes)));
+            let mut client = Client::sends([&b"one"[..], b"two"]);
+            let mut upload = Upload::new(Length::Sized(6), kept_bytes_max, &share);
+            assert_eq!(more(&mut upload, &mut client), b"one");
+            assert!(upload.is_replayable(), "nothing was sent");
+            upload.pass(2);
+            assert!(upload.is_replayable(), "all of it is still here");
+            upload.rewind();
+            assert_eq!(upload.waiting(), b"one");
+            upload.pass(3);
+            assert!(!upload.is_replayable());
+            assert_eq!(more(&mut upload, &mut client), b"two");
+            assert!(!upload.is_replayable());
+        }
+    }
+
+    #[test]
+    fn what_was_kept_is_gone_when_there_is_no_more_room() {
+        let budget = ReplayBudget::new(100);
+        let share = Rc::new(Share::new(budget));
+        let mut client = Client::sends([&b"one"[..], b"two"]);
+        let mut upload = Upload::new(Length::Sized(6), 5, &share);
+        more(&mut upload, &mut client);
+        upload.pass(3);
+        assert!(upload.is_replayable());
+        assert_eq!(more(&mut upload, &mut client), b"two");
+        assert!(!upload.is_replayable());
+        assert!(share.take(100), "what is not kept costs nothing");
     }
 }

@@ -28,7 +28,7 @@ pub(crate) enum Cause {
     Late,
     /// It says that it is overloaded, and the request may be tried elsewhere.
     Unavailable,
-    /// What came back is not HTTP/1.1, or not an answer to what was asked.
+    /// What came back is not the HTTP that the worker is to speak, or not an answer to what was asked.
     Garbled,
 }
 

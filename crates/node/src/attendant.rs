@@ -22,7 +22,7 @@ use crate::{
     config::Source,
     handover::{self, Ear, Word},
     heir::Heir,
-    node::{self, Came, Signals},
+    signals::{self, Came, Signals},
 };
 
 /// How long the last word of a process that has ended is waited for, should somebody else have its connection.
@@ -54,7 +54,7 @@ impl Heir {
     async fn attend_within(&self, stop: &Stop, source: &Source, signals: &Arc<Signals>) -> io::Result<u8> {
         let Some(stream) = &self.attended else { return Ok(0) };
         let mut children = signal(SignalKind::child())?;
-        node::obey_signals(stop.clone(), source, Arc::clone(signals))?;
+        signals::obey(stop.clone(), source, Arc::clone(signals))?;
         let mut ear = Ear::at(stream.try_clone()?)?;
         let mut waited = Waited { serving: pid(self.pid), next: None, ended: None };
         loop {

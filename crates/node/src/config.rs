@@ -5,6 +5,8 @@ mod address;
 #[cfg(test)]
 mod bad_input;
 mod command;
+#[cfg(test)]
+mod documented;
 mod draft;
 mod duration;
 mod file;

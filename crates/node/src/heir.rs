@@ -37,8 +37,8 @@ use tokio::{
 };
 
 use crate::{
+    folder::Charge,
     handover::{self, Deed, Ear, FORMAT, Listeners, VARIABLE, Word, Workers},
-    node::Charge,
     notify,
     reload::{Reloader, Running},
 };

@@ -20,7 +20,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::{
     handover::{self, Deed, Ear, FORMAT, Listeners, VARIABLE, Word, Workers},
-    node::Signals,
+    signals::Signals,
 };
 
 /// What was inherited.

@@ -4,6 +4,7 @@
 pub mod attendant;
 pub mod build;
 pub mod config;
+mod folder;
 mod handover;
 mod hangup;
 pub mod heir;
@@ -13,4 +14,5 @@ pub mod notify;
 pub mod plan;
 pub mod port;
 pub mod reload;
+pub mod signals;
 pub mod source;

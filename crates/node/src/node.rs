@@ -8,10 +8,7 @@ use std::{
     net::TcpListener,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
+    sync::{Arc, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -29,19 +26,20 @@ use lethe_supervisor::{
 };
 use tokio::{
     net::UnixListener,
-    sync::{Notify, oneshot, watch},
+    sync::{oneshot, watch},
     task::JoinHandle,
 };
 
 use crate::{
     build,
-    config::{self, Config, ServiceConfig},
+    config::{Config, ServiceConfig},
+    folder::{Charge, Folder},
     handover::{self, Ear, Word, Workers},
-    hangup::Terminal,
     heir::{Heir, Upgrader},
     inheritance::{self, Estate, Inheritance},
     notify, port,
     reload::{self, Reloader, Running},
+    signals::Signals,
     source::Source,
 };
 
@@ -94,67 +92,6 @@ const KILLED_WAIT: Duration = Duration::from_secs(2);
 
 /// How long a process that has taken over waits until the other one accepts no more.
 const WELCOME_WAIT: Duration = Duration::from_secs(5);
-
-/// The private folder with the sockets. What is this process's is removed when it is dropped, also by a start that fails.
-/// Dropped before the claim on the state folder is given up: what is there afterwards is of the next `lethe`.
-struct Folder {
-    path: PathBuf,
-    state_socket: PathBuf,
-    charge: Arc<Mutex<Charge>>,
-}
-
-/// Whether this process is the one that is found in the folder. Coming → Is → Left, or Is from the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Charge {
-    /// Not yet: another one is. This one serves [`runtime::NEXT_SOCKET`].
-    Coming,
-    /// It is.
-    Is,
-    /// Another has taken over.
-    Left,
-}
-
-impl Folder {
-    /// Enters the folder, with a socket for the state API of this process.
-    fn enter(path: PathBuf, charge: Charge) -> anyhow::Result<(Self, UnixListener)> {
-        let mut refused = io::Error::from(io::ErrorKind::AddrInUse);
-        for state_socket in runtime::state_sockets(&path) {
-            match server::socket::bind(&state_socket) {
-                Ok(listener) => {
-                    let charge = Arc::new(Mutex::new(charge));
-                    let path = path.clone();
-                    return Ok((Self { path, state_socket, charge }, listener));
-                }
-                // That of a process before this one, which still finishes its requests.
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => refused = error,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(refused.into())
-    }
-
-    fn bind_control(&self) -> io::Result<UnixListener> {
-        let name = match self.charge() {
-            Charge::Coming => runtime::NEXT_SOCKET,
-            Charge::Is | Charge::Left => runtime::CONTROL_SOCKET,
-        };
-        server::socket::bind(&self.path.join(name))
-    }
-
-    fn charge(&self) -> Charge {
-        *self.charge.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let charge = self.charge();
-        if charge == Charge::Coming {
-            let _ = fs::remove_file(self.path.join(runtime::NEXT_SOCKET));
-        }
-        runtime::withdraw(&self.path, &self.state_socket, charge == Charge::Is);
-    }
-}
 
 /// A server task, and the way to end it.
 struct Served {
@@ -446,83 +383,6 @@ impl Node {
     }
 }
 
-/// Turns `stop` at signals: SIGINT (Ctrl-C) one further each time, SIGTERM to drain. SIGHUP asks to reload;
-/// but it drains when the terminal has gone in which `lethe` was started, and when `source` is a command, which cannot be
-/// reloaded. A SIGHUP that is ignored, as under nohup(1), stays ignored. Ends with the runtime.
-pub fn obey_signals(stop: Stop, source: &config::Source, signals: Arc<Signals>) -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let hangup = SignalKind::hangup();
-    let is_ignored =
-        ignores(&fs::read_to_string("/proc/self/status").unwrap_or_default(), hangup.as_raw_value());
-    let mut hangup = if is_ignored { None } else { Some(signal(hangup)?) };
-    let terminal = Terminal::of_start();
-    let can_reload = matches!(source, config::Source::Path(_));
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                Some(()) = interrupt.recv() => {
-                    signals.came.send_modify(|came| came.interrupts += 1);
-                    let interrupts = signals.came.borrow().interrupts;
-                    signals.interrupted(&stop, interrupts);
-                }
-                Some(()) = terminate.recv() => signals.drain(&stop),
-                Some(()) = async { hangup.as_mut()?.recv().await } => {
-                    if can_reload && !terminal.has_gone() { signals.reload.notify_one() } else { signals.drain(&stop) }
-                }
-                else => return,
-            }
-        }
-    });
-    Ok(())
-}
-
-/// What signals have asked for, beside the end.
-#[derive(Debug, Default)]
-pub struct Signals {
-    /// Notified when the configuration shall be read again.
-    pub reload: Notify,
-    /// Set when a second SIGINT came, so that open requests were not waited for.
-    pub cut_short: AtomicBool,
-    /// What came to this process.
-    pub(crate) came: watch::Sender<Came>,
-    /// How many SIGINTs had their effect.
-    counted: AtomicU32,
-}
-
-/// Signals that asked for the end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Came {
-    pub(crate) interrupts: u32,
-    /// One that asks to drain.
-    pub(crate) is_drain: bool,
-}
-
-impl Signals {
-    /// So many SIGINTs have come, to this process or to the one that waits for it: a Ctrl-C comes to both, and has its
-    /// effect once.
-    pub(crate) fn interrupted(&self, stop: &Stop, interrupts: u32) {
-        for _ in self.counted.fetch_max(interrupts, Ordering::Relaxed)..interrupts {
-            if stop.press() == Wish::Now {
-                self.cut_short.store(true, Ordering::Relaxed);
-            }
-        }
-    }
-
-    fn drain(&self, stop: &Stop) {
-        self.came.send_modify(|came| came.is_drain = true);
-        stop.ask(Wish::Drain);
-    }
-}
-
-/// Whether a process ignores a signal, by its `/proc/<pid>/status`.
-fn ignores(status: &str, signal: i32) -> bool {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask >> (signal - 1) & 1 == 1
-}
-
 fn bind_gateway(config: &Config) -> anyhow::Result<gateway::Bound> {
     let bound = gateway::Bound::bind(config.gateway.clone()).map_err(|error| match &error {
         gateway::Error::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
@@ -657,24 +517,5 @@ mod tests {
         let error = started.err().expect("it cannot start").to_string();
         assert!(error.contains("no-guard did not start"), "{error}");
         assert!(!sockets.exists());
-    }
-
-    #[test]
-    fn ignored_signals() {
-        let status = "Name:\tlethe\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\n";
-        for (signal, ignored) in [(1, true), (2, false), (13, true), (64, false)] {
-            assert_eq!(ignores(status, signal), ignored, "{signal}");
-        }
-        assert!(!ignores("", 1));
-    }
-
-    #[test]
-    fn one_ctrl_c_that_comes_by_two_ways_counts_once() {
-        let (stop, signals) = (Stop::new(), Signals::default());
-        for (interrupts, wish) in [(1, Wish::Drain), (1, Wish::Drain), (2, Wish::Now), (2, Wish::Now)] {
-            signals.interrupted(&stop, interrupts);
-            assert_eq!(stop.wish(), wish);
-        }
-        assert!(signals.cut_short.load(Ordering::Relaxed));
     }
 }

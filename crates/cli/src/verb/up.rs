@@ -15,7 +15,8 @@ use lethe_node::{
     config::{self, Config, Overrides},
     heir::Heir,
     inheritance::{self, Inheritance},
-    node::{self, Node, Progress, Signals},
+    node::{self, Node, Progress},
+    signals::{self, Signals},
 };
 use lethe_supervisor::descriptors;
 use tokio::task::AbortHandle;
@@ -154,7 +155,7 @@ async fn serve(
     for notice in &config.notices {
         printer.say(notice);
     }
-    node::obey_signals(stop.clone(), &config.origin.source, Arc::clone(&signals))?;
+    signals::obey(stop.clone(), &config.origin.source, Arc::clone(&signals))?;
     // This very program, also after its file was replaced by a newer build.
     let guard = PathBuf::from("/proc/self/exe");
     let progress = |progress: Progress<'_>| show(&printer, progress);

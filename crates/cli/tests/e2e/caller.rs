@@ -11,7 +11,10 @@ use tokio::{
     net::{TcpStream, tcp},
 };
 
-use crate::mortal::field;
+use crate::mortal::{BODY_BYTES, field};
+
+/// Bytes of a chunk of a request's body, no multiple of which is anything else.
+const CHUNK_BYTES: usize = 9973;
 
 /// What is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +29,43 @@ pub struct Call<'a> {
     pub path: &'a str,
     pub headers: &'a [(&'a str, &'a str)],
     pub body: &'a [u8],
+    /// The body's framing does not tell its length: it comes in chunks, over HTTP/2 as it is.
+    pub is_open: bool,
     /// How much of the body is sent before the pause.
     pub before_pause: usize,
+}
+
+impl<'a> Call<'a> {
+    /// With nothing more to say.
+    pub fn get(path: &'a str) -> Self {
+        Self { method: "GET", path, headers: &[], body: b"", is_open: false, before_pause: 0 }
+    }
+
+    /// The fields that say how long the body is.
+    fn framing(&self, http: Http) -> Vec<(&'static str, String)> {
+        let bytes = self.body.len().to_string();
+        match http {
+            Http::One if self.is_open => vec![("transfer-encoding", "chunked".into()), (BODY_BYTES, bytes)],
+            Http::Two if self.is_open => vec![(BODY_BYTES, bytes)],
+            _ if self.body.is_empty() => Vec::new(),
+            _ => vec![("content-length", bytes)],
+        }
+    }
+
+    /// A part of the body as HTTP/1.1 has it, and its end after the last one.
+    fn part(&self, part: &[u8], is_last: bool) -> Vec<u8> {
+        if !self.is_open {
+            return part.to_vec();
+        }
+        let mut out = Vec::new();
+        for chunk in part.chunks(CHUNK_BYTES) {
+            out.extend(format!("{:x}\r\n", chunk.len()).bytes());
+            out.extend_from_slice(chunk);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(if is_last { b"0\r\n\r\n" } else { b"" });
+        out
+    }
 }
 
 /// How a response ended.
@@ -79,7 +117,7 @@ pub async fn call(
             let mut plain = Plain::new(stream);
             let reply = plain.call(call, pause).await?;
             if reply.end == End::Whole {
-                let call = Call { method: "GET", path: next, headers: &[], body: b"", before_pause: 0 };
+                let call = Call::get(next);
                 let next = plain.call(&call, async { Ok(()) }).await?;
                 next.ensure_well()?;
             }
@@ -89,7 +127,7 @@ pub async fn call(
             let (mut sender, connection) = h2::client::handshake(stream).await?;
             let driver = tokio::spawn(connection);
             let reply = multiplexed(&mut sender, call, pause).await?;
-            let call = Call { method: "GET", path: next, headers: &[], body: b"", before_pause: 0 };
+            let call = Call::get(next);
             // A stream that was cut leaves its connection as it is.
             let next = multiplexed(&mut sender, &call, async { Ok(()) }).await?;
             next.ensure_well()?;
@@ -116,25 +154,26 @@ impl Plain {
         call: &Call<'_>,
         pause: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<Reply> {
-        let Call { method, path, body, before_pause, .. } = call;
+        let Call { method, path, body, before_pause, .. } = *call;
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: rows\r\n");
         for (name, value) in call.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        if !body.is_empty() {
-            head.push_str(&format!("content-length: {}\r\n", body.len()));
+        for (name, value) in call.framing(Http::One) {
+            head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
         let write = &mut self.write;
         let sending = async {
-            let (first, second) = body.split_at(*before_pause);
+            let (first, second) = body.split_at(before_pause);
+            let (first, second) = (call.part(first, false), call.part(second, true));
             // What cannot be sent may have been answered: the reading side tells.
-            let _ = write.write_all(&[head.as_bytes(), first].concat()).await;
+            let _ = write.write_all(&[head.as_bytes(), &first].concat()).await;
             pause.await?;
-            let _ = write.write_all(second).await;
+            let _ = write.write_all(&second).await;
             anyhow::Ok(())
         };
-        let ((), mut reply) = tokio::try_join!(sending, self.input.reply(*method == "HEAD"))?;
+        let ((), mut reply) = tokio::try_join!(sending, self.input.reply(method == "HEAD"))?;
         if reply.status == 101 {
             self.write.write_all(b"ping").await?;
             while self.input.fill().await {}
@@ -236,8 +275,8 @@ async fn multiplexed(
     for (name, value) in call.headers {
         request = request.header(*name, *value);
     }
-    if !call.body.is_empty() {
-        request = request.header("content-length", call.body.len());
+    for (name, value) in call.framing(Http::Two) {
+        request = request.header(name, value);
     }
     std::future::poll_fn(|cx| sender.poll_ready(cx)).await?;
     let (response, mut stream) = sender.send_request(request.body(())?, call.body.is_empty())?;
@@ -262,6 +301,9 @@ async fn multiplexed(
 
 async fn send(stream: &mut h2::SendStream<Bytes>, data: &[u8], is_last: bool) -> Result<(), h2::Error> {
     let mut data = Bytes::copy_from_slice(data);
+    if data.is_empty() && is_last {
+        return stream.send_data(data, true);
+    }
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let Some(room) = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await else { return Ok(()) };

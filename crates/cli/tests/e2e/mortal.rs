@@ -11,6 +11,8 @@ use std::{
 
 use rustix::process::{Signal, getpid, kill_process};
 
+use crate::inbound::Inbound;
+
 /// The moment of an exchange at which the worker dies, as far as it has come then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
@@ -80,6 +82,8 @@ impl Manner {
     const ALL: [Self; 4] = [Self::Killed, Self::Awaited, Self::Aborts, Self::Exits];
 }
 
+/// The field that tells a worker how long a body is whose framing does not.
+pub const BODY_BYTES: &str = "body-bytes";
 /// Bytes of a small response's body.
 pub const SMALL_BYTES: usize = 1000;
 /// Bytes of a large response's body: above what the gateway holds back.
@@ -193,12 +197,16 @@ impl Worker {
             self.come(Moment::Unread, &order)?;
             self.stream.read_exact(&mut vec![0; head.len()])?;
             self.come(Moment::Head, &order)?;
-            let length = field(&head, "content-length").map_or(0, |length| length.parse().unwrap_or(0));
+            let is_chunked = field(&head, "transfer-encoding") == Some("chunked");
+            let length = field(&head, if is_chunked { BODY_BYTES } else { "content-length" });
+            let length = length.map_or(0, |length| length.parse().unwrap_or(0));
             let mut body = vec![0; length];
             let (first, second) = body.split_at_mut(length / 2);
-            self.stream.read_exact(first)?;
+            let mut inbound = Inbound::new(self.stream.try_clone()?, is_chunked);
+            inbound.read(first)?;
             self.come(Moment::HalfBody, &order)?;
-            self.stream.read_exact(second)?;
+            inbound.read(second)?;
+            inbound.end()?;
             self.record.write(&order.case, "ran")?;
             self.come(Moment::Ran, &order)?;
             self.answer(&head, &body, &order)?;

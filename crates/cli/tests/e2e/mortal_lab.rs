@@ -24,13 +24,15 @@ pub struct Kind {
     pub service: &'static str,
     pub method: &'static str,
     pub headers: &'static [(&'static str, &'static str)],
+    /// The length of its body is not told.
+    pub is_open: bool,
     /// What the route says.
     pub route: &'static str,
 }
 
 /// With nothing more to say.
 pub const fn kind(service: &'static str, method: &'static str) -> Kind {
-    Kind { service, method, headers: &[], route: "" }
+    Kind { service, method, headers: &[], is_open: false, route: "" }
 }
 
 /// `lethe` with one service for each kind of request.
@@ -115,7 +117,8 @@ impl Lab {
         let upgrade = [("connection", "upgrade"), ("upgrade", "echo")];
         let headers = if case.moment == Moment::Upgraded { &upgrade[..] } else { kind.headers };
         let body = payload(case.body_bytes);
-        let request = Call { method: kind.method, path: &path, headers, body: &body, before_pause };
+        let (method, is_open) = (kind.method, kind.is_open);
+        let request = Call { method, path: &path, headers, body: &body, is_open, before_pause };
         // Whatever was still to be killed: after a reply nobody else will come to that moment.
         match select(pin!(self.send(kind, case.http, &request, pause)), pin!(kills)).await {
             Either::Left((reply, _)) => reply,

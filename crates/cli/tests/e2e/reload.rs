@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::{
     lethe::{Lethe, Place},
     seed::Random,
+    teller::{self, Told},
     visitor::Visitor,
 };
 
@@ -19,29 +20,6 @@ use crate::{
 const RELOADS: usize = 20;
 /// Visitors, each with a request under way at all times.
 const VISITORS: usize = 4;
-
-/// Answers with its service, its worker and the variable `WORD`.
-const APP: &str = "\
-import http.server, os
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
-
-    def do_GET(self):
-        self.rfile.read(int(self.headers.get('Content-Length', 0)))
-        body = ' '.join(os.environ.get(key, '-') for key in ['LETHE_SERVICE', 'LETHE_INSTANCE', 'WORD']).encode()
-        self.send_response(200)
-        self.send_header('Content-Length', str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET
-
-    def log_message(self, *arguments):
-        pass
-
-http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()
-";
 
 /// A folder with the app and a `lethe.toml` that changes.
 struct Project {
@@ -51,7 +29,7 @@ struct Project {
 impl Project {
     fn new(toml: &str) -> anyhow::Result<Self> {
         let project = Self { place: Place::new()? };
-        fs::write(project.place.path().join("app.py"), APP)?;
+        fs::write(project.place.path().join("app.py"), teller::PROGRAM)?;
         project.write(toml)?;
         Ok(project)
     }
@@ -88,10 +66,8 @@ fn route(path: &str, service: &str, more: &str) -> String {
 async fn who(visitor: &mut Visitor, path: &str) -> anyhow::Result<(String, String)> {
     let page = visitor.get(path).await?;
     ensure!(page.status == 200, "{path}: {page:?}");
-    let [service, _, word] = page.text().split(' ').collect::<Vec<_>>()[..] else {
-        anyhow::bail!("{page:?}")
-    };
-    Ok((service.into(), word.into()))
+    let told = Told::by(&page)?;
+    Ok((told.service.into(), told.word.into()))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -248,6 +224,46 @@ async fn half_of_it_is_taken_back() -> anyhow::Result<()> {
     let mut visitor = Visitor::new(lethe.listen);
     ensure!(who(&mut visitor, "/").await? == ("first".into(), "good".into()), "the first is as it was");
     ensure!(who(&mut visitor, "/third").await?.0 == "first", "there is no third route");
+    lethe.down().await
+}
+
+/// A reload that is asked for while another one is under way comes after it, and the file as it is then counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_after_the_other() -> anyhow::Result<()> {
+    let project = Project::new(&service("web", 1, "env = { WORD = \"first\" }"))?;
+    let lethe = project.up().await?;
+    lethe.ready(1).await?;
+    let waits = "[services.late]\ninstances = 1\n\
+                 command = \"sh -c 'until [ -e go ]; do sleep 0.01; done; exec python3 app.py'\"\n";
+    project.write(
+        &(service("web", 1, "env = { WORD = \"second\" }")
+            + waits
+            + &route("/", "web", "")
+            + &route("/late", "late", "")),
+    )?;
+    let last = async {
+        lethe
+            .until("the first reload waits for a worker", async || {
+                let workers = lethe.workers().await.ok()?;
+                workers.iter().any(|worker| worker.service.as_str() == "late").then_some(())
+            })
+            .await?;
+        project.write(&service("web", 1, "env = { WORD = \"third\" }"))?;
+        let (asked, go) = tokio::join!(lethe.client.reload(), async {
+            // It is on its way, and can only wait.
+            tokio::task::yield_now().await;
+            fs::write(project.place.path().join("go"), "")
+        });
+        go?;
+        anyhow::Ok(asked?)
+    };
+    let first = async { anyhow::Ok(lethe.client.reload().await?) };
+    let (first, last) = tokio::try_join!(first, last)?;
+    let speaks_of = |changes: &[String], what: &str| changes.iter().any(|change| change.contains(what));
+    ensure!(speaks_of(&first.changes, "late") && speaks_of(&last.changes, "late"), "{first:?}\n{last:?}");
+    let status = lethe.ready(1).await?;
+    ensure!(status.services.len() == 1, "the later file has no second service: {status:?}");
+    ensure!(who(&mut Visitor::new(lethe.listen), "/").await?.1 == "third", "the later file counts");
     lethe.down().await
 }
 

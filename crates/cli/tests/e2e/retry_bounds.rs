@@ -71,7 +71,14 @@ async fn nothing_was_sent() -> anyhow::Result<()> {
     let send = async |name: String| {
         let order = Order { case: &name, moment: Moment::Never, manner: Manner::Killed, deaths: 0 };
         let (path, body) = (order.path(kind.service), payload(SMALL));
-        let request = Call { method: "POST", path: &path, headers: &[], body: &body, before_pause: SMALL };
+        let request = Call {
+            method: "POST",
+            path: &path,
+            headers: &[],
+            body: &body,
+            is_open: false,
+            before_pause: SMALL,
+        };
         let reply = lab.send(&kind, Http::One, &request, async { Ok(()) }).await?;
         let ran = lab.record(&kind).ran(&name);
         ensure!((reply.status, ran) == (200, 1), "{name}: {}, ran {ran} times", reply.status);
@@ -105,7 +112,8 @@ async fn all_at_once() -> anyhow::Result<()> {
                 let order = Order { case: &name, moment: Moment::Ran, manner: Manner::Awaited, deaths };
                 let (path, body) = (order.path(kind.service), payload(SMALL));
                 let (method, headers) = (kind.method, kind.headers);
-                let request = Call { method, path: &path, headers, body: &body, before_pause: SMALL };
+                let request =
+                    Call { method, path: &path, headers, body: &body, is_open: false, before_pause: SMALL };
                 let reply = lab.send(kind, http, &request, async { Ok(()) }).await?;
                 let case =
                     Case { http, moment: Moment::Ran, manner: Manner::Awaited, body_bytes: SMALL, fate };
@@ -151,7 +159,14 @@ async fn all_that_is_kept_is_bounded() -> anyhow::Result<()> {
         let name = format!("holder-{number}");
         let order = Order { case: &name, moment: Moment::HalfBody, manner: Manner::Killed, deaths: 0 };
         let (path, before_pause) = (order.path(hold.service), KEPT);
-        let request = Call { method: hold.method, path: &path, headers: &[], body: &body, before_pause };
+        let request = Call {
+            method: hold.method,
+            path: &path,
+            headers: &[],
+            body: &body,
+            is_open: false,
+            before_pause,
+        };
         let pause = async { Ok(release.clone().wait_for(|released| *released).await.map(drop)?) };
         let reply = lab.send(hold, Http::One, &request, pause).await?;
         ensure!((reply.status, reply.body) == (200, small(&body)), "the holder: {}", reply.status);

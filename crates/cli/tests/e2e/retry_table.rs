@@ -27,7 +27,7 @@ pub enum Fate {
     None,
 }
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 10] = [
     kind("get", "GET"),
     kind("head", "HEAD"),
     kind("put", "PUT"),
@@ -36,6 +36,8 @@ const KINDS: [Kind; 8] = [
     Kind { headers: &[("idempotency-key", "\"1\"")], ..kind("key", "POST") },
     Kind { route: "idempotent = true\n", ..kind("route", "POST") },
     kind("patch", "PATCH"),
+    Kind { is_open: true, ..kind("put-chunks", "PUT") },
+    Kind { is_open: true, ..kind("post-chunks", "POST") },
 ];
 
 pub const EMPTY: usize = 0;
@@ -53,36 +55,36 @@ fn table() -> Vec<Row> {
     use Fate::{Again as A, Cut as C, None as N, Resumed as R, Unknown as U};
     use Moment::*;
     vec![
-        //                   GET HEAD PUT DELETE POST KEY ROUTE PATCH
-        (Unread,      EMPTY, [A,  A,   A,  A,     U,   A,  A,    U]),
-        (Unread,      SMALL, [A,  A,   A,  A,     U,   A,  A,    U]),
-        (Unread,      KEPT,  [A,  A,   A,  A,     U,   A,  A,    U]),
-        (Unread,      OVER,  [A,  A,   A,  A,     U,   A,  A,    U]),
-        (Head,        EMPTY, [A,  A,   A,  A,     U,   A,  A,    U]),
-        (Head,        SMALL, [A,  A,   A,  A,     U,   A,  A,    U]),
-        (Head,        KEPT,  [A,  A,   A,  A,     U,   A,  A,    U]),
-        (Head,        OVER,  [A,  A,   A,  A,     U,   A,  A,    U]),
-        (HalfBody,    SMALL, [A,  A,   A,  A,     U,   A,  A,    U]),
-        (HalfBody,    KEPT,  [A,  A,   A,  A,     U,   A,  A,    U]),
-        (HalfBody,    OVER,  [U,  U,   U,  U,     U,   U,  U,    U]),
-        (Ran,         EMPTY, [A,  A,   A,  A,     U,   A,  A,    U]),
-        (Ran,         SMALL, [A,  A,   A,  A,     U,   A,  A,    U]),
-        (Ran,         KEPT,  [A,  A,   A,  A,     U,   A,  A,    U]),
-        (Ran,         OVER,  [U,  U,   U,  U,     U,   U,  U,    U]),
-        (HalfHead,    EMPTY, [A,  A,   A,  A,     U,   A,  A,    U]),
-        (HalfHead,    KEPT,  [A,  A,   A,  A,     U,   A,  A,    U]),
-        (HalfHead,    OVER,  [U,  U,   U,  U,     U,   U,  U,    U]),
+        //                   GET HEAD PUT DELETE POST KEY ROUTE PATCH PUT POST in chunks
+        (Unread,      EMPTY, [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (Unread,      SMALL, [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (Unread,      KEPT,  [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (Unread,      OVER,  [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (Head,        EMPTY, [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (Head,        SMALL, [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (Head,        KEPT,  [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (Head,        OVER,  [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (HalfBody,    SMALL, [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (HalfBody,    KEPT,  [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (HalfBody,    OVER,  [U,  U,   U,  U,     U,   U,  U,    U,    U,  U]),
+        (Ran,         EMPTY, [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (Ran,         SMALL, [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (Ran,         KEPT,  [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (Ran,         OVER,  [U,  U,   U,  U,     U,   U,  U,    U,    U,  U]),
+        (HalfHead,    EMPTY, [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (HalfHead,    KEPT,  [A,  A,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (HalfHead,    OVER,  [U,  U,   U,  U,     U,   U,  U,    U,    U,  U]),
         // Unless its client has seen the head by then, as `check` says.
-        (WholeHead,   EMPTY, [A,  N,   A,  A,     U,   A,  A,    U]),
-        (HalfSmall,   EMPTY, [A,  N,   A,  A,     U,   A,  A,    U]),
-        (HalfSmall,   KEPT,  [A,  N,   A,  A,     U,   A,  A,    U]),
-        (HalfSmall,   OVER,  [U,  N,   U,  U,     U,   U,  U,    U]),
-        (HalfLarge,   EMPTY, [C,  N,   C,  C,     C,   C,  C,    C]),
-        (HalfTagged,  EMPTY, [R,  N,   C,  C,     C,   C,  C,    C]),
-        (HalfChunked, EMPTY, [C,  N,   C,  C,     C,   C,  C,    C]),
-        (HalfEvents,  EMPTY, [C,  N,   C,  C,     C,   C,  C,    C]),
-        (HalfSizedEvents, EMPTY, [C, N, C, C,     C,   C,  C,    C]),
-        (Upgraded,    EMPTY, [C,  N,   N,  N,     N,   N,  N,    N]),
+        (WholeHead,   EMPTY, [A,  N,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (HalfSmall,   EMPTY, [A,  N,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (HalfSmall,   KEPT,  [A,  N,   A,  A,     U,   A,  A,    U,    A,  U]),
+        (HalfSmall,   OVER,  [U,  N,   U,  U,     U,   U,  U,    U,    U,  U]),
+        (HalfLarge,   EMPTY, [C,  N,   C,  C,     C,   C,  C,    C,    C,  C]),
+        (HalfTagged,  EMPTY, [R,  N,   C,  C,     C,   C,  C,    C,    C,  C]),
+        (HalfChunked, EMPTY, [C,  N,   C,  C,     C,   C,  C,    C,    C,  C]),
+        (HalfEvents,  EMPTY, [C,  N,   C,  C,     C,   C,  C,    C,    C,  C]),
+        (HalfSizedEvents, EMPTY, [C, N, C, C,     C,   C,  C,    C,    C,  C]),
+        (Upgraded,    EMPTY, [C,  N,   N,  N,     N,   N,  N,    N,    N,  N]),
     ]
 }
 

@@ -10,41 +10,15 @@ use tokio::sync::watch;
 use crate::{
     lethe::{Place, kill_9},
     seed::Random,
+    teller::{self, Told},
     visitor::Visitor,
 };
 
 /// Workers killed under load.
 const KILLS: usize = 15;
-/// Visitors, each with a request under way at all times: more than the line of connections that the app's library
+/// Visitors, each with a request under way at all times: more than the line of connections that the program
 /// lets wait (5 of each worker) holds.
 const VISITORS: usize = 24;
-
-/// Answers with its name and what it got.
-const APP: &str = "\
-import http.server, os, socketserver
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
-
-    def do_GET(self):
-        got = self.rfile.read(int(self.headers.get('Content-Length', 0)))
-        body = os.environ['LETHE_INSTANCE'].encode() + b' ' + got
-        self.send_response(200)
-        self.send_header('Content-Length', str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET
-
-    def log_message(self, *arguments):
-        pass
-
-class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-
-assert 'PORT' not in os.environ
-Server(os.environ['SOCKET'], Handler).serve_forever()
-";
 
 const TOML: &str = "\
 [services.web]
@@ -58,7 +32,7 @@ listener = \"socket\"
 async fn kill_9_under_load_fails_no_request() -> anyhow::Result<()> {
     let mut random = Random::for_test("unix_socket::kill_9_under_load_fails_no_request");
     let place = Place::new()?;
-    fs::write(place.path().join("app.py"), APP)?;
+    fs::write(place.path().join("app.py"), teller::PROGRAM)?;
     let file = place.path().join("lethe.toml");
     fs::write(&file, TOML)?;
     let lethe = place.up(&[file.to_str().context("UTF-8")?]).await?;
@@ -88,8 +62,7 @@ async fn kill_9_under_load_fails_no_request() -> anyhow::Result<()> {
                         .await
                         .with_context(|| key.clone())?;
                     ensure!(page.status == 200, "{key}: {page:?}");
-                    let (_, got) = page.text().split_once(' ').context("two words")?;
-                    ensure!(got.as_bytes() == body, "{key}: {page:?}");
+                    ensure!(Told::by(&page)?.got.as_bytes() == body, "{key}: {page:?}");
                     count += 1;
                 }
                 Ok(count)
@@ -135,7 +108,7 @@ async fn kill_9_under_load_fails_no_request() -> anyhow::Result<()> {
 #[tokio::test]
 async fn after_kill_9_of_lethe() -> anyhow::Result<()> {
     let place = Place::new()?;
-    fs::write(place.path().join("app.py"), APP)?;
+    fs::write(place.path().join("app.py"), teller::PROGRAM)?;
     let file = place.path().join("lethe.toml");
     fs::write(&file, TOML)?;
     let file = file.to_str().context("UTF-8")?;

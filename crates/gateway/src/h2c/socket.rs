@@ -13,9 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http2::frame::{Kind, Part, Parts};
 
-/// What the socket saw.
+/// What passed through the socket.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct Traffic {
     /// The highest stream of which the kernel took the head of a HEADERS frame. Streams are begun in the order of their
     /// numbers.
     sent: Cell<u32>,
@@ -31,7 +31,7 @@ enum Greeting {
     Alien,
 }
 
-impl Seen {
+impl Traffic {
     /// Whether anything of this stream's request may have reached the worker.
     pub(super) fn is_sent(&self, stream: u32) -> bool {
         stream <= self.sent.get()
@@ -46,13 +46,13 @@ impl Seen {
 /// A socket that is looked at as it is read and written.
 pub(super) struct Socket<S> {
     io: S,
-    seen: Rc<Seen>,
+    seen: Rc<Traffic>,
     written: Parts,
     read: Parts,
 }
 
 impl<S> Socket<S> {
-    pub(super) fn new(io: S, seen: Rc<Seen>) -> Self {
+    pub(super) fn new(io: S, seen: Rc<Traffic>) -> Self {
         Self { io, seen, written: Parts::after_preface(), read: Parts::new() }
     }
 

@@ -40,6 +40,20 @@ impl Lab {
         self.lane.enter(&Limits::default()).await.unwrap()
     }
 
+    /// A request that was begun: its head is given, and it has no body.
+    async fn get(&self) -> Exchange {
+        let mut exchange = self.enter().await;
+        exchange.send_head(GET, true).unwrap();
+        exchange
+    }
+
+    /// One whose body is to follow.
+    async fn post(&self) -> Exchange {
+        let mut exchange = self.enter().await;
+        exchange.send_head(POST, false).unwrap();
+        exchange
+    }
+
     /// The next connection, served by the `h2` crate, which allows so many streams.
     async fn accept(&self, streams_max: u32) -> Worker {
         let (stream, _) = self.listener.accept().await.unwrap();
@@ -48,9 +62,11 @@ impl Lab {
         Worker { connection: builder.handshake(stream).await.unwrap() }
     }
 
-    /// The next connection, of which the test sees the bytes.
-    async fn accept_raw(&self) -> TcpStream {
-        self.listener.accept().await.unwrap().0
+    /// The next connection, of which the test sees the bytes, up to the HEADERS of so many requests.
+    async fn accept_raw(&self, requests: usize) -> TcpStream {
+        let (mut stream, _) = self.listener.accept().await.unwrap();
+        read_requests(&mut stream, requests).await;
+        stream
     }
 }
 
@@ -71,6 +87,10 @@ impl Worker {
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nhost: localhost\r\n\r\n";
 const POST: &[u8] = b"POST /a HTTP/1.1\r\nhost: localhost\r\nte: trailers\r\n\r\n";
+
+fn response(status: u16) -> Response<()> {
+    Response::builder().status(status).body(()).unwrap()
+}
 
 async fn head(exchange: &mut Exchange) -> Result<String, Failure> {
     let mut text = Vec::new();
@@ -99,15 +119,13 @@ async fn send(exchange: &mut Exchange, mut data: &[u8]) {
 fn requests_share_a_connection() {
     run(async {
         let lab = Lab::start().await;
-        let (mut one, mut two) = (lab.enter().await, lab.enter().await);
-        one.send_head(GET, true).unwrap();
-        two.send_head(GET, true).unwrap();
+        let (mut one, mut two) = (lab.get().await, lab.get().await);
         let mut worker = lab.accept(10).await;
         let (request, mut first) = worker.request().await;
         assert_eq!(request.uri(), "http://localhost/a");
         let (_, mut second) = worker.request().await;
         // The later one is answered first.
-        second.send_response(Response::builder().status(204).body(()).unwrap(), true).unwrap();
+        second.send_response(response(204), true).unwrap();
         let mut sending = first.send_response(Response::new(()), false).unwrap();
         sending.send_data("hello".into(), true).unwrap();
         worker.run();
@@ -122,13 +140,12 @@ fn requests_share_a_connection() {
 fn a_call_goes_both_ways_with_trailers_and_interim_heads() {
     run(async {
         let lab = Lab::start().await;
-        let mut call = lab.enter().await;
-        call.send_head(POST, false).unwrap();
+        let mut call = lab.post().await;
         let mut worker = lab.accept(10).await;
         let (request, mut respond) = worker.request().await;
         assert_eq!(request.headers()["te"], "trailers");
         let mut theirs = request.into_body();
-        respond.send_informational(Response::builder().status(103).body(()).unwrap()).unwrap();
+        respond.send_informational(response(103)).unwrap();
         let mut sending = respond.send_response(Response::new(()), false).unwrap();
         worker.run();
         assert_eq!(head(&mut call).await.unwrap(), "HTTP/1.1 103 Early Hints\r\n\r\n");
@@ -155,8 +172,7 @@ fn a_call_goes_both_ways_with_trailers_and_interim_heads() {
 fn what_is_not_taken_holds_the_worker_back() {
     run(async {
         let lab = Lab::start().await;
-        let mut slow = lab.enter().await;
-        slow.send_head(GET, true).unwrap();
+        let mut slow = lab.get().await;
         let mut worker = lab.accept(10).await;
         let (_, mut respond) = worker.request().await;
         let mut sending = respond.send_response(Response::new(()), false).unwrap();
@@ -179,8 +195,7 @@ fn what_is_not_taken_holds_the_worker_back() {
 fn a_request_that_is_dropped_is_taken_back() {
     run(async {
         let lab = Lab::start().await;
-        let mut call = lab.enter().await;
-        call.send_head(POST, false).unwrap();
+        let call = lab.post().await;
         let mut worker = lab.accept(10).await;
         let (_, mut respond) = worker.request().await;
         worker.run();
@@ -198,7 +213,7 @@ fn what_waits_for_a_stream_is_unsent_when_the_worker_dies() {
         first.send_head(POST, false).unwrap();
         let mut worker = lab.accept(1).await;
         let (_request, mut respond) = worker.request().await;
-        respond.send_informational(Response::builder().status(103).body(()).unwrap()).unwrap();
+        respond.send_informational(response(103)).unwrap();
         tokio::select! {
             _ = worker.request() => panic!("a second request comes"),
             interim = head(&mut first) => assert_eq!(interim.unwrap(), "HTTP/1.1 103 Early Hints\r\n\r\n"),
@@ -215,15 +230,13 @@ fn what_waits_for_a_stream_is_unsent_when_the_worker_dies() {
 fn a_worker_that_allows_few_streams_gets_more_connections() {
     run(async {
         let lab = Lab::start().await;
-        let mut first = lab.enter().await;
-        first.send_head(POST, false).unwrap();
+        let mut first = lab.post().await;
         let mut worker = lab.accept(1).await;
         let (_request, mut respond) = worker.request().await;
-        respond.send_informational(Response::builder().status(103).body(()).unwrap()).unwrap();
+        respond.send_informational(response(103)).unwrap();
         worker.run();
         head(&mut first).await.unwrap();
-        let mut second = lab.enter().await;
-        second.send_head(GET, true).unwrap();
+        let _second = lab.get().await;
         let (_, mut respond) = lab.accept(1).await.request().await;
         respond.send_reset(Reason::INTERNAL_ERROR);
     });
@@ -238,8 +251,7 @@ fn refused_is_not_reset() {
             (Reason::CANCEL, Failure::Reset),
         ] {
             let lab = Lab::start().await;
-            let mut call = lab.enter().await;
-            call.send_head(GET, true).unwrap();
+            let mut call = lab.get().await;
             let mut worker = lab.accept(10).await;
             let (_request, mut respond) = worker.request().await;
             respond.send_reset(reason);
@@ -275,17 +287,13 @@ async fn read_requests(stream: &mut TcpStream, mut requests: usize) {
 fn what_a_goaway_leaves_out_is_refused_and_the_rest_goes_on() {
     run(async {
         let lab = Lab::start().await;
-        let (mut kept, mut left_out) = (lab.enter().await, lab.enter().await);
-        kept.send_head(GET, true).unwrap();
-        left_out.send_head(GET, true).unwrap();
-        let mut worker = lab.accept_raw().await;
-        read_requests(&mut worker, 2).await;
+        let (mut kept, mut left_out) = (lab.get().await, lab.get().await);
+        let mut worker = lab.accept_raw(2).await;
         let goaway = frame(0x7, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]);
         worker.write_all(&[frame(0x4, 0, 0, &[]), goaway].concat()).await.unwrap();
         assert_eq!(head(&mut left_out).await, Err(Failure::Refused));
         // New requests go to a new connection.
-        let mut next = lab.enter().await;
-        next.send_head(GET, true).unwrap();
+        let _next = lab.get().await;
         let (_, mut respond) = lab.accept(10).await.request().await;
         respond.send_reset(Reason::INTERNAL_ERROR);
         // ":status: 200" is number 8 of the static table.
@@ -298,20 +306,16 @@ fn what_a_goaway_leaves_out_is_refused_and_the_rest_goes_on() {
 fn a_worker_that_dies_after_the_head_has_lost_it() {
     run(async {
         let lab = Lab::start().await;
-        let mut call = lab.enter().await;
-        call.send_head(GET, true).unwrap();
-        let mut worker = lab.accept_raw().await;
-        read_requests(&mut worker, 1).await;
+        let mut call = lab.get().await;
+        let mut worker = lab.accept_raw(1).await;
         let answer = [frame(0x4, 0, 0, &[]), frame(0x1, 0x4, 1, &[0x88]), frame(0x0, 0, 1, b"half")];
         worker.write_all(&answer.concat()).await.unwrap();
         head(&mut call).await.unwrap();
         drop(worker);
         assert_eq!(body(&mut call).await, Err(Failure::Lost));
         // The next request finds that out and connects anew.
-        let mut next = lab.enter().await;
-        next.send_head(GET, true).unwrap();
-        let mut worker = lab.accept_raw().await;
-        read_requests(&mut worker, 1).await;
+        let mut next = lab.get().await;
+        let worker = lab.accept_raw(1).await;
         drop(worker);
         assert_eq!(head(&mut next).await, Err(Failure::Lost));
     });
@@ -321,9 +325,8 @@ fn a_worker_that_dies_after_the_head_has_lost_it() {
 fn a_worker_that_speaks_something_else_is_garbled() {
     run(async {
         let lab = Lab::start().await;
-        let mut call = lab.enter().await;
-        call.send_head(GET, true).unwrap();
-        let mut worker = lab.accept_raw().await;
+        let mut call = lab.get().await;
+        let mut worker = lab.accept_raw(0).await;
         worker.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         assert!(matches!(head(&mut call).await, Err(Failure::Garbled(_))));
     });
@@ -333,10 +336,8 @@ fn a_worker_that_speaks_something_else_is_garbled() {
 fn a_response_of_another_length_is_garbled() {
     run(async {
         let lab = Lab::start().await;
-        let mut call = lab.enter().await;
-        call.send_head(GET, true).unwrap();
-        let mut worker = lab.accept_raw().await;
-        read_requests(&mut worker, 1).await;
+        let mut call = lab.get().await;
+        let mut worker = lab.accept_raw(1).await;
         let fields = b"\x88\x00\x0econtent-length\x015";
         let answer = [frame(0x4, 0, 0, &[]), frame(0x1, 0x4, 1, fields), frame(0x0, 0x1, 1, b"four")];
         worker.write_all(&answer.concat()).await.unwrap();
@@ -356,7 +357,7 @@ fn a_worker_on_a_unix_socket() {
         call.send_head(GET, true).unwrap();
         let mut worker = h2::server::handshake(listener.accept().await.unwrap().0).await.unwrap();
         let (_, mut respond) = worker.accept().await.unwrap().unwrap();
-        respond.send_response(Response::builder().status(204).body(()).unwrap(), true).unwrap();
+        respond.send_response(response(204), true).unwrap();
         tokio::task::spawn_local(async move { while let Some(Ok(_)) = worker.accept().await {} });
         assert_eq!(head(&mut call).await.unwrap(), "HTTP/1.1 204 No Content\r\n\r\n");
     });

@@ -2,6 +2,9 @@
 //! whether a header block is left half-sent, whether the client still reads. The protocol's own state is the `h2` crate's;
 //! here is what it does not bound.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
+
 use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice},

@@ -2,6 +2,9 @@
 //! a word, so the header blocks of trailers are looked at before they reach it. What is found are pseudo fields that stand
 //! there as such; one that is only a reference to the connection's dynamic table is left to be dropped.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
+
 use std::collections::VecDeque;
 
 use super::frame::Head;
@@ -16,7 +19,7 @@ const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
 /// Looks at trailers as they come.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Trailers {
     /// The highest stream that was opened.
     opened: u32,

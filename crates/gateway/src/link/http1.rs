@@ -1,5 +1,8 @@
 //! A connection to a worker that speaks HTTP/1.1.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     future::{Future as _, poll_fn},
     io,
@@ -11,7 +14,7 @@ use std::{
 use lethe_model::roster::Address;
 use tokio::io::AsyncWrite;
 
-use super::{Facts, Halt, INTERIM_MAX};
+use super::{Halt, INTERIM_MAX, Shape};
 use crate::{
     admit::Length,
     buffer::{Buffer, Pool},
@@ -40,6 +43,8 @@ pub(crate) struct Http1 {
     length: Length,
     /// All of the request was given to the outbox.
     all_given: bool,
+    /// Of a chunked body, so much of what the upload still has is in the outbox.
+    lent: usize,
     /// Bytes of the request in hand that the kernel took.
     written: u64,
     /// A write failed after the first byte.
@@ -69,12 +74,18 @@ impl Http1 {
     /// Connects to a worker.
     pub(crate) async fn connect(address: &Address, timeout: Duration) -> io::Result<Self> {
         let io = tokio::time::timeout(timeout, Socket::connect(address)).await??;
-        Ok(Self {
+        Ok(Self::over(io))
+    }
+
+    /// A new connection.
+    fn over(io: Socket) -> Self {
+        Self {
             io,
             input: Buffer::default(),
             outbox: Outbox::default(),
             length: Length::None,
             all_given: false,
+            lent: 0,
             written: 0,
             broken: false,
             head: ResponseHead::default(),
@@ -83,13 +94,13 @@ impl Http1 {
             interims: 0,
             reused: false,
             idle_since: None,
-        })
+        }
     }
 
     /// Begins a request. `careful` looks whether the worker has closed the connection meanwhile; then nothing was sent.
     pub(super) fn begin(&mut self, head: &[u8], length: Length, careful: bool) -> Result<(), Loss> {
         (self.written, self.broken, self.all_given, self.interims) = (0, false, false, 0);
-        self.length = length;
+        (self.length, self.lent) = (length, 0);
         self.outbox.clear();
         self.outbox.bytes().extend_from_slice(head);
         let is_closed = || match self.io.peek() {
@@ -119,6 +130,10 @@ impl Http1 {
         loop {
             if self.broken {
                 return Poll::Ready(Ok(()));
+            }
+            // Until something was sent, another attempt may want it.
+            if self.written > 0 {
+                upload.pass(std::mem::take(&mut self.lent));
             }
             // No more is read than the worker takes; what was sent counts until all of it was.
             let is_full = self.outbox.bytes().len() > OUT_BYTES_MAX;
@@ -156,10 +171,9 @@ impl Http1 {
         if self.all_given {
             return;
         }
-        if self.length == Length::Chunked {
-            let waiting = upload.waiting().len();
+        if self.length == Length::Chunked && self.lent == 0 {
             chunked::push_chunk(self.outbox.bytes(), upload.waiting());
-            upload.pass(waiting);
+            self.lent = upload.waiting().len();
         }
         if upload.is_whole() && (self.length == Length::Chunked || upload.waiting().is_empty()) {
             if self.length == Length::Chunked {
@@ -234,9 +248,9 @@ impl Http1 {
     }
 
     /// Leaves the head behind: from now on the body is read. `bodiless` says that there is none, whatever the head says.
-    pub(super) fn begin_body(&mut self, facts: Facts, bodiless: bool, bounds: Bounds) {
+    pub(super) fn begin_body(&mut self, shape: Shape, bodiless: bool, bounds: Bounds) {
         self.input.consume(self.head.bytes);
-        self.body = match (facts.chunked, facts.length) {
+        self.body = match (shape.chunked, shape.length) {
             _ if bodiless => Body::Ended(Vec::new()),
             (true, _) => Body::Chunked(Box::new(Decoder::new(bounds))),
             (false, Some(0)) => Body::Ended(Vec::new()),
@@ -244,12 +258,12 @@ impl Http1 {
             (false, None) => Body::Close,
         };
         let stays = match self.head.version {
-            Version::Http11 => !facts.close,
-            Version::Http10 => facts.keep_alive && !facts.close,
+            Version::Http11 => !shape.close,
+            Version::Http10 => shape.keep_alive && !shape.close,
         };
         // What must not have a body and tells of one may send it, which would be taken for the next response.
         let stray =
-            self.head.status == 204 && (facts.chunked || facts.length.is_some_and(|length| length > 0));
+            self.head.status == 204 && (shape.chunked || shape.length.is_some_and(|length| length > 0));
         self.keeps_alive = stays && !stray && !matches!(self.body, Body::Close);
     }
 
@@ -357,33 +371,5 @@ impl Http1 {
     /// After a 101: the client sends no more.
     pub(super) fn poll_end_raw(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{pin::pin, task::Waker};
-
-    use tokio::{net::TcpListener, task::coop};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn the_end_of_an_idle_connection_is_seen_at_the_end_of_a_turn() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().into();
-        let mut link = Http1::connect(&address, Duration::from_secs(30)).await.unwrap();
-        let (worker, _) = listener.accept().await.unwrap();
-        // Nobody knows of a new socket that it is not ready, until it was tried.
-        let cx = &mut Context::from_waker(Waker::noop());
-        assert!(link.input.poll_fill(cx, &mut link.io, &Pool::default(), 1).is_pending());
-        assert!(!link.has_stirred(cx));
-        drop(worker);
-        poll_fn(|cx| link.io.poll_read_ready(cx)).await.unwrap();
-        while coop::has_budget_remaining() {
-            assert!(pin!(coop::consume_budget()).poll(cx).is_ready());
-        }
-        assert!(link.io.poll_read_ready(cx).is_pending(), "its turn is over");
-        assert!(link.has_stirred(cx));
     }
 }

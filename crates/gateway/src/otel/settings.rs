@@ -122,7 +122,8 @@ fn address(variable: &'static str, endpoint: &str) -> Result<(String, String), E
     let fail = |problem| Error { variable, value: shown.to_owned(), problem };
     if endpoint.starts_with("https://") {
         return Err(fail(
-            "only http:// is spoken; let an OpenTelemetry collector on this machine pass spans on",
+            "only http:// is spoken; run an OpenTelemetry collector on this machine that passes spans on, and say \
+             http://localhost:4318",
         ));
     }
     let wanted = "is not an address such as http://localhost:4318";
@@ -243,6 +244,8 @@ mod tests {
             let error = read(&[(ENDPOINT, endpoint)]).unwrap_err();
             assert_eq!((error.variable, error.value.as_str()), (ENDPOINT, endpoint));
         }
+        let error = read(&[(ENDPOINT, "https://otel")]).unwrap_err().to_string();
+        assert!(error.ends_with("passes spans on, and say http://localhost:4318"), "{error}");
         let error = read(&[(ENDPOINT, "http://me:hunter2@otel")]).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 
 use crate::lab::{FakeWorker, Message, Peer};
@@ -24,10 +24,10 @@ pub struct Clerk {
     /// The status of the answers.
     pub status: AtomicU16,
     /// Requests for `/check`.
-    pub checks: AtomicUsize,
+    pub checks: watch::Sender<usize>,
     /// The status of the answers to them.
     pub check_status: AtomicU16,
-    /// How long each answer takes.
+    /// How long each answer takes: time itself, of which the gateway measures latencies.
     pub pause_us: AtomicU64,
 }
 
@@ -36,6 +36,12 @@ impl Clerk {
     pub fn at(worker: &mut FakeWorker) -> Arc<Self> {
         let name = worker.entry.instance.as_str().to_owned();
         Self::serve(worker.take_listener(), name)
+    }
+
+    /// Waits for so many checks more.
+    pub async fn checked(&self, more: usize) {
+        let wanted = *self.checks.borrow() + more;
+        self.checks.subscribe().wait_for(|&checks| checks >= wanted).await.unwrap();
     }
 
     pub fn serve(listener: TcpListener, name: String) -> Arc<Self> {
@@ -55,7 +61,7 @@ impl Clerk {
             let status = if request.line.starts_with("GET /check ") {
                 assert_eq!(request.header("user-agent"), Some("lethe-health"));
                 assert!(request.header("host").is_some());
-                self.checks.fetch_add(1, SeqCst);
+                self.checks.send_modify(|checks| *checks += 1);
                 self.check_status.load(SeqCst)
             } else {
                 self.answers.fetch_add(1, SeqCst);
@@ -72,6 +78,9 @@ impl Clerk {
         }
     }
 }
+
+/// Requests that may wait at a desk; whoever comes then waits on its connection.
+const ARRIVALS_MAX: usize = 1024;
 
 /// A request that waits for its answer.
 pub struct Arrival {
@@ -92,12 +101,12 @@ impl Arrival {
 }
 
 /// The requests of one worker.
-pub struct Desk(mpsc::UnboundedReceiver<Arrival>);
+pub struct Desk(mpsc::Receiver<Arrival>);
 
 impl Desk {
     pub fn at(worker: &mut FakeWorker) -> Self {
         let listener = worker.take_listener();
-        let (sender, arrivals) = mpsc::unbounded_channel();
+        let (sender, arrivals) = mpsc::channel(ARRIVALS_MAX);
         tokio::spawn(async move {
             loop {
                 let peer = Peer::new(listener.accept().await.unwrap().0);
@@ -118,10 +127,10 @@ impl Desk {
     }
 }
 
-async fn receive(mut peer: Peer, arrivals: mpsc::UnboundedSender<Arrival>) {
+async fn receive(mut peer: Peer, arrivals: mpsc::Sender<Arrival>) {
     while let Some(request) = peer.try_request().await {
         let (answer, answered) = oneshot::channel();
-        let _ = arrivals.send(Arrival { request, answer });
+        let _ = arrivals.send(Arrival { request, answer }).await;
         if answered.await.is_err() || !peer.try_send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await {
             return;
         }

@@ -266,6 +266,40 @@ fn drain_lets_open_requests_end() {
 }
 
 #[test]
+fn drain_does_not_wait_for_a_tunnel_that_would_begin() {
+    run(async {
+        let lab = Lab::with(1, |config| {
+            config.limits.drain_timeout = std::time::Duration::from_secs(1000);
+        })
+        .await;
+        let mut idle = lab.send(GET).await;
+        let (mut peer, _) = lab.workers[0].request().await;
+        peer.answer("ok").await;
+        idle.response().await;
+        let mut tunnel =
+            lab.send("GET / HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
+        peer.request().await;
+        let client = async {
+            // That is how it is known that the drain has begun.
+            idle.closed().await;
+            peer.send(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+            )
+            .await;
+            let response = tunnel.response().await;
+            assert_eq!((response.status(), response.header("retry-after")), (503, Some("1")));
+            assert_eq!(
+                (response.header("connection"), response.header("lethe-outcome")),
+                (Some("close"), None)
+            );
+            tunnel.closed().await;
+            peer.closed().await;
+        };
+        tokio::join!(lab.gateway.drain(), client);
+    });
+}
+
+#[test]
 fn drain_ends() {
     run(async {
         let lab =

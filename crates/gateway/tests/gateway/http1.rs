@@ -428,7 +428,7 @@ fn a_tunnel_on_which_nothing_moves_is_closed() {
         let (mut worker, _) = lab.workers[0].request().await;
         worker.send(UPGRADED).await;
         client.response().await;
-        // Longer than the timeout in all, and bytes in either direction keep it open.
+        // Time itself is looked at: longer than the timeout in all, and bytes in either direction keep it open.
         let begun = std::time::Instant::now();
         while begun.elapsed() < 3 * timeout {
             client.send("ping").await;

@@ -176,7 +176,8 @@ impl Lab {
         self.until(|snapshot| done(&snapshot.services[&service()])).await;
     }
 
-    /// Waits until the gateway's counters say so.
+    /// Waits until the gateway's counters say so. They are looked at again and again: cores count in plain memory, and wake
+    /// nobody when they do.
     pub async fn until(&self, done: impl Fn(&lethe_gateway::stats::Snapshot) -> bool) {
         while !done(&self.gateway.snapshot()) {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Lab, Peer, run};
 
-/// The lines of the log once there are so many.
+/// The lines of the log once there are so many; a file tells nobody when it grows.
 async fn lines(path: &Path, count: usize) -> Vec<Value> {
     loop {
         let text = std::fs::read_to_string(path).unwrap();

@@ -1,5 +1,8 @@
 //! Routes and limits that change while requests are in hand: none fails by it.
 
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
 use lethe_gateway::config::{self, Protocol, Route};
 
 use crate::{
@@ -164,5 +167,68 @@ fn idle_connections_of_another_protocol_are_closed() {
         client.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
         let _connection = answer_over_http2(&lab.workers[0]).await;
         worker.closed().await;
+    });
+}
+
+#[test]
+fn a_smaller_memory_for_replays_is_kept_to_when_what_was_kept_is_gone() {
+    const LARGE: usize = 600 << 10;
+    const MIDDLE: usize = 200 << 10;
+    const SMALL: usize = 50 << 10;
+    let put = |bytes| {
+        let head = format!("PUT / HTTP/1.1\r\nhost: h\r\ncontent-length: {bytes}\r\n\r\n");
+        [head.into_bytes(), vec![b'x'; bytes]].concat()
+    };
+    run(async {
+        let lab = Lab::with(2, |config| config.limits.replay_total_bytes_max = 1 << 20).await;
+        let (mut client, (mut first, _)) = tokio::join!(lab.send(put(LARGE)), lab.workers[0].request());
+        let mut config = config();
+        config.limits.replay_total_bytes_max = 100 << 10;
+        lab.gateway.reload(config).await.unwrap();
+        first.answer("done").await;
+        assert_eq!(client.response().await.text(), "done");
+        let (mut client, (worker, _)) = tokio::join!(lab.send(put(MIDDLE)), lab.workers[1].request());
+        drop(worker);
+        assert_eq!(client.response().await.status(), 502, "it was not kept, so it was not repeated");
+        // What fits is repeated.
+        let (mut client, _) = tokio::join!(lab.send(put(SMALL)), first.request());
+        first.reset();
+        let (mut worker, request) = lab.workers[1].request().await;
+        assert_eq!(request.body.len(), SMALL);
+        worker.answer("saved").await;
+        assert_eq!(client.response().await.text(), "saved");
+    });
+}
+
+/// Each reload is with all cores when it returns, one that nobody waited for too, and the last one counts.
+#[test]
+fn the_last_of_several_counts_on_every_core() {
+    const CLIENTS: usize = 16;
+    run(async {
+        let mut lab = Lab::with(1, |config| config.cores = 4).await;
+        answer(&mut lab);
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            clients.push(lab.client().await);
+        }
+        let leading_to = |path: String| {
+            let mut config = config();
+            config.routes[0].path = path;
+            config
+        };
+        for turn in 0..10 {
+            // Given up before it is with any core.
+            let hasty = lab.gateway.reload(leading_to(format!("/hasty/{turn}")));
+            assert!(hasty.now_or_never().is_none_or(|done| done.is_ok()));
+            let last = lab.gateway.reload(leading_to(format!("/{turn}")));
+            let ended = tokio::time::timeout(Duration::from_secs(30), last).await;
+            ended.unwrap_or_else(|_| panic!("reload {turn} does not end")).unwrap();
+            for client in &mut clients {
+                for (path, status) in [(format!("/hasty/{turn}"), 404), (format!("/{turn}"), 200)] {
+                    client.send(format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n")).await;
+                    assert_eq!(client.response().await.status(), status, "{path}");
+                }
+            }
+        }
     });
 }

@@ -443,6 +443,7 @@ fn a_long_request_is_saved_each_time() {
         let mut client = lab.send(GET).await;
         for worker in &lab.workers[..2] {
             let (connection, _) = worker.request().await;
+            // Time itself is what must not count.
             tokio::time::sleep(2 * queue_timeout).await;
             worker.entry.gate.ended(Fate::Killed);
             drop(connection);

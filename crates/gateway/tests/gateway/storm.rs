@@ -1,22 +1,31 @@
 //! Workers that die all the time under load, and are replaced: nothing that may be repeated fails, and nothing that
 //! may not be repeated runs twice.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::lab::{FakeWorker, Lab, Peer, run};
 
-/// How often each request was carried out, by its path.
-type Ledger = Rc<RefCell<BTreeMap<String, usize>>>;
+/// A worker dies each time that so many requests were carried out.
+const WORK: usize = 12;
+
+/// How often each request was carried out, by its path, and all of them together.
+#[derive(Default)]
+struct Ledger {
+    ran: RefCell<BTreeMap<String, usize>>,
+    total: watch::Sender<usize>,
+}
+
+impl Ledger {
+    fn enter(&self, path: String) {
+        *self.ran.borrow_mut().entry(path).or_default() += 1;
+        self.total.send_modify(|total| *total += 1);
+    }
+}
 
 /// A worker that answers by itself until it is killed, with all its connections.
-fn serve(listener: TcpListener, ledger: Ledger) -> JoinSet<()> {
+fn serve(listener: TcpListener, ledger: Rc<Ledger>) -> JoinSet<()> {
     let mut process = JoinSet::new();
     process.spawn_local(async move {
         let mut connections = JoinSet::new();
@@ -28,10 +37,10 @@ fn serve(listener: TcpListener, ledger: Ledger) -> JoinSet<()> {
     process
 }
 
-async fn answer_all(mut peer: Peer, ledger: Ledger) {
+async fn answer_all(mut peer: Peer, ledger: Rc<Ledger>) {
     while let Some(request) = peer.try_request().await {
         let path = request.line.split(' ').nth(1).unwrap().to_owned();
-        *ledger.borrow_mut().entry(path.clone()).or_default() += 1;
+        ledger.enter(path.clone());
         // A death may come between the work and the answer, and in the middle of the answer.
         tokio::task::yield_now().await;
         let answer = format!("{path} {}", request.body.len());
@@ -65,24 +74,29 @@ async fn storm(clients: usize, requests: usize) {
         config.limits.attempts_max = 1000;
     })
     .await;
-    let ledger = Ledger::default();
+    let ledger = Rc::<Ledger>::default();
     let mut processes = Vec::new();
     for worker in &mut lab.workers {
         processes.push(serve(worker.take_listener(), Rc::clone(&ledger)));
     }
-    let left = Rc::new(Cell::new(clients));
+    let left = Rc::new(watch::Sender::new(clients));
     let mut load = JoinSet::new();
     for client in 0..clients {
         let (address, ledger, left) = (lab.address, Rc::clone(&ledger), Rc::clone(&left));
         load.spawn_local(async move {
             let unknown = shop(address, client, requests, &ledger).await;
-            left.set(left.get() - 1);
+            left.send_modify(|left| *left -= 1);
             unknown
         });
     }
     let (mut number, mut deaths) = (3, 0);
-    while left.get() > 0 {
-        tokio::time::sleep(Duration::from_millis(3)).await;
+    let (mut total, mut ended) = (ledger.total.subscribe(), left.subscribe());
+    loop {
+        let wanted = *total.borrow() + WORK;
+        tokio::select! {
+            worked = total.wait_for(|&total| total >= wanted) => drop(worked.unwrap()),
+            ended = ended.wait_for(|&left| left == 0) => break drop(ended.unwrap()),
+        }
         let victim = deaths % 3;
         // First it is dead, then the roster says so.
         processes[victim].shutdown().await;
@@ -121,7 +135,7 @@ async fn shop(address: std::net::SocketAddr, client: usize, requests: usize, led
         ))
         .await;
         let response = peer.response().await;
-        let ran = ledger.borrow().get(&path).copied().unwrap_or(0);
+        let ran = ledger.ran.borrow().get(&path).copied().unwrap_or(0);
         if response.status() == 200 {
             assert_eq!(response.text(), format!("{path} {length}"));
             assert!(ran >= 1);

@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::lab::{Lab, run};
+use crate::lab::{Lab, Peer, run};
 
 #[test]
 fn chunks_pass_both_ways_as_they_come() {
@@ -226,5 +226,40 @@ fn a_client_that_goes_cancels_the_work() {
         gate.close();
         gate.emptied().await;
         assert_eq!(lab.gateway.snapshot().cut, 0, "nothing was lost");
+    });
+}
+
+/// What does not fit into the outbox of its connection waits with the worker, and all of it comes in the end.
+#[test]
+fn a_slow_reader_gets_all_of_a_chunked_body() {
+    const CHUNKS: usize = 400;
+    run(async {
+        let lab = Lab::new(1).await;
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        // A small window, so that the gateway's writes are cut at any place.
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut client = Peer::new(socket.connect(lab.address).await.unwrap());
+        client.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
+        let (mut worker, _) = lab.workers[0].request().await;
+        let chunk = |number: usize| vec![number as u8; 1 + number * 37 % 20_000];
+        let answer = async {
+            worker.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: t\r\n\r\n").await;
+            for number in 0..CHUNKS {
+                let chunk = chunk(number);
+                worker.send(format!("{:x}\r\n", chunk.len())).await;
+                worker.send(chunk).await;
+                worker.send("\r\n").await;
+            }
+            worker.send("0\r\nt: last\r\n\r\n").await;
+        };
+        let read = async {
+            let mut response = client.head().await;
+            assert!(client.body(&mut response).await, "it was cut");
+            response
+        };
+        let ((), response) = tokio::join!(answer, read);
+        let whole = (0..CHUNKS).flat_map(chunk).collect::<Vec<_>>();
+        assert!(response.body == whole, "{} of {} bytes, or others", response.body.len(), whole.len());
+        assert_eq!(response.trailers, ["t: last"]);
     });
 }

@@ -157,6 +157,40 @@ fn large_bodies_pass_both_ways() {
     });
 }
 
+/// What TLS has taken is not with the client yet: one that reads nothing is cut off all the same, and what it does not
+/// read does not gather here.
+#[test]
+fn a_reader_that_stalls_is_cut_off() {
+    const ENDLESS: usize = 1 << 30;
+    run(async {
+        let folder = TempDir::new().unwrap();
+        let (files, certificate) = issue(folder.path(), "shop.test");
+        let sized = format!("content-length: {ENDLESS}");
+        for framing in [sized.as_str(), "transfer-encoding: chunked"] {
+            let lab = Lab::with(1, |config| {
+                speaks_tls(config, vec![files.clone()]);
+                config.limits.stall_timeout = Duration::from_millis(300);
+            })
+            .await;
+            let connector = connector(&[&certificate], &["http/1.1"]);
+            let mut client = Peer::over(connect(&lab, &connector, "shop.test").await.unwrap());
+            client.send("GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n").await;
+            let (mut worker, _) = lab.workers[0].request().await;
+            worker.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n")).await;
+            // Chunks, or what looks like them.
+            let mut sent = 0;
+            let chunk = [&b"10000\r\n"[..], &[b'x'; 1 << 16], b"\r\n"].concat();
+            while sent < ENDLESS && worker.try_send(&chunk).await {
+                sent += chunk.len();
+            }
+            assert!(sent < ENDLESS / 8, "{sent} bytes were taken from the worker");
+            lab.until(|snapshot| snapshot.connections == 0).await;
+            assert_eq!(lab.gateway.snapshot().client_gone, 1);
+            drop(client);
+        }
+    });
+}
+
 #[test]
 fn a_websocket_passes() {
     run(async {
@@ -394,6 +428,7 @@ fn changed_files_are_taken_up() {
         let new = issue(folder.path(), "shop.test").1;
         let connector = connector(&[&old, &new], &[]);
         let seen = async {
+            // Files are looked at now and then, and nothing but the next handshake tells that they were.
             while shown(&connect(&lab, &connector, "shop.test").await.unwrap()) != new {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -39,6 +39,13 @@ pub fn ask(client: &mut SendRequest<Bytes>, method: &str, path: &str) -> Respons
     client.send_request(request(method, path, &[]), true).unwrap().0
 }
 
+/// The connection is good for another request, which comes to the worker on a new one.
+async fn goes_on(lab: &Lab, client: &mut SendRequest<Bytes>) {
+    let response = ask(client, "GET", "/");
+    lab.workers[0].request().await.0.answer("ok").await;
+    assert_eq!(whole(response).await.text(), "ok");
+}
+
 /// Sends a request's head; its body is to follow.
 pub fn begin(
     client: &mut SendRequest<Bytes>,
@@ -437,9 +444,7 @@ fn limits_of_heads_are_those_of_http1() {
         let response = client.send_request(request("GET", "/", &many), true).unwrap().0;
         assert_eq!(whole(response).await.status(), 431);
         assert!(!lab.workers[0].is_called());
-        let response = ask(&mut client, "GET", "/");
-        lab.workers[0].request().await.0.answer("ok").await;
-        assert_eq!(whole(response).await.text(), "ok");
+        goes_on(&lab, &mut client).await;
     });
 }
 
@@ -457,9 +462,7 @@ fn an_answer_before_the_request_is_whole_reaches_the_client() {
         assert_eq!((response.status(), response.text()), (413, "big"));
         // The worker's connection is in the midst of a request, and is not used for another.
         let _: Vec<u8> = worker.rest().await;
-        let response = ask(&mut client, "GET", "/");
-        lab.workers[0].request().await.0.answer("ok").await;
-        assert_eq!(whole(response).await.text(), "ok");
+        goes_on(&lab, &mut client).await;
     });
 }
 

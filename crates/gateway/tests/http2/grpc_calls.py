@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from concurrent import futures
 
 import grpc
@@ -46,10 +45,13 @@ def fail(request, context):
 
 
 def wait(request, context):
-    context.add_callback(lambda: cancelled.put(True))
+    ended = threading.Event()
+    # Without a callback it has ended already.
+    if not context.add_callback(ended.set):
+        ended.set()
     yield b"begun"
-    while context.is_active():
-        time.sleep(0.01)
+    ended.wait()
+    cancelled.put(True)
 
 
 def serve():

@@ -16,11 +16,15 @@ use std::{
     thread,
 };
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use crate::lab::{Lab, Peer, run};
 
 /// Far more than a connection should take, since debug builds and the allocator have their part in it.
 const IDLE_BYTES_MAX: usize = 16 << 10;
-/// The same for HTTP/2, whose buffers stay while there is nothing in them.
+/// The same for a WebSocket, which is two connections.
+const TUNNEL_BYTES_MAX: usize = 32 << 10;
+/// And for HTTP/2, whose buffers stay while there is nothing in them.
 const HTTP2_BYTES_MAX: usize = 64 << 10;
 /// Far more than bodies on their way should take, and far less than they are.
 const STREAMING_BYTES_MAX: usize = 64 << 20;
@@ -104,6 +108,39 @@ fn idle_connections_are_cheap() {
         println!("{more} connections of HTTP/2: {http2} bytes each");
         assert!(http2 < HTTP2_BYTES_MAX, "{http2} bytes each");
         drop((open, new));
+    });
+}
+
+/// WebSockets through which large messages went both ways, and on which nothing happens then.
+#[test]
+fn idle_tunnels_are_cheap() {
+    const TUNNELS: usize = 400;
+    const MESSAGE_BYTES: usize = 256 << 10;
+    alone(async {
+        let lab = Lab::new(1).await;
+        let (message, mut space) = (vec![b'm'; MESSAGE_BYTES], vec![0; MESSAGE_BYTES]);
+        let mut open = Vec::new();
+        let mut before = 0;
+        for number in 0..2 * TUNNELS {
+            // What the first ones need once.
+            if number == TUNNELS {
+                before = memory("VmRSS");
+            }
+            let upgrade = "connection: upgrade\r\nupgrade: websocket\r\n\r\n";
+            let mut client = lab.send(format!("GET / HTTP/1.1\r\nhost: h\r\n{upgrade}")).await;
+            let (mut worker, _) = lab.workers[0].request().await;
+            worker.send(format!("HTTP/1.1 101 Switching Protocols\r\n{upgrade}")).await;
+            assert_eq!(client.response().await.status(), 101);
+            let (mut client, mut worker) = (client.stream, worker.stream);
+            let (sent, got) = tokio::join!(client.write_all(&message), worker.read_exact(&mut space));
+            assert_eq!((sent.unwrap(), got.unwrap()), ((), MESSAGE_BYTES));
+            let (sent, got) = tokio::join!(worker.write_all(&message), client.read_exact(&mut space));
+            assert_eq!((sent.unwrap(), got.unwrap()), ((), MESSAGE_BYTES));
+            open.push((client, worker));
+        }
+        let cost = memory("VmRSS").saturating_sub(before) / TUNNELS;
+        println!("{TUNNELS} tunnels: {cost} bytes each");
+        assert!(cost < TUNNEL_BYTES_MAX, "{cost} bytes each");
     });
 }
 

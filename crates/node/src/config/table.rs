@@ -111,8 +111,7 @@ impl<'v, 't> Table<'v, 't> {
         report: &mut Report<'_>,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let text = self.text(key, expected, report)?;
-        parse(text.text).map_err(|why| bad_value(key, &text, &why, report)).ok()
+        read(key, &self.text(key, expected, report)?, report, parse)
     }
 
     /// A table inside of this one, as the value of `key`.
@@ -140,10 +139,7 @@ impl<'v, 't> Table<'v, 't> {
         let DeValue::Integer(number) = value.get_ref() else {
             return self.parsed(key, expected, report, parse);
         };
-        let text = integer(number).to_string();
-        parse(&text)
-            .map_err(|why| bad_value(key, &Text { text: &text, span: value.span() }, &why, report))
-            .ok()
+        read(key, &Text { text: &integer(number).to_string(), span: value.span() }, report, parse)
     }
 
     /// The whole number of `key`, within bounds.
@@ -257,6 +253,16 @@ fn home(word: &str, known: &[&str]) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// What `text` stands for, as the value of `key`; `parse` says what is wrong in a sentence that goes after it.
+fn read<T>(
+    key: &str,
+    text: &Text<'_>,
+    report: &mut Report<'_>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Option<T> {
+    parse(text.text).map_err(|why| bad_value(key, text, &why, report)).ok()
 }
 
 /// Reports that `text` is no value for `key`.

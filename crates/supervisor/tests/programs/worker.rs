@@ -144,6 +144,7 @@ fn catch_terminate() {
 fn polite() {
     catch_terminate();
     thread::spawn(|| serve(own_listener(), || true));
+    // A handler may set a flag, and hardly more.
     while !TERMINATED.load(Ordering::SeqCst) {
         thread::sleep(Duration::from_micros(200));
     }
