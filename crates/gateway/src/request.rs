@@ -178,7 +178,7 @@ pub(crate) async fn answer<D: Downstream>(
         }
         // That is how a record ends of which nothing else is said.
         Ok(End::Left) => exchange.down.cut(),
-        Err(failure) => refuse(core, watched, exchange.down, failure, prepared, &record).await,
+        Err(failure) => refuse(core, watched, exchange.down, failure, prepared, record).await,
     }
 }
 
