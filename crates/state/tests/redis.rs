@@ -1,0 +1,11 @@
+//! The redis engine on real servers: the contract of every kind on one server and on a cluster, and what happens when servers
+//! are killed, slow or away.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "redis/cluster.rs"]
+mod cluster;
+#[path = "redis/contract.rs"]
+mod contract;
+#[path = "redis/harness.rs"]
+mod harness;
