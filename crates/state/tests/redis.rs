@@ -7,5 +7,13 @@
 mod cluster;
 #[path = "redis/contract.rs"]
 mod contract;
+#[path = "redis/faults.rs"]
+mod faults;
 #[path = "redis/harness.rs"]
 mod harness;
+#[path = "redis/keyspace.rs"]
+mod keyspace;
+#[path = "redis/proxy.rs"]
+mod proxy;
+#[path = "redis/refusals.rs"]
+mod refusals;

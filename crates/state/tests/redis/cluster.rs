@@ -2,14 +2,14 @@
 
 use std::sync::OnceLock;
 
-use lethe_state::contract::Fixture;
+use lethe_state::{contract::Fixture, redis::Url};
 
 use crate::harness::{self, Server};
 
 /// Slots of each master.
 const SHARES: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
 
-struct Cluster {
+pub struct Cluster {
     masters: Vec<Server>,
 }
 
@@ -43,13 +43,18 @@ impl Cluster {
         Self { masters }
     }
 
-    fn url(&self) -> lethe_state::redis::Url {
-        let port = self.masters[0].port;
-        format!("redis://127.0.0.1:{port}/?cluster&namespace={}", harness::namespace()).parse().unwrap()
+    /// Where one of them is.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.masters[0].port)
+    }
+
+    fn url(&self) -> Url {
+        format!("redis://{}/?cluster&namespace={}", self.address(), harness::namespace()).parse().unwrap()
     }
 }
 
-fn shared() -> &'static Cluster {
+/// The cluster that cases share which do nothing to it.
+pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     SHARED.get_or_init(Cluster::start)
 }
