@@ -31,7 +31,7 @@ pub use self::{
     failure::Refusal,
     url::{CONNECT_TIMEOUT, NAMESPACE, NAMESPACE_BYTES_MAX, RESPONSE_TIMEOUT, Url, UrlError},
 };
-use self::{keys::Keys, request::Request, router::Router, server::Servers, sweeper::Sweeper};
+use self::{keys::Keys, request::Request, router::Router, server::Servers};
 use crate::{
     Engines,
     clock::{Clock, millis},
@@ -42,12 +42,9 @@ use crate::{
 /// compute with doubles, which are exact up to twice as much.
 const SPAN_MS_MAX: i64 = 1 << 52;
 
-/// An engine that keeps its state in Redis.
-///
-/// Dropped, it ends its sweeping and its connections.
+/// An engine that keeps its state in Redis. It lives for as long as this or any of its [`Engines`].
 pub struct Redis {
     store: Store,
-    _sweeper: Sweeper,
 }
 
 /// What the kinds of state work with. Clones are the same.
@@ -77,7 +74,8 @@ impl Redis {
         let keys = Arc::new(Keys::new(url.namespace.clone()));
         let router = Arc::new(Router::new(Servers::new(url)?));
         let store = Store { router, keys, clock };
-        Ok(Self { _sweeper: Sweeper::start(store.clone()), store })
+        sweeper::start(&store);
+        Ok(Self { store })
     }
 
     /// The engine, by kind of state.

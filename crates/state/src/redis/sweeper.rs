@@ -1,9 +1,7 @@
 //! The sweeper: removes rows that have expired, which nobody can see any more, in small steps between other calls. Sessions
 //! need none: the server forgets them by itself.
 
-use std::time::Duration;
-
-use tokio::task::JoinHandle;
+use std::{sync::Arc, time::Duration};
 
 use super::Store;
 use crate::{breaker::jittered, error::Error};
@@ -13,28 +11,20 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// Most rows that one step removes, so that no other call waits long behind it.
 const STEP_ROWS_MAX: usize = 256;
 
-/// The task that sweeps, for as long as this is there.
-pub(super) struct Sweeper(JoinHandle<()>);
-
-impl Sweeper {
-    /// Starts it.
-    pub(super) fn start(store: Store) -> Self {
-        Self(tokio::spawn(async move {
-            loop {
-                // All workers sweep the same rows: they take turns by chance.
-                tokio::time::sleep(jittered(SWEEP_EVERY)).await;
-                if let Err(error) = sweep(&store).await {
-                    tracing::debug!(%error, "expired rows could not be removed; it is tried again");
-                }
+/// Starts it. It ends with the store.
+pub(super) fn start(store: &Store) {
+    let (router, keys, clock) = (Arc::downgrade(&store.router), store.keys.clone(), store.clock.clone());
+    tokio::spawn(async move {
+        loop {
+            // All workers sweep the same rows: they take turns by chance.
+            tokio::time::sleep(jittered(SWEEP_EVERY)).await;
+            let Some(router) = router.upgrade() else { return };
+            let store = Store { router, keys: keys.clone(), clock: clock.clone() };
+            if let Err(error) = sweep(&store).await {
+                tracing::debug!(%error, "expired rows could not be removed; it is tried again");
             }
-        }))
-    }
-}
-
-impl Drop for Sweeper {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+        }
+    });
 }
 
 /// Removes all rows that have expired by now; how many it did.

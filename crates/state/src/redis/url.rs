@@ -29,6 +29,7 @@ const OPTIONS: [&str; 9] = [
 /// What a URL says, checked: `redis://user:password@host:port/db?option=value&…`.
 ///
 /// - `redis://`, or `rediss://` with TLS: one server, or with `?cluster` some servers of a cluster: `redis://a,b:7000/?cluster`.
+/// - `valkey://` and `valkeys://` are the same.
 /// - `redis+sentinel://` or `rediss+sentinel://`: sentinels that know where the master of `?service=NAME` is.
 ///
 /// Characters with a meaning of their own are percent-encoded in user and password (RFC 3986, section 2.1).
@@ -105,13 +106,13 @@ impl FromStr for Url {
     fn from_str(url: &str) -> Result<Self, UrlError> {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| refused("has no scheme: redis://HOST"))?;
         let (is_tls, has_sentinels) = match scheme {
-            "redis" => (false, false),
-            "rediss" => (true, false),
+            "redis" | "valkey" => (false, false),
+            "rediss" | "valkeys" => (true, false),
             "redis+sentinel" => (false, true),
             "rediss+sentinel" => (true, true),
             other => {
                 return fail(format!(
-                    "has the scheme `{other}`; redis, rediss, redis+sentinel and rediss+sentinel are known"
+                    "has the scheme `{other}`; these are known: redis, rediss, redis+sentinel, rediss+sentinel, valkey, valkeys"
                 ));
             }
         };
