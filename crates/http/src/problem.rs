@@ -126,7 +126,7 @@ impl IntoResponse for Problem {
 impl From<&StateError> for Problem {
     fn from(error: &StateError) -> Self {
         match error {
-            StateError::Conflict { .. } => Self::new(
+            StateError::Conflict { .. } | StateError::Fenced { .. } => Self::new(
                 StatusCode::CONFLICT,
                 "conflict",
                 "Somebody was faster",

@@ -5,7 +5,7 @@ use std::{env, ffi::OsString, sync::Arc};
 use lethe_state::{Engines, remote::Remote, sessions::Sessions};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, batch::Batch, bucket::Bucket, counter::Counter, table::Table};
+use crate::{Error, batch::Batch, bucket::Bucket, counter::Counter, lock::Lock, table::Table};
 
 /// The environment variable with the address of the state API: `unix:///path/to/state.sock`.
 pub const STATE_ENV: &str = "LETHE_STATE";
@@ -95,6 +95,11 @@ impl State {
     /// A bucket of blobs. Names are as for tables.
     pub fn bucket(&self, name: &str) -> Bucket {
         Bucket::new(self.clone(), name)
+    }
+
+    /// A lock, which one holder has at a time over all workers. Names are any text of at most 256 bytes.
+    pub fn lock(&self, name: &str) -> Lock {
+        Lock::new(self.clone(), name)
     }
 
     /// Ends all sessions of a user, as after a new password or when an account is closed, and returns how many were

@@ -10,10 +10,13 @@
 //! blob's file gone looks at its row again. What only a sole engine may do is left out: settling what is in doubt, which
 //! would remove files that the other one is just writing; another schema; and emptying the log at the end.
 
+mod blob_fences;
 mod blobs;
 mod command;
 pub mod failure;
 mod files;
+mod idempotency;
+mod locks;
 mod readers;
 mod schema;
 mod session_row;
@@ -156,7 +159,13 @@ impl Embedded {
 
     /// The engine, by kind of state.
     pub fn engines(&self) -> Engines {
-        Engines { sessions: self.store.clone(), tables: self.store.clone(), blobs: self.store.clone() }
+        Engines {
+            sessions: self.store.clone(),
+            tables: self.store.clone(),
+            blobs: self.store.clone(),
+            locks: self.store.clone(),
+            idempotency: self.store.clone(),
+        }
     }
 
     /// Removes what has expired by now, and says how much it was. The engine does so by itself every few

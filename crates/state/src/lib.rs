@@ -52,4 +52,8 @@ pub struct Engines {
     pub tables: Arc<dyn tables::Tables>,
     /// Keeps blobs.
     pub blobs: Arc<dyn blobs::Blobs>,
+    /// Keeps locks.
+    pub locks: Arc<dyn locks::Locks>,
+    /// Keeps idempotency keys.
+    pub idempotency: Arc<dyn idempotency::Idempotency>,
 }

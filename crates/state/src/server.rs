@@ -4,6 +4,8 @@
 mod blobs;
 mod body;
 pub mod description;
+mod idempotency;
+mod locks;
 mod precondition;
 mod problem;
 mod query;
@@ -102,6 +104,15 @@ fn routes() -> Vec<Route> {
         route(Method::PUT, BLOB, blobs::put),
         route(Method::DELETE, BLOB, blobs::delete),
         route(Method::GET, "/v1/blobs/{bucket}", blobs::list),
+        route(Method::POST, "/v1/locks/{lock}/acquire", locks::acquire),
+        route(Method::POST, "/v1/locks/{lock}/renew", locks::renew),
+        route(Method::POST, "/v1/locks/{lock}/release", locks::release),
+        route(Method::GET, "/v1/locks/{lock}", locks::look),
+        route(Method::GET, "/v1/locks", locks::list),
+        route(Method::POST, "/v1/idempotency/{scope}/begin", idempotency::begin),
+        route(Method::POST, "/v1/idempotency/{scope}/extend", idempotency::extend),
+        route(Method::POST, "/v1/idempotency/{scope}/finish", idempotency::finish),
+        route(Method::POST, "/v1/idempotency/{scope}/abandon", idempotency::abandon),
         route(Method::GET, "/v1/openapi.json", description::get),
         route(Method::GET, "/v1/health", health),
     ]

@@ -10,8 +10,12 @@ mod blobs;
 mod contract;
 #[path = "api/harness.rs"]
 mod harness;
+#[path = "api/idempotency.rs"]
+mod idempotency;
 #[path = "api/lifecycle.rs"]
 mod lifecycle;
+#[path = "api/locks.rs"]
+mod locks;
 #[path = "api/sessions.rs"]
 mod sessions;
 #[path = "api/tables.rs"]

@@ -1,5 +1,6 @@
 //! The sweeper: a thread that removes what nobody can see any more, in small steps between other commands:
-//! expired rows, expired sessions, tombstones that have served, and files of overwritten or deleted blobs.
+//! expired rows and sessions, tombstones that have served, leases that are over, and files of overwritten or deleted
+//! blobs.
 
 use std::{
     io,
@@ -9,10 +10,11 @@ use std::{
 };
 
 use super::{
+    blob_fences,
     command::Txn,
     failure::Stop,
     files::Outgoing,
-    sessions,
+    idempotency, locks, sessions,
     writer::{WeakWriter, Writer},
 };
 use crate::error::Error;
@@ -34,6 +36,12 @@ pub struct Swept {
     pub sessions: usize,
     /// Tombstones that nobody needs any more.
     pub tombstones: usize,
+    /// Locks whose lease is over.
+    pub locks: usize,
+    /// Fences of blobs that were deleted long ago.
+    pub fences: usize,
+    /// Idempotency keys whose time is over.
+    pub keys: usize,
 }
 
 impl Swept {
@@ -41,11 +49,15 @@ impl Swept {
         self.rows += step.rows;
         self.sessions += step.sessions;
         self.tombstones += step.tombstones;
+        self.locks += step.locks;
+        self.fences += step.fences;
+        self.keys += step.keys;
     }
 
     /// Whether a step found less than it may remove, of every kind.
     fn is_all(self) -> bool {
-        self.rows.max(self.sessions).max(self.tombstones) < STEP_ROWS_MAX
+        let Self { rows, sessions, tombstones, locks, fences, keys } = self;
+        [rows, sessions, tombstones, locks, fences, keys].iter().all(|swept| *swept < STEP_ROWS_MAX)
     }
 }
 
@@ -121,7 +133,10 @@ fn step(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
         )?
         .execute((txn.now, STEP_ROWS_MAX as i64))?;
     let sessions = sessions::end_expired(txn, STEP_ROWS_MAX)?;
-    Ok(Swept { rows, sessions, tombstones })
+    let locks = locks::forget_ended(txn, STEP_ROWS_MAX)?;
+    let fences = blob_fences::forget_ended(txn, STEP_ROWS_MAX)?;
+    let keys = idempotency::forget_ended(txn, STEP_ROWS_MAX)?;
+    Ok(Swept { rows, sessions, tombstones, locks, fences, keys })
 }
 
 #[cfg(test)]
