@@ -10,7 +10,9 @@
 
 mod cluster;
 mod failure;
+mod idempotency;
 mod keys;
+mod locks;
 mod node;
 mod reply;
 mod request;
@@ -81,7 +83,13 @@ impl Redis {
     /// The engine, by kind of state.
     pub fn engines(&self) -> Engines {
         let store = Arc::new(self.store.clone());
-        Engines { sessions: store.clone(), tables: store, ..Engines::absent("redis") }
+        Engines {
+            sessions: store.clone(),
+            tables: store.clone(),
+            locks: store.clone(),
+            idempotency: store,
+            ..Engines::absent("redis")
+        }
     }
 
     /// Removes rows that have expired by now; how many it did. The engine does so by itself every few seconds; nobody sees an
@@ -102,4 +110,12 @@ impl Store {
 /// A span of time in milliseconds, as scripts take it.
 fn span_ms(span: Duration) -> i64 {
     millis(span).min(SPAN_MS_MAX)
+}
+
+/// A number that no other call has, by which a server knows one that comes again. It is below 2^53, for readers of JSON whose
+/// numbers are doubles.
+fn nonce() -> Result<u64, Error> {
+    let random = getrandom::u64()
+        .map_err(|error| Error::Unavailable(format!("the system gives no random numbers: {error}")))?;
+    Ok(random >> 11 | 1)
 }

@@ -4,6 +4,8 @@
 //! | keys | slot |
 //! |---|---|
 //! | `NS:{NS:t}:…` all tables of a namespace | one, so that a batch may write to several tables |
+//! | `NS:{NS:k}:…` all locks of a namespace | one, so that they can be listed |
+//! | `NS:i:SCOPE:KEY` an idempotency key | any |
 //! | `NS:{sXX}:HASH` a session, and `…:m` its mark | one of 256, by the first byte of the hash; renewal stays in it |
 //! | `NS:{u:USER}` index of a user's sessions | one for each user |
 
@@ -56,6 +58,16 @@ impl Keys {
     /// The sessions of a user.
     pub(super) fn user(&self, user: &str) -> String {
         format!("{}:{{u:{user}}}", self.namespace)
+    }
+
+    /// Leases, the names of locks in their order, when leases end, and the last token.
+    pub(super) fn locks(&self) -> [String; 4] {
+        ["leases", "order", "ends", "token"].map(|what| format!("{0}:{{{0}:k}}:{what}", self.namespace))
+    }
+
+    /// An idempotency key.
+    pub(super) fn idempotency(&self, scope: &str, key: &str) -> String {
+        format!("{}:i:{scope}:{key}", self.namespace)
     }
 
     /// The last revision of tables.

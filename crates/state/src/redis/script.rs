@@ -27,6 +27,8 @@ const TRIES: &str = "";
 const CLOCK: &str = include_str!("scripts/clock.lua");
 const ROW: &str = include_str!("scripts/row.lua");
 const SESSION: &str = include_str!("scripts/session.lua");
+const LOCK: &str = include_str!("scripts/lock.lua");
+const KEY: &str = include_str!("scripts/idempotency.lua");
 const ENLIST: &str = include_str!("scripts/enlist.lua");
 
 macro_rules! script {
@@ -103,6 +105,56 @@ script!(
     true,
     [FREES, CLOCK, include_str!("scripts/session_strike.lua")],
     "Takes entries out of a user's index."
+);
+
+script!(
+    ACQUIRE,
+    true,
+    [WRITES, CLOCK, LOCK, include_str!("scripts/lock_acquire.lua")],
+    "Takes a lock. Done again with the same nonce, it finds it taken."
+);
+script!(
+    LOCK_RENEW,
+    true,
+    [WRITES, CLOCK, LOCK, include_str!("scripts/lock_renew.lua")],
+    "Lets a lease last longer."
+);
+script!(
+    RELEASE,
+    false,
+    [FREES, CLOCK, LOCK, include_str!("scripts/lock_release.lua")],
+    "Lets a lock go. Done again, it finds that it was."
+);
+script!(LOOK, true, [READS, CLOCK, LOCK, include_str!("scripts/lock_look.lua")], "Reads who holds a lock.");
+script!(
+    LOCK_LIST,
+    true,
+    [READS, CLOCK, LOCK, include_str!("scripts/lock_list.lua")],
+    "Reads a page of locks that are held."
+);
+script!(
+    BEGIN,
+    true,
+    [WRITES, CLOCK, KEY, include_str!("scripts/idempotency_begin.lua")],
+    "Claims a key. Done again with the same token, it finds it claimed."
+);
+script!(
+    EXTEND,
+    true,
+    [WRITES, CLOCK, KEY, include_str!("scripts/idempotency_extend.lua")],
+    "Lets a claim last longer."
+);
+script!(
+    FINISH,
+    true,
+    [WRITES, CLOCK, KEY, include_str!("scripts/idempotency_finish.lua")],
+    "Keeps an answer. Done again with the same nonce, it finds it kept."
+);
+script!(
+    ABANDON,
+    false,
+    [FREES, CLOCK, KEY, include_str!("scripts/idempotency_abandon.lua")],
+    "Forgets a key. Done again, it finds it forgotten."
 );
 
 /// The text of a script and its hash.

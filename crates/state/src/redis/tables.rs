@@ -72,6 +72,12 @@ impl Tables for Store {
                 let (index, key) = refused(&batch, &mut reply)?;
                 Err(Error::Conflict { index, key, found: reply.revision()? })
             }
+            "fenced" => {
+                let (index, key) = refused(&batch, &mut reply)?;
+                let newest = reply.revision()?.ok_or_else(|| unexpected("a token"))?;
+                let Action::Fence { token } = batch[index].action else { return Err(unexpected("a fence")) };
+                Err(Error::Fenced { index, key, token, newest })
+            }
             "integer" => Err(Error::NotAnInteger { key: refused(&batch, &mut reply)?.1 }),
             _ => Err(unexpected("what became of a batch")),
         }
@@ -98,6 +104,7 @@ impl Store {
                 Action::Put { value, ttl } => request.arg("put").arg(value.clone()).arg(time(*ttl)),
                 Action::Delete => request.arg("delete").arg("").arg(""),
                 Action::Increment { by, ttl } => request.arg("increment").number(by).arg(time(*ttl)),
+                Action::Fence { token } => request.arg("fence").number(token).arg(""),
             };
         }
         request
@@ -166,6 +173,7 @@ fn outcome(write: &Write, reply: &mut Reply) -> Result<Outcome, Error> {
         Action::Check => Outcome::Checked,
         Action::Put { .. } => Outcome::Put { revision: number(&said)? },
         Action::Delete => Outcome::Deleted { existed: said == "1" },
+        Action::Fence { .. } => Outcome::Fenced,
         Action::Increment { .. } => {
             let (revision, value) = said.split_once(' ').ok_or_else(|| unexpected("a sum"))?;
             let value = value.parse().map_err(|_| unexpected("a sum"))?;

@@ -11,6 +11,8 @@ mod by_hand {
 
     lethe_state::contract_tables!(engine);
     lethe_state::contract_sessions!(engine);
+    lethe_state::contract_locks!(engine);
+    lethe_state::contract_idempotency!(engine);
 }
 
 mod by_the_server {
@@ -25,4 +27,6 @@ mod by_the_server {
 
     lethe_state::contract_tables!(engine);
     lethe_state::contract_sessions!(engine);
+    lethe_state::contract_locks!(engine);
+    lethe_state::contract_idempotency!(engine);
 }

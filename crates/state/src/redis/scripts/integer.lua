@@ -39,3 +39,8 @@ local function add(value, by)
     end
     return sign .. string.format('%.0f%010.0f', math.abs(high), math.abs(low))
 end
+
+-- Of two that are not negative and have no zeros before them.
+local function is_less(one, other)
+    return #one < #other or (#one == #other and one < other)
+end

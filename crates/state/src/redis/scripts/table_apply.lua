@@ -62,6 +62,18 @@ for at = first, #ARGV, 6 do
         end
         set(row, sum, row.revision and row.expires_at or expiry(ttl))
         outcome = row.revision .. ' ' .. sum
+    elseif action == 'fence' then
+        local newest = row.revision and add(row.value(), '0')
+        if row.revision and (not newest or newest:sub(1, 1) == '-') then
+            return {'integer', index}
+        end
+        if newest and is_less(value, newest) then
+            return {'fenced', index, newest}
+        end
+        -- The usual case, a holder that goes on, changes nothing.
+        if value ~= newest or row.expires_at ~= '0' then
+            set(row, value, '0')
+        end
     end
     outcomes[#outcomes + 1] = outcome
 end
