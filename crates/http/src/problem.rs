@@ -80,7 +80,7 @@ impl Problem {
         }
     }
 
-    fn document(&self) -> String {
+    pub(crate) fn document(&self) -> String {
         let mut document = self.members.clone();
         document.insert("type".into(), json!(format!("urn:lethe:problem:{}", self.code)));
         document.insert("title".into(), json!(self.title));

@@ -1,5 +1,5 @@
 //! What a Rust service imports to run under Lethe: a [`State`] that outlives its workers, with tables, counters,
-//! blobs and locks; layers for sessions, request forgery and security headers; and [`serve()`], which listens and leaves
+//! blobs and locks; layers for sessions, idempotency keys, request forgery and security headers; and [`serve()`], which listens and leaves
 //! as the worker contract says.
 //!
 //! ```no_run
@@ -37,6 +37,6 @@ pub mod serve;
 pub mod state;
 pub mod table;
 
-pub use lethe_http::{csrf, problem, secure_headers, session};
+pub use lethe_http::{csrf, idempotency, problem, secure_headers, session};
 
 pub use self::{error::Error, serve::serve, state::State};

@@ -2,7 +2,7 @@
 
 use std::{env, ffi::OsString, sync::Arc};
 
-use lethe_state::{Engines, remote::Remote, sessions::Sessions};
+use lethe_state::{Engines, idempotency::Idempotency, remote::Remote, sessions::Sessions};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, batch::Batch, bucket::Bucket, counter::Counter, lock::Lock, table::Table};
@@ -126,6 +126,13 @@ impl State {
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("State(…)")
+    }
+}
+
+/// For [`IdempotencyLayer::new`](crate::idempotency::IdempotencyLayer::new).
+impl From<&State> for Arc<dyn Idempotency> {
+    fn from(state: &State) -> Self {
+        Arc::clone(&state.inner.engines.idempotency)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     blobs::{self, Blob, BlobInfo, Blobs, ByteRange, ByteStream, Put},
     error::Error,
     idempotency::{Answer, Beginning, Begun, Claim, Idempotency},
+    limits::{self, Limits, Take, Verdict},
     locks::{self, Lease, Locks, Token},
     sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
     tables::{self, Outcome, Row, Scan, Tables, Write},
@@ -33,6 +34,7 @@ impl Engines {
             sessions: absent.clone(),
             tables: absent.clone(),
             blobs: absent.clone(),
+            limits: absent.clone(),
             locks: absent.clone(),
             idempotency: absent,
         }
@@ -150,6 +152,21 @@ impl Idempotency for Absent {
     }
 }
 
+#[async_trait]
+impl Limits for Absent {
+    async fn take_all(&self, _: Vec<Take>) -> Result<Vec<Verdict>, Error> {
+        self.refuse("limits")
+    }
+
+    async fn reset(&self, _: &str, _: &str) -> Result<bool, Error> {
+        self.refuse("limits")
+    }
+
+    async fn list(&self, _: &str, _: Option<&str>, _: usize) -> Result<limits::Page, Error> {
+        self.refuse("limits")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,5 +184,8 @@ mod tests {
         assert_eq!(error.to_string(), "the paper engine does not offer locks");
         let error = engines.idempotency.abandon(&Claim::default()).await.unwrap_err();
         assert_eq!(error.to_string(), "the paper engine does not offer idempotency keys");
+        let quota = limits::Quota::per(1, std::time::Duration::from_secs(1));
+        let error = engines.limits.take("l", "k", quota, 1).await.unwrap_err();
+        assert_eq!(error.to_string(), "the paper engine does not offer limits");
     }
 }

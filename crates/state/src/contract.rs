@@ -19,8 +19,8 @@
 //! lethe_state::contract_suite!(engine);            // mods `tables`, `sessions`, … of tests
 //! ```
 //!
-//! One kind alone: `lethe_state::contract_tables!(engine);`, `contract_sessions!`, `contract_blobs!`, `contract_locks!`,
-//! `contract_idempotency!`.
+//! One kind alone: `lethe_state::contract_tables!(engine);`, `contract_sessions!`, `contract_blobs!`, `contract_limits!`,
+//! `contract_locks!`, `contract_idempotency!`.
 //! Each case is also a public function, `contract::tables::increments_add_up(fixture).await`.
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
@@ -31,6 +31,7 @@ use crate::Engines;
 
 pub mod blobs;
 pub mod idempotency;
+pub mod limits;
 pub mod linear;
 pub mod locks;
 pub mod sessions;
@@ -133,6 +134,7 @@ macro_rules! contract_suite {
         $crate::contract_tables!($engine);
         $crate::contract_sessions!($engine);
         $crate::contract_blobs!($engine);
+        $crate::contract_limits!($engine);
         $crate::contract_locks!($engine);
         $crate::contract_idempotency!($engine);
     };

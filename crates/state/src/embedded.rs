@@ -1,5 +1,5 @@
 //! The embedded engine: SQLite with one writer and group commit, and a folder of blobs beside it. It needs
-//! nothing installed, and what it has acknowledged survives `kill -9` and power cuts.
+//! nothing installed, and what it has acknowledged survives `kill -9` and power cuts; of limits, `kill -9` alone.
 //!
 //! A write goes `writer` → `command` → commit → answer; a read goes to the `readers`, which see the last commit
 //! and never wait for the writer. Each kind of state is one file that both use.
@@ -16,6 +16,7 @@ mod command;
 pub mod failure;
 mod files;
 mod idempotency;
+mod limits;
 mod locks;
 mod readers;
 mod schema;
@@ -42,7 +43,7 @@ use self::{
     files::Files,
     readers::Readers,
     sweeper::{Swept, Unlinker},
-    writer::{Desk, Writer},
+    writer::{Desk, Survives, Writer},
 };
 use crate::{
     Engines,
@@ -149,7 +150,9 @@ impl Embedded {
         schema::sync_folder(directory).map_err(|error| Failure::io("write", directory, &error))?;
         let readers = Readers::open(database.clone())?;
         let (unlinker, unlinked) = Unlinker::new();
-        let desk = Desk { connection, database, clock: clock.clone(), unlinker, claim: claim.clone() };
+        let survives = Survives::PowerCut;
+        let desk =
+            Desk { connection, survives, database, clock: clock.clone(), unlinker, claim: claim.clone() };
         let thread_failure = |error| Failure::io("start a thread for", directory, &error);
         let (writer, writer_thread) = Writer::start(desk).map_err(thread_failure)?;
         let sweeper_thread = sweeper::start(writer.downgrade(), unlinked).map_err(thread_failure)?;
@@ -159,12 +162,14 @@ impl Embedded {
 
     /// The engine, by kind of state.
     pub fn engines(&self) -> Engines {
+        let store = &self.store;
         Engines {
-            sessions: self.store.clone(),
-            tables: self.store.clone(),
-            blobs: self.store.clone(),
-            locks: self.store.clone(),
-            idempotency: self.store.clone(),
+            sessions: store.clone(),
+            tables: store.clone(),
+            blobs: store.clone(),
+            limits: store.clone(),
+            locks: store.clone(),
+            idempotency: store.clone(),
         }
     }
 

@@ -52,6 +52,8 @@ pub struct Engines {
     pub tables: Arc<dyn tables::Tables>,
     /// Keeps blobs.
     pub blobs: Arc<dyn blobs::Blobs>,
+    /// Keeps limits.
+    pub limits: Arc<dyn limits::Limits>,
     /// Keeps locks.
     pub locks: Arc<dyn locks::Locks>,
     /// Keeps idempotency keys.

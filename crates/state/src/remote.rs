@@ -6,6 +6,7 @@ mod blobs;
 mod call;
 mod connection;
 mod idempotency;
+mod limits;
 mod locks;
 mod payload;
 mod pool;
@@ -45,6 +46,7 @@ impl Remote {
             sessions: Arc::clone(&shared) as _,
             tables: Arc::clone(&shared) as _,
             blobs: Arc::clone(&shared) as _,
+            limits: Arc::clone(&shared) as _,
             locks: Arc::clone(&shared) as _,
             idempotency: shared,
         }

@@ -5,6 +5,7 @@ mod blobs;
 mod body;
 pub mod description;
 mod idempotency;
+mod limits;
 mod locks;
 mod precondition;
 mod problem;
@@ -104,6 +105,10 @@ fn routes() -> Vec<Route> {
         route(Method::PUT, BLOB, blobs::put),
         route(Method::DELETE, BLOB, blobs::delete),
         route(Method::GET, "/v1/blobs/{bucket}", blobs::list),
+        route(Method::POST, "/v1/limits/{limit}/{key}/take", limits::take),
+        route(Method::DELETE, "/v1/limits/{limit}/{key}", limits::reset),
+        route(Method::GET, "/v1/limits/{limit}", limits::list),
+        route(Method::POST, "/v1/take", limits::take_all),
         route(Method::POST, "/v1/locks/{lock}/acquire", locks::acquire),
         route(Method::POST, "/v1/locks/{lock}/renew", locks::renew),
         route(Method::POST, "/v1/locks/{lock}/release", locks::release),

@@ -2,6 +2,7 @@
 //! members they do not know, so that a misspelt one is an error; answers may gain members.
 
 pub(crate) mod idempotency;
+pub(crate) mod limits;
 pub(crate) mod locks;
 
 use std::{borrow::Cow, collections::BTreeMap, str, time::Duration};
@@ -53,7 +54,6 @@ impl Encoding {
 }
 
 /// A whole number of milliseconds that is no shorter than `duration`, so that a short one does not become none.
-#[cfg(feature = "remote")]
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
@@ -356,7 +356,6 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "remote")]
     #[test]
     fn durations_are_rounded_up() {
         assert_eq!(millis(Duration::ZERO), 0);

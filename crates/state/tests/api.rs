@@ -14,6 +14,8 @@ mod harness;
 mod idempotency;
 #[path = "api/lifecycle.rs"]
 mod lifecycle;
+#[path = "api/limits.rs"]
+mod limits;
 #[path = "api/locks.rs"]
 mod locks;
 #[path = "api/sessions.rs"]

@@ -1,6 +1,6 @@
 //! The sweeper: a thread that removes what nobody can see any more, in small steps between other commands:
-//! expired rows and sessions, tombstones that have served, leases that are over, and files of overwritten or deleted
-//! blobs.
+//! expired rows and sessions, tombstones that have served, keys of limits that are at rest, leases that are over, and files
+//! of overwritten or deleted blobs.
 
 use std::{
     io,
@@ -14,8 +14,8 @@ use super::{
     command::Txn,
     failure::Stop,
     files::Outgoing,
-    idempotency, locks, sessions,
-    writer::{WeakWriter, Writer},
+    idempotency, limits, locks, sessions,
+    writer::{Survives, WeakWriter, Writer},
 };
 use crate::error::Error;
 
@@ -42,6 +42,8 @@ pub struct Swept {
     pub fences: usize,
     /// Idempotency keys whose time is over.
     pub keys: usize,
+    /// Keys of limits whose whole burst is there again.
+    pub limits: usize,
 }
 
 impl Swept {
@@ -52,12 +54,13 @@ impl Swept {
         self.locks += step.locks;
         self.fences += step.fences;
         self.keys += step.keys;
+        self.limits += step.limits;
     }
 
     /// Whether a step found less than it may remove, of every kind.
     fn is_all(self) -> bool {
-        let Self { rows, sessions, tombstones, locks, fences, keys } = self;
-        [rows, sessions, tombstones, locks, fences, keys].iter().all(|swept| *swept < STEP_ROWS_MAX)
+        let Self { rows, sessions, tombstones, limits, locks, fences, keys } = self;
+        [rows, sessions, tombstones, limits, locks, fences, keys].iter().all(|swept| *swept < STEP_ROWS_MAX)
     }
 }
 
@@ -106,24 +109,35 @@ fn serve(files: &Receiver<Outgoing>, every: Duration, mut sweep: impl FnMut()) {
     }
 }
 
+/// One step of one sort of thing; it is repeated until it finds less than it may remove.
+type Step = fn(&mut Txn<'_>) -> Result<Swept, Stop>;
+
+/// All that is swept, and what its removal outlasts.
+const STEPS: [(Survives, Step); 2] = [(Survives::PowerCut, expired), (Survives::Process, rested)];
+
 fn sweep_blocking(writer: &Writer) -> Result<(), Error> {
-    while !writer.submit_blocking(step)?.is_all() {}
+    for (survives, step) in STEPS {
+        while !writer.submit_blocking(survives, step)?.is_all() {}
+    }
     Ok(())
 }
 
 /// Removes all that has expired by now.
 pub(super) async fn sweep(writer: &Writer) -> Result<Swept, Error> {
     let mut all = Swept::default();
-    loop {
-        let step = writer.submit(step).await?;
-        all.add(step);
-        if step.is_all() {
-            return Ok(all);
+    for (survives, step) in STEPS {
+        loop {
+            let swept = writer.submit_as(survives, step).await?;
+            all.add(swept);
+            if swept.is_all() {
+                break;
+            }
         }
     }
+    Ok(all)
 }
 
-fn step(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
+fn expired(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
     let rows = txn
         .prepared("DELETE FROM rows WHERE id IN (SELECT id FROM rows WHERE expires_at <= ?1 LIMIT ?2)")?
         .execute((txn.now, STEP_ROWS_MAX as i64))?;
@@ -136,7 +150,11 @@ fn step(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
     let locks = locks::forget_ended(txn, STEP_ROWS_MAX)?;
     let fences = blob_fences::forget_ended(txn, STEP_ROWS_MAX)?;
     let keys = idempotency::forget_ended(txn, STEP_ROWS_MAX)?;
-    Ok(Swept { rows, sessions, tombstones, locks, fences, keys })
+    Ok(Swept { rows, sessions, tombstones, locks, fences, keys, ..Swept::default() })
+}
+
+fn rested(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
+    Ok(Swept { limits: limits::remove_rested(txn, STEP_ROWS_MAX)?, ..Swept::default() })
 }
 
 #[cfg(test)]

@@ -20,9 +20,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        blobs, idempotency, locks, sessions,
+        blobs, idempotency, limits, locks, sessions,
         tables::{BATCH_WRITES_MAX, KEY_BYTES_MAX, SCAN_ROWS_MAX, VALUE_BYTES_MAX},
-        wire::BATCH_BODY_BYTES_MAX,
+        wire::{BATCH_BODY_BYTES_MAX, limits::TAKE_BODY_BYTES_MAX},
     };
 
     fn document() -> Value {
@@ -114,6 +114,14 @@ mod tests {
             (format!("{schemas}/BlobPage/properties/blobs/maxItems"), blobs::LIST_MAX as u64),
             (format!("{schemas}/SessionList/properties/sessions/maxItems"), sessions::LIST_MAX as u64),
             (format!("{schemas}/BlobInfo/properties/size/maximum"), blobs::BLOB_BYTES_MAX),
+            ("/components/parameters/LimitKey/schema/maxLength".to_owned(), limits::KEY_BYTES_MAX as u64),
+            (format!("{schemas}/Takes/properties/takes/maxItems"), limits::TAKES_MAX as u64),
+            (format!("{schemas}/LimitPage/properties/keys/maxItems"), limits::LIST_MAX as u64),
+            (format!("{schemas}/Take/properties/period_ms/maximum"), limits::PERIOD_MAX.as_millis() as u64),
+            (
+                format!("{schemas}/NamedTake/properties/period_ms/maximum"),
+                limits::PERIOD_MAX.as_millis() as u64,
+            ),
             (
                 format!("{schemas}/NewSession/properties/idle_ms/default"),
                 sessions::Lifetime::default().idle.as_millis() as u64,
@@ -127,6 +135,8 @@ mod tests {
         }
         for (text, limit) in [
             ("/paths/~1v1~1batch/post/requestBody/description", BATCH_BODY_BYTES_MAX),
+            ("/paths/~1v1~1take/post/requestBody/description", TAKE_BODY_BYTES_MAX),
+            ("/paths/~1v1~1limits~1{limit}~1{key}~1take/post/requestBody/description", TAKE_BODY_BYTES_MAX),
             ("/components/parameters/ContentType/description", blobs::CONTENT_TYPE_BYTES_MAX as u64),
             (
                 "/paths/~1v1~1locks~1{lock}~1acquire/post/requestBody/description",
@@ -138,7 +148,7 @@ mod tests {
             ),
             (
                 "/paths/~1v1~1idempotency~1{scope}~1finish/post/requestBody/description",
-                crate::wire::idempotency::ANSWER_BODY_BYTES_MAX,
+                super::super::idempotency::ANSWER_BODY_BYTES_MAX,
             ),
             ("/components/schemas/KeptAnswer/description", idempotency::ANSWER_BYTES_MAX as u64),
             ("/components/parameters/Fence/description", blobs::FENCE_KEPT.as_secs() / (24 * 3600)),

@@ -9,12 +9,15 @@ use http::StatusCode;
 use super::{App, body::Upload, json, problem::Problem, query::Segments};
 use crate::{
     error::Error,
-    idempotency::{Beginning, Begun, Claim, Fingerprint},
+    idempotency::{ANSWER_BYTES_MAX, Beginning, Begun, Claim, Fingerprint},
     wire::idempotency as wire,
 };
 
 /// Most bytes of a body without an answer: a key and the names of owners, of which JSON may write each byte as six.
 pub(super) const KEY_BODY_BYTES_MAX: u64 = 64 << 10;
+/// Most bytes of a body with an answer: each of its bytes may become six in JSON (`\u0001`), and the rest leaves room for
+/// the key and the names of fields.
+pub(super) const ANSWER_BODY_BYTES_MAX: u64 = 8 * ANSWER_BYTES_MAX as u64;
 /// Names such a body in errors.
 const KEY_BODY: &str = "the body for an idempotency key";
 /// Names a body with an answer.
@@ -65,7 +68,7 @@ pub(super) async fn finish(
     Segments(scope): Segments<String>,
     upload: Upload,
 ) -> Result<Response, Problem> {
-    let body = upload.buffer(&app.buffers, ANSWER_BODY, wire::ANSWER_BODY_BYTES_MAX).await?;
+    let body = upload.buffer(&app.buffers, ANSWER_BODY, ANSWER_BODY_BYTES_MAX).await?;
     let wire::Finish { key, token, answer } = body.json()?;
     let answer = answer
         .try_into()

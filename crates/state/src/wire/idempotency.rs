@@ -6,10 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Encoding;
 
-/// Most bytes of a body with an answer: each of its bytes may become six in JSON (`\u0001`), and the rest leaves room for
-/// the key and the names of fields.
-pub(crate) const ANSWER_BODY_BYTES_MAX: u64 = 8 * crate::idempotency::ANSWER_BYTES_MAX as u64;
-
 /// The body that claims a key.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
