@@ -31,6 +31,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 pub use lethe_state::idempotency::ANSWER_BYTES_MAX;
 use lethe_state::idempotency::{Beginning, Begun, Idempotency};
 use tower::{Layer, Service};
+use tracing::Instrument;
 
 pub use self::key::Key;
 use self::turn::Turn;
@@ -64,10 +65,11 @@ pub const REPLAYED: &str = "idempotent-replayed";
 /// above, and those by which nothing was done and the client may come again with the same key: 401, 408, 409, 421, 423,
 /// 425, 429; the next request with the key is the first then. Of the fields, those of the connection are not kept (RFC 9110,
 /// section 7.6.1), nor `Date`, nor `Set-Cookie`: a secret would lie in the state for as long as the answer, and an old cookie
-/// would overwrite a newer one. An answer over [`ANSWER_BYTES_MAX`] reaches the first client; later ones get 410, since
-/// doing it again would be worse. What the handler has buffered in the session is stored before the answer is kept.
+/// would overwrite a newer one. An answer over [`ANSWER_BYTES_MAX`], or a stream of events, reaches the first client; later
+/// ones get 410, since doing it again would be worse. What the handler has buffered in the session is stored before the answer is kept.
 ///
-/// **When the client goes away**, the handler runs on to its end, so that the client finds the answer when it comes again.
+/// **When the client goes away**, the handler runs on to its end, so that the client finds the answer when it comes again. It
+/// runs in a task of its own for that.
 ///
 /// **What a layer cannot do.** A worker that dies after the handler's effect and before the answer is kept has done it; the
 /// request is then done again. A handler that must not do so twice makes its effect in one batch with a row under
@@ -204,7 +206,8 @@ impl IdempotencyLayer {
         };
         let turn = Turn { engine: self.engine, claim, lease: self.settings.lease, session };
         // In a task of its own, the work goes on when the client leaves.
-        match tokio::spawn(turn.take(inner.call(request).map_ok(IntoResponse::into_response))).await {
+        let work = turn.take(inner.call(request).map_ok(IntoResponse::into_response));
+        match tokio::spawn(work.in_current_span()).await {
             Ok(answered) => answered,
             Err(failed) => match failed.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),

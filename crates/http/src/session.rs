@@ -79,13 +79,31 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        let shared = parts.extensions.get::<Arc<Shared>>().ok_or(Error::NoLayer)?.clone();
-        shared.load(&parts.headers).await?;
-        Ok(Self { shared })
+        Self::of(parts).await
     }
 }
 
 impl Session {
+    /// Whether there is a layer that provides it.
+    pub(crate) fn has_layer(parts: &Parts) -> bool {
+        parts.extensions.get::<Arc<Shared>>().is_some()
+    }
+
+    /// The session of the request with this head.
+    pub(crate) async fn of(parts: &Parts) -> Result<Self, Error> {
+        let shared = parts.extensions.get::<Arc<Shared>>().ok_or(Error::NoLayer)?.clone();
+        shared.load(&parts.headers).await?;
+        Ok(Self { shared })
+    }
+
+    /// The secret id of a session that lives in an engine. One in a cookie has no name that would stay.
+    pub(crate) fn id(&self) -> Option<String> {
+        match (&self.shared.vault, &self.shared.visit().current) {
+            (Vault::Stored(_), Current::Live(held)) => Some(held.cookie.clone()),
+            _ => None,
+        }
+    }
+
     /// Who is signed in; `None` for an anonymous visitor.
     pub fn user(&self) -> Option<String> {
         match &self.shared.visit().current {

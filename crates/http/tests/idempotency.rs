@@ -95,6 +95,11 @@ fn site_on(
         let pieces = (0..5).map(|n| Ok::<_, std::io::Error>(vec![b'0' + n; ANSWER_BYTES_MAX / 4]));
         Body::from_stream(stream::iter(pieces.collect::<Vec<_>>()))
     }
+    async fn events(State(stage): State<Stage>) -> impl IntoResponse {
+        stage.enter();
+        let endless = stream::once(async { Ok::<_, std::io::Error>("data: 1\n\n") }).chain(stream::pending());
+        ([("content-type", "text/event-stream; charset=utf-8")], Body::from_stream(endless))
+    }
     async fn breaks_off(State(stage): State<Stage>) -> Body {
         stage.enter();
         let pieces = [Ok("begun"), Err(std::io::Error::other("the source is gone"))];
@@ -119,6 +124,7 @@ fn site_on(
         .route("/slow", post(slow))
         .route("/panics", post(panics))
         .route("/large", post(large))
+        .route("/events", post(events))
         .route("/breaks-off", post(breaks_off))
         .route("/key", post(key))
         .route("/note", post(note))
@@ -311,7 +317,7 @@ async fn an_answer_that_is_too_large_reaches_the_first_and_is_not_made_again() {
     assert!(first.text.starts_with("00") && first.text.ends_with("44"));
     for _ in 0..2 {
         let again = send(&site, "POST /large", &[KEY], "").await;
-        again.problem(410, "idempotency-answer-too-large");
+        again.problem(410, "idempotency-answer-gone");
         assert!(again.is_replayed());
     }
     assert_eq!(stage.ran(), 1);
@@ -321,6 +327,18 @@ async fn an_answer_that_is_too_large_reaches_the_first_and_is_not_made_again() {
         send(&site, "POST /breaks-off", &[("idempotency-key", "b")], "").await.problem(500, "internal");
     }
     assert_eq!(stage.ran(), 3, "an answer that broke off is not kept");
+}
+
+#[tokio::test]
+async fn a_stream_of_events_is_not_waited_for() {
+    let (engine, stage) = (Engine::open(), Stage::default());
+    let site = site(&engine, &stage, as_it_is);
+    let request = Request::post("/events").header(KEY.0, KEY.1).body(Body::empty()).unwrap();
+    let mut body = site.clone().oneshot(request).await.unwrap().into_body();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(first, "data: 1\n\n");
+    send(&site, "POST /events", &[KEY], "").await.problem(410, "idempotency-answer-gone");
+    assert_eq!(stage.ran(), 1);
 }
 
 #[tokio::test]

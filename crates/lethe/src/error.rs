@@ -5,6 +5,7 @@ use std::{fmt, io, net::SocketAddr, path::PathBuf};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use lethe_http::{
+    limit::Refusal,
     problem::{Problem, chain},
     session,
 };
@@ -119,12 +120,21 @@ pub enum Error {
         /// Where it differs.
         source: serde_json::Error,
     },
+    /// It was asked for too often.
+    #[error("it was asked for too often: refused by the limit {}", names(.0))]
+    Limited(Refusal),
     /// The session could not be read or written.
     #[error(transparent)]
     Session(#[from] session::Error),
     /// The state engine refused or failed.
     #[error("the state could not be read or written")]
     State(#[source] StateError),
+}
+
+/// The names of the limits that refuse.
+fn names(refusal: &Refusal) -> String {
+    let names: Vec<String> = refusal.limits().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
 }
 
 impl From<StateError> for Error {
@@ -155,6 +165,7 @@ impl From<&Error> for Problem {
                 "Somebody was faster",
                 "This was changed by another request at the same time. Load it again and repeat the change.",
             ),
+            Error::Limited(refusal) => refusal.problem(),
             Error::Session(error) => Self::from(error),
             Error::State(error) => Self::from(error),
             other => {
@@ -167,6 +178,10 @@ impl From<&Error> for Problem {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        Problem::from(&self).into_response()
+        match self {
+            // It has fields of its own beside the problem.
+            Self::Limited(refusal) => refusal.into_response(),
+            error => Problem::from(&error).into_response(),
+        }
     }
 }

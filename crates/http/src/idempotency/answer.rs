@@ -2,16 +2,25 @@
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header, response::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response::Parts};
 use lethe_state::idempotency::{ANSWER_BYTES_MAX, ANSWER_FIELDS_MAX, Answer};
 
-use super::{REPLAYED, is_passing, turn::NOT_KEPT};
+use super::{REPLAYED, is_passing};
 use crate::problem::Problem;
 
 /// Whether an answer with this status is kept: not when nothing was done and the same request may do it later, nor when the
 /// service has failed.
 pub(super) fn is_kept(status: StatusCode) -> bool {
-    !status.is_server_error() && !matches!(status.as_u16(), 401 | 408 | 409 | 421 | 423 | 425 | 429)
+    !status.is_server_error()
+        && !status.is_informational()
+        && !matches!(status.as_u16(), 401 | 408 | 409 | 421 | 423 | 425 | 429)
+}
+
+/// Whether an answer is a stream of events, which has no end that could be waited for.
+pub(super) fn is_endless(headers: &HeaderMap) -> bool {
+    let media_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    media_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
 /// An answer as it is kept; `None` when it is too large.
@@ -26,11 +35,11 @@ pub(super) fn of(parts: &Parts, body: Bytes) -> Option<Answer> {
     fits.then_some(answer)
 }
 
-/// What is kept for an answer that is too large.
-pub(super) fn too_large() -> Answer {
+/// What is kept for an answer that cannot be.
+pub(super) fn not_kept() -> Answer {
     let problem = Problem::new(
-        NOT_KEPT,
-        "idempotency-answer-too-large",
+        StatusCode::GONE,
+        "idempotency-answer-gone",
         "It was done, and its answer is gone",
         "The request with this Idempotency-Key was done, but its answer was too large to be kept. Look for its result where \
          this service shows it; do not send it again with another key.",
@@ -38,7 +47,7 @@ pub(super) fn too_large() -> Answer {
     let document = problem.document();
     let fields = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
     let fields = fields.map(|(name, value)| (name.to_string(), Bytes::from_static(value.as_bytes())));
-    Answer { status: NOT_KEPT.as_u16(), fields: fields.into(), body: document.into() }
+    Answer { status: StatusCode::GONE.as_u16(), fields: fields.into(), body: document.into() }
 }
 
 /// Gives an answer again.

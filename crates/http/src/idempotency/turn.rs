@@ -8,7 +8,6 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt, stream};
-use http::StatusCode;
 use lethe_state::{
     error::Error as StateError,
     idempotency::{ANSWER_BYTES_MAX, Answer, Claim, Idempotency},
@@ -109,18 +108,22 @@ impl Turn {
 
     /// Keeps the answer, and gives it back to be sent.
     async fn keep(&self, response: Response) -> Response {
+        if answer::is_endless(response.headers()) {
+            self.finish(answer::not_kept()).await;
+            return response;
+        }
         let (parts, body) = response.into_parts();
         match self.alive(gather(body)).await {
             Gathered::Whole(body) => {
                 if let Some(kept) = answer::of(&parts, body.clone()) {
                     self.finish(kept).await;
                 } else {
-                    self.finish(answer::too_large()).await;
+                    self.finish(answer::not_kept()).await;
                 }
                 Response::from_parts(parts, Body::from(body))
             }
             Gathered::Larger(body) => {
-                self.finish(answer::too_large()).await;
+                self.finish(answer::not_kept()).await;
                 Response::from_parts(parts, body)
             }
             Gathered::Broken(error) => {
@@ -186,6 +189,3 @@ async fn gather(body: Body) -> Gathered {
     }
     Gathered::Whole(gathered.freeze())
 }
-
-/// The status of what is kept instead of an answer that is too large.
-pub(super) const NOT_KEPT: StatusCode = StatusCode::GONE;

@@ -11,6 +11,7 @@ use lethe_state::{
     clock::{Clock, SystemClock},
     embedded::Embedded,
     idempotency::Idempotency,
+    limits::Limits,
     sessions::Sessions,
     tables::Tables,
 };
@@ -36,6 +37,10 @@ impl Engine {
 
     pub fn sessions(&self) -> Arc<dyn Sessions> {
         self.embedded.engines().sessions
+    }
+
+    pub fn limits(&self) -> Arc<dyn Limits> {
+        self.embedded.engines().limits
     }
 
     pub fn idempotency(&self) -> Arc<dyn Idempotency> {

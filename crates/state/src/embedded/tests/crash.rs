@@ -16,6 +16,7 @@ use crate::{
     Engines, Revision,
     blobs::Put,
     idempotency::{Answer, Beginning, Begun, Fingerprint},
+    limits::Quota,
     locks::{LEASE_MAX, Token},
     sessions::{Change, NewSession, Patch, SessionId},
     tables::{Action, Condition, Outcome, Write},
@@ -31,6 +32,8 @@ const ROUNDS: u64 = 10;
 const TASKS: usize = 6;
 /// Most acknowledgements that a process is let live for.
 const ACKNOWLEDGED_MAX: u64 = 300;
+/// Nothing of it comes back while the test runs.
+const QUOTA: Quota = Quota::per(100_000, Duration::from_secs(365 * 24 * 3600));
 
 /// Runs an ignored test of this file in a process of its own.
 fn run(test: &str, folder: &Path, round: u64) -> Child {
@@ -57,6 +60,7 @@ struct Acknowledged {
     sessions: BTreeMap<String, u64>,
     ended: Vec<String>,
     blobs: BTreeMap<String, u64>,
+    calls: u32,
     leases: BTreeMap<String, Token>,
     answers: Vec<String>,
 }
@@ -73,6 +77,7 @@ impl Acknowledged {
             }
             ["session", id, n] => drop(self.sessions.insert(id.to_owned(), n.parse().unwrap())),
             ["ended", id] => self.ended.push(id.to_owned()),
+            ["call", left] => self.calls = self.calls.max(QUOTA.burst - left.parse::<u32>().unwrap()),
             ["lease", name, token] => drop(self.leases.insert(name.to_owned(), token.parse().unwrap())),
             ["answer", key] => self.answers.push(key.to_owned()),
             ["blob", key, n] => drop(self.blobs.insert(key.to_owned(), n.parse().unwrap())),
@@ -118,6 +123,7 @@ async fn what_was_acknowledged_survives_kill_9() {
         check_files(directory.path());
     }
     assert!(acknowledged.rows.len() > ROUNDS as usize && !acknowledged.blobs.is_empty());
+    assert!(acknowledged.calls > ROUNDS as u32);
 }
 
 async fn check(engines: &Engines, acknowledged: &mut Acknowledged) {
@@ -152,6 +158,8 @@ async fn check(engines: &Engines, acknowledged: &mut Acknowledged) {
         let ended = engines.sessions.load(&SessionId::parse(id).unwrap()).await;
         assert!(matches!(ended, Err(crate::error::Error::Gone)), "an ended session is {ended:?}");
     }
+    let left = engines.limits.take("l", "k", QUOTA, 0).await.unwrap().remaining;
+    assert!(QUOTA.burst - left >= acknowledged.calls, "calls of a limit are lost");
     let probe = engines.locks.acquire("probe", "worker", Duration::from_millis(1)).await.unwrap();
     let newest = acknowledged.leases.values().max();
     assert!(probe.is_none_or(|probe| Some(&probe.token) > newest), "a token came again");
@@ -209,6 +217,8 @@ async fn writes_until_killed() {
                 let patch = Patch { changes: [("n".to_owned(), change)].into() };
                 engines.sessions.patch(&session, patch).await.unwrap();
                 println!("ack session {} {n}", session.to_text());
+                let verdict = engines.limits.take("l", "k", QUOTA, 1).await.unwrap();
+                println!("ack call {}", verdict.remaining);
                 let key = format!("{round}-{task}");
                 engines.blobs.put("b", &key, body(version(n)), Put::default()).await.unwrap();
                 println!("ack blob {key} {n}");
