@@ -11,6 +11,7 @@
 mod cluster;
 mod failure;
 mod keys;
+mod limits;
 mod node;
 mod reply;
 mod request;
@@ -81,7 +82,7 @@ impl Redis {
     /// The engine, by kind of state.
     pub fn engines(&self) -> Engines {
         let store = Arc::new(self.store.clone());
-        Engines { sessions: store.clone(), tables: store, ..Engines::absent("redis") }
+        Engines { sessions: store.clone(), tables: store.clone(), limits: store, ..Engines::absent("redis") }
     }
 
     /// Removes rows that have expired by now; how many it did. The engine does so by itself every few seconds; nobody sees an
@@ -94,7 +95,7 @@ impl Redis {
 impl Store {
     /// A request whose first argument is the time, if it is not the server's.
     fn request(&self, script: &'static script::Script, keys: impl Into<Vec<String>>) -> Request {
-        let now = self.clock.as_ref().map(|clock| clock.now().saturating_mul(1000).to_string());
+        let now = self.clock.as_ref().map(|clock| clock.now_us().to_string());
         Request::new(script, keys).text(now.as_deref())
     }
 }

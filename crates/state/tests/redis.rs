@@ -13,6 +13,8 @@ mod faults;
 mod harness;
 #[path = "redis/keyspace.rs"]
 mod keyspace;
+#[path = "redis/limits.rs"]
+mod limits;
 #[path = "redis/proxy.rs"]
 mod proxy;
 #[path = "redis/refusals.rs"]

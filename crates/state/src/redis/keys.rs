@@ -4,6 +4,7 @@
 //! | keys | slot |
 //! |---|---|
 //! | `NS:{NS:t}:…` all tables of a namespace | one, so that a batch may write to several tables |
+//! | `NS:{NS:l}:…` all limits of a namespace | one, so that several limits are judged in one step |
 //! | `NS:{sXX}:HASH` a session, and `…:m` its mark | one of 256, by the first byte of the hash; renewal stays in it |
 //! | `NS:{u:USER}` index of a user's sessions | one for each user |
 
@@ -56,6 +57,11 @@ impl Keys {
     /// The sessions of a user.
     pub(super) fn user(&self, user: &str) -> String {
         format!("{}:{{u:{user}}}", self.namespace)
+    }
+
+    /// When keys of a limit have their whole burst again, and its keys in their order.
+    pub(super) fn limit(&self, limit: &str) -> [String; 2] {
+        ["times", "order"].map(|what| format!("{0}:{{{0}:l}}:{what}:{limit}", self.namespace))
     }
 
     /// The last revision of tables.

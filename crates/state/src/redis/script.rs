@@ -105,6 +105,25 @@ script!(
     "Takes entries out of a user's index."
 );
 
+script!(
+    TAKE,
+    false,
+    [WRITES, CLOCK, include_str!("scripts/limit_take.lua")],
+    "Does calls of limits. Done again, it would count them twice."
+);
+script!(
+    RESET,
+    false,
+    [FREES, CLOCK, include_str!("scripts/limit_reset.lua")],
+    "Gives a key its whole burst back. Done again, it finds nothing missing."
+);
+script!(
+    LIMIT_LIST,
+    true,
+    [READS, CLOCK, include_str!("scripts/limit_list.lua")],
+    "Reads a page of keys that are not at rest."
+);
+
 /// The text of a script and its hash.
 fn load(parts: &[&str]) -> (String, String) {
     let source = parts.concat();

@@ -65,3 +65,4 @@ async fn engine() -> Fixture {
 
 lethe_state::contract_tables!(engine);
 lethe_state::contract_sessions!(engine);
+lethe_state::contract_limits!(engine);

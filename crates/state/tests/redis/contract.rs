@@ -11,6 +11,7 @@ mod by_hand {
 
     lethe_state::contract_tables!(engine);
     lethe_state::contract_sessions!(engine);
+    lethe_state::contract_limits!(engine);
 }
 
 mod by_the_server {
@@ -25,4 +26,5 @@ mod by_the_server {
 
     lethe_state::contract_tables!(engine);
     lethe_state::contract_sessions!(engine);
+    lethe_state::contract_limits!(engine);
 }
