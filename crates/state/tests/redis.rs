@@ -19,3 +19,7 @@ mod limits;
 mod proxy;
 #[path = "redis/refusals.rs"]
 mod refusals;
+#[path = "redis/sentinel.rs"]
+mod sentinel;
+#[path = "redis/tls.rs"]
+mod tls;

@@ -35,6 +35,10 @@ impl Servers {
             })?),
             _ => None,
         };
+        if url.tls.is_some() {
+            // Which cryptography is used must be said once for a process; whoever said it first has decided.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
         Ok(Self { url, ca })
     }
 
