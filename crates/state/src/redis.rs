@@ -12,6 +12,7 @@ mod cluster;
 mod failure;
 mod idempotency;
 mod keys;
+mod limits;
 mod locks;
 mod node;
 mod reply;
@@ -86,6 +87,7 @@ impl Redis {
         Engines {
             sessions: store.clone(),
             tables: store.clone(),
+            limits: store.clone(),
             locks: store.clone(),
             idempotency: store,
             ..Engines::absent("redis")
@@ -102,7 +104,7 @@ impl Redis {
 impl Store {
     /// A request whose first argument is the time, if it is not the server's.
     fn request(&self, script: &'static script::Script, keys: impl Into<Vec<String>>) -> Request {
-        let now = self.clock.as_ref().map(|clock| clock.now().saturating_mul(1000).to_string());
+        let now = self.clock.as_ref().map(|clock| clock.now_us().to_string());
         Request::new(script, keys).text(now.as_deref())
     }
 }

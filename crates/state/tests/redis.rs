@@ -13,9 +13,15 @@ mod faults;
 mod harness;
 #[path = "redis/keyspace.rs"]
 mod keyspace;
+#[path = "redis/limits.rs"]
+mod limits;
 #[path = "redis/once.rs"]
 mod once;
 #[path = "redis/proxy.rs"]
 mod proxy;
 #[path = "redis/refusals.rs"]
 mod refusals;
+#[path = "redis/sentinel.rs"]
+mod sentinel;
+#[path = "redis/tls.rs"]
+mod tls;

@@ -6,6 +6,7 @@
 //! | `NS:{NS:t}:…` all tables of a namespace | one, so that a batch may write to several tables |
 //! | `NS:{NS:k}:…` all locks of a namespace | one, so that they can be listed |
 //! | `NS:i:SCOPE:KEY` an idempotency key | any |
+//! | `NS:{NS:l}:…` all limits of a namespace | one, so that several limits are judged in one step |
 //! | `NS:{sXX}:HASH` a session, and `…:m` its mark | one of 256, by the first byte of the hash; renewal stays in it |
 //! | `NS:{u:USER}` index of a user's sessions | one for each user |
 
@@ -68,6 +69,11 @@ impl Keys {
     /// An idempotency key.
     pub(super) fn idempotency(&self, scope: &str, key: &str) -> String {
         format!("{}:i:{scope}:{key}", self.namespace)
+    }
+
+    /// When keys of a limit have their whole burst again, and its keys in their order.
+    pub(super) fn limit(&self, limit: &str) -> [String; 2] {
+        ["times", "order"].map(|what| format!("{0}:{{{0}:l}}:{what}:{limit}", self.namespace))
     }
 
     /// The last revision of tables.

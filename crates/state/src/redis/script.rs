@@ -156,6 +156,24 @@ script!(
     [FREES, CLOCK, KEY, include_str!("scripts/idempotency_abandon.lua")],
     "Forgets a key. Done again, it finds it forgotten."
 );
+script!(
+    TAKE,
+    false,
+    [WRITES, CLOCK, include_str!("scripts/limit_take.lua")],
+    "Does calls of limits. Done again, it would count them twice."
+);
+script!(
+    RESET,
+    false,
+    [FREES, CLOCK, include_str!("scripts/limit_reset.lua")],
+    "Gives a key its whole burst back. Done again, it finds nothing missing."
+);
+script!(
+    LIMIT_LIST,
+    true,
+    [READS, CLOCK, include_str!("scripts/limit_list.lua")],
+    "Reads a page of keys that are not at rest."
+);
 
 /// The text of a script and its hash.
 fn load(parts: &[&str]) -> (String, String) {

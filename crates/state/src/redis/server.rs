@@ -35,6 +35,10 @@ impl Servers {
             })?),
             _ => None,
         };
+        if url.tls.is_some() {
+            // Which cryptography is used must be said once for a process; whoever said it first has decided.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
         Ok(Self { url, ca })
     }
 
@@ -96,12 +100,8 @@ pub(super) async fn check(
     let said = |name| text(&hello, name).unwrap_or_default();
     let refused = |what: String| Err(Failure::Refused(Refusal::new(server, what)));
     let version = said("version");
-    if !version
-        .split('.')
-        .next()
-        .and_then(|major| major.parse().ok())
-        .is_some_and(|major: u32| major >= VERSION_MIN)
-    {
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok()).unwrap_or(0);
+    if major < VERSION_MIN {
         return refused(format!("it is version {version}; version {VERSION_MIN} or newer is needed"));
     }
     match (said("mode"), place) {

@@ -13,6 +13,7 @@ mod by_hand {
     lethe_state::contract_sessions!(engine);
     lethe_state::contract_locks!(engine);
     lethe_state::contract_idempotency!(engine);
+    lethe_state::contract_limits!(engine);
 }
 
 mod by_the_server {
@@ -29,4 +30,5 @@ mod by_the_server {
     lethe_state::contract_sessions!(engine);
     lethe_state::contract_locks!(engine);
     lethe_state::contract_idempotency!(engine);
+    lethe_state::contract_limits!(engine);
 }

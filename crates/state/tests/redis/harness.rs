@@ -40,7 +40,8 @@ impl Server {
     /// One that writes all that it acknowledges to a folder.
     pub fn start_durable(folder: &Path, port: u16) -> Self {
         let args = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
-        Self::run(port, &args, folder, false, READY).expect("redis-server did not start again on its port")
+        Self::run(&["--port"], port, &args, folder, false, READY)
+            .expect("redis-server did not start again on its port")
     }
 
     /// One with these arguments, on a free port and in a folder of its own.
@@ -50,9 +51,18 @@ impl Server {
 
     /// The same for one that says otherwise that it is ready.
     pub fn start_ready(args: &[&str], ready: &str) -> Self {
+        Self::try_ports(&["--port"], args, ready)
+    }
+
+    /// One that speaks TLS alone.
+    pub fn start_with_tls(args: &[&str]) -> Self {
+        Self::try_ports(&["--port", "0", "--tls-port"], args, READY)
+    }
+
+    fn try_ports(port_args: &[&str], args: &[&str], ready: &str) -> Self {
         let try_port = |_| {
             let folder = tempfile::tempdir().unwrap().keep();
-            Self::run(free_port(), args, &folder, true, ready)
+            Self::run(port_args, free_port(), args, &folder, true, ready)
         };
         (0..PORTS_TRIED_MAX)
             .find_map(try_port)
@@ -60,13 +70,24 @@ impl Server {
     }
 
     /// Starts one under a shell that outlives this process for as long as it takes to kill the server and to remove its
-    /// folder. Arguments before the port's may be the path of a configuration.
-    fn run(port: u16, args: &[&str], folder: &Path, is_removed: bool, ready: &str) -> Option<Self> {
+    /// folder. The first argument may be the path of a configuration.
+    fn run(
+        port_args: &[&str],
+        port: u16,
+        args: &[&str],
+        folder: &Path,
+        is_removed: bool,
+        ready: &str,
+    ) -> Option<Self> {
+        let has_config = args.first().is_some_and(|first| first.starts_with('/'));
+        let (config, args) = args.split_at(usize::from(has_config));
         let script = "redis-server \"$@\" & read -r _; kill -9 $! 2>/dev/null; wait
             [ -z \"$REMOVED\" ] || rm -rf \"$REMOVED\"";
         let mut shell = Command::new("sh")
             .args(["-c", script, "sh"])
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir", folder.to_str().unwrap()])
+            .args(config)
+            .args(port_args)
+            .args([&port.to_string(), "--bind", "127.0.0.1", "--dir", folder.to_str().unwrap()])
             .args(args)
             .env("REMOVED", if is_removed { folder.as_os_str() } else { OsStr::new("") })
             .stdin(Stdio::piped())

@@ -95,7 +95,7 @@ async fn nothing_stays_for_ever() {
     for n in 0..20 {
         engines.locks.acquire(&format!("brief-{n}"), "w", Duration::from_millis(1)).await.unwrap();
     }
-    while engines.locks.list(None, 0).await.unwrap().leases.len() > 0 {}
+    while !engines.locks.list(None, 0).await.unwrap().leases.is_empty() {}
     for n in 0..20 {
         engines.locks.acquire(&format!("held-{n}"), "w", MINUTE).await.unwrap();
     }

@@ -5,9 +5,10 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 use lethe_state::{
     clock::ManualClock,
     error::Error,
+    limits::Quota,
     redis::{Redis, Refusal},
     sessions::{Lifetime, NewSession, Patch},
-    tables::{Action, Condition, Write},
+    tables::{Action, Condition, Scan, Write},
 };
 
 use crate::{
@@ -44,6 +45,31 @@ async fn a_wrong_password_is_named_but_not_shown() {
     let engine = Redis::open(url.parse().unwrap()).unwrap();
     engine.engines().tables.apply(put(b"v".into())).await.unwrap();
     assert!(server.command(&["-a", "richtig", "-n", "5", "DBSIZE"]).trim().parse::<u32>().unwrap() > 0);
+}
+
+/// The rights that the documentation names are enough, and keys of others are out of reach.
+#[tokio::test]
+async fn a_user_with_few_rights_is_enough() {
+    let server = Server::start();
+    let rights = "+@read +@write +@scripting +@connection +time +cluster|slots";
+    let mut user = vec!["ACL", "SETUSER", "app", "on", ">pw", "~shop:*", "-@all"];
+    user.extend(rights.split(' '));
+    assert_eq!(server.command(&user).trim(), "OK");
+    let at = |namespace: &str| format!("redis://app:pw@127.0.0.1:{}/?namespace={namespace}", server.port);
+    let engine = Redis::open(at("shop").parse().unwrap()).unwrap();
+    let engines = engine.engines();
+    engines.tables.apply(put(b"v".into())).await.unwrap();
+    engines.tables.scan("t", &Scan::default()).await.unwrap();
+    engine.sweep().await.unwrap();
+    let new = NewSession { user: Some("ada".into()), ..NewSession::default() };
+    let session = engines.sessions.create(new).await.unwrap();
+    let session = engines.sessions.renew(&session.id, Some("bob"), Patch::default()).await.unwrap();
+    engines.sessions.load(&session.id).await.unwrap();
+    assert_eq!(engines.sessions.list("bob").await.unwrap().len(), 1);
+    assert_eq!(engines.sessions.revoke("bob", None).await.unwrap(), 1);
+    engines.limits.take("l", "k", Quota::per(1, Duration::from_secs(1)), 1).await.unwrap();
+    let text = refused_at(&at("bank")).await;
+    assert!(text.contains("NOPERM"), "{text}");
 }
 
 #[tokio::test]
