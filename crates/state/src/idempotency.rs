@@ -2,7 +2,9 @@
 //! (draft-ietf-httpapi-idempotency-key-header). While the first runs, others are told so; a key that comes with another
 //! request is refused.
 
-#[cfg(feature = "embedded")]
+#[cfg(any(feature = "embedded", feature = "redis"))]
+pub(crate) mod lines;
+#[cfg(any(feature = "embedded", feature = "redis"))]
 pub(crate) mod rule;
 
 use std::{fmt, str::FromStr, time::Duration};

@@ -3,11 +3,13 @@
 //! [`idempotency::Idempotency`], [`locks::Locks`]); each engine implements the kinds it can, and passes the kind's
 //! contract suite.
 //!
-//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `remote` (feature `remote`:
+//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `redis` (feature `redis`), `remote` (feature `remote`:
 //! the state API of another process, which `server` serves).
 
 mod absent;
 pub mod blobs;
+#[cfg(feature = "redis")]
+mod breaker;
 pub mod clock;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -19,9 +21,11 @@ pub mod limits;
 pub mod locks;
 pub mod open;
 pub mod place;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "remote")]
 pub mod remote;
-#[cfg(feature = "embedded")]
+#[cfg(any(feature = "embedded", feature = "redis"))]
 mod rules;
 #[cfg(feature = "server")]
 pub mod server;

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use rusqlite::OptionalExtension;
 
 use super::{Store, command::Txn, failure::Stop};
@@ -12,7 +11,7 @@ use crate::{
     Millis,
     clock::{after, millis},
     error::Error,
-    idempotency::{Answer, Beginning, Begun, Claim, Idempotency, rule},
+    idempotency::{Answer, Beginning, Begun, Claim, Idempotency, lines, rule},
 };
 
 #[async_trait]
@@ -51,7 +50,7 @@ impl Idempotency for Store {
                      WHERE scope = ?5 AND key = ?6 AND token = ?7 AND status IS NULL AND expires_at > ?4",
                 )?;
                 let Claim { scope, key, token } = &claim;
-                let (fields, body) = (lines(&answer.fields), &answer.body[..]);
+                let (fields, body) = (lines::write(&answer.fields), &answer.body[..]);
                 let key = (scope, key.as_bytes(), token.cast_signed());
                 Ok(update.execute((answer.status, fields, body, txn.now, key.0, key.1, key.2))? > 0)
             })
@@ -108,7 +107,7 @@ fn find(txn: &Txn<'_>, beginning: &Beginning) -> rusqlite::Result<Option<Known>>
             None => None,
             Some(status) => {
                 let (fields, body) = (row.get::<_, Vec<u8>>(4)?, row.get::<_, Vec<u8>>(5)?);
-                Some(Answer { status, fields: read_lines(fields), body: body.into() })
+                Some(Answer { status, fields: lines::read(&fields.into()), body: body.into() })
             }
         };
         Ok(Known { fingerprint: row.get(0)?, owner: row.get(1)?, claimed_until: row.get(2)?, answer })
@@ -142,46 +141,10 @@ fn claim(txn: &mut Txn<'_>, beginning: Beginning) -> rusqlite::Result<Claim> {
     Ok(Claim { scope, key, token })
 }
 
-/// Header fields as HTTP writes them: neither names nor values have line ends in them.
-fn lines(fields: &[(String, Bytes)]) -> Vec<u8> {
-    let mut lines = Vec::new();
-    for (name, value) in fields {
-        for part in [name.as_bytes(), b":", value, b"\n"] {
-            lines.extend_from_slice(part);
-        }
-    }
-    lines
-}
-
-fn read_lines(lines: Vec<u8>) -> Vec<(String, Bytes)> {
-    let lines = Bytes::from(lines);
-    let mut fields = Vec::new();
-    for line in lines.split(|byte| *byte == b'\n') {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let name = String::from_utf8_lossy(&line[..colon]).into_owned();
-        fields.push((name, lines.slice_ref(&line[colon + 1..])));
-    }
-    fields
-}
-
 /// Forgets keys whose time is over, at most so many.
 pub(super) fn forget_ended(txn: &Txn<'_>, most: usize) -> Result<usize, Stop> {
     let mut delete = txn.prepared(
         "DELETE FROM idempotency WHERE id IN (SELECT id FROM idempotency WHERE expires_at <= ?1 LIMIT ?2)",
     )?;
     Ok(delete.execute((txn.now, most as i64))?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_read_as_they_were_written() {
-        let fields: Vec<(String, Bytes)> = [("a", &b"b: c"[..]), ("empty", b""), ("a", b"\xff:\t x")]
-            .map(|(name, value)| (name.to_owned(), Bytes::from_static(value)))
-            .into();
-        assert_eq!(read_lines(lines(&fields)), fields);
-        assert_eq!(read_lines(lines(&[])), []);
-    }
 }
