@@ -3,11 +3,13 @@
 //! [`idempotency::Idempotency`], [`locks::Locks`]); each engine implements the kinds it can, and passes the kind's
 //! contract suite.
 //!
-//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `remote` (feature `remote`:
-//! the state API of another process, which `server` serves).
+//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `postgres` (feature `postgres`), `remote`
+//! (feature `remote`: the state API of another process, which `server` serves).
 
 mod absent;
 pub mod blobs;
+#[cfg(feature = "postgres")]
+mod breaker;
 pub mod clock;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -17,9 +19,11 @@ pub mod error;
 pub mod idempotency;
 pub mod limits;
 pub mod locks;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "remote")]
 pub mod remote;
-#[cfg(feature = "embedded")]
+#[cfg(any(feature = "embedded", feature = "postgres"))]
 mod rules;
 #[cfg(feature = "server")]
 pub mod server;

@@ -8,6 +8,7 @@ use crate::sessions::SESSION_BYTES_MAX;
 use crate::{
     error::Error,
     sessions::{NAME_BYTES_MAX, VALUE_DEPTH_MAX},
+    tables::{Action, BATCH_WRITES_MAX, KEY_BYTES_MAX, TABLE_NAME_BYTES_MAX, VALUE_BYTES_MAX, Write},
 };
 
 /// Checks the name of a table or bucket: lower-case ASCII letters, digits, `-` and `_`.
@@ -38,6 +39,24 @@ pub(crate) fn check_key(key: &str, bytes_max: usize) -> Result<(), Error> {
 pub(crate) fn check_size(what: &'static str, size: usize, max: usize) -> Result<(), Error> {
     if size > max {
         return Err(Error::TooLarge { what, size: size as u64, max: max as u64 });
+    }
+    Ok(())
+}
+
+/// Checks the limits of a batch of writes to tables.
+pub(crate) fn check_batch(batch: &[Write]) -> Result<(), Error> {
+    if batch.len() > BATCH_WRITES_MAX {
+        return Err(Error::Invalid(format!(
+            "the batch has {} writes, over the limit of {BATCH_WRITES_MAX}: split it",
+            batch.len()
+        )));
+    }
+    for write in batch {
+        check_name("table", &write.table, TABLE_NAME_BYTES_MAX)?;
+        check_key(&write.key, KEY_BYTES_MAX)?;
+        if let Action::Put { value, .. } = &write.action {
+            check_size("a value", value.len(), VALUE_BYTES_MAX)?;
+        }
     }
     Ok(())
 }

@@ -11,10 +11,10 @@ use crate::{
     Millis, Revision,
     clock::after,
     error::Error,
-    rules::{check_key, check_name, check_size, key_range},
+    rules::{check_batch, check_key, check_name, key_range},
     tables::{
-        Action, BATCH_WRITES_MAX, Condition, KEY_BYTES_MAX, Outcome, Page, Row, SCAN_ROWS_MAX, Scan,
-        TABLE_NAME_BYTES_MAX, Tables, VALUE_BYTES_MAX, Write,
+        Action, Condition, KEY_BYTES_MAX, Outcome, Page, Row, SCAN_ROWS_MAX, Scan, TABLE_NAME_BYTES_MAX,
+        Tables, Write,
     },
 };
 
@@ -38,7 +38,7 @@ impl Tables for Store {
     }
 
     async fn apply(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, Error> {
-        check(&batch)?;
+        check_batch(&batch)?;
         if batch.is_empty() {
             return Ok(Vec::new());
         }
@@ -48,24 +48,6 @@ impl Tables for Store {
             })
             .await
     }
-}
-
-/// Checks the limits of a batch.
-fn check(batch: &[Write]) -> Result<(), Error> {
-    if batch.len() > BATCH_WRITES_MAX {
-        return Err(Error::Invalid(format!(
-            "the batch has {} writes, over the limit of {BATCH_WRITES_MAX}: split it",
-            batch.len()
-        )));
-    }
-    for write in batch {
-        check_name("table", &write.table, TABLE_NAME_BYTES_MAX)?;
-        check_key(&write.key, KEY_BYTES_MAX)?;
-        if let Action::Put { value, .. } = &write.action {
-            check_size("a value", value.len(), VALUE_BYTES_MAX)?;
-        }
-    }
-    Ok(())
 }
 
 fn read_row(connection: &Connection, table: &str, key: &str, now: Millis) -> rusqlite::Result<Option<Row>> {
