@@ -7,3 +7,4 @@ pub mod csrf;
 pub mod problem;
 pub mod secure_headers;
 pub mod session;
+pub mod token;

@@ -1,4 +1,4 @@
-//! Sessions for handlers: what is known of one visitor, behind a cookie that names it. A handler reads fields
+//! Sessions for handlers: what is known of one visitor, behind a cookie that names it, or that holds it, signed. A handler reads fields
 //! that were loaded before it ran, and writes into a buffer that is committed as one patch before the first byte
 //! of the response leaves, so that a response never says what was not kept.
 //!
@@ -8,6 +8,7 @@
 
 mod error;
 mod layer;
+mod vault;
 mod visit;
 
 use std::sync::Arc;
@@ -17,13 +18,13 @@ use http::request::Parts;
 pub use lethe_state::sessions::Lifetime;
 use lethe_state::{
     error::Error as StateError,
-    sessions::{Change, NewSession, Patch},
+    sessions::{Change, Patch},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use self::visit::{Current, Shared};
-pub use self::{error::Error, layer::SessionLayer};
+pub use self::{error::Error, layer::SessionLayer, vault::COOKIE_TOKEN_BYTES_MAX};
 
 /// How often [`Session::update`] tries before it gives up. Each failed try means that another request's write to
 /// the same field succeeded.
@@ -157,29 +158,25 @@ impl Session {
         let shared = &self.shared;
         let _turn = shared.turn.lock().await;
         shared.visit().check_open()?;
-        let id = match shared.known_session() {
-            Some((id, Some(other))) if other != user => {
-                shared.engine.destroy(&id).await?;
+        let known = match shared.known_session() {
+            Some((cookie, Some(held))) if held.user.as_deref().is_some_and(|other| other != user) => {
+                shared.vault.destroy(&cookie).await?;
                 shared.visit().forget();
                 None
             }
-            known => known.map(|(id, _)| id),
+            known => known,
         };
         let pending = shared.visit().pending.clone();
-        let renewed = match id {
-            Some(id) => match shared.engine.renew(&id, Some(user), patch(&pending)).await {
-                Err(StateError::Gone | StateError::NotFound) => None,
-                other => Some(other?),
-            },
+        let lifetime = shared.lifetime;
+        let renewed = match known {
+            Some((cookie, held)) => {
+                shared.vault.renew(&cookie, held.as_deref(), user, patch(&pending), lifetime).await?
+            }
             None => None,
         };
         let session = match renewed {
             Some(session) => session,
-            None => {
-                let fields = visit::fields(&pending);
-                let user = Some(user.to_owned());
-                shared.engine.create(NewSession { user, fields, lifetime: shared.lifetime }).await?
-            }
+            None => shared.vault.create(Some(user), visit::fields(&pending), lifetime).await?,
         };
         let mut visit = shared.visit();
         visit.written(&pending);
@@ -193,8 +190,8 @@ impl Session {
         let shared = &self.shared;
         let _turn = shared.turn.lock().await;
         shared.visit().check_open()?;
-        if let Some((id, _)) = shared.known_session() {
-            shared.engine.destroy(&id).await?;
+        if let Some((cookie, _)) = shared.known_session() {
+            shared.vault.destroy(&cookie).await?;
         }
         let mut visit = shared.visit();
         visit.pending.clear();

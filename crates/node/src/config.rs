@@ -22,6 +22,7 @@ mod route;
 mod service;
 mod size;
 mod source;
+mod state;
 mod syntax;
 mod table;
 mod tls;
@@ -36,6 +37,7 @@ use std::{
 
 use lethe_gateway::config as gateway;
 use lethe_model::service::ServiceName;
+use lethe_state::place::Placement;
 use lethe_supervisor::service::{Listener, Spec};
 
 use self::{flags::Flags, problem::Quote};
@@ -101,6 +103,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// The folder of the embedded state, absolute; need not exist.
     pub state_dir: PathBuf,
+    /// The engine of each kind of state.
+    pub placement: Placement,
     /// The services, by name; at least one.
     pub services: Vec<ServiceConfig>,
     /// What a person should know that is not an error, one sentence each.

@@ -22,7 +22,7 @@ use lethe_admin::{
 };
 use lethe_gateway::gateway;
 use lethe_model::service::ServiceName;
-use lethe_state::{embedded::Embedded, server};
+use lethe_state::{Engines, blobs::Blobs, embedded::Embedded, open, server};
 use lethe_supervisor::{
     service::Spec,
     supervisor::{self, Supervisor},
@@ -207,16 +207,17 @@ async fn begin(
     let read = config.clone();
     let charge = if estate.is_some() { Charge::Coming } else { Charge::Is };
     let Claimed { engine, bound, admin, attendant, workers } = claim(&config, estate).await?;
+    let engines = open::open(&config.placement, &engine.engines()).await.context("cannot open [state]")?;
     let state_dir = config.state_dir.canonicalize()?;
     keep_out_of_git(&state_dir).context("cannot write the state folder's .gitignore")?;
     tokio::select! {
-        fetched = fetch_all(&mut config.services, &state_dir, charge, &engine, &mut watch) => fetched?,
+        fetched = fetch_all(&mut config.services, &state_dir, charge, &*engines.blobs, &mut watch) => fetched?,
         () = stop.asked(Wish::Drain) => return Err(build::Error::Stopped.into()),
     }
     build_all(&config.services, &stop, watch).await?;
 
     let (folder, state_listener) = Folder::enter(runtime::directory_for(&state_dir)?, charge)?;
-    let state = serve_state(state_listener, &engine);
+    let state = serve_state(state_listener, engines.clone());
     let control_socket = folder.bind_control()?;
     let node = describe(&config, &bound, admin.as_ref(), state_dir.clone())?;
     if charge == Charge::Is {
@@ -245,7 +246,7 @@ async fn begin(
     let reloader = Arc::new(Reloader {
         supervisor: supervisor.clone(),
         gateway: Arc::clone(&gateway),
-        blobs: engine.engines().blobs,
+        blobs: engines.blobs,
         sources: state_dir.join(SOURCES),
         stop: stop.clone(),
         running: tokio::sync::Mutex::new(Running { config: read, specs, count: 0, is_over: false }),
@@ -579,7 +580,7 @@ async fn fetch_all(
     services: &mut [ServiceConfig],
     state_dir: &Path,
     charge: Charge,
-    engine: &Embedded,
+    blobs: &dyn Blobs,
     watch: &mut impl FnMut(Progress<'_>),
 ) -> anyhow::Result<()> {
     for service in services {
@@ -592,7 +593,7 @@ async fn fetch_all(
         } else {
             reload::forget_reloads(&parent).with_context(|| format!("cannot clear {}", parent.display()))?;
         }
-        let folder = source.fetch(&parent, &*engine.engines().blobs).await;
+        let folder = source.fetch(&parent, blobs).await;
         service.fetched(&folder.with_context(|| format!("service `{name}`"))?);
         if service.build.is_none() {
             service.check_command()?;
@@ -621,10 +622,10 @@ async fn build_all(
     Ok(())
 }
 
-fn serve_state(listener: UnixListener, engine: &Embedded) -> Served {
+fn serve_state(listener: UnixListener, engines: Engines) -> Served {
     let (end, ended) = oneshot::channel::<()>();
     let shutdown = async move { drop(ended.await) };
-    let task = tokio::spawn(server::serve(listener, engine.engines(), shutdown));
+    let task = tokio::spawn(server::serve(listener, engines, shutdown));
     Served { end, task }
 }
 

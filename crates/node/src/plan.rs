@@ -5,6 +5,7 @@ use std::fmt;
 
 use lethe_gateway::config::{self as gateway, Network};
 use lethe_model::service::ServiceName;
+use lethe_state::place::Kind;
 
 use crate::config::{Config, ServiceConfig};
 
@@ -136,8 +137,15 @@ fn fixed(old: &Config, new: &Config) -> Vec<String> {
         check("admin", admin(old), admin(new));
     }
     check("state", old.state_dir.display().to_string(), new.state_dir.display().to_string());
+    check("state", placement(old), placement(new));
     check("cores", old.gateway.cores.to_string(), new.gateway.cores.to_string());
     refused
+}
+
+/// Where each kind is kept. Passwords do not count: the running engines have theirs.
+fn placement(config: &Config) -> String {
+    let place = |kind: Kind| format!("{} {}", kind.name(), config.placement.of(kind));
+    Kind::ALL.map(place).join(", ")
 }
 
 fn admin(config: &Config) -> String {

@@ -19,6 +19,8 @@ pub mod error;
 pub mod idempotency;
 pub mod limits;
 pub mod locks;
+pub mod open;
+pub mod place;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "remote")]

@@ -17,17 +17,16 @@ mod tables;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
+use tokio::sync::OnceCell;
+
 pub use self::pool::Figures;
 use self::{
-    attempt::{Attempts, Kind, in_time},
+    attempt::attempt,
     config::Config,
     pool::Pool,
     sweeper::Swept,
 };
 use crate::{Engines, Millis, breaker::Breaker, clock::Clock, error::Error};
-
-/// Longest time that bringing the schema to a new version may take, with the wait for another worker that does so.
-const MIGRATION_MAX: Duration = Duration::from_secs(600);
 
 /// An engine that keeps its state in PostgreSQL. Clones are the same; their connections are closed by
 /// [`Postgres::close`], or cut when the last one is dropped.
@@ -45,6 +44,8 @@ struct Store {
     /// The server's address, for errors.
     server: String,
     schema: String,
+    /// Set once the schema is known to be of this version.
+    is_ready: OnceCell<()>,
     sql: Sql,
 }
 
@@ -56,18 +57,18 @@ struct Sql {
 }
 
 impl Postgres {
-    /// Connects to the server that a URL names (see [`Config`]), and makes the engine's tables or brings them to this
-    /// version. Many may do so at once: one does it, the others wait.
+    /// An engine on the server that a URL names (see [`Config`]), which is not asked for anything yet: the engine's tables
+    /// are made, or brought to this version, before its first use. Many workers may come to that at once: one does it, the
+    /// others wait.
     ///
-    /// Fails with [`Error::Invalid`] when the URL says something wrong, with [`Error::Unavailable`] when the server cannot
-    /// be reached, and with [`Error::Engine`], whose source is a [`failure::Failure`], when it does not let us in or the
-    /// schema is foreign or newer; nothing is changed then. Needs a tokio runtime, to which the engine's tasks belong.
-    pub async fn open(url: &str) -> Result<Self, Error> {
-        Self::open_with(Config::from_str(url)?, None).await
+    /// Fails with [`Error::Invalid`] when the URL says something wrong. Needs a tokio runtime, to which the engine's tasks
+    /// belong.
+    pub fn new(url: &str) -> Result<Self, Error> {
+        Self::with(Config::from_str(url)?, None)
     }
 
     /// The same with a configuration, and with a clock that tells the time in the server's place, for tests.
-    pub async fn open_with(config: Config, clock: Option<Arc<dyn Clock>>) -> Result<Self, Error> {
+    pub fn with(config: Config, clock: Option<Arc<dyn Clock>>) -> Result<Self, Error> {
         let Config { server, schema, pool } = config;
         pool.check()?;
         let address = match server.get_socket() {
@@ -79,11 +80,26 @@ impl Postgres {
             tables: tables::Sql::new(&schema),
             sweeper: sweeper::Sql::new(&schema),
         };
-        let (pool, breaker) = (Pool::new(server, pool), Breaker::new());
-        let store = Arc::new(Store { pool, breaker, clock, server: address, schema, sql });
-        store.migrate().await?;
+        let store = Arc::new(Store {
+            pool: Pool::new(server, pool),
+            breaker: Breaker::new(),
+            clock,
+            server: address,
+            schema,
+            is_ready: OnceCell::new(),
+            sql,
+        });
         tokio::spawn(sweeper::run(Arc::downgrade(&store)));
         Ok(Self { store })
+    }
+
+    /// Finds out whether the engine can be used, and makes its tables now.
+    ///
+    /// Fails, as the first use would, with [`Error::Unavailable`] when the server cannot be reached, and with
+    /// [`Error::Engine`], whose source is a [`failure::Failure`], when it does not let us in or the schema is foreign or
+    /// newer; nothing is changed then.
+    pub async fn ready(&self) -> Result<(), Error> {
+        attempt!(self.store, Repeatable, |_connection| std::future::ready(Ok(())))
     }
 
     /// The engine, by kind of state.
@@ -113,16 +129,5 @@ impl Store {
     /// The time that a clock of ours tells; `None` for the server's own.
     fn now(&self) -> Option<Millis> {
         self.clock.as_ref().map(|clock| clock.now())
-    }
-
-    async fn migrate(&self) -> Result<(), Error> {
-        let mut attempts: Attempts<'_> = self.attempts(Kind::Repeatable);
-        loop {
-            let Some(mut ready) = attempts.begin().await? else { continue };
-            let done = in_time(MIGRATION_MAX, schema::migrate(&mut ready.connection, &self.schema)).await;
-            if let Some(result) = attempts.end(ready, done).await {
-                return result;
-            }
-        }
     }
 }

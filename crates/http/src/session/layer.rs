@@ -14,8 +14,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use lethe_state::sessions::{Lifetime, Sessions};
 use tower::{Layer, Service};
 
-use super::visit::{CookieChange, Shared};
-use crate::{cookie::SessionCookie, problem::Problem};
+use super::{
+    vault::{TokenVault, Vault},
+    visit::{CookieChange, Shared},
+};
+use crate::{cookie::SessionCookie, problem::Problem, token::Keys};
 
 /// Gives handlers their [`Session`](super::Session).
 ///
@@ -27,7 +30,7 @@ use crate::{cookie::SessionCookie, problem::Problem};
 /// `Cache-Control: private, no-cache`; one that sets the cookie gets `Cache-Control: no-store`.
 #[derive(Clone)]
 pub struct SessionLayer {
-    engine: Arc<dyn Sessions>,
+    vault: Vault,
     lifetime: Lifetime,
     cookie: SessionCookie,
     persistent: bool,
@@ -37,11 +40,30 @@ impl SessionLayer {
     /// Keeps sessions in this engine: `&state` of the `lethe` crate, or any `Arc<dyn Sessions>`.
     pub fn new(engine: impl Into<Arc<dyn Sessions>>) -> Self {
         Self {
-            engine: engine.into(),
+            vault: Vault::Stored(engine.into()),
             lifetime: Lifetime::default(),
             cookie: SessionCookie::SECURE,
             persistent: false,
         }
+    }
+
+    /// Keeps sessions in the cookie itself, signed by a key of this ring: no engine is asked, and any worker with the ring
+    /// can read it. For little that few change: all of a session must fit into a cookie
+    /// ([`COOKIE_TOKEN_BYTES_MAX`](super::COOKIE_TOKEN_BYTES_MAX)); of two requests at once the later answer counts, for all
+    /// fields; the user can read it, unless it is [`sealed`](Self::sealed); and a session that was signed out or copied can
+    /// be used until it expires, for nobody keeps a list. The idle time is at most the ring's
+    /// [`life_max`](crate::token::Turning::life_max).
+    pub fn tokens(keys: Keys) -> Self {
+        let vault = Vault::Token(TokenVault { keys, sealed: false });
+        Self { vault, lifetime: Lifetime::default(), cookie: SessionCookie::SECURE, persistent: false }
+    }
+
+    /// Encrypts sessions that are kept in the cookie. Others are never seen by the browser anyway.
+    pub fn sealed(mut self) -> Self {
+        if let Vault::Token(vault) = &mut self.vault {
+            vault.sealed = true;
+        }
+        self
     }
 
     /// For plain HTTP on other hosts than `localhost`: the cookie is `session`, without `Secure`. Whoever is on
@@ -89,8 +111,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let SessionLayer { engine, lifetime, cookie, persistent } = self.layer.clone();
-        let shared = Arc::new(Shared::new(engine, lifetime, cookie));
+        let SessionLayer { vault, lifetime, cookie, persistent } = self.layer.clone();
+        let shared = Arc::new(Shared::new(vault, lifetime, cookie));
         request.extensions_mut().insert(Arc::clone(&shared));
         let accept = request.headers().get(header::ACCEPT).cloned();
         let answer = self.inner.call(request);
@@ -141,9 +163,9 @@ fn cookie_line(shared: &Shared, persistent: bool) -> Option<HeaderValue> {
     match shared.cookie_change() {
         CookieChange::Keep => None,
         CookieChange::Clear => Some(shared.cookie.clear()),
-        CookieChange::Set { id, absolute_expires_at } => {
+        CookieChange::Set { value, absolute_expires_at } => {
             let age = persistent.then(|| seconds_until(absolute_expires_at));
-            shared.cookie.set(&id.to_text(), age)
+            shared.cookie.set(&value, age)
         }
     }
 }

@@ -9,11 +9,14 @@ use std::{
 use http::HeaderMap;
 use lethe_state::{
     error::Error as StateError,
-    sessions::{self, Change, Lifetime, NewSession, Patch, SessionId, Sessions},
+    sessions::{Change, Lifetime, Patch},
 };
 use serde_json::Value;
 
-use super::Error;
+use super::{
+    Error,
+    vault::{Found, Held, Vault},
+};
 use crate::cookie::SessionCookie;
 
 /// Buffered writes by field; `None` removes the field.
@@ -21,7 +24,7 @@ pub(super) type Pending = BTreeMap<String, Option<Value>>;
 
 /// The session of one request.
 pub(super) struct Shared {
-    pub(super) engine: Arc<dyn Sessions>,
+    pub(super) vault: Vault,
     pub(super) lifetime: Lifetime,
     pub(super) cookie: SessionCookie,
     /// Held by each call that talks to the engine, so that two of one request cannot both create a session.
@@ -42,16 +45,16 @@ pub(super) enum Current {
     /// The request names no session.
     Absent,
     /// It names one that has ended, or never was.
-    Ended(SessionId),
-    /// The session as the engine last showed it.
-    Live(sessions::Session),
+    Ended(String),
+    /// The session as it was last seen.
+    Live(Arc<Held>),
 }
 
 /// What the response tells the browser to do with its cookie.
 #[derive(Clone)]
 pub(super) enum CookieChange {
     Keep,
-    Set { id: SessionId, absolute_expires_at: lethe_state::Millis },
+    Set { value: String, absolute_expires_at: lethe_state::Millis },
     Clear,
 }
 
@@ -72,18 +75,20 @@ impl Visit {
         self.session().and_then(|session| session.fields.get(field)).map(|field| &field.value)
     }
 
-    fn session(&self) -> Option<&sessions::Session> {
+    pub(super) fn session(&self) -> Option<&Arc<Held>> {
         match &self.current {
             Current::Live(session) => Some(session),
             _ => None,
         }
     }
 
-    /// Goes on with a session that has an id the browser does not know yet.
-    pub(super) fn enter(&mut self, session: sessions::Session) {
-        self.cookie =
-            CookieChange::Set { id: session.id.clone(), absolute_expires_at: session.absolute_expires_at };
-        self.current = Current::Live(session);
+    /// Goes on with a session, whose cookie the browser is told if it does not know it yet.
+    pub(super) fn enter(&mut self, session: Held) {
+        if self.session().is_none_or(|known| known.cookie != session.cookie) {
+            let (value, absolute_expires_at) = (session.cookie.clone(), session.absolute_expires_at);
+            self.cookie = CookieChange::Set { value, absolute_expires_at };
+        }
+        self.current = Current::Live(Arc::new(session));
     }
 
     /// Goes on without a session.
@@ -106,14 +111,14 @@ impl Visit {
 }
 
 impl Shared {
-    pub(super) fn new(engine: Arc<dyn Sessions>, lifetime: Lifetime, cookie: SessionCookie) -> Self {
+    pub(super) fn new(vault: Vault, lifetime: Lifetime, cookie: SessionCookie) -> Self {
         let visit = Visit {
             current: Current::Unread,
             pending: Pending::new(),
             cookie: CookieChange::Keep,
             closed: false,
         };
-        Self { engine, lifetime, cookie, turn: tokio::sync::Mutex::new(()), visit: Mutex::new(visit) }
+        Self { vault, lifetime, cookie, turn: tokio::sync::Mutex::new(()), visit: Mutex::new(visit) }
     }
 
     /// No code that could panic runs while it is held for a write, so a poisoned lock is as good as another.
@@ -128,32 +133,37 @@ impl Shared {
         if !matches!(self.visit().current, Current::Unread) {
             return Ok(());
         }
-        let current = match self.cookie.values(headers).find_map(SessionId::parse) {
-            None => Current::Absent,
-            Some(id) => match self.engine.load(&id).await {
-                Ok(session) => Current::Live(session),
-                Err(StateError::Gone | StateError::NotFound) => Current::Ended(id),
-                Err(error) => return Err(error.into()),
-            },
-        };
-        self.visit().current = current;
+        let found = self.vault.load(self.cookie.values(headers), self.lifetime).await?;
+        let mut visit = self.visit();
+        match found {
+            Found::Absent => visit.current = Current::Absent,
+            Found::Ended(cookie) => visit.current = Current::Ended(cookie),
+            Found::Live(held) => {
+                let is_known = self.cookie.values(headers).any(|cookie| cookie == held.cookie);
+                match is_known {
+                    true => visit.current = Current::Live(Arc::new(held)),
+                    false => visit.enter(held),
+                }
+            }
+        }
         Ok(())
     }
 
-    /// The id that the request knows, of a live or an ended session, and who is signed in there.
-    pub(super) fn known_session(&self) -> Option<(SessionId, Option<String>)> {
+    /// The cookie that the request knows, of a live or an ended session, and the session, while it is live.
+    pub(super) fn known_session(&self) -> Option<(String, Option<Arc<Held>>)> {
         match &self.visit().current {
-            Current::Live(session) => Some((session.id.clone(), session.user.clone())),
-            Current::Ended(id) => Some((id.clone(), None)),
+            Current::Live(held) => Some((held.cookie.clone(), Some(Arc::clone(held)))),
+            Current::Ended(cookie) => Some((cookie.clone(), None)),
             Current::Absent | Current::Unread => None,
         }
     }
 
     /// Reads the live session again.
     pub(super) async fn reload(&self) -> Result<(), Error> {
-        let Some(id) = self.visit().session().map(|session| session.id.clone()) else { return Ok(()) };
-        let session = self.engine.load(&id).await.map_err(ended)?;
-        self.visit().current = Current::Live(session);
+        let Some(held) = self.visit().session().cloned() else { return Ok(()) };
+        if let Some(session) = self.vault.reload(&held).await.map_err(ended)? {
+            self.visit().enter(session);
+        }
         Ok(())
     }
 
@@ -162,13 +172,13 @@ impl Shared {
         let live = self
             .visit()
             .session()
-            .map(|session| (session.id.clone(), session.fields.get(field).map_or(0, |field| field.revision)));
+            .map(|held| (Arc::clone(held), held.fields.get(field).map_or(0, |field| field.revision)));
         match live {
-            Some((id, seen)) => {
+            Some((held, seen)) => {
                 let change = Change { value: Some(value), expect: compare.then_some(seen) };
                 let patch = Patch { changes: [(field.to_owned(), change)].into() };
-                let session = self.engine.patch(&id, patch).await.map_err(ended)?;
-                self.visit().current = Current::Live(session);
+                let session = self.vault.patch(&held, patch, self.lifetime).await.map_err(ended)?;
+                self.visit().enter(session);
             }
             None => self.create([(field.to_owned(), value)].into()).await?,
         }
@@ -177,8 +187,7 @@ impl Shared {
     }
 
     async fn create(&self, fields: BTreeMap<String, Value>) -> Result<(), Error> {
-        let new = NewSession { user: None, fields, lifetime: self.lifetime };
-        let session = self.engine.create(new).await?;
+        let session = self.vault.create(None, fields, self.lifetime).await?;
         self.visit().enter(session);
         Ok(())
     }
@@ -189,12 +198,14 @@ impl Shared {
         let _turn = self.turn.lock().await;
         let (pending, live) = {
             let visit = self.visit();
-            (visit.effective(), visit.session().map(|session| session.id.clone()))
+            (visit.effective(), visit.session().cloned())
         };
         match live {
             _ if pending.is_empty() => Ok(()),
-            Some(id) => {
-                self.engine.patch(&id, super::patch(&pending)).await.map_err(ended)?;
+            Some(held) => {
+                let session =
+                    self.vault.patch(&held, super::patch(&pending), self.lifetime).await.map_err(ended)?;
+                self.visit().enter(session);
                 Ok(())
             }
             None => self.create(fields(&pending)).await,

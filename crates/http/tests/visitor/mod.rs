@@ -1,5 +1,7 @@
 //! A browser's cookie jar in front of a router, and the engine behind it.
 
+#![allow(dead_code, reason = "each test file uses another part of it")]
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, body::Body};
@@ -9,6 +11,7 @@ use lethe_state::{
     clock::{Clock, SystemClock},
     embedded::Embedded,
     sessions::Sessions,
+    tables::Tables,
 };
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -32,6 +35,10 @@ impl Engine {
 
     pub fn sessions(&self) -> Arc<dyn Sessions> {
         self.embedded.engines().sessions
+    }
+
+    pub fn tables(&self) -> Arc<dyn Tables> {
+        self.embedded.engines().tables
     }
 
     /// From now on each call fails with `Unavailable`.

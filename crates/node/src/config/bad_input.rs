@@ -67,7 +67,7 @@ command = 'sh'
 [state]
 path = 'x'"#,
         r#"
-lethe.toml:4:1: unknown key `path` in [state]; known there: `url`
+lethe.toml:4:1: unknown key `path` in [state]; known there: `url`, `sessions`, `tables`, `blobs`, `limits`, `idempotency` and `locks`
   4 | path = 'x'
     | ^^^^"#,
     );
@@ -142,7 +142,7 @@ lethe.toml:1:10: `listen` must be an address such as `"127.0.0.1:8080"`, not the
 lethe.toml:2:9: `admin` must be an address such as `"127.0.0.1:8081"`, or `"off"`, not an array
   2 | admin = []
     |         ^^
-lethe.toml:3:9: `state` must be a folder such as `".lethe"` or `"embedded:.lethe"`, not the integer `1`
+lethe.toml:3:9: `state` must be a folder such as `".lethe"`, or a URL such as `"redis://127.0.0.1"`, not the integer `1`
   3 | state = 1
     |         ^"#,
     );
@@ -285,7 +285,7 @@ x = 1"#,
 lethe.toml:5:2: `state` is there twice, first on line 3; rename one, or put their keys into one table
   5 | [state] # again
     |  ^^^^^
-lethe.toml:7:1: unknown key `x` in [state]; known there: `url`
+lethe.toml:7:1: unknown key `x` in [state]; known there: `url`, `sessions`, `tables`, `blobs`, `limits`, `idempotency` and `locks`
   7 | x = 1
     | ^"#,
     );
@@ -297,7 +297,7 @@ fn addresses_and_state() {
         r#"
 listen = 99999
 admin = 'localhost'
-state = 'redis://localhost'
+state = 'mongodb://localhost'
 [services.shop]
 command = 'sh'"#,
         r#"
@@ -307,9 +307,7 @@ lethe.toml:1:10: `listen`: `99999` is not an address: the last port is 65535
 lethe.toml:2:9: `admin`: `localhost` is not an address: write a port such as "8080", or an address and a port such as "127.0.0.1:8080"
   2 | admin = 'localhost'
     |         ^^^^^^^^^^^
-lethe.toml:3:9: `state`: `redis://localhost` needs the engine `redis`, which this version does not have: write "embedded:.lethe"
-  3 | state = 'redis://localhost'
-    |         ^^^^^^^^^^^^^^^^^^^"#,
+lethe.toml:3:9: `state`: the address needs the engine `mongodb`, which this version does not have; there are `embedded`, `redis://`, `postgres://` and `s3://`"#,
     );
     check(
         r#"

@@ -7,6 +7,8 @@ use std::{
 
 use lethe_gateway::config::{self as gateway_config, AccessLog, Limits, Listener, Network, Route};
 
+use lethe_state::place::Placement;
+
 use super::{
     Config, Errors, Instances, LISTEN_DEFAULT, Origin, STATE_DEFAULT, ServiceConfig,
     address::Admin,
@@ -22,6 +24,7 @@ pub(super) struct Draft {
     /// Where `admin` was written.
     pub(super) admin_quote: Option<Quote>,
     pub(super) state_dir: PathBuf,
+    pub(super) placement: Placement,
     pub(super) services: Vec<ServiceConfig>,
     pub(super) routes: Vec<Route>,
     pub(super) tls: Option<Tls>,
@@ -43,6 +46,7 @@ impl Draft {
             admin: Admin::default(),
             admin_quote: None,
             state_dir: folder.join(STATE_DEFAULT),
+            placement: Placement::default(),
             services: Vec::new(),
             routes: Vec::new(),
             tls: None,
@@ -78,9 +82,10 @@ impl Draft {
             }
         }
         let state_dir = flags.state_dir.take().unwrap_or_else(|| self.state_dir.clone());
+        let placement = std::mem::take(&mut self.placement);
         let (notices, file) = (std::mem::take(&mut self.notices), self.file.take());
         let (gateway, services) = self.gateway(listen, flags.tls_self_signed);
-        Ok(Config { gateway, admin, state_dir, services, notices, file, origin })
+        Ok(Config { gateway, admin, state_dir, placement, services, notices, file, origin })
     }
 
     /// The address that TLS has for itself must be free of the others.

@@ -1,9 +1,6 @@
 //! `lethe.toml`, from its text to a draft of the configuration.
 
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::{io::Read, path::Path};
 
 use lethe_gateway::config::{AccessLog, Network};
 
@@ -15,7 +12,7 @@ use super::{
     draft::Draft,
     limits, network,
     problem::{Problem, Report},
-    route, service, syntax,
+    route, service, state, syntax,
     table::{Table, Text, Value, bad_value, wrong_type},
     tls,
 };
@@ -41,7 +38,6 @@ const CORES_MAX: u64 = 1024;
 const LISTEN_EXPECTED: &str = "an address such as `\"127.0.0.1:8080\"`";
 const ADMIN_EXPECTED: &str = "an address such as `\"127.0.0.1:8081\"`, or `\"off\"`";
 const ACCESS_LOG_EXPECTED: &str = "`\"off\"`, `\"stdout\"` or a file such as `\"access.log\"`";
-const STATE_EXPECTED: &str = "a folder such as `\".lethe\"` or `\"embedded:.lethe\"`";
 
 /// Reads the text of a file of any kind that `lethe` knows.
 pub(super) fn text_of(path: &Path, shown: &str) -> Result<String, Problem> {
@@ -84,7 +80,9 @@ fn draft(root: &DeTable<'_>, shown: &str, folder: &Path, report: &mut Report<'_>
     draft.listen = table.address("listen", LISTEN_EXPECTED, report, address::parse).unwrap_or(draft.listen);
     draft.admin = table.address("admin", ADMIN_EXPECTED, report, Admin::parse).unwrap_or_default();
     draft.admin_quote = table.value("admin").map(|value| report.quote(value.span()));
-    draft.state_dir = state_dir(&table, folder, report).unwrap_or(draft.state_dir);
+    let state = state::read(&table, folder, report);
+    draft.state_dir = state.folder.unwrap_or(draft.state_dir);
+    draft.placement = state.placement;
     draft.cores = table.number("cores", 1..=CORES_MAX, report).and_then(|cores| cores.try_into().ok());
     draft.tls = table.value("tls").and_then(|value| tls::read(value, folder, report));
     draft.trusted_proxies = trusted_proxies(&table, report).unwrap_or_default();
@@ -172,40 +170,6 @@ fn access_log(table: &Table<'_, '_>, folder: &Path, report: &mut Report<'_>) -> 
             }
         }
     })
-}
-
-/// The folder of `state = "…"`, or of `[state]` and `url = "…"`.
-fn state_dir(table: &Table<'_, '_>, folder: &Path, report: &mut Report<'_>) -> Option<PathBuf> {
-    let parse = |text: &str| parse_state(text, folder);
-    let value = table.value("state")?;
-    let DeValue::Table(entries) = value.get_ref() else {
-        return table.parsed("state", STATE_EXPECTED, report, parse);
-    };
-    let state = Table::open("[state]".into(), value.span(), entries, &["url"], report);
-    state.parsed("url", STATE_EXPECTED, report, parse)
-}
-
-fn parse_state(text: &str, folder: &Path) -> Result<PathBuf, String> {
-    let path = match text.split_once(':') {
-        Some(("embedded", path)) => path,
-        Some((engine, _)) if engine.bytes().all(|b| b.is_ascii_alphanumeric()) => {
-            return Err(format!(
-                "needs the engine `{engine}`, which this version does not have: write \"embedded:.lethe\""
-            ));
-        }
-        _ => text,
-    };
-    if path.is_empty() {
-        return Err("names no folder: write \".lethe\" or \"embedded:.lethe\"".into());
-    }
-    if path.contains('\0') {
-        return Err("has a NUL character".into());
-    }
-    let path = folder.join(path);
-    if path.exists() && !path.is_dir() {
-        return Err("is a file, not a folder".into());
-    }
-    Ok(path)
 }
 
 /// The names of all services as they stand in the file, and those of them that are right, both in its order.

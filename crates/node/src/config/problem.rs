@@ -116,6 +116,14 @@ impl<'t> Report<'t> {
         self.found.push((span.start, Problem { quote: Some(self.quote(span)), message }));
     }
 
+    /// The same, without the line itself, which may hold a password.
+    pub(super) fn at_secret(&mut self, span: Range<usize>, message: impl Into<String>) {
+        self.at(span, message);
+        if let Some((_, Problem { quote: Some(quote), .. })) = self.found.last_mut() {
+            quote.source.clear();
+        }
+    }
+
     /// Whether nothing was found so far.
     pub(super) fn is_clean(&self) -> bool {
         self.found.is_empty()

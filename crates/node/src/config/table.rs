@@ -14,7 +14,7 @@ use toml::{
 use super::{
     duration, file, limits,
     problem::{Report, listed, nearest},
-    route, service, size, tls,
+    route, service, size, state, tls,
 };
 
 /// Most characters of a value that are repeated in a message.
@@ -252,6 +252,8 @@ fn home(word: &str, known: &[&str]) -> Option<&'static str> {
         Some("under [limits]")
     } else if tls::KEYS.contains(&word) {
         Some("under [tls]")
+    } else if state::KEYS.contains(&word) {
+        Some("under [state]")
     } else {
         None
     }

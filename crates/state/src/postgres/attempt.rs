@@ -10,6 +10,7 @@ use super::{
     Store,
     failure::{Meaning, Stop},
     pool::{Lent, NoConnection},
+    schema,
 };
 use crate::{
     breaker::{Pass, jittered},
@@ -21,6 +22,8 @@ const ATTEMPTS_MAX: u32 = 6;
 /// Most attempts of one call that others were quicker than. Each time somebody else has got on, so that this many are
 /// only needed under a flood of writes to one key.
 const RACES_MAX: u32 = 64;
+/// Longest time that bringing the schema to a new version may take, with the wait for another worker that does so.
+const MIGRATION_MAX: Duration = Duration::from_secs(600);
 /// The pause before the second attempt; it doubles each time.
 const PAUSE_MIN: Duration = Duration::from_millis(25);
 /// The longest pause between two attempts.
@@ -108,19 +111,29 @@ impl<'a> Attempts<'a> {
             Ok(connection) => connection,
             Err(reason) => return self.not_connected(pass, reason).await.map(|()| None),
         };
+        let prepared = self.prepare(&mut connection, limit).await;
+        let ready = Ready { connection, limit, pass };
+        match prepared {
+            Ok(()) => Ok(Some(ready)),
+            Err(stop) => self.fail(ready, stop, false).await.map_or(Ok(None), Err),
+        }
+    }
+
+    /// What comes before the first statement of an attempt.
+    async fn prepare(&self, connection: &mut Lent, limit: Duration) -> Result<(), Stop> {
+        let store = self.store;
+        if !store.is_ready.initialized() {
+            let make = || schema::migrate(connection, &store.schema);
+            in_time(MIGRATION_MAX, async { store.is_ready.get_or_try_init(make).await.map(drop) }).await?;
+        }
         if self.kind == Kind::Transaction {
-            let begun = in_time(limit, async {
+            in_time(limit, async {
                 connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
                 Ok(())
-            });
-            if let Err(stop) = begun.await {
-                return match self.fail(Ready { connection, limit, pass }, stop, false).await {
-                    Some(error) => Err(error),
-                    None => Ok(None),
-                };
-            }
+            })
+            .await?;
         }
-        Ok(Some(Ready { connection, limit, pass }))
+        Ok(())
     }
 
     /// Judges an attempt; `None` when it is to be done again.

@@ -13,7 +13,7 @@ use crate::server;
 async fn engine() -> Fixture {
     let clock = ManualClock::new(1_700_000_000_000);
     let config: Config = server::shared().url(&server::fresh_schema(), "").parse().unwrap();
-    let engine = Postgres::open_with(config, Some(Arc::new(clock.clone()))).await.unwrap();
+    let engine = Postgres::with(config, Some(Arc::new(clock.clone()))).unwrap();
     Fixture::new(engine.engines()).with_clock(move |by| clock.advance(by)).keeping(engine)
 }
 

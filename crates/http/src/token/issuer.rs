@@ -1,0 +1,90 @@
+//! Who issues tokens of one kind, and takes them again.
+
+use std::time::Duration;
+
+use lethe_state::error::Error as StateError;
+use serde_json::{Map, Value};
+
+use super::{Claims, Expected, Keys, key, keys::Error};
+
+/// Random bytes in a token's name (`jti`).
+const NAME_BYTES: usize = 16;
+/// How long a token lives when nothing else is said.
+pub const LIFE_DEFAULT: Duration = Duration::from_secs(15 * 60);
+
+/// Issues and checks tokens of one kind. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    keys: Keys,
+    expected: Expected,
+    life: Duration,
+    sealed: bool,
+}
+
+impl Issuer {
+    /// Access tokens of this service (`typ` `at+jwt`, RFC 9068) for this audience, of [`LIFE_DEFAULT`]. Both are often the
+    /// service's address.
+    pub fn new(keys: Keys, issuer: &str, audience: &str) -> Self {
+        let expected =
+            Expected { issuer: issuer.into(), audience: audience.into(), kind: "at+jwt", leeway_s: 0 };
+        Self { keys, expected, life: LIFE_DEFAULT, sealed: false }
+    }
+
+    /// Tokens of another type, which are none of all others.
+    pub fn kind(mut self, kind: &'static str) -> Self {
+        self.expected.kind = kind;
+        self
+    }
+
+    /// How long tokens live, in whole seconds; at most as long as the ring keeps keys for them
+    /// ([`Turning::life_max`](super::Turning::life_max)).
+    pub fn life(self, life: Duration) -> Self {
+        let life = life.min(self.keys.turning().life_max);
+        Self { life, ..self }
+    }
+
+    /// Encrypts tokens, so that who bears them cannot read them, and takes no others.
+    pub fn sealed(self) -> Self {
+        Self { sealed: true, ..self }
+    }
+
+    /// Takes tokens so long after they have expired and before they are valid, for clocks that differ.
+    pub fn leeway(mut self, leeway: Duration) -> Self {
+        self.expected.leeway_s = i64::try_from(leeway.as_secs()).unwrap_or(i64::MAX);
+        self
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// A token about `user` that says `rest` beside. Fails with [`StateError::Invalid`] when `rest` names what a token says
+    /// in any case.
+    pub async fn issue(&self, user: Option<&str>, rest: Map<String, Value>) -> Result<String, StateError> {
+        const OWN: [&str; 7] = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti"];
+        if let Some(name) = OWN.into_iter().find(|name| rest.contains_key(*name)) {
+            return Err(StateError::Invalid(format!(
+                "the claim `{name}` is made by the issuer; name yours otherwise"
+            )));
+        }
+        let now = self.keys.now().div_euclid(1000);
+        let life = i64::try_from(self.life.as_secs()).unwrap_or(i64::MAX);
+        let claims = Claims {
+            iss: self.expected.issuer.clone(),
+            aud: vec![self.expected.audience.clone()],
+            sub: user.map(str::to_owned),
+            exp: now.saturating_add(life),
+            nbf: now,
+            iat: now,
+            jti: key::random::<NAME_BYTES>()?,
+            rest,
+        };
+        self.keys.sign(self.expected.kind, self.sealed, &claims).await
+    }
+
+    /// What a token of this kind says.
+    pub async fn verify(&self, token: &str) -> Result<Claims, Error> {
+        self.keys.verify(token, &self.expected, self.sealed).await
+    }
+}

@@ -1,0 +1,259 @@
+//! Tokens through a router, with the keys in the embedded engine: two workers share a ring that turns, others read the
+//! published keys, and what is no token of the service is refused.
+
+#![allow(clippy::unwrap_used)]
+
+mod visitor;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, routing::get};
+use http::{Request, StatusCode, header};
+use http_body_util::BodyExt;
+use lethe_http::token::{Algorithm, Bearer, BearerLayer, Error, Issuer, Keys, Refusal, Turning, jwks};
+use lethe_state::{
+    clock::ManualClock,
+    tables::{Action, Condition, Write},
+};
+use serde_json::{Map, Value, json};
+use tower::ServiceExt;
+
+use visitor::Engine;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Workers of one service, which share the state and the clock.
+struct Fleet {
+    engine: Engine,
+    clock: ManualClock,
+}
+
+impl Fleet {
+    fn new() -> Self {
+        let clock = ManualClock::new(1_700_000_000_000);
+        Self { engine: Engine::open_with(Arc::new(clock.clone())), clock }
+    }
+
+    fn keys(&self, algorithm: Algorithm) -> Keys {
+        let turning = Turning { algorithm, ..Turning::default() };
+        Keys::with_clock(self.engine.tables(), "web", turning, Arc::new(self.clock.clone()))
+    }
+
+    fn worker(&self) -> Issuer {
+        Issuer::new(self.keys(Algorithm::EdDSA), "https://shop.example", "shop")
+    }
+}
+
+fn refusal(error: Error) -> Refusal {
+    match error {
+        Error::Refused(refusal) => refusal,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_one_worker_is_taken_by_another() {
+    let fleet = Fleet::new();
+    let (one, other) = (fleet.worker(), fleet.worker());
+    let rest = Map::from_iter([("role".to_owned(), json!("admin"))]);
+    let token = one.issue(Some("ada"), rest).await.unwrap();
+    let claims = other.verify(&token).await.unwrap();
+    assert_eq!((claims.sub.as_deref(), &claims.rest["role"]), (Some("ada"), &json!("admin")));
+    assert_eq!((claims.exp - claims.iat, claims.jti.len()), (900, 22));
+    assert_ne!(claims.jti, other.verify(&one.issue(None, Map::new()).await.unwrap()).await.unwrap().jti);
+    fleet.clock.advance(Duration::from_secs(900));
+    assert_eq!(refusal(other.verify(&token).await.unwrap_err()), Refusal::Expired);
+    assert_eq!(other.keys().refusals().of(Refusal::Expired), 1);
+}
+
+#[tokio::test]
+async fn a_token_for_one_purpose_is_none_for_another() {
+    let fleet = Fleet::new();
+    let access = fleet.worker();
+    let keys = access.keys().clone();
+    let token = access.issue(Some("ada"), Map::new()).await.unwrap();
+    for (issuer, expected) in [
+        (Issuer::new(keys.clone(), "https://shop.example", "shop").kind("reset+jwt"), Refusal::WrongType),
+        (Issuer::new(keys.clone(), "https://other.example", "shop"), Refusal::WrongIssuer),
+        (Issuer::new(keys.clone(), "https://shop.example", "till"), Refusal::WrongAudience),
+        (Issuer::new(keys.clone(), "https://shop.example", "shop").sealed(), Refusal::NotSealed),
+    ] {
+        assert_eq!(refusal(issuer.verify(&token).await.unwrap_err()), expected);
+        assert_eq!(keys.refusals().of(expected), 1);
+    }
+    let sealed = Issuer::new(keys, "https://shop.example", "shop").sealed();
+    let hidden = sealed.issue(Some("ada"), Map::new()).await.unwrap();
+    assert_eq!(sealed.verify(&hidden).await.unwrap().sub.as_deref(), Some("ada"));
+    assert!(access.verify(&hidden).await.is_err());
+}
+
+#[tokio::test]
+async fn claims_of_its_own_cannot_be_set() {
+    let issuer = Fleet::new().worker();
+    for name in ["iss", "aud", "sub", "exp", "nbf", "iat", "jti"] {
+        let rest = Map::from_iter([(name.to_owned(), json!(1))]);
+        let error = issuer.issue(None, rest).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("`{name}`")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_ring_turns_and_nobody_is_signed_out() {
+    let fleet = Fleet::new();
+    let (one, other) = (fleet.worker().life(DAY), fleet.worker().life(DAY));
+    let (mut kids, mut last) = (BTreeSet::new(), None::<String>);
+    for _day in 0..65 {
+        // Every other day a worker is first that still has an old copy.
+        one.keys().refresh().await.unwrap();
+        let token = one.issue(Some("ada"), Map::new()).await.unwrap();
+        other.verify(&token).await.unwrap();
+        if let Some(last) = last {
+            // It is a second younger than a day.
+            other.verify(&last).await.unwrap();
+        }
+        kids.insert(header_of(&token)["kid"].as_str().unwrap().to_owned());
+        assert!(published(one.keys()).await.0.len() <= 2);
+        last = Some(token);
+        fleet.clock.advance(DAY - Duration::from_secs(1));
+    }
+    assert_eq!(kids.len(), 3, "a key signs for 30 days");
+    assert_eq!(other.keys().refusals().of(Refusal::UnknownKey), 0);
+}
+
+#[tokio::test]
+async fn workers_that_begin_together_share_one_key() {
+    let fleet = Fleet::new();
+    let workers: Vec<Issuer> = (0..16).map(|_| fleet.worker()).collect();
+    let tokens = workers.iter().map(|worker| worker.issue(Some("ada"), Map::new()));
+    let tokens = futures_util::future::try_join_all(tokens).await.unwrap();
+    let kids: BTreeSet<String> = tokens.iter().map(|token| header_of(token)["kid"].to_string()).collect();
+    assert_eq!(kids.len(), 1, "{kids:?}");
+}
+
+#[tokio::test]
+async fn a_copy_is_read_again_in_the_background() {
+    let fleet = Fleet::new();
+    let (one, other) = (fleet.worker(), fleet.worker());
+    let token = other.issue(Some("ada"), Map::new()).await.unwrap();
+    let before = published(other.keys()).await.0;
+    one.keys().replace().await.unwrap();
+    let stolen = token;
+    assert_eq!(refusal(one.verify(&stolen).await.unwrap_err()), Refusal::UnknownKey);
+    // The other worker still has its copy, until that is half a minute old.
+    other.verify(&stolen).await.unwrap();
+    fleet.clock.advance(Duration::from_secs(30));
+    while published(other.keys()).await.0 == before {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(refusal(other.verify(&stolen).await.unwrap_err()), Refusal::UnknownKey);
+}
+
+#[tokio::test]
+async fn a_key_that_is_new_to_a_worker_is_looked_up_at_once_but_not_for_each_token() {
+    let fleet = Fleet::new();
+    let (one, other) = (fleet.worker(), fleet.worker());
+    other.keys().refresh().await.unwrap();
+    one.keys().replace().await.unwrap();
+    let token = one.issue(Some("ada"), Map::new()).await.unwrap();
+    // Just read: whoever sends forged tokens must not make the worker read again and again.
+    assert_eq!(refusal(other.verify(&token).await.unwrap_err()), Refusal::UnknownKey);
+    fleet.clock.advance(Duration::from_secs(1));
+    other.verify(&token).await.unwrap();
+}
+
+#[tokio::test]
+async fn while_the_state_tier_is_away_the_copy_serves() {
+    let fleet = Fleet::new();
+    let (warm, cold) = (fleet.worker(), fleet.worker());
+    let token = warm.issue(Some("ada"), Map::new()).await.unwrap();
+    fleet.engine.close().await;
+    fleet.clock.advance(Duration::from_secs(600));
+    warm.verify(&token).await.unwrap();
+    warm.verify(&warm.issue(Some("bob"), Map::new()).await.unwrap()).await.unwrap();
+    assert!(matches!(cold.verify(&token).await.unwrap_err(), Error::State(_)));
+}
+
+#[tokio::test]
+async fn a_row_that_is_no_ring_is_not_overwritten() {
+    let fleet = Fleet::new();
+    let write = Write {
+        table: "lethe-token-keys".into(),
+        key: "web".into(),
+        condition: Condition::Any,
+        action: Action::Put { value: "7".into(), ttl: None },
+    };
+    fleet.engine.tables().apply(vec![write]).await.unwrap();
+    let error = fleet.worker().issue(None, Map::new()).await.unwrap_err().to_string();
+    assert!(error.contains("the row `web` of the table lethe-token-keys is no ring of keys"), "{error}");
+}
+
+#[tokio::test]
+async fn shared_secrets_are_not_published() {
+    let fleet = Fleet::new();
+    let keys = fleet.keys(Algorithm::HS256);
+    let issuer = Issuer::new(keys.clone(), "a", "b");
+    let token = issuer.issue(Some("ada"), Map::new()).await.unwrap();
+    issuer.verify(&token).await.unwrap();
+    assert_eq!(header_of(&token)["alg"], "HS256");
+    assert_eq!(published(&keys).await, (vec![], "public, max-age=300".into()));
+}
+
+#[tokio::test]
+async fn a_handler_gets_what_the_bearer_may_do() {
+    async fn whoami(Bearer(claims): Bearer) -> String {
+        claims.sub.unwrap_or_default()
+    }
+    let fleet = Fleet::new();
+    let issuer = fleet.worker();
+    let site = Router::new().route("/", get(whoami)).layer(BearerLayer::new(issuer.clone()));
+    let ask = async |fields: &[&str]| {
+        let mut request = Request::get("/");
+        for field in fields {
+            request = request.header(header::AUTHORIZATION, *field);
+        }
+        let response = site.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let challenge = response.headers().get(header::WWW_AUTHENTICATE).cloned();
+        let status = response.status();
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        (status, challenge, String::from_utf8(text.to_vec()).unwrap())
+    };
+    let token = issuer.issue(Some("ada"), Map::new()).await.unwrap();
+    let (status, challenge, text) = ask(&[&format!("bearer {token}")]).await;
+    assert_eq!((status, challenge, text.as_str()), (StatusCode::OK, None, "ada"));
+    for fields in [&[][..], &["Basic YTpi"], &["Bearer"], &[&format!("Bearer {token}"), "Bearer x"]] {
+        let (status, challenge, _) = ask(fields).await;
+        assert_eq!((status, challenge.unwrap().to_str().unwrap()), (StatusCode::UNAUTHORIZED, "Bearer"));
+    }
+    let (status, challenge, text) = ask(&["Bearer a.b.c"]).await;
+    assert_eq!(challenge.unwrap(), "Bearer error=\"invalid_token\"");
+    assert!(status == StatusCode::UNAUTHORIZED && text.contains("not valid here"), "{text}");
+    fleet.clock.advance(DAY);
+    let (_, challenge, _) = ask(&[&format!("Bearer {token}")]).await;
+    assert_eq!(challenge.unwrap(), "Bearer error=\"invalid_token\", error_description=\"expired\"");
+    fleet.engine.close().await;
+}
+
+fn header_of(token: &str) -> Value {
+    use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+    let header = token.split('.').next().unwrap();
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap()
+}
+
+/// The names of the published keys, and the field that says how long they may be kept.
+async fn published(keys: &Keys) -> (Vec<String>, String) {
+    let response = jwks(keys.clone()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/jwk-set+json");
+    let cached = response.headers()[header::CACHE_CONTROL].to_str().unwrap().to_owned();
+    let set: Value =
+        serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    let keys = set["keys"].as_array().unwrap();
+    for key in keys {
+        assert_eq!(
+            (&key["kty"], &key["crv"], &key["alg"]),
+            (&json!("OKP"), &json!("Ed25519"), &json!("EdDSA"))
+        );
+        assert_eq!(key.as_object().unwrap().len(), 6, "no secret is published: {key}");
+    }
+    (keys.iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect(), cached)
+}

@@ -1,0 +1,238 @@
+//! Where state is kept: an address for each kind, as a configuration gives it, and which engine that means. It is pure:
+//! nothing is opened or asked.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+/// A kind of state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// [`crate::sessions`]
+    Sessions,
+    /// [`crate::tables`]
+    Tables,
+    /// [`crate::blobs`]
+    Blobs,
+    /// [`crate::limits`]
+    Limits,
+    /// [`crate::idempotency`]
+    Idempotency,
+    /// [`crate::locks`]
+    Locks,
+}
+
+impl Kind {
+    /// All there are.
+    pub const ALL: [Self; 6] =
+        [Self::Sessions, Self::Tables, Self::Blobs, Self::Limits, Self::Idempotency, Self::Locks];
+
+    /// Its name, as in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Tables => "tables",
+            Self::Blobs => "blobs",
+            Self::Limits => "limits",
+            Self::Idempotency => "idempotency",
+            Self::Locks => "locks",
+        }
+    }
+}
+
+/// What stores state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EngineName {
+    /// SQLite and a folder of blobs, inside of `lethe`.
+    Embedded,
+    /// Redis or Valkey.
+    Redis,
+    /// PostgreSQL.
+    Postgres,
+    /// S3, or what speaks its protocol.
+    S3,
+}
+
+impl EngineName {
+    /// Its name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Redis => "redis",
+            Self::Postgres => "postgres",
+            Self::S3 => "s3",
+        }
+    }
+
+    /// Whether it keeps this kind. What it does not keep has no such part in its type either.
+    pub fn keeps(self, kind: Kind) -> bool {
+        match self {
+            Self::Embedded => true,
+            Self::Redis => kind != Kind::Blobs,
+            Self::Postgres => !matches!(kind, Kind::Blobs | Kind::Limits),
+            Self::S3 => kind == Kind::Blobs,
+        }
+    }
+
+    fn of_scheme(scheme: &str) -> Option<Self> {
+        Some(match scheme {
+            "embedded" => Self::Embedded,
+            "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel" | "valkey" | "valkeys" => Self::Redis,
+            "postgres" | "postgresql" => Self::Postgres,
+            "s3" => Self::S3,
+            _ => return None,
+        })
+    }
+}
+
+/// Where an engine is. `Debug` and `Display` show no password.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Address {
+    /// The embedded engine in this folder; `None` for the one that `lethe` has in any case.
+    Embedded(Option<PathBuf>),
+    /// Another engine, with its URL, which may hold a password.
+    Url(EngineName, String),
+}
+
+impl Address {
+    /// Reads an address: `embedded`, `embedded:FOLDER`, or a URL. The error says what is wrong, to follow the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "embedded" {
+            return Ok(Self::Embedded(None));
+        }
+        let Some((scheme, rest)) = text.split_once(':') else {
+            return Err("is no address: write `embedded`, or a URL such as `redis://127.0.0.1`".into());
+        };
+        match EngineName::of_scheme(scheme) {
+            Some(EngineName::Embedded) if rest.is_empty() => {
+                Err("names no folder: write `embedded:.lethe`, or `embedded` alone".into())
+            }
+            Some(EngineName::Embedded) => Ok(Self::Embedded(Some(rest.into()))),
+            Some(engine) => match rest.strip_prefix("//") {
+                Some(host) if !host.is_empty() => Ok(Self::Url(engine, text.to_owned())),
+                _ => Err(format!("names no server: it begins with `{scheme}://` and a host")),
+            },
+            None => Err(format!(
+                "needs the engine `{scheme}`, which this version does not have; \
+                 there are `embedded`, `redis://`, `postgres://` and `s3://`"
+            )),
+        }
+    }
+
+    /// The engine that is there.
+    pub fn engine(&self) -> EngineName {
+        match self {
+            Self::Embedded(_) => EngineName::Embedded,
+            Self::Url(engine, _) => *engine,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded(None) => f.write_str("embedded"),
+            Self::Embedded(Some(folder)) => write!(f, "embedded:{}", folder.display()),
+            Self::Url(_, url) => f.write_str(&public(url)),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A URL without what may be secret in it: the name and password before the host, and all of the query.
+pub fn public(url: &str) -> String {
+    let (scheme, rest) = url.split_once("//").unwrap_or(("", url));
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    // A password may hold a `/` or `@` that was not escaped: what is behind the last `@` is the host in any case.
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    format!("{scheme}//{place}")
+}
+
+/// Where each kind is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Where kinds are for which nothing else is said.
+    pub default: Address,
+    /// Where the others are.
+    pub kinds: BTreeMap<Kind, Address>,
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self { default: Address::Embedded(None), kinds: BTreeMap::new() }
+    }
+}
+
+impl Placement {
+    /// Where a kind is kept.
+    pub fn of(&self, kind: Kind) -> &Address {
+        self.kinds.get(&kind).unwrap_or(&self.default)
+    }
+
+    /// The first kind whose engine does not keep it.
+    pub fn misplaced(&self) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| !self.of(*kind).engine().keeps(*kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_name_their_engine() {
+        for (text, engine) in [
+            ("embedded", EngineName::Embedded),
+            ("embedded:data/state", EngineName::Embedded),
+            ("redis://cache-1,cache-2/?cluster", EngineName::Redis),
+            ("rediss://cache", EngineName::Redis),
+            ("redis+sentinel://a,b/?service=main", EngineName::Redis),
+            ("postgres://app@db/app", EngineName::Postgres),
+            ("postgresql:///app?host=/run/postgresql", EngineName::Postgres),
+            ("s3://bucket?region=eu-1", EngineName::S3),
+        ] {
+            assert_eq!(Address::parse(text).map(|address| address.engine()), Ok(engine), "{text}");
+        }
+        for (text, part) in [
+            ("", "is no address"),
+            ("cache-1", "is no address"),
+            ("embedded:", "names no folder"),
+            ("redis:", "names no server"),
+            ("redis://", "names no server"),
+            ("mongodb://db", "the engine `mongodb`"),
+        ] {
+            let error = Address::parse(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        for (url, shown) in [
+            ("redis://:secret@cache:6379/0?x=secret", "redis://cache:6379/0"),
+            ("postgres://app:se/cr@et@db/app", "postgres://db/app"),
+            ("s3://bucket?access-key-id=a&secret-access-key=secret", "s3://bucket"),
+            ("redis://cache", "redis://cache"),
+        ] {
+            let address = Address::parse(url).unwrap();
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(format!("{address:?}"), shown);
+        }
+    }
+
+    #[test]
+    fn a_kind_is_where_it_is_put() {
+        let mut placement =
+            Placement { default: Address::parse("redis://cache").unwrap(), ..Default::default() };
+        assert_eq!(placement.misplaced(), Some(Kind::Blobs));
+        placement.kinds.insert(Kind::Blobs, Address::parse("s3://photos").unwrap());
+        assert_eq!(placement.misplaced(), None);
+        assert_eq!(placement.of(Kind::Locks), &placement.default);
+        placement.kinds.insert(Kind::Limits, Address::parse("postgres://db").unwrap());
+        assert_eq!(placement.misplaced(), Some(Kind::Limits));
+        assert_eq!(Placement::default().misplaced(), None);
+    }
+}
