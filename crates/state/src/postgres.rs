@@ -20,12 +20,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 use tokio::sync::OnceCell;
 
 pub use self::pool::Figures;
-use self::{
-    attempt::attempt,
-    config::Config,
-    pool::Pool,
-    sweeper::Swept,
-};
+use self::{attempt::attempt, config::Config, pool::Pool, sweeper::Swept};
 use crate::{Engines, Millis, breaker::Breaker, clock::Clock, error::Error};
 
 /// An engine that keeps its state in PostgreSQL. Clones are the same; their connections are closed by

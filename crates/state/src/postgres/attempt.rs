@@ -101,10 +101,15 @@ impl Store {
 impl<'a> Attempts<'a> {
     /// A connection for the next attempt; `None` when there was none, and it is to be tried again.
     pub(super) async fn begin(&mut self) -> Result<Option<Ready<'a>>, Error> {
-        let pass = self.store.breaker.enter().map_err(|wait| {
-            self.store
-                .unavailable(format_args!("it has not answered lately, and is tried again in {wait:.1?}"))
-        })?;
+        let pass = match self.store.breaker.enter() {
+            Ok(pass) => pass,
+            Err(wait) => {
+                // A caller that tries again and again leaves others their turn.
+                tokio::task::yield_now().await;
+                let why = format_args!("it has not answered lately, and is tried again in {wait:.1?}");
+                return Err(self.store.unavailable(why));
+            }
+        };
         // Twice what one statement may take: the server is the first to lose its patience.
         let limit = self.store.pool.config().statement_timeout * 2;
         let mut connection = match self.store.pool.acquire().await {
@@ -123,8 +128,11 @@ impl<'a> Attempts<'a> {
     async fn prepare(&self, connection: &mut Lent, limit: Duration) -> Result<(), Stop> {
         let store = self.store;
         if !store.is_ready.initialized() {
-            let make = || schema::migrate(connection, &store.schema);
-            in_time(MIGRATION_MAX, async { store.is_ready.get_or_try_init(make).await.map(drop) }).await?;
+            in_time(MIGRATION_MAX, async {
+                let made = store.is_ready.get_or_try_init(|| schema::migrate(connection, &store.schema));
+                made.await.map(drop)
+            })
+            .await?;
         }
         if self.kind == Kind::Transaction {
             in_time(limit, async {

@@ -79,11 +79,16 @@ async fn take_step(
 
 /// The schema's version; `None` when lethe has not made it yet.
 async fn version(connection: &mut PgConnection, schema: &str) -> Result<Option<i32>, Stop> {
-    let is_there = sqlx::query("SELECT to_regclass($1) IS NOT NULL")
-        .persistent(false)
-        .bind(format!("{schema}.lethe"))
-        .fetch_one(&mut *connection)
-        .await?;
+    // The catalogue is asked, since a session that has once not found a name does not look for it again until it touches
+    // another table: it would not see what was made while it waited for the lock.
+    let is_there = sqlx::query(
+        "SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                        WHERE nspname = $1 AND relname = 'lethe')",
+    )
+    .persistent(false)
+    .bind(schema)
+    .fetch_one(&mut *connection)
+    .await?;
     if !is_there.try_get::<bool, _>(0)? {
         return Ok(None);
     }
