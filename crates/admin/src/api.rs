@@ -32,6 +32,9 @@ pub struct Node {
     pub admin: Option<SocketAddr>,
     /// Where it keeps state; absolute.
     pub state_dir: PathBuf,
+    /// The URL of its state API, as workers get it in `LETHE_STATE`.
+    #[serde(default)]
+    pub state: Option<String>,
     /// Since when.
     pub started_at: Timestamp,
 }

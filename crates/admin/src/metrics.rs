@@ -327,6 +327,7 @@ mod tests {
             tls: None,
             admin: None,
             state_dir: "/x".into(),
+            state: None,
             started_at: SystemTime::now().into(),
         };
         // 500 us is on a bound, 501 above it, a minute above all.

@@ -239,6 +239,7 @@ mod tests {
                 tls: None,
                 admin: None,
                 state_dir: self.state(),
+                state: None,
                 started_at: UNIX_EPOCH.into(),
             }
         }

@@ -110,6 +110,7 @@ impl Place {
             tls: None,
             admin: None,
             state_dir: folder.path().into(),
+            state: None,
             started_at: SystemTime::now().into(),
         };
         let reloads = AtomicU16::new(0);

@@ -91,6 +91,7 @@ fn status(count: u64, began: SystemTime, turn: u64) -> Status {
             tls: None,
             admin: None,
             state_dir: "/x".into(),
+            state: None,
             started_at: began.into(),
         },
         gateway: Gateway { requests_per_s: wave(0) * 1000.0, ..Gateway::default() },

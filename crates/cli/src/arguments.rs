@@ -35,6 +35,7 @@ pub enum Verb {
     Restart(verb::restart::Restart),
     Reload(verb::reload::Reload),
     Upgrade(verb::upgrade::Upgrade),
+    State(verb::state::State),
     Down(verb::down::Down),
     Completions(verb::completions::Completions),
 }
@@ -52,8 +53,11 @@ impl Arguments {
 
 /// Whether the verb has `--json` and was given it.
 fn is_json(matches: &ArgMatches) -> bool {
-    let verb = matches.subcommand().map(|(_, verb)| verb);
-    verb.is_some_and(|verb| verb.try_get_one::<bool>("json").ok().flatten() == Some(&true))
+    let mut verb = matches;
+    while let Some((_, inner)) = verb.subcommand() {
+        verb = inner;
+    }
+    verb.try_get_one::<bool>("json").ok().flatten() == Some(&true)
 }
 
 impl Verb {
@@ -69,6 +73,7 @@ impl Verb {
             Self::Restart(restart) => restart.run(),
             Self::Reload(reload) => reload.run(),
             Self::Upgrade(upgrade) => upgrade.run(),
+            Self::State(state) => state.run(),
             Self::Down(down) => down.run(),
             Self::Completions(completions) => completions.run(),
         }
@@ -105,9 +110,12 @@ mod tests {
 
     #[test]
     fn json_is_asked_for() {
-        for (line, expected) in
-            [("lethe ps --json", true), ("lethe ps", false), ("lethe up -- x --json", false)]
-        {
+        for (line, expected) in [
+            ("lethe ps --json", true),
+            ("lethe ps", false),
+            ("lethe up -- x --json", false),
+            ("lethe state tables get a b --json", true),
+        ] {
             let matches = Arguments::command().try_get_matches_from(line.split(' ')).unwrap();
             assert_eq!(is_json(&matches), expected, "{line}");
         }
@@ -130,6 +138,11 @@ mod tests {
             "lethe upgrade",
             "lethe upgrade --binary ./lethe --timeout 5 --json",
             "lethe up --tls-self-signed",
+            "lethe state tables put a b - --ttl 5 --absent",
+            "lethe state tables scan a --prefix b --limit 5 --json",
+            "lethe state sessions revoke ada --all",
+            "lethe state sessions revoke ada --handle x --json",
+            "lethe state blobs cp a.png blob:b/k --type image/png",
             "lethe down --now",
             "lethe completions bash",
             "lethe --help",
@@ -159,6 +172,10 @@ mod tests {
             "lethe scale shop=100000",
             "lethe scale Shop=3",
             "lethe completions klingon",
+            "lethe state",
+            "lethe state tables put a b c --absent --revision 1",
+            "lethe state sessions revoke ada",
+            "lethe state sessions revoke ada --all --handle x",
         ] {
             assert_eq!(exit_status(line), 2, "{line}");
         }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use lethe_admin::{
+    api::Node,
     client::Client,
     runtime::{self, Running},
 };
@@ -47,10 +48,23 @@ fn others(running: &[Running]) -> String {
 
 /// Calls `ask` with a client of the `lethe` that `target` means, on a runtime of its own.
 pub fn with<T>(target: &Target, ask: impl AsyncFnOnce(Client) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let chosen = chosen(target)?;
+    block_on(ask(Client::new(chosen.control)))
+}
+
+/// Calls `ask` with what the `lethe` that `target` means says of itself, on a runtime of its own.
+pub fn with_node<T>(target: &Target, ask: impl AsyncFnOnce(Node) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let chosen = chosen(target)?;
+    block_on(ask(chosen.node))
+}
+
+fn chosen(target: &Target) -> anyhow::Result<Running> {
     let here = std::env::current_dir()?;
-    let chosen = choose(runtime::running(), target.state_dir.as_deref(), &here)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(ask(Client::new(chosen.control)))
+    Ok(choose(runtime::running(), target.state_dir.as_deref(), &here)?)
+}
+
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
 /// The one with `state_dir`, else the one whose state folder is `.lethe` in `here` or in a folder above it, else the
@@ -82,8 +96,6 @@ fn position(running: &[Running], state_dir: &Path) -> Option<usize> {
 mod tests {
     use std::time::UNIX_EPOCH;
 
-    use lethe_admin::api::Node;
-
     use super::*;
 
     fn running(state_dir: &Path) -> Running {
@@ -94,6 +106,7 @@ mod tests {
             tls: None,
             admin: None,
             state_dir: state_dir.canonicalize().unwrap(),
+            state: None,
             started_at: UNIX_EPOCH.into(),
         };
         Running { node, control: state_dir.join("control.sock") }

@@ -9,5 +9,6 @@ pub mod ps;
 pub mod reload;
 pub mod restart;
 pub mod scale;
+pub mod state;
 pub mod up;
 pub mod upgrade;

@@ -219,7 +219,8 @@ async fn begin(
     let (folder, state_listener) = Folder::enter(runtime::directory_for(&state_dir)?, charge)?;
     let state = serve_state(state_listener, engines.clone());
     let control_socket = folder.bind_control()?;
-    let node = describe(&config, &bound, admin.as_ref(), state_dir.clone())?;
+    let state_url = server::socket::url(&folder.state_socket);
+    let node = describe(&config, &bound, admin.as_ref(), state_dir.clone(), state_url.clone())?;
     if charge == Charge::Is {
         runtime::announce(&folder.path, &node)?;
     }
@@ -229,9 +230,11 @@ async fn begin(
     scale_as_before(&mut services, &workers);
     let numbers = workers.iter().map(|(name, workers)| (name.clone(), workers.last)).collect();
     let sockets = runtime::workers_in(&folder.state_socket)?;
-    let state_url = Some(server::socket::url(&folder.state_socket));
-    let supervisor =
-        Supervisor::start_after(supervisor::Config { services, sockets, state_url, guard }, numbers).await?;
+    let supervisor = Supervisor::start_after(
+        supervisor::Config { services, sockets, state_url: Some(state_url), guard },
+        numbers,
+    )
+    .await?;
     if charge == Charge::Coming {
         tokio::select! {
             ready = supervisor.all_ready() => ready?,
@@ -324,6 +327,7 @@ fn describe(
     bound: &gateway::Bound,
     admin: Option<&TcpListener>,
     state_dir: PathBuf,
+    state_url: String,
 ) -> io::Result<api::Node> {
     let (listeners, addresses) = (&config.gateway.listeners, bound.addresses());
     Ok(api::Node {
@@ -333,6 +337,7 @@ fn describe(
         tls: listeners.iter().zip(addresses).find(|(listener, _)| listener.tls).map(|(_, address)| *address),
         admin: admin.map(TcpListener::local_addr).transpose()?,
         state_dir,
+        state: Some(state_url),
         started_at: SystemTime::now().into(),
     })
 }

@@ -9,6 +9,7 @@ use crate::{
     Engines,
     blobs::{self, Blob, BlobInfo, Blobs, ByteRange, ByteStream, Put},
     error::Error,
+    limits::{self, Limits, Take, Verdict},
     sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
     tables::{self, Outcome, Row, Scan, Tables, Write},
 };
@@ -27,7 +28,7 @@ impl Engines {
     /// kinds that it offers.
     pub fn absent(engine: &'static str) -> Self {
         let absent = Arc::new(Absent(engine));
-        Self { sessions: absent.clone(), tables: absent.clone(), blobs: absent }
+        Self { sessions: absent.clone(), tables: absent.clone(), blobs: absent.clone(), limits: absent }
     }
 }
 
@@ -100,6 +101,21 @@ impl Blobs for Absent {
     }
 }
 
+#[async_trait]
+impl Limits for Absent {
+    async fn take_all(&self, _: Vec<Take>) -> Result<Vec<Verdict>, Error> {
+        self.refuse("limits")
+    }
+
+    async fn reset(&self, _: &str, _: &str) -> Result<bool, Error> {
+        self.refuse("limits")
+    }
+
+    async fn list(&self, _: &str, _: Option<&str>, _: usize) -> Result<limits::Page, Error> {
+        self.refuse("limits")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,5 +129,8 @@ mod tests {
         assert_eq!(error.to_string(), "the paper engine does not offer sessions");
         let error = engines.blobs.delete("b", "k", blobs::Condition::Any).await.unwrap_err();
         assert_eq!(error.to_string(), "the paper engine does not offer blobs");
+        let quota = limits::Quota::per(1, std::time::Duration::from_secs(1));
+        let error = engines.limits.take("l", "k", quota, 1).await.unwrap_err();
+        assert_eq!(error.to_string(), "the paper engine does not offer limits");
     }
 }

@@ -8,12 +8,17 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::Millis;
+use crate::{Millis, limits::gcra::Micros};
 
 /// Tells the time to an engine.
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since the Unix epoch, UTC.
     fn now(&self) -> Millis;
+
+    /// Microseconds since the Unix epoch, UTC: the same time, for what is counted more finely.
+    fn now_us(&self) -> Micros {
+        self.now().saturating_mul(1000)
+    }
 }
 
 /// The machine's clock.
@@ -25,28 +30,51 @@ impl Clock for SystemClock {
         // A machine set to a time before 1970 counts as being at the epoch.
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
     }
+
+    fn now_us(&self) -> Micros {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
+    }
 }
 
-/// A clock that stands still until it is moved. Clones are the same clock.
+/// A clock that stands still until it is moved. Clones are the same clock. It holds microseconds.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicI64>);
 
 impl ManualClock {
     /// A clock that shows `now`.
     pub fn new(now: Millis) -> Self {
-        Self(Arc::new(AtomicI64::new(now)))
+        Self(Arc::new(AtomicI64::new(now.saturating_mul(1000))))
     }
 
     /// Moves it forward.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(millis(by), Ordering::SeqCst);
+        self.0.fetch_add(micros(by), Ordering::SeqCst);
+    }
+
+    /// Sets it back, as an operator does, or a time server.
+    pub fn set_back(&self, by: Duration) {
+        self.0.fetch_sub(micros(by), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Millis {
+        whole_millis(self.now_us())
+    }
+
+    fn now_us(&self) -> Micros {
         self.0.load(Ordering::SeqCst)
     }
+}
+
+/// A time in whole milliseconds, rounded up, as [`SystemClock`] does it.
+pub(crate) fn whole_millis(time: Micros) -> Millis {
+    time.saturating_add(999).div_euclid(1000)
+}
+
+/// A duration in whole microseconds, rounded up.
+fn micros(duration: Duration) -> Micros {
+    Micros::try_from(duration.as_nanos().div_ceil(1000)).unwrap_or(Micros::MAX)
 }
 
 /// A duration in whole milliseconds, rounded up, so that what is asked to live for a moment does.

@@ -16,10 +16,11 @@
 //!         .keeping((engine, directory))            // dropped after the engine's last use
 //! }
 //!
-//! lethe_state::contract_suite!(engine);            // mods `tables`, `sessions`, `blobs` of tests
+//! lethe_state::contract_suite!(engine);            // mods `tables`, `sessions`, `blobs`, `limits` of tests
 //! ```
 //!
-//! One kind alone: `lethe_state::contract_tables!(engine);`, `contract_sessions!`, `contract_blobs!`.
+//! One kind alone: `lethe_state::contract_tables!(engine);`, `contract_sessions!`, `contract_blobs!`,
+//! `contract_limits!`.
 //! Each case is also a public function, `contract::tables::increments_add_up(fixture).await`.
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
@@ -29,6 +30,7 @@ use std::{any::Any, time::Duration};
 use crate::Engines;
 
 pub mod blobs;
+pub mod limits;
 pub mod sessions;
 pub mod tables;
 
@@ -129,6 +131,7 @@ macro_rules! contract_suite {
         $crate::contract_tables!($engine);
         $crate::contract_sessions!($engine);
         $crate::contract_blobs!($engine);
+        $crate::contract_limits!($engine);
     };
 }
 

@@ -1,5 +1,5 @@
 //! The embedded engine: SQLite with one writer and group commit, and a folder of blobs beside it. It needs
-//! nothing installed, and what it has acknowledged survives `kill -9` and power cuts.
+//! nothing installed, and what it has acknowledged survives `kill -9` and power cuts; of limits, `kill -9` alone.
 //!
 //! A write goes `writer` → `command` → commit → answer; a read goes to the `readers`, which see the last commit
 //! and never wait for the writer. Each kind of state is one file that both use.
@@ -14,6 +14,7 @@ mod blobs;
 mod command;
 pub mod failure;
 mod files;
+mod limits;
 mod readers;
 mod schema;
 mod session_row;
@@ -39,7 +40,7 @@ use self::{
     files::Files,
     readers::Readers,
     sweeper::{Swept, Unlinker},
-    writer::{Desk, Writer},
+    writer::{Desk, Survives, Writer},
 };
 use crate::{
     Engines,
@@ -146,7 +147,9 @@ impl Embedded {
         schema::sync_folder(directory).map_err(|error| Failure::io("write", directory, &error))?;
         let readers = Readers::open(database.clone())?;
         let (unlinker, unlinked) = Unlinker::new();
-        let desk = Desk { connection, database, clock: clock.clone(), unlinker, claim: claim.clone() };
+        let survives = Survives::PowerCut;
+        let desk =
+            Desk { connection, survives, database, clock: clock.clone(), unlinker, claim: claim.clone() };
         let thread_failure = |error| Failure::io("start a thread for", directory, &error);
         let (writer, writer_thread) = Writer::start(desk).map_err(thread_failure)?;
         let sweeper_thread = sweeper::start(writer.downgrade(), unlinked).map_err(thread_failure)?;
@@ -156,7 +159,13 @@ impl Embedded {
 
     /// The engine, by kind of state.
     pub fn engines(&self) -> Engines {
-        Engines { sessions: self.store.clone(), tables: self.store.clone(), blobs: self.store.clone() }
+        let store = &self.store;
+        Engines {
+            sessions: store.clone(),
+            tables: store.clone(),
+            blobs: store.clone(),
+            limits: store.clone(),
+        }
     }
 
     /// Removes what has expired by now, and says how much it was. The engine does so by itself every few

@@ -52,4 +52,6 @@ pub struct Engines {
     pub tables: Arc<dyn tables::Tables>,
     /// Keeps blobs.
     pub blobs: Arc<dyn blobs::Blobs>,
+    /// Keeps limits.
+    pub limits: Arc<dyn limits::Limits>,
 }

@@ -31,6 +31,7 @@ pub async fn open(placement: &Placement, embedded: &Engines) -> Result<Engines, 
         sessions: of(Kind::Sessions).sessions.clone(),
         tables: of(Kind::Tables).tables.clone(),
         blobs: of(Kind::Blobs).blobs.clone(),
+        limits: of(Kind::Limits).limits.clone(),
     })
 }
 

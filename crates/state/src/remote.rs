@@ -5,6 +5,7 @@
 mod blobs;
 mod call;
 mod connection;
+mod limits;
 mod payload;
 mod pool;
 mod problem;
@@ -39,7 +40,12 @@ impl Remote {
     /// The engines of this kind, for all that take them.
     pub fn engines(&self) -> Engines {
         let shared = Arc::new(self.clone());
-        Engines { sessions: Arc::clone(&shared) as _, tables: Arc::clone(&shared) as _, blobs: shared }
+        Engines {
+            sessions: Arc::clone(&shared) as _,
+            tables: Arc::clone(&shared) as _,
+            blobs: Arc::clone(&shared) as _,
+            limits: shared,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod blobs;
 mod body;
 pub mod description;
+mod limits;
 mod precondition;
 mod problem;
 mod query;
@@ -102,6 +103,10 @@ fn routes() -> Vec<Route> {
         route(Method::PUT, BLOB, blobs::put),
         route(Method::DELETE, BLOB, blobs::delete),
         route(Method::GET, "/v1/blobs/{bucket}", blobs::list),
+        route(Method::POST, "/v1/limits/{limit}/{key}/take", limits::take),
+        route(Method::DELETE, "/v1/limits/{limit}/{key}", limits::reset),
+        route(Method::GET, "/v1/limits/{limit}", limits::list),
+        route(Method::POST, "/v1/take", limits::take_all),
         route(Method::GET, "/v1/openapi.json", description::get),
         route(Method::GET, "/v1/health", health),
     ]

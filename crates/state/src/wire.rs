@@ -1,6 +1,8 @@
 //! The JSON of the state API, as its two ends, `server` and `remote`, write and read it. Requests refuse
 //! members they do not know, so that a misspelt one is an error; answers may gain members.
 
+pub(crate) mod limits;
+
 use std::{borrow::Cow, collections::BTreeMap, str, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -50,7 +52,6 @@ impl Encoding {
 }
 
 /// A whole number of milliseconds that is no shorter than `duration`, so that a short one does not become none.
-#[cfg(feature = "remote")]
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
@@ -343,7 +344,6 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "remote")]
     #[test]
     fn durations_are_rounded_up() {
         assert_eq!(millis(Duration::ZERO), 0);

@@ -12,6 +12,8 @@ mod contract;
 mod harness;
 #[path = "api/lifecycle.rs"]
 mod lifecycle;
+#[path = "api/limits.rs"]
+mod limits;
 #[path = "api/sessions.rs"]
 mod sessions;
 #[path = "api/tables.rs"]

@@ -170,6 +170,7 @@ mod tests {
                 tls: None,
                 admin: None,
                 state_dir: "/x".into(),
+                state: None,
                 started_at: UNIX_EPOCH.into(),
             },
             gateway: Gateway { requests_per_s: 123.9, ..Gateway::default() },

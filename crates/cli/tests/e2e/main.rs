@@ -17,6 +17,7 @@ mod retry_table;
 mod seed;
 mod shop;
 mod shopping_by_browser;
+mod state;
 mod unix_socket;
 mod upgrade;
 mod visitor;

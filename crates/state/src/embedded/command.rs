@@ -9,12 +9,14 @@ use super::{
     failure::{Failure, Stop},
     files::{Incoming, Outgoing},
 };
-use crate::{Millis, Revision, error::Error};
+use crate::{Millis, Revision, clock::whole_millis, error::Error, limits::gcra::Micros};
 
 /// What a command works with: one transaction, shared with other commands but guarded by its own savepoint.
 pub(super) struct Txn<'a> {
     /// The time of this group of commands.
     pub(super) now: Millis,
+    /// The same time, in microseconds.
+    pub(super) now_us: Micros,
     /// The only connection that writes.
     connection: &'a Connection,
     /// The revision given out last.
@@ -33,8 +35,8 @@ pub(super) struct Files {
 }
 
 impl<'a> Txn<'a> {
-    pub(super) fn new(connection: &'a Connection, now: Millis, last_revision: &'a mut Revision) -> Self {
-        Self { now, connection, last_revision, files: Files::default() }
+    pub(super) fn new(connection: &'a Connection, now_us: Micros, last_revision: &'a mut Revision) -> Self {
+        Self { now: whole_millis(now_us), now_us, connection, last_revision, files: Files::default() }
     }
 
     /// A statement that is prepared once for the connection.

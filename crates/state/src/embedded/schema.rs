@@ -5,13 +5,13 @@ use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use super::failure::Failure;
+use super::{failure::Failure, writer::Survives};
 
 /// Marks an SQLite file as lethe's own (`PRAGMA application_id`): "leth" in ASCII.
 const APPLICATION_ID: i64 = 0x6c65_7468;
 
 /// What brings version `n` to `n + 1`, each in one transaction. Steps are only ever added.
-const STEPS: &[&str] = &[include_str!("schema/1.sql")];
+const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/limits.sql")];
 
 /// Page cache of the writing connection, in KiB. It is only as large as what is really used.
 const WRITER_CACHE_KIB: i64 = 2048;
@@ -99,12 +99,23 @@ fn prepare_writer(database: &Path) -> Result<Connection, Refusal> {
         let mode: String = row.get(0)?;
         if mode == "wal" { Ok(()) } else { Err(rusqlite::Error::InvalidQuery) }
     })?;
-    // FULL makes each commit wait for the disk: what is acknowledged survives a power cut too.
-    connection.pragma_update(None, "synchronous", "full")?;
+    set_survival(&connection, Survives::PowerCut)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
     migrate(&mut connection)?;
     check_tables(&connection)?;
     Ok(connection)
+}
+
+/// Sets what the commits of a connection outlast; not within a transaction.
+///
+/// FULL makes each commit wait until the log is on the disk, with all that was committed before. NORMAL only writes to
+/// it: a power cut may take the end of the log, but never a part out of its middle.
+pub(super) fn set_survival(connection: &Connection, survives: Survives) -> rusqlite::Result<()> {
+    let level = match survives {
+        Survives::PowerCut => "full",
+        Survives::Process => "normal",
+    };
+    connection.pragma_update(None, "synchronous", level)
 }
 
 fn set_up(connection: &mut Connection, cache_kib: i64) -> rusqlite::Result<()> {
@@ -192,13 +203,47 @@ mod tests {
     }
 
     #[test]
-    fn each_commit_waits_for_the_disk() {
+    fn commits_wait_for_the_disk_unless_told_otherwise() {
         let directory = tempfile::tempdir().unwrap();
         let connection = open_writer(&directory.path().join("state.db")).unwrap();
         let number =
             |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!((number("synchronous"), number("foreign_keys")), (2, 1));
+        for (survives, level) in [(Survives::Process, 1), (Survives::PowerCut, 2)] {
+            set_survival(&connection, survives).unwrap();
+            assert_eq!(number("synchronous"), level);
+        }
         let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
+    }
+
+    /// Each version that ever was is brought to this one, with all that it holds.
+    #[test]
+    fn older_files_are_brought_to_this_version() {
+        for version in 1..STEPS.len() {
+            let directory = tempfile::tempdir().unwrap();
+            let database = directory.path().join("state.db");
+            let old = Connection::open(&database).unwrap();
+            for step in &STEPS[..version] {
+                old.execute_batch(step).unwrap();
+            }
+            old.execute_batch("INSERT INTO rows VALUES (1, 't', x'6b', x'76', 1, NULL)").unwrap();
+            old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            old.pragma_update(None, "user_version", version as i64).unwrap();
+            old.close().unwrap();
+            let connection = open_writer(&database).unwrap();
+            let now: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+            assert_eq!(now, STEPS.len() as i64);
+            let schema = |connection: &Connection| -> Vec<String> {
+                let sql = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name";
+                let mut texts = connection.prepare(sql).unwrap();
+                texts.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+            };
+            let fresh = tempfile::tempdir().unwrap();
+            assert_eq!(schema(&connection), schema(&open_writer(&fresh.path().join("state.db")).unwrap()));
+            let value: Vec<u8> =
+                connection.query_row("SELECT value FROM rows", [], |row| row.get(0)).unwrap();
+            assert_eq!(value, b"v");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The sweeper: a thread that removes what nobody can see any more, in small steps between other commands:
-//! expired rows, expired sessions, tombstones that have served, and files of overwritten or deleted blobs.
+//! expired rows, expired sessions, tombstones that have served, keys of limits that are at rest, and files of overwritten
+//! or deleted blobs.
 
 use std::{
     io,
@@ -12,8 +13,8 @@ use super::{
     command::Txn,
     failure::Stop,
     files::Outgoing,
-    sessions,
-    writer::{WeakWriter, Writer},
+    limits, sessions,
+    writer::{Survives, WeakWriter, Writer},
 };
 use crate::error::Error;
 
@@ -34,6 +35,8 @@ pub struct Swept {
     pub sessions: usize,
     /// Tombstones that nobody needs any more.
     pub tombstones: usize,
+    /// Keys of limits whose whole burst is there again.
+    pub limits: usize,
 }
 
 impl Swept {
@@ -41,11 +44,12 @@ impl Swept {
         self.rows += step.rows;
         self.sessions += step.sessions;
         self.tombstones += step.tombstones;
+        self.limits += step.limits;
     }
 
     /// Whether a step found less than it may remove, of every kind.
     fn is_all(self) -> bool {
-        self.rows.max(self.sessions).max(self.tombstones) < STEP_ROWS_MAX
+        self.rows.max(self.sessions).max(self.tombstones).max(self.limits) < STEP_ROWS_MAX
     }
 }
 
@@ -94,24 +98,35 @@ fn serve(files: &Receiver<Outgoing>, every: Duration, mut sweep: impl FnMut()) {
     }
 }
 
+/// One step of one sort of thing; it is repeated until it finds less than it may remove.
+type Step = fn(&mut Txn<'_>) -> Result<Swept, Stop>;
+
+/// All that is swept, and what its removal outlasts.
+const STEPS: [(Survives, Step); 2] = [(Survives::PowerCut, expired), (Survives::Process, rested)];
+
 fn sweep_blocking(writer: &Writer) -> Result<(), Error> {
-    while !writer.submit_blocking(step)?.is_all() {}
+    for (survives, step) in STEPS {
+        while !writer.submit_blocking(survives, step)?.is_all() {}
+    }
     Ok(())
 }
 
 /// Removes all that has expired by now.
 pub(super) async fn sweep(writer: &Writer) -> Result<Swept, Error> {
     let mut all = Swept::default();
-    loop {
-        let step = writer.submit(step).await?;
-        all.add(step);
-        if step.is_all() {
-            return Ok(all);
+    for (survives, step) in STEPS {
+        loop {
+            let swept = writer.submit_as(survives, step).await?;
+            all.add(swept);
+            if swept.is_all() {
+                break;
+            }
         }
     }
+    Ok(all)
 }
 
-fn step(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
+fn expired(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
     let rows = txn
         .prepared("DELETE FROM rows WHERE id IN (SELECT id FROM rows WHERE expires_at <= ?1 LIMIT ?2)")?
         .execute((txn.now, STEP_ROWS_MAX as i64))?;
@@ -121,7 +136,11 @@ fn step(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
         )?
         .execute((txn.now, STEP_ROWS_MAX as i64))?;
     let sessions = sessions::end_expired(txn, STEP_ROWS_MAX)?;
-    Ok(Swept { rows, sessions, tombstones })
+    Ok(Swept { rows, sessions, tombstones, limits: 0 })
+}
+
+fn rested(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
+    Ok(Swept { limits: limits::remove_rested(txn, STEP_ROWS_MAX)?, ..Swept::default() })
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod beside;
+mod counting;
 mod crash;
 mod disk;
 mod life;

@@ -20,9 +20,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        blobs, sessions,
+        blobs, limits, sessions,
         tables::{BATCH_WRITES_MAX, KEY_BYTES_MAX, SCAN_ROWS_MAX, VALUE_BYTES_MAX},
-        wire::BATCH_BODY_BYTES_MAX,
+        wire::{BATCH_BODY_BYTES_MAX, limits::TAKE_BODY_BYTES_MAX},
     };
 
     fn document() -> Value {
@@ -94,6 +94,14 @@ mod tests {
             (format!("{schemas}/BlobPage/properties/blobs/maxItems"), blobs::LIST_MAX as u64),
             (format!("{schemas}/SessionList/properties/sessions/maxItems"), sessions::LIST_MAX as u64),
             (format!("{schemas}/BlobInfo/properties/size/maximum"), blobs::BLOB_BYTES_MAX),
+            ("/components/parameters/LimitKey/schema/maxLength".to_owned(), limits::KEY_BYTES_MAX as u64),
+            (format!("{schemas}/Takes/properties/takes/maxItems"), limits::TAKES_MAX as u64),
+            (format!("{schemas}/LimitPage/properties/keys/maxItems"), limits::LIST_MAX as u64),
+            (format!("{schemas}/Take/properties/period_ms/maximum"), limits::PERIOD_MAX.as_millis() as u64),
+            (
+                format!("{schemas}/NamedTake/properties/period_ms/maximum"),
+                limits::PERIOD_MAX.as_millis() as u64,
+            ),
             (
                 format!("{schemas}/NewSession/properties/idle_ms/default"),
                 sessions::Lifetime::default().idle.as_millis() as u64,
@@ -107,6 +115,8 @@ mod tests {
         }
         for (text, limit) in [
             ("/paths/~1v1~1batch/post/requestBody/description", BATCH_BODY_BYTES_MAX),
+            ("/paths/~1v1~1take/post/requestBody/description", TAKE_BODY_BYTES_MAX),
+            ("/paths/~1v1~1limits~1{limit}~1{key}~1take/post/requestBody/description", TAKE_BODY_BYTES_MAX),
             ("/components/parameters/ContentType/description", blobs::CONTENT_TYPE_BYTES_MAX as u64),
             ("/paths/~1v1~1tables~1{table}~1{key}/put/requestBody/description", VALUE_BYTES_MAX as u64),
             (

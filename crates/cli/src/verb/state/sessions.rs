@@ -1,0 +1,135 @@
+//! `lethe state sessions`: who is signed in, and the end of it.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead},
+    time::SystemTime,
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use lethe_state::sessions::{SessionId, SessionInfo};
+use serde_json::{Value, json};
+
+use super::{tables::remaining, with};
+use crate::{
+    arguments::Target,
+    output,
+    paint::Paint,
+    table::{self, Cell, Column},
+};
+
+const COLUMNS: [Column; 3] =
+    [Column::left("HANDLE", 0), Column::right("IDLE END IN", 0), Column::right("LAST END IN", 0)];
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Sessions {
+    List(List),
+    Show(Show),
+    Revoke(Revoke),
+}
+
+/// List the live sessions of a user, newest first
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// The user
+    user: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Show what is in a session, as JSON
+///
+/// Its secret id, the value of the cookie, is read from standard input, so that it stays out of the shell's history.
+/// Looking at it counts as use.
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// End sessions of a user
+#[derive(Debug, Args)]
+#[group(id = "which", required = true, multiple = false, args = ["handle", "all"])]
+pub(super) struct Revoke {
+    /// The user
+    user: String,
+
+    /// The one with this handle
+    #[arg(long)]
+    handle: Option<String>,
+
+    /// All of them
+    #[arg(long)]
+    all: bool,
+
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Sessions {
+    /// Does it.
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::List(list) => list.run(),
+            Self::Show(show) => show.run(),
+            Self::Revoke(revoke) => revoke.run(),
+        }
+    }
+}
+
+impl List {
+    fn run(self) -> anyhow::Result<()> {
+        let sessions = with(&self.target, async |engines| Ok(engines.sessions.list(&self.user).await?))?;
+        if self.target.json {
+            return Ok(output::json(&json!({ "sessions": sessions }))?);
+        }
+        let now = SystemTime::now();
+        let cells = |info: &SessionInfo| {
+            vec![
+                Cell::new(&info.handle),
+                Cell::new(remaining(info.idle_expires_at, now)),
+                Cell::new(remaining(info.absolute_expires_at, now)),
+            ]
+        };
+        let rows: Vec<Vec<Cell>> = sessions.iter().map(cells).collect();
+        Ok(output::line(&table::lines(&COLUMNS, &rows, Paint::for_stdout()).join("\n"))?)
+    }
+}
+
+impl Show {
+    fn run(self) -> anyhow::Result<()> {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line)?;
+        let id =
+            SessionId::parse(line.trim()).context("standard input has no session id, of 22 characters")?;
+        let session = with(&self.target, async |engines| Ok(engines.sessions.load(&id).await?))?;
+        let fields: BTreeMap<String, Value> =
+            session.fields.into_iter().map(|(name, field)| (name, field.value)).collect();
+        Ok(output::json(&json!({
+            "user": session.user,
+            "fields": fields,
+            "created_at": session.created_at,
+            "idle_expires_at": session.idle_expires_at,
+            "absolute_expires_at": session.absolute_expires_at,
+        }))?)
+    }
+}
+
+impl Revoke {
+    fn run(self) -> anyhow::Result<()> {
+        let Self { user, handle, target, .. } = self;
+        let ended =
+            with(&target, async |engines| Ok(engines.sessions.revoke(&user, handle.as_deref()).await?))?;
+        if target.json {
+            return Ok(output::json(&json!({ "revoked": ended }))?);
+        }
+        match (handle, ended) {
+            (Some(handle), 0) => {
+                bail!("{user} has no session `{handle}`; `lethe state sessions list {user}` lists them")
+            }
+            (_, 1) => Ok(output::line("1 session ended")?),
+            _ => Ok(output::line(&format!("{ended} sessions ended"))?),
+        }
+    }
+}
