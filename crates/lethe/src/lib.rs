@@ -33,9 +33,13 @@ pub mod bucket;
 pub mod counter;
 pub mod error;
 pub mod serve;
+#[cfg(feature = "sql")]
+pub mod sql;
 pub mod state;
 pub mod table;
 
 pub use lethe_http::{csrf, problem, secure_headers, session};
 
+#[cfg(feature = "sql")]
+pub use self::sql::sql;
 pub use self::{error::Error, serve::serve, state::State};

@@ -9,6 +9,7 @@ pub mod config;
 pub mod failure;
 mod pool;
 mod schema;
+pub mod service;
 mod session_row;
 mod sessions;
 mod sql;

@@ -15,6 +15,8 @@ mod proxy;
 mod schema;
 #[path = "postgres/server.rs"]
 mod server;
+#[path = "postgres/service.rs"]
+mod service;
 #[path = "postgres/sweeper.rs"]
 mod sweeper;
 

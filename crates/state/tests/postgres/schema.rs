@@ -171,4 +171,6 @@ async fn other_kinds_are_refused() {
     let (engine, _) = engine("").await;
     let error = engine.engines().blobs.delete("b", "k", blobs::Condition::Any).await.unwrap_err();
     assert_eq!(error.to_string(), "the postgres engine does not offer blobs");
+    let error = engine.engines().limits.reset("login", "ada").await.unwrap_err();
+    assert_eq!(error.to_string(), "the postgres engine does not offer limits");
 }
