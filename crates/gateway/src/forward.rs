@@ -21,8 +21,8 @@ use crate::{
     watch::Watched,
 };
 
-/// How long to wait for the word on how a worker died, before a request is blamed for it. The broken connection is
-/// seen before the end of the process, mostly by less than a millisecond.
+/// How long to wait for the word on how a worker died, before a request is blamed for it, or another worker is told of it. The
+/// broken connection is seen before the end of the process, mostly by less than a millisecond.
 const FATE_WAIT: Duration = Duration::from_millis(100);
 
 /// Forwards a request until it is answered, given up, or its client has gone.
@@ -65,6 +65,15 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
             }
             verdict @ (Verdict::Again | Verdict::Later) => {
                 exchange.record.retried(loss.retry());
+                if exchange.prepared.is_keyed && loss.cause == Cause::Gone && loss.stage != Stage::Unsent {
+                    let died = tokio::time::timeout(FATE_WAIT, upstream.gate.fate());
+                    match unless_gone(exchange.down, exchange.watched, died).await {
+                        Some(Ok(Fate::Killed | Fate::Fell)) => exchange.lost.push(upstream.instance.clone()),
+                        // It may live, and still do it.
+                        Some(Err(_)) => {}
+                        None => return Ok(End::Left),
+                    }
+                }
                 journey.search.tried.push(upstream);
                 if verdict == Verdict::Later {
                     let pause = tokio::time::sleep(backoff(journey.attempts as u32, core.dice.next()));

@@ -3,6 +3,8 @@
 
 use std::io::Write;
 
+use lethe_model::service::InstanceId;
+
 use crate::{
     admit::{Admitted, Length, options},
     balance::Dice,
@@ -94,6 +96,20 @@ pub(crate) fn to_worker(
     }
     worker.id = name(out, id, context, dice);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Names the workers that have died under a request, on its way to the next one. Whoever keeps what a worker was about to do
+/// under the request's `Idempotency-Key` learns by it that this one will never end it.
+const LOST_INSTANCE: &[u8] = b"lethe-lost-instance";
+
+/// The head of a request whose earlier attempts had such an end.
+pub(crate) fn after_deaths(whole: &[u8], lost: &[InstanceId]) -> Vec<u8> {
+    let mut head = whole[..whole.len() - 2].to_vec();
+    for instance in lost {
+        push_field(&mut head, LOST_INSTANCE, instance.as_str().as_bytes());
+    }
+    head.extend_from_slice(b"\r\n");
+    head
 }
 
 /// What is known of a request that came through trusted proxies.

@@ -80,7 +80,7 @@ impl Problem {
         }
     }
 
-    fn document(&self) -> String {
+    pub(crate) fn document(&self) -> String {
         let mut document = self.members.clone();
         document.insert("type".into(), json!(format!("urn:lethe:problem:{}", self.code)));
         document.insert("title".into(), json!(self.title));
@@ -126,7 +126,7 @@ impl IntoResponse for Problem {
 impl From<&StateError> for Problem {
     fn from(error: &StateError) -> Self {
         match error {
-            StateError::Conflict { .. } => Self::new(
+            StateError::Conflict { .. } | StateError::Fenced { .. } => Self::new(
                 StatusCode::CONFLICT,
                 "conflict",
                 "Somebody was faster",

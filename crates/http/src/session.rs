@@ -18,13 +18,18 @@ use http::request::Parts;
 pub use lethe_state::sessions::Lifetime;
 use lethe_state::{
     error::Error as StateError,
+    idempotency::Fingerprint,
     sessions::{Change, Patch},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
-use self::visit::{Current, Shared};
 pub use self::{error::Error, layer::SessionLayer, vault::COOKIE_TOKEN_BYTES_MAX};
+use self::{
+    vault::Vault,
+    visit::{Current, Shared},
+};
 
 /// How often [`Session::update`] tries before it gives up. Each failed try means that another request's write to
 /// the same field succeeded.
@@ -197,6 +202,26 @@ impl Session {
         visit.pending.clear();
         visit.forget();
         Ok(())
+    }
+}
+
+impl Session {
+    /// Stores what was buffered, and takes no more writes: for a layer that must know it stored before it goes on.
+    pub(crate) async fn commit(&self) -> Result<(), Error> {
+        self.shared.commit().await
+    }
+
+    /// Tells this visitor from all others: the user, or the session of one who is not signed in. The session's id is a
+    /// secret, of which only the hash is shown. A token has none that outlives the next token.
+    pub(crate) fn identity(&self) -> Option<String> {
+        let (cookie, held) = self.shared.known_session()?;
+        match (held.and_then(|held| held.user.clone()), &self.shared.vault) {
+            (Some(user), _) => Some(format!("user:{user}")),
+            (None, Vault::Stored(_)) => {
+                Some(format!("session:{}", Fingerprint(Sha256::digest(cookie.as_bytes()).into())))
+            }
+            (None, Vault::Token(_)) => None,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use lethe_http::{
     problem::{Problem, chain},
     session,
 };
-use lethe_state::{Revision, error::Error as StateError};
+use lethe_state::{Revision, error::Error as StateError, locks::Token};
 
 /// An error of the SDK. A handler may return it: clients see a problem document (RFC 9457) without internal text.
 ///
@@ -73,6 +73,28 @@ pub enum Error {
         /// The revision that it has; `None` when it does not exist.
         found: Option<Revision>,
     },
+    /// A later holder of the lock has written already, so this one has lost it. Nothing of the batch was done.
+    #[error(
+        "write {index}, to `{key}`, came from an earlier holder of the lock: token {token}, after {newest}"
+    )]
+    Fenced {
+        /// Which write of the batch, from 0.
+        index: usize,
+        /// The lock's name, or the blob's key.
+        key: String,
+        /// The token of this holder.
+        token: Token,
+        /// The newest that was seen.
+        newest: Token,
+    },
+    /// The lock was lost while work was done under it.
+    #[error(
+        "the lock `{name}` was lost, so what was done under it was broken off; acquire it and begin anew"
+    )]
+    LockLost {
+        /// The lock's name.
+        name: String,
+    },
     /// Other requests changed the row again and again.
     #[error("row `{key}` of the table `{table}` was changed by other requests at each try")]
     Contended {
@@ -113,6 +135,7 @@ impl From<StateError> for Error {
     fn from(error: StateError) -> Self {
         match error {
             StateError::Conflict { index, key, found } => Self::Conflict { index, key, found },
+            StateError::Fenced { index, key, token, newest } => Self::Fenced { index, key, token, newest },
             other => Self::State(other),
         }
     }
@@ -127,7 +150,10 @@ impl fmt::Debug for Error {
 impl From<&Error> for Problem {
     fn from(error: &Error) -> Self {
         match error {
-            Error::Conflict { .. } | Error::Contended { .. } => Self::new(
+            Error::Conflict { .. }
+            | Error::Contended { .. }
+            | Error::Fenced { .. }
+            | Error::LockLost { .. } => Self::new(
                 StatusCode::CONFLICT,
                 "conflict",
                 "Somebody was faster",

@@ -1,5 +1,5 @@
-//! What a Rust service imports to run under Lethe: a [`State`] that outlives its workers, with tables, counters
-//! and blobs; layers for sessions, request forgery and security headers; and [`serve()`], which listens and leaves
+//! What a Rust service imports to run under Lethe: a [`State`] that outlives its workers, with tables, counters,
+//! blobs and locks; layers for sessions, idempotency keys, request forgery and security headers; and [`serve()`], which listens and leaves
 //! as the worker contract says.
 //!
 //! ```no_run
@@ -32,13 +32,14 @@ pub mod batch;
 pub mod bucket;
 pub mod counter;
 pub mod error;
+pub mod lock;
 pub mod serve;
 #[cfg(feature = "sql")]
 pub mod sql;
 pub mod state;
 pub mod table;
 
-pub use lethe_http::{csrf, problem, secure_headers, session};
+pub use lethe_http::{csrf, idempotency, problem, secure_headers, session};
 
 #[cfg(feature = "sql")]
 pub use self::sql::sql;

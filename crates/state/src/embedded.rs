@@ -10,11 +10,14 @@
 //! blob's file gone looks at its row again. What only a sole engine may do is left out: settling what is in doubt, which
 //! would remove files that the other one is just writing; another schema; and emptying the log at the end.
 
+mod blob_fences;
 mod blobs;
 mod command;
 pub mod failure;
 mod files;
+mod idempotency;
 mod limits;
+mod locks;
 mod readers;
 mod schema;
 mod session_row;
@@ -165,6 +168,8 @@ impl Embedded {
             tables: store.clone(),
             blobs: store.clone(),
             limits: store.clone(),
+            locks: store.clone(),
+            idempotency: store.clone(),
         }
     }
 

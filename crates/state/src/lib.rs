@@ -54,4 +54,8 @@ pub struct Engines {
     pub blobs: Arc<dyn blobs::Blobs>,
     /// Keeps limits.
     pub limits: Arc<dyn limits::Limits>,
+    /// Keeps locks.
+    pub locks: Arc<dyn locks::Locks>,
+    /// Keeps idempotency keys.
+    pub idempotency: Arc<dyn idempotency::Idempotency>,
 }

@@ -32,6 +32,8 @@ pub async fn open(placement: &Placement, embedded: &Engines) -> Result<Engines, 
         tables: of(Kind::Tables).tables.clone(),
         blobs: of(Kind::Blobs).blobs.clone(),
         limits: of(Kind::Limits).limits.clone(),
+        locks: of(Kind::Locks).locks.clone(),
+        idempotency: of(Kind::Idempotency).idempotency.clone(),
     })
 }
 

@@ -7,6 +7,8 @@
 mod attempt;
 pub mod config;
 pub mod failure;
+mod idempotency;
+mod locks;
 mod pool;
 mod schema;
 pub mod service;
@@ -47,6 +49,8 @@ struct Store {
 
 /// The statements of each kind.
 struct Sql {
+    idempotency: idempotency::Sql,
+    locks: locks::Sql,
     sessions: sessions::Sql,
     tables: tables::Sql,
     sweeper: sweeper::Sql,
@@ -72,6 +76,8 @@ impl Postgres {
             None => format!("{}:{}", server.get_host(), server.get_port()),
         };
         let sql = Sql {
+            idempotency: idempotency::Sql::new(&schema),
+            locks: locks::Sql::new(&schema),
             sessions: sessions::Sql::new(&schema),
             tables: tables::Sql::new(&schema),
             sweeper: sweeper::Sql::new(&schema),
@@ -100,7 +106,13 @@ impl Postgres {
 
     /// The engine, by kind of state.
     pub fn engines(&self) -> Engines {
-        Engines { sessions: self.store.clone(), tables: self.store.clone(), ..Engines::absent("postgres") }
+        Engines {
+            sessions: self.store.clone(),
+            tables: self.store.clone(),
+            locks: self.store.clone(),
+            idempotency: self.store.clone(),
+            ..Engines::absent("postgres")
+        }
     }
 
     /// What its pool of connections is doing.

@@ -11,7 +11,12 @@ use super::{failure::Failure, writer::Survives};
 const APPLICATION_ID: i64 = 0x6c65_7468;
 
 /// What brings version `n` to `n + 1`, each in one transaction. Steps are only ever added.
-const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/limits.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/limits.sql"),
+    include_str!("schema/locks.sql"),
+    include_str!("schema/idempotency.sql"),
+];
 
 /// Page cache of the writing connection, in KiB. It is only as large as what is really used.
 const WRITER_CACHE_KIB: i64 = 2048;
@@ -200,6 +205,34 @@ mod tests {
             assert!(!statement.exists([[n; 32]]).unwrap());
         }
         assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+    }
+
+    #[test]
+    fn a_database_of_any_version_is_brought_to_this_one() {
+        for version in 1..=STEPS.len() {
+            let directory = tempfile::tempdir().unwrap();
+            let database = directory.path().join("state.db");
+            let old = Connection::open(&database).unwrap();
+            old.execute_batch(&STEPS[..version].concat()).unwrap();
+            old.execute_batch("INSERT INTO rows VALUES (1, 't', x'6b', x'76', 1, NULL)").unwrap();
+            old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            old.pragma_update(None, "user_version", version as i64).unwrap();
+            drop(old);
+            let connection = open_writer(&database).unwrap();
+            let reached: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+            assert_eq!(reached, STEPS.len() as i64, "from {version}");
+            assert!(
+                connection.prepare("SELECT 1 FROM rows WHERE value = x'76'").unwrap().exists([]).unwrap()
+            );
+            let fresh = open_writer(&directory.path().join("fresh.db")).unwrap();
+            assert_eq!(described(&connection), described(&fresh), "from {version}");
+        }
+    }
+
+    fn described(connection: &Connection) -> Vec<String> {
+        let sql = "SELECT name || ': ' || coalesce(sql, '') FROM sqlite_schema ORDER BY name";
+        let mut read = connection.prepare(sql).unwrap();
+        read.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
     }
 
     #[test]

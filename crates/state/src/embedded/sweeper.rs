@@ -1,6 +1,6 @@
 //! The sweeper: a thread that removes what nobody can see any more, in small steps between other commands:
-//! expired rows, expired sessions, tombstones that have served, keys of limits that are at rest, and files of overwritten
-//! or deleted blobs.
+//! expired rows and sessions, tombstones that have served, keys of limits that are at rest, leases that are over, and files
+//! of overwritten or deleted blobs.
 
 use std::{
     io,
@@ -10,10 +10,11 @@ use std::{
 };
 
 use super::{
+    blob_fences,
     command::Txn,
     failure::Stop,
     files::Outgoing,
-    limits, sessions,
+    idempotency, limits, locks, sessions,
     writer::{Survives, WeakWriter, Writer},
 };
 use crate::error::Error;
@@ -35,6 +36,12 @@ pub struct Swept {
     pub sessions: usize,
     /// Tombstones that nobody needs any more.
     pub tombstones: usize,
+    /// Locks whose lease is over.
+    pub locks: usize,
+    /// Fences of blobs that were deleted long ago.
+    pub fences: usize,
+    /// Idempotency keys whose time is over.
+    pub keys: usize,
     /// Keys of limits whose whole burst is there again.
     pub limits: usize,
 }
@@ -44,12 +51,16 @@ impl Swept {
         self.rows += step.rows;
         self.sessions += step.sessions;
         self.tombstones += step.tombstones;
+        self.locks += step.locks;
+        self.fences += step.fences;
+        self.keys += step.keys;
         self.limits += step.limits;
     }
 
     /// Whether a step found less than it may remove, of every kind.
     fn is_all(self) -> bool {
-        self.rows.max(self.sessions).max(self.tombstones).max(self.limits) < STEP_ROWS_MAX
+        let Self { rows, sessions, tombstones, limits, locks, fences, keys } = self;
+        [rows, sessions, tombstones, limits, locks, fences, keys].iter().all(|swept| *swept < STEP_ROWS_MAX)
     }
 }
 
@@ -136,7 +147,10 @@ fn expired(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
         )?
         .execute((txn.now, STEP_ROWS_MAX as i64))?;
     let sessions = sessions::end_expired(txn, STEP_ROWS_MAX)?;
-    Ok(Swept { rows, sessions, tombstones, limits: 0 })
+    let locks = locks::forget_ended(txn, STEP_ROWS_MAX)?;
+    let fences = blob_fences::forget_ended(txn, STEP_ROWS_MAX)?;
+    let keys = idempotency::forget_ended(txn, STEP_ROWS_MAX)?;
+    Ok(Swept { rows, sessions, tombstones, locks, fences, keys, ..Swept::default() })
 }
 
 fn rested(txn: &mut Txn<'_>) -> Result<Swept, Stop> {

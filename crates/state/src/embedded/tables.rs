@@ -11,6 +11,7 @@ use crate::{
     Millis, Revision,
     clock::after,
     error::Error,
+    locks::Token,
     rules::{check_batch, check_key, check_name, key_range},
     tables::{
         Action, Condition, KEY_BYTES_MAX, Outcome, Page, Row, SCAN_ROWS_MAX, Scan, TABLE_NAME_BYTES_MAX,
@@ -106,6 +107,7 @@ fn apply(txn: &mut Txn<'_>, index: usize, write: &Write) -> Result<Outcome, Stop
         }
         Action::Delete => Ok(Outcome::Deleted { existed: delete(txn, write)? }),
         Action::Increment { by, ttl } => increment(txn, write, *by, *ttl),
+        Action::Fence { token } => fence(txn, index, write, *token),
     }
 }
 
@@ -165,6 +167,23 @@ fn increment(txn: &mut Txn<'_>, write: &Write, by: i64, ttl: Option<Duration>) -
         .ok_or_else(|| Error::NotAnInteger { key: write.key.clone() })?;
     let revision = put(txn, write, value.to_string().as_bytes(), expires_at)?;
     Ok(Outcome::Incremented { value, revision })
+}
+
+fn fence(txn: &mut Txn<'_>, index: usize, write: &Write, token: Token) -> Result<Outcome, Stop> {
+    let found = read_row(txn.connection(), &write.table, &write.key, txn.now)?;
+    if let Some(row) = &found {
+        let newest = integer(&row.value).and_then(|newest| Token::try_from(newest).ok());
+        let newest = newest.ok_or_else(|| Error::NotAnInteger { key: write.key.clone() })?;
+        if token < newest {
+            return Err(Error::Fenced { index, key: write.key.clone(), token, newest }.into());
+        }
+        // The usual case, a holder that goes on, changes nothing.
+        if token == newest && row.expires_at.is_none() {
+            return Ok(Outcome::Fenced);
+        }
+    }
+    put(txn, write, token.to_string().as_bytes(), None)?;
+    Ok(Outcome::Fenced)
 }
 
 fn integer(value: &[u8]) -> Option<i64> {

@@ -19,3 +19,5 @@ async fn engine() -> Fixture {
 
 lethe_state::contract_tables!(engine);
 lethe_state::contract_sessions!(engine);
+lethe_state::contract_locks!(engine);
+lethe_state::contract_idempotency!(engine);

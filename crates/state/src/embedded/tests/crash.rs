@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -15,6 +15,8 @@ use super::{Embedded, blob_files, body, doubts, put};
 use crate::{
     Engines, Revision,
     blobs::Put,
+    idempotency::{Answer, Beginning, Begun, Fingerprint},
+    locks::{LEASE_MAX, Token},
     sessions::{Change, NewSession, Patch, SessionId},
     tables::{Action, Condition, Outcome, Write},
 };
@@ -55,6 +57,8 @@ struct Acknowledged {
     sessions: BTreeMap<String, u64>,
     ended: Vec<String>,
     blobs: BTreeMap<String, u64>,
+    leases: BTreeMap<String, Token>,
+    answers: Vec<String>,
 }
 
 impl Acknowledged {
@@ -69,6 +73,8 @@ impl Acknowledged {
             }
             ["session", id, n] => drop(self.sessions.insert(id.to_owned(), n.parse().unwrap())),
             ["ended", id] => self.ended.push(id.to_owned()),
+            ["lease", name, token] => drop(self.leases.insert(name.to_owned(), token.parse().unwrap())),
+            ["answer", key] => self.answers.push(key.to_owned()),
             ["blob", key, n] => drop(self.blobs.insert(key.to_owned(), n.parse().unwrap())),
             _ => return false,
         }
@@ -146,6 +152,19 @@ async fn check(engines: &Engines, acknowledged: &mut Acknowledged) {
         let ended = engines.sessions.load(&SessionId::parse(id).unwrap()).await;
         assert!(matches!(ended, Err(crate::error::Error::Gone)), "an ended session is {ended:?}");
     }
+    let probe = engines.locks.acquire("probe", "worker", Duration::from_millis(1)).await.unwrap();
+    let newest = acknowledged.leases.values().max();
+    assert!(probe.is_none_or(|probe| Some(&probe.token) > newest), "a token came again");
+    for (name, token) in &acknowledged.leases {
+        let held = engines.locks.look(name).await.unwrap();
+        assert_eq!(held.map(|held| held.token), Some(*token), "the lease of {name} is lost");
+        let fence = Write { action: Action::Fence { token: token - 1 }, ..put(format!("fence {name}"), "") };
+        assert!(engines.tables.apply(vec![fence]).await.is_err(), "the fence of {name} is open");
+    }
+    for key in &acknowledged.answers {
+        let again = engines.idempotency.begin(beginning(key, "another")).await.unwrap();
+        assert_eq!(again, Begun::Answered(answer(key)), "the answer under {key} is lost");
+    }
     for (key, n) in &acknowledged.blobs {
         let blob = engines.blobs.get("b", key, None).await.unwrap().expect("the blob");
         let bytes: Vec<_> = blob.body.try_collect::<Vec<_>>().await.unwrap().concat();
@@ -196,12 +215,47 @@ async fn writes_until_killed() {
                 let ended = engines.sessions.create(NewSession::default()).await.unwrap().id;
                 engines.sessions.destroy(&ended).await.unwrap();
                 println!("ack ended {}", ended.to_text());
+                let name = format!("{round}-{task}-{n}");
+                let token = hold(&engines, &name).await;
+                println!("ack lease {name} {token}");
+                let Begun::Claimed(claim) = engines.idempotency.begin(beginning(&name, "one")).await.unwrap()
+                else {
+                    panic!("{name} is claimed");
+                };
+                assert!(engines.idempotency.finish(&claim, answer(&name)).await.unwrap());
+                println!("ack answer {name}");
             }
         })
     });
     for task in tasks.collect::<Vec<_>>() {
         task.await.unwrap();
     }
+}
+
+/// A request under this key.
+fn beginning(key: &str, owner: &str) -> Beginning {
+    Beginning {
+        scope: "crash".into(),
+        key: key.into(),
+        fingerprint: Fingerprint([7; 32]),
+        owner: owner.into(),
+        displaces: Vec::new(),
+        lease: LEASE_MAX,
+        kept: LEASE_MAX,
+    }
+}
+
+fn answer(key: &str) -> Answer {
+    let fields = vec![("x-key".to_owned(), key.to_owned().into())];
+    Answer { status: 201, fields, body: key.repeat(1000).into() }
+}
+
+/// Takes a lock, and writes under it.
+async fn hold(engines: &Engines, name: &str) -> Token {
+    let token = engines.locks.acquire(name, "worker", LEASE_MAX).await.unwrap().expect("it is free").token;
+    let fence = Write { action: Action::Fence { token }, ..put(format!("fence {name}"), "") };
+    engines.tables.apply(vec![fence]).await.unwrap();
+    token
 }
 
 /// Adds a row and counts it, in one batch.

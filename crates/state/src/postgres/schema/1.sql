@@ -52,19 +52,21 @@ CREATE TABLE {s}.locks (
 );
 CREATE INDEX locks_by_expiry ON {s}.locks (expires_at);
 
--- Idempotency keys. While `status` is null, the request runs, and `expires_at` is the end of its claim's lease; later,
--- that of the answer. `fields` are the answer's header fields, each name and value preceded by its length.
+-- Idempotency keys. While `status` is null, the request runs, until `claimed_until` at the latest, and its key is kept
+-- for as long after that as an answer would be. `names` and `contents` are the answer's header fields.
 CREATE TABLE {s}.idempotency (
-    scope       text COLLATE "C" NOT NULL,
-    key         bytea            NOT NULL,
-    fingerprint bytea            NOT NULL,
-    owner       text COLLATE "C" NOT NULL,
-    token       bigint           NOT NULL,
-    kept_ms     bigint           NOT NULL,
-    expires_at  bigint           NOT NULL,
-    status      integer,
-    fields      bytea,
-    body        bytea,
+    scope         text COLLATE "C" NOT NULL,
+    key           bytea            NOT NULL,
+    fingerprint   bytea            NOT NULL,
+    token         bigint           NOT NULL,
+    owner         text COLLATE "C" NOT NULL,
+    claimed_until bigint           NOT NULL,
+    kept_ms       bigint           NOT NULL,
+    expires_at    bigint           NOT NULL,
+    status        integer,
+    names         text[],
+    contents      bytea[],
+    body          bytea,
     PRIMARY KEY (scope, key)
 );
 CREATE INDEX idempotency_by_expiry ON {s}.idempotency (expires_at);

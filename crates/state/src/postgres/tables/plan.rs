@@ -8,6 +8,7 @@ use crate::{
     Millis, Revision,
     clock::after,
     error::Error,
+    locks::Token,
     tables::{Action, Condition, Outcome, Write},
 };
 
@@ -62,6 +63,10 @@ pub(super) fn plan<'a>(
                 row.content = Some(Content { value: value.to_string().into(), revision, expires_at });
                 Outcome::Incremented { value, revision }
             }
+            Action::Fence { token } => {
+                fence(index, write, row, *token, revision)?;
+                Outcome::Fenced
+            }
         })
     });
     each.collect()
@@ -76,6 +81,22 @@ fn check_condition(index: usize, write: &Write, row: &Held) -> Result<(), Error>
         Condition::Revision(expected) => found == Some(expected),
     };
     if holds { Ok(()) } else { Err(Error::Conflict { index, key: write.key.clone(), found }) }
+}
+
+fn fence(index: usize, write: &Write, row: &mut Held, token: Token, revision: Revision) -> Result<(), Error> {
+    if let Some(content) = &row.content {
+        let newest = integer(&content.value).and_then(|newest| Token::try_from(newest).ok());
+        let newest = newest.ok_or_else(|| Error::NotAnInteger { key: write.key.clone() })?;
+        if token < newest {
+            return Err(Error::Fenced { index, key: write.key.clone(), token, newest });
+        }
+        // The usual case, a holder that goes on, changes nothing.
+        if token == newest && content.expires_at.is_none() {
+            return Ok(());
+        }
+    }
+    row.content = Some(Content { value: token.to_string().into(), revision, expires_at: None });
+    Ok(())
 }
 
 fn integer(value: &[u8]) -> Option<i64> {

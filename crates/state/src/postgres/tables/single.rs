@@ -69,7 +69,7 @@ pub(super) async fn apply(store: &Store, write: &Write) -> Result<Option<Outcome
         Action::Increment { by, ttl } if write.condition == Condition::Any => {
             increment(store, write, *by, *ttl).await
         }
-        Action::Check | Action::Increment { .. } => Ok(None),
+        Action::Check | Action::Increment { .. } | Action::Fence { .. } => Ok(None),
     }
 }
 
