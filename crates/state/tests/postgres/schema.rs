@@ -169,7 +169,7 @@ async fn the_time_is_the_servers() {
 #[tokio::test]
 async fn other_kinds_are_refused() {
     let (engine, _) = engine("").await;
-    let error = engine.engines().blobs.delete("b", "k", blobs::Condition::Any).await.unwrap_err();
+    let error = engine.engines().blobs.delete("b", "k", blobs::Condition::Any, None).await.unwrap_err();
     assert_eq!(error.to_string(), "the postgres engine does not offer blobs");
     let error = engine.engines().limits.reset("login", "ada").await.unwrap_err();
     assert_eq!(error.to_string(), "the postgres engine does not offer limits");
