@@ -102,7 +102,7 @@ mod tests {
 
     fn fail(breaker: &Breaker, times: u32) {
         for _ in 0..times {
-            breaker.enter().ok().expect("a closed breaker").failed();
+            breaker.enter().expect("a closed breaker").failed();
         }
     }
 
@@ -110,17 +110,17 @@ mod tests {
     async fn failures_in_a_row_open_it_and_a_probe_closes_it() {
         let breaker = Breaker::new();
         fail(&breaker, FAILURES_MAX - 1);
-        breaker.enter().ok().unwrap().succeeded();
+        breaker.enter().unwrap().succeeded();
         fail(&breaker, FAILURES_MAX);
         let left = breaker.enter().err().expect("an open breaker");
         assert!(left <= REST && left >= REST / 2, "{left:?}");
         tokio::time::advance(REST).await;
-        let probe = breaker.enter().ok().expect("a probe after the rest");
+        let probe = breaker.enter().expect("a probe after the rest");
         assert!(breaker.enter().is_err(), "one probe at a time");
         probe.failed();
         assert!(breaker.enter().is_err(), "a failed probe opens it again");
         tokio::time::advance(REST).await;
-        breaker.enter().ok().unwrap().succeeded();
+        breaker.enter().unwrap().succeeded();
         fail(&breaker, FAILURES_MAX - 1);
         assert!(breaker.enter().is_ok(), "failures are counted anew");
     }
@@ -128,11 +128,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_is_given_up_is_left_to_the_next() {
         let breaker = Breaker::new();
-        let late = breaker.enter().ok().unwrap();
+        let late = breaker.enter().unwrap();
         fail(&breaker, FAILURES_MAX);
         tokio::time::advance(REST).await;
-        drop(breaker.enter().ok().unwrap());
-        let probe = breaker.enter().ok().expect("the next is a probe at once");
+        drop(breaker.enter().unwrap());
+        let probe = breaker.enter().expect("the next is a probe at once");
         late.failed();
         probe.succeeded();
         assert!(breaker.enter().is_ok());

@@ -122,9 +122,10 @@ mod tests {
 
     #[test]
     fn revisions_of_a_row_grow_within_a_batch() {
-        let mut held = rows();
         let count = |key| write(key, Condition::Any, Action::Increment { by: 1, ttl: None });
-        let outcomes = plan(&[count("a"), count("b"), count("a")], &mut held, 1000).unwrap();
+        let batch = [count("a"), count("b"), count("a")];
+        let mut held = rows();
+        let outcomes = plan(&batch, &mut held, 1000).unwrap();
         assert_eq!(
             outcomes,
             [
