@@ -105,7 +105,7 @@ impl FromStr for Config {
         }
         pool.check()?;
         let server = PgConnectOptions::from_str(&format!("{base}?{}", of_sqlx.join("&")))
-            .map_err(|error| invalid(&error.to_string()))?;
+            .map_err(|error| invalid(&innermost(&error)))?;
         let named = server.get_application_name().is_some();
         let server = if named { server } else { server.application_name("lethe") };
         Ok(Self { server, schema, pool })
@@ -161,6 +161,11 @@ impl PoolConfig {
         }
         Ok(())
     }
+}
+
+/// What is at the bottom of an error: what is above it only says that it is one of a configuration.
+fn innermost(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), innermost)
 }
 
 fn unknown(name: &str) -> String {
@@ -262,7 +267,7 @@ mod tests {
             ("postgres://u:geheim@h/d?max_lifetime=9999999h", "duration"),
             ("postgres://u:geheim@h/d?schema=x;drop", "schema"),
             ("postgres://u:geheim@h/d?schema=pg_state", "schema"),
-            ("postgres://u:geheim@h/d?sslmode=maybe", "sslmode"),
+            ("postgres://u:geheim@h/d?sslmode=maybe", "\"maybe\""),
             ("postgres://u:geheim@h:port/d", "port"),
         ] {
             let error = error(url);
