@@ -34,6 +34,10 @@ pub enum Error {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The URL of a database cannot be used.
+    #[cfg(feature = "sql")]
+    #[error("there is no way to the database of this URL")]
+    DatabaseUrl(#[source] StateError),
     /// `PORT` is not a port.
     #[error("PORT is `{0}`, which is not a number from 0 to 65535")]
     Port(String),

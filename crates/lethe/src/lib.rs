@@ -35,9 +35,13 @@ pub mod error;
 pub mod limit;
 pub mod lock;
 pub mod serve;
+#[cfg(feature = "sql")]
+pub mod sql;
 pub mod state;
 pub mod table;
 
 pub use lethe_http::{address, csrf, idempotency, problem, secure_headers, session, token};
 
+#[cfg(feature = "sql")]
+pub use self::sql::sql;
 pub use self::{error::Error, serve::serve, state::State};

@@ -3,12 +3,12 @@
 //! [`idempotency::Idempotency`], [`locks::Locks`]); each engine implements the kinds it can, and passes the kind's
 //! contract suite.
 //!
-//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `redis` (feature `redis`), `remote` (feature `remote`:
-//! the state API of another process, which `server` serves).
+//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `redis` and `postgres` (features of these names),
+//! `remote` (feature `remote`: the state API of another process, which `server` serves).
 
 mod absent;
 pub mod blobs;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "postgres", feature = "redis"))]
 mod breaker;
 pub mod clock;
 #[cfg(feature = "contract")]
@@ -21,11 +21,13 @@ pub mod limits;
 pub mod locks;
 pub mod open;
 pub mod place;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "remote")]
 pub mod remote;
-#[cfg(any(feature = "embedded", feature = "redis"))]
+#[cfg(any(feature = "embedded", feature = "postgres", feature = "redis"))]
 mod rules;
 #[cfg(feature = "server")]
 pub mod server;
