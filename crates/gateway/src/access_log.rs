@@ -76,6 +76,9 @@ pub(crate) fn line(text: &mut Vec<u8>, record: &Record, detail: &Detail, started
     let mut attempts = line.array("attempts");
     detail.attempts.iter().for_each(|each| attempt(&mut attempts.object(), each));
     drop(attempts);
+    if detail.attempts_omitted > 0 {
+        line.number("attempts_omitted", detail.attempts_omitted);
+    }
     drop(line);
     text.push(b'\n');
 }

@@ -27,6 +27,9 @@ use crate::{
     watch::{Phase, Watched},
 };
 
+/// So many kept connections in a row may turn out to be closed, before the worker is taken for lost.
+const CLOSED_MAX: usize = 16;
+
 /// A request and its client, as all attempts share them.
 pub(crate) struct Exchange<'a, D> {
     pub(crate) core: &'a Rc<Core>,
@@ -164,13 +167,14 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 
     /// Gets a connection to send on, and the head of a response on it; nothing if the client has gone. A kept connection
-    /// that turns out to be closed says nothing about the worker, and is followed by another one.
+    /// that turns out to be closed says nothing about the worker, and is followed by another one, so many times.
     async fn send(
         &mut self,
         upstream: &Rc<Upstream>,
         resume: Option<&Resume>,
     ) -> Result<Option<Box<Link>>, Fail> {
         self.watched.expect(self.target.route.timeout);
+        let mut closed = 0;
         loop {
             let mut link = match std::future::poll_fn(|cx| Poll::Ready(idle(cx, upstream))).await {
                 Some(link) => link,
@@ -199,10 +203,12 @@ impl<D: Downstream> Exchange<'_, D> {
                 Ok(None) => return Ok(None),
                 // The worker had closed this one before.
                 Err(Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Gone }))
-                    if link.is_reused() && self.upload.is_replayable() => {}
-                // A stream may be refused by a worker that lives.
-                Err(Fail::Lost(loss))
-                    if loss.stage == Stage::Unsent && !link.is_reused() && !link.is_stream() =>
+                    if link.is_reused() && self.upload.is_replayable() && closed < CLOSED_MAX =>
+                {
+                    closed += 1;
+                }
+                Err(Fail::Lost(loss @ Loss { stage: Stage::Unsent, cause: Cause::Gone }))
+                    if !link.is_reused() =>
                 {
                     // It accepts and closes at once, which is as good as to refuse.
                     upstream.suspect(Instant::now());

@@ -67,6 +67,9 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
             Verdict::Again if journey.search.is_over(core, Instant::now()) => {
                 journey.given_up(Failure::NoWorker { retry_after_s: 1 })
             }
+            Verdict::Later if journey.search.is_over(core, Instant::now()) => {
+                journey.given_up(Failure::Overloaded)
+            }
             verdict @ (Verdict::Again | Verdict::Later) => {
                 exchange.record.retried(loss.retry());
                 journey.search.tried.push(upstream);
@@ -79,6 +82,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
                 continue;
             }
             Verdict::Late if slow => Failure::Slow,
+            Verdict::Overloaded => journey.given_up(Failure::Overloaded),
             Verdict::Unknown => Failure::Unknown,
             Verdict::Deadly => Failure::Deadly,
             Verdict::Exhausted => Failure::Exhausted,
@@ -114,25 +118,30 @@ async fn unless_gone<D: Downstream, F: Future>(
 struct Journey {
     search: Search,
     attempts: usize,
+    /// A worker may have carried it out, as far as is known.
+    may_have_run: bool,
     /// The gates of the workers that were lost while it was inside, without those that it cannot have killed.
     deaths: Vec<Arc<Gate>>,
 }
 
 impl Journey {
     fn new(class: Class) -> Self {
-        Self { search: Search::new(class), attempts: 0, deaths: Vec::new() }
+        Self { search: Search::new(class), attempts: 0, may_have_run: false, deaths: Vec::new() }
     }
 
-    /// What its client is told when there is no worker for it: once something was sent, it may have run.
+    /// What its client is told when no worker takes it: that it may have run, if a worker was lost with it.
     fn given_up(&self, failure: Failure) -> Failure {
-        if self.attempts == 0 { failure } else { Failure::Exhausted }
+        if self.may_have_run { Failure::Exhausted } else { failure }
     }
 
     /// Counts a loss in.
     fn note(&mut self, loss: Loss, upstream: &Upstream) {
         upstream.stats.failures.add(1);
-        if loss.stage != Stage::Unsent {
+        self.may_have_run |= !loss.is_harmless();
+        if loss.is_counted() {
             self.attempts += 1;
+        }
+        if loss.stage != Stage::Unsent {
             self.search.begin_anew();
             if loss.cause == Cause::Gone {
                 self.deaths.push(Arc::clone(&upstream.gate));
@@ -150,6 +159,9 @@ impl Journey {
         let mut verdict = self.judge(exchange, loss, seen);
         if verdict == Verdict::Late && seen.is_none() && self.retries_late(exchange) {
             verdict = Verdict::Again;
+        }
+        if loss.cause == Cause::Refused && verdict == Verdict::Later && !exchange.may_retry() {
+            verdict = Verdict::Overloaded;
         }
         if verdict == Verdict::Deadly {
             self.acquit().await;

@@ -63,6 +63,8 @@ struct Wire {
     seen: Rc<Traffic>,
     /// Requests on it, or waiting for a stream.
     open: Cell<usize>,
+    /// A response came on it.
+    proven: Cell<bool>,
 }
 
 /// One of the requests on a connection.
@@ -152,7 +154,12 @@ async fn open(lane: Weak<Lane>, socket: Socket, limits: &Limits) -> Result<(), i
         }
     });
     if let Some(lane) = lane.upgrade() {
-        lane.wires.borrow_mut().push(Rc::new(Wire { sender, seen, open: Cell::new(0) }));
+        lane.wires.borrow_mut().push(Rc::new(Wire {
+            sender,
+            seen,
+            open: Cell::new(0),
+            proven: Cell::new(false),
+        }));
     }
     Ok(())
 }

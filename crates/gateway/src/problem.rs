@@ -35,6 +35,8 @@ pub(crate) enum Failure {
     },
     /// A connection that would be closed at once: the gateway is stopping.
     Stopping,
+    /// The workers that were asked said that they are overloaded, and did nothing with it.
+    Overloaded,
     /// A worker was lost, and the request may have run.
     Unknown,
     /// The request was inside too many workers when they were lost.
@@ -58,7 +60,7 @@ impl Failure {
     fn retry_after_s(self) -> Option<u32> {
         match self {
             Self::QueueFull { retry_after_s } | Self::NoWorker { retry_after_s } => Some(retry_after_s),
-            Self::Stopping => Some(1),
+            Self::Overloaded | Self::Stopping => Some(1),
             _ => None,
         }
     }
@@ -75,6 +77,7 @@ impl Failure {
             Self::Stopping => Outcome::Refused("stopping"),
             Self::QueueFull { .. } => Outcome::Shed(Shed::QueueFull),
             Self::NoWorker { .. } => Outcome::Shed(Shed::QueueTimeout),
+            Self::Overloaded => Outcome::Shed(Shed::Overloaded),
             Self::Unknown => Outcome::Unknown("lost"),
             Self::Deadly => Outcome::Unknown("deadly"),
             Self::Exhausted => Outcome::Unknown("exhausted"),
@@ -92,7 +95,7 @@ impl Failure {
             Self::LargeHead => 431,
             Self::Unsupported(_) => 501,
             Self::Unknown | Self::Deadly | Self::Exhausted | Self::Garbled => 502,
-            Self::QueueFull { .. } | Self::NoWorker { .. } | Self::Stopping => 503,
+            Self::QueueFull { .. } | Self::NoWorker { .. } | Self::Overloaded | Self::Stopping => 503,
             Self::Late => 504,
         }
     }
@@ -127,6 +130,9 @@ impl Failure {
             Self::NoRoute => "Nothing is served at this address.",
             Self::QueueFull { .. } => "Too many requests are waiting. Try again in a moment.",
             Self::NoWorker { .. } => "The service is not ready or busy. Try again in a moment.",
+            Self::Overloaded => {
+                "The service has too much to do, and did not take the request. Try again in a moment."
+            }
             Self::Stopping => "The server is stopping. Connect again in a moment.",
             Self::Unknown => {
                 "The request was interrupted, and it is not known whether it was carried out. Check before you \
@@ -221,6 +227,7 @@ mod tests {
             (Failure::NoRoute, 404, false, None, false),
             (Failure::QueueFull { retry_after_s: 7 }, 503, false, Some(7), false),
             (Failure::NoWorker { retry_after_s: 7 }, 503, false, Some(7), false),
+            (Failure::Overloaded, 503, false, Some(1), false),
             (Failure::Stopping, 503, false, Some(1), false),
             (Failure::Unknown, 502, true, None, false),
             (Failure::Deadly, 502, true, None, false),

@@ -20,6 +20,9 @@ use crate::{
 /// Longest path and longest `User-Agent` that are noted, in bytes; what is longer is cut.
 pub(crate) const TEXT_BYTES_MAX: usize = 2048;
 
+/// Most attempts that are noted; of more, the last one takes the place of the one before.
+const ATTEMPTS_MAX: usize = 32;
+
 /// One request. It is finished, which means counted and logged, when it is dropped: however its task ends, nothing is
 /// forgotten. All methods take `&self`, so that both directions of a request can hold it.
 pub(crate) struct Record {
@@ -143,6 +146,8 @@ pub(crate) enum AttemptResult {
     Garbled,
     /// A 503 that was not passed on.
     Unavailable,
+    /// The worker said that it did nothing with the request.
+    Refused,
 }
 
 impl AttemptResult {
@@ -157,6 +162,7 @@ impl AttemptResult {
             Self::Late => "late",
             Self::Garbled => "garbled",
             Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
         }
     }
 }
@@ -174,14 +180,29 @@ pub(crate) struct Detail {
     pub(crate) id: Vec<u8>,
     pub(crate) trace: Option<Context>,
     pub(crate) attempts: Vec<Attempt>,
+    /// Those that were not kept.
+    pub(crate) attempts_omitted: u64,
 }
 
 impl Detail {
     /// Forgets the request, and keeps the memory.
     pub(crate) fn clear(&mut self) {
-        let Self { client, is_tls: _, method, host, path, has_query: _, agent, id, trace, attempts } = self;
+        let Self {
+            client,
+            is_tls: _,
+            method,
+            host,
+            path,
+            has_query: _,
+            agent,
+            id,
+            trace,
+            attempts,
+            attempts_omitted,
+        } = self;
         [client, method, host, path, agent, id].into_iter().for_each(Vec::clear);
         *trace = None;
+        *attempts_omitted = 0;
         attempts.clear();
     }
 }
@@ -279,6 +300,10 @@ impl Record {
         self.enter(Phase::Connect);
         let begun = self.since.get().saturating_duration_since(self.started);
         self.detailed(|detail| {
+            if detail.attempts.len() == ATTEMPTS_MAX {
+                detail.attempts.pop();
+                detail.attempts_omitted += 1;
+            }
             detail.attempts.push(Attempt {
                 upstream: Rc::clone(upstream),
                 reused: false,

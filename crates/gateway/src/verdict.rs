@@ -23,8 +23,10 @@ pub(crate) enum Cause {
     Gone,
     /// No response head in the route's time.
     Late,
-    /// It says that it is overloaded, and the request may be tried elsewhere.
+    /// It answers that it is overloaded, and the request may be tried elsewhere.
     Unavailable,
+    /// It lives, and says that it did nothing with the request (REFUSED_STREAM: RFC 9113, section 8.7).
+    Refused,
     /// What came back is not the HTTP that the worker is to speak, or not an answer to what was asked.
     Garbled,
 }
@@ -37,12 +39,23 @@ pub(crate) struct Loss {
 }
 
 impl Loss {
+    /// Whether it is known that the worker did not carry the request out.
+    pub(crate) fn is_harmless(self) -> bool {
+        self.stage == Stage::Unsent || matches!(self.cause, Cause::Unavailable | Cause::Refused)
+    }
+
+    /// Whether the attempt counts as one: something was sent.
+    pub(crate) fn is_counted(self) -> bool {
+        self.stage != Stage::Unsent || self.cause == Cause::Refused
+    }
+
     /// What it is called in logs.
     pub(crate) fn result(self) -> AttemptResult {
         match (self.cause, self.stage) {
             (Cause::Late, _) => AttemptResult::Late,
             (Cause::Garbled, _) => AttemptResult::Garbled,
             (Cause::Unavailable, _) => AttemptResult::Unavailable,
+            (Cause::Refused, _) => AttemptResult::Refused,
             (Cause::Gone, Stage::Unsent) => AttemptResult::Unsent,
             (Cause::Gone, Stage::Sent) => AttemptResult::Lost,
             (Cause::Gone, Stage::Held) => AttemptResult::Held,
@@ -54,7 +67,7 @@ impl Loss {
     pub(crate) fn retry(self) -> Retry {
         match (self.cause, self.stage) {
             (Cause::Late, _) => Retry::Timeout,
-            (Cause::Unavailable, _) => Retry::Unavailable,
+            (Cause::Unavailable | Cause::Refused, _) => Retry::Unavailable,
             (_, Stage::Unsent) => Retry::Unsent,
             (_, Stage::Sent) => Retry::Lost,
             (_, Stage::Held) => Retry::Held,
@@ -90,6 +103,8 @@ pub(crate) enum Verdict {
     Again,
     /// Another attempt, after a pause.
     Later,
+    /// 503: the workers are overloaded, and it did not run.
+    Overloaded,
     /// 502: it may have run, and it may not be run again.
     Unknown,
     /// 502: it was inside too many workers when they died.
@@ -109,6 +124,9 @@ pub(crate) fn verdict(loss: Loss, facts: Facts, bounds: Bounds) -> Verdict {
         (_, Cause::Late) => Verdict::Late,
         (_, Cause::Unavailable) if facts.attempts < bounds.attempts_max => Verdict::Later,
         (_, Cause::Unavailable) => Verdict::Exhausted,
+        // At once, it would only add to what the worker has too much of.
+        (_, Cause::Refused) if facts.replayable && facts.attempts < bounds.attempts_max => Verdict::Later,
+        (_, Cause::Refused) => Verdict::Overloaded,
         // Another worker would say the same.
         (_, Cause::Garbled) => Verdict::Garbled,
         (Stage::Unsent, Cause::Gone) if facts.replayable => Verdict::Again,
@@ -173,6 +191,10 @@ mod tests {
         // An overloaded worker is followed by another one, not without end.
         check(Held, Unavailable, (true, true, 1, 0), Verdict::Later);
         check(Held, Unavailable, (true, true, 5, 0), Verdict::Exhausted);
+        // So is one that refuses the stream, whatever the method.
+        check(Unsent, Refused, (false, true, 1, 0), Verdict::Later);
+        check(Unsent, Refused, (false, true, 5, 0), Verdict::Overloaded);
+        check(Unsent, Refused, (true, false, 1, 0), Verdict::Overloaded);
         // Late and garbled answers are never tried again.
         check(Sent, Late, (true, true, 1, 0), Verdict::Late);
         check(Held, Late, (true, true, 1, 0), Verdict::Late);

@@ -45,6 +45,11 @@ impl H2c {
         }
     }
 
+    /// The worker has answered on the connection before: it may be ending it by now, as it may with any.
+    pub(super) fn is_reused(&self) -> bool {
+        self.exchange.is_proven()
+    }
+
     pub(super) fn begin(&mut self, head: &[u8], length: Length) -> Result<(), Loss> {
         self.all_given = length == Length::None;
         self.exchange.send_head(head, self.all_given).map_err(|failure| self.lost(failure))
@@ -56,8 +61,8 @@ impl H2c {
 
     fn lost(&self, failure: Failure) -> Loss {
         match failure {
-            // What was refused was not looked at (RFC 9113, section 8.7).
-            Failure::Unsent | Failure::Refused => Loss { stage: Stage::Unsent, cause: Cause::Gone },
+            Failure::Unsent => Loss { stage: Stage::Unsent, cause: Cause::Gone },
+            Failure::Refused => Loss { stage: Stage::Unsent, cause: Cause::Refused },
             Failure::Lost => Loss { stage: Stage::Sent, cause: Cause::Gone },
             // The worker lives, and does not want to answer this one.
             Failure::Reset | Failure::Garbled(_) => Loss { stage: Stage::Sent, cause: Cause::Garbled },

@@ -66,6 +66,11 @@ impl FakeWorker {
         socket.accept().is_ok()
     }
 
+    /// The same worker, for a task that plays it; this one has no listener any more.
+    pub fn take(&mut self) -> Self {
+        Self { entry: self.entry.clone(), listener: self.listener.take() }
+    }
+
     /// The listener, for a worker that answers by itself.
     pub fn take_listener(&mut self) -> TcpListener {
         self.listener.take().unwrap()

@@ -120,7 +120,7 @@ async fn piece(body: &mut RecvStream) -> Option<Bytes> {
 }
 
 /// Sends as much as the windows let through, to the end.
-async fn pour(sending: &mut SendStream<Bytes>, mut bytes: Bytes, ends: bool) {
+pub async fn pour(sending: &mut SendStream<Bytes>, mut bytes: Bytes, ends: bool) {
     while !bytes.is_empty() {
         sending.reserve_capacity(bytes.len());
         let granted = poll_fn(|cx| sending.poll_capacity(cx)).await.unwrap().unwrap();

@@ -17,6 +17,7 @@ mod peer;
 mod rfc7541;
 mod rfc9113;
 mod smuggling;
+mod workers;
 
 use self::lab::{FakeWorker, Lab, Peer, run};
 

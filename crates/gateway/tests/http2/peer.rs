@@ -240,7 +240,7 @@ impl Peer {
     }
 }
 
-async fn read_frame(from: &mut (impl AsyncReadExt + Unpin)) -> Option<Frame> {
+pub async fn read_frame(from: &mut (impl AsyncReadExt + Unpin)) -> Option<Frame> {
     let mut head = [0; 9];
     from.read_exact(&mut head).await.ok()?;
     let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
