@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    body_budget::Borrowed,
     config::Protocol,
     core::Core,
     downstream::{Answer, Broken, Downstream},
@@ -27,6 +28,8 @@ use crate::{
     watch::{Phase, Watched},
 };
 
+/// What a response takes that is passed on, for a client that does not read; to hold one that is no larger costs nothing.
+const PASSING_BYTES: usize = 64 << 10;
 /// So many kept connections in a row may turn out to be closed, before the worker is taken for lost.
 const CLOSED_MAX: usize = 16;
 
@@ -92,7 +95,10 @@ impl<D: Downstream> Exchange<'_, D> {
         let garbled = Fail::Lost(Loss { stage: Stage::Sent, cause: Cause::Garbled });
         let Some(framing) = link.framing() else { return Err(garbled) };
         let shape = Shape::from(framing);
+        let stall = self.target.route.response_stall.timeout(shape.is_events);
         let mut inside = Some(pass);
+        // Until the client has taken it all.
+        let mut _memory = None;
         let status = link.head().status;
         self.record.worker_said(status);
         let failed = is_failure(status);
@@ -103,7 +109,7 @@ impl<D: Downstream> Exchange<'_, D> {
             if !rest.is_continued_by(status, framing) {
                 return Err(garbled);
             }
-            self.watched.enter(Phase::Answering);
+            self.watched.answer(stall);
             self.record.resumed();
             link.begin_body(shape, false, self.core.bounds.get());
         } else if self.tries_again(status) {
@@ -122,7 +128,8 @@ impl<D: Downstream> Exchange<'_, D> {
             let rest = Resume::begin(self.prepared, self.target, status, framing);
             match self.hold(&mut link, shape, bodiless).await? {
                 Held::Left => return Ok(End::Left),
-                Held::Whole => {
+                Held::Whole(memory) => {
+                    _memory = memory;
                     self.record.attempt_ended(AttemptResult::Answered);
                     // The worker has done its part; how fast the client reads is not its concern.
                     if !link.is_stream() {
@@ -131,7 +138,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 }
                 Held::Passing => {}
             }
-            self.watched.enter(Phase::Answering);
+            self.watched.answer(stall);
             self.respond(&link, bodiless);
             link.begin_body(shape, bodiless, self.core.bounds.get());
             *seen = Some(Shown { rest });
@@ -268,10 +275,14 @@ impl<D: Downstream> Exchange<'_, D> {
     /// is lost right behind the head is noticed before the client has seen anything.
     async fn hold(&mut self, link: &mut Link, shape: Shape, bodiless: bool) -> Result<Held, Fail> {
         if bodiless || shape.length == Some(0) {
-            return Ok(Held::Whole);
+            return Ok(Held::Whole(None));
         }
         let limit = self.core.limits().hold_bytes_max as u64;
         let small = shape.length.filter(|&length| length <= limit && !shape.is_events);
+        let takes_memory = |&length: &u64| length > PASSING_BYTES as u64;
+        let mut memory =
+            small.filter(takes_memory).and_then(|length| self.core.hold_share.borrow(length as usize));
+        let small = small.filter(|length| !takes_memory(length) || memory.is_some());
         let is_framed = shape.chunked || shape.length.is_some();
         let wanted = small.map_or(usize::from(is_framed), |length| length as usize);
         if small.is_some() {
@@ -281,7 +292,7 @@ impl<D: Downstream> Exchange<'_, D> {
             self.watched.remember(cx.waker());
             let _ = self.keep_sending(cx, link);
             match link.poll_hold(cx, &self.core.pool, wanted) {
-                Poll::Ready(Ok(())) if small.is_some() => Poll::Ready(Ok(Held::Whole)),
+                Poll::Ready(Ok(())) if small.is_some() => Poll::Ready(Ok(Held::Whole(memory.take()))),
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(Held::Passing)),
                 Poll::Ready(Err(cause)) => Poll::Ready(Err(cause)),
                 Poll::Pending if small.is_none() => Poll::Ready(Ok(Held::Passing)),
@@ -359,13 +370,23 @@ impl<D: Downstream> Exchange<'_, D> {
     ) -> Poll<Result<Streamed, Cause>> {
         loop {
             let here = match link.poll_data(cx, &self.core.pool) {
-                Poll::Ready(here) => here?,
+                Poll::Ready(here) => {
+                    self.watched.moved();
+                    here?
+                }
                 Poll::Pending => {
                     // What is there goes out while more is waited for; and a client that has gone is noticed.
                     let flushed = self.down.poll_flush(cx);
                     let gone = sent && self.down.poll_gone(cx).is_ready();
                     if gone || matches!(flushed, Poll::Ready(Err(_))) {
                         return Poll::Ready(Ok(Streamed::Left));
+                    }
+                    if self.watched.late.get() {
+                        if sent || !self.watched.owes.get() {
+                            return Poll::Ready(Err(Cause::Stalled));
+                        }
+                        // The worker may be waiting for what the client does not send, as calls do that go both ways.
+                        self.watched.moved();
                     }
                     return Poll::Pending;
                 }
@@ -448,10 +469,10 @@ fn idle(cx: &mut Context<'_>, upstream: &Upstream) -> Option<Box<Link>> {
 }
 
 /// What came of holding a response back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Held {
-    /// It is whole.
-    Whole,
+    /// It is whole, and takes this of what there is for that.
+    Whole(Option<Borrowed>),
     /// It is not one to be held, and is passed on as it comes.
     Passing,
     /// The client had gone.

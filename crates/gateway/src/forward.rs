@@ -120,7 +120,7 @@ struct Journey {
     attempts: usize,
     /// A worker may have carried it out, as far as is known.
     may_have_run: bool,
-    /// The gates of the workers that were lost while it was inside, without those that it cannot have killed.
+    /// The gates of the workers that were lost, or stood still, while it was inside, without those that it cannot have killed.
     deaths: Vec<Arc<Gate>>,
 }
 
@@ -143,7 +143,7 @@ impl Journey {
         }
         if loss.stage != Stage::Unsent {
             self.search.begin_anew();
-            if loss.cause == Cause::Gone {
+            if matches!(loss.cause, Cause::Gone | Cause::Stalled) {
                 self.deaths.push(Arc::clone(&upstream.gate));
             }
         }

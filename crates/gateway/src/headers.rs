@@ -222,6 +222,7 @@ pub(crate) struct Framing<'a> {
     pub(crate) length: Option<u64>,
     pub(crate) chunked: bool,
     pub(crate) has_date: bool,
+    /// It may be silent for long by right: a stream of events, or of gRPC's messages.
     pub(crate) is_events: bool,
     pub(crate) etag: Option<&'a [u8]>,
     pub(crate) content_range: Option<&'a [u8]>,
@@ -259,10 +260,12 @@ impl<'a> Framing<'a> {
                 Known::Date => framing.has_date = true,
                 Known::Etag => framing.etag = Some(value),
                 Known::ContentRange => framing.content_range = Some(value),
-                // An event stream is never held, whatever length it claims.
+                // A stream of events or messages is never held, whatever length it claims.
                 Known::ContentType => {
-                    framing.is_events =
-                        value.get(..17).is_some_and(|s| s.eq_ignore_ascii_case(b"text/event-stream"));
+                    let is = |name: &[u8]| {
+                        value.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+                    };
+                    framing.is_events = is(b"text/event-stream") || is(b"application/grpc");
                 }
                 _ => {}
             }

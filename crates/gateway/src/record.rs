@@ -144,6 +144,8 @@ pub(crate) enum AttemptResult {
     Late,
     /// What came was no response.
     Garbled,
+    /// The worker stopped in the middle of a response that the client was reading.
+    Stalled,
     /// A 503 that was not passed on.
     Unavailable,
     /// The worker said that it did nothing with the request.
@@ -161,6 +163,7 @@ impl AttemptResult {
             Self::Cut => "cut",
             Self::Late => "late",
             Self::Garbled => "garbled",
+            Self::Stalled => "stalled",
             Self::Unavailable => "unavailable",
             Self::Refused => "refused",
         }

@@ -23,6 +23,8 @@ pub(crate) enum Cause {
     Gone,
     /// No response head in the route's time.
     Late,
+    /// Nothing more of its response comes, though nothing is wrong with the connection.
+    Stalled,
     /// It answers that it is overloaded, and the request may be tried elsewhere.
     Unavailable,
     /// It lives, and says that it did nothing with the request (REFUSED_STREAM: RFC 9113, section 8.7).
@@ -54,6 +56,7 @@ impl Loss {
         match (self.cause, self.stage) {
             (Cause::Late, _) => AttemptResult::Late,
             (Cause::Garbled, _) => AttemptResult::Garbled,
+            (Cause::Stalled, _) => AttemptResult::Stalled,
             (Cause::Unavailable, _) => AttemptResult::Unavailable,
             (Cause::Refused, _) => AttemptResult::Refused,
             (Cause::Gone, Stage::Unsent) => AttemptResult::Unsent,
@@ -130,7 +133,7 @@ pub(crate) fn verdict(loss: Loss, facts: Facts, bounds: Bounds) -> Verdict {
         // Another worker would say the same.
         (_, Cause::Garbled) => Verdict::Garbled,
         (Stage::Unsent, Cause::Gone) if facts.replayable => Verdict::Again,
-        (Stage::Sent | Stage::Held | Stage::Streamed, Cause::Gone)
+        (Stage::Sent | Stage::Held | Stage::Streamed, Cause::Gone | Cause::Stalled)
             if facts.repeatable && facts.replayable =>
         {
             if facts.deaths >= bounds.deaths_max {
@@ -141,7 +144,7 @@ pub(crate) fn verdict(loss: Loss, facts: Facts, bounds: Bounds) -> Verdict {
                 Verdict::Again
             }
         }
-        (_, Cause::Gone) => Verdict::Unknown,
+        (_, Cause::Gone | Cause::Stalled) => Verdict::Unknown,
     }
 }
 
@@ -180,6 +183,10 @@ mod tests {
         // A large one died half-way: the rest is asked for, if it can be.
         check(Streamed, Gone, (true, true, 1, 1), Verdict::Again);
         check(Streamed, Gone, (false, true, 1, 1), Verdict::Unknown);
+        // As much if it merely stands still.
+        check(Streamed, Stalled, (true, true, 1, 1), Verdict::Again);
+        check(Streamed, Stalled, (true, true, 2, 2), Verdict::Deadly);
+        check(Streamed, Stalled, (false, true, 1, 1), Verdict::Unknown);
         // The body is no longer here.
         check(Sent, Gone, (true, false, 1, 1), Verdict::Unknown);
         check(Held, Gone, (true, false, 1, 1), Verdict::Unknown);

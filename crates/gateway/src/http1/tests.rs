@@ -8,13 +8,14 @@ use std::{
 use tokio::net::UnixStream;
 
 use super::*;
-use crate::{config::Limits, replay_budget::ReplayBudget, shard::Shard, watch::Overdue};
+use crate::{body_budget::Budgets, config::Limits, shard::Shard, watch::Overdue};
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_holds_up_a_chunked_response() {
     const PIECE: [u8; 10_000] = [b'x'; 10_000];
     let (ours, client) = UnixStream::pair().unwrap();
-    let core = Rc::new(Core::new(0, Arc::new(Shard::default()), Arc::default(), ReplayBudget::new(0)));
+    let core =
+        Rc::new(Core::new(0, Arc::new(Shard::default()), Arc::default(), Budgets::new(&Limits::default())));
     let watched = Watched::new(Phase::Answering);
     let mut connection = Connection::new(core, watched, Socket::Unix(ours), Buffer::default());
     connection.respond(Answer {

@@ -19,6 +19,7 @@ mod reload;
 mod resume;
 mod retry;
 mod smuggling;
+mod stall;
 mod storm;
 mod stream;
 mod tls;

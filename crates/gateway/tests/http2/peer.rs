@@ -34,6 +34,9 @@ pub const CANCEL: u32 = 0x8;
 pub const COMPRESSION_ERROR: u32 = 0x9;
 pub const ENHANCE_YOUR_CALM: u32 = 0xb;
 
+/// A setting.
+pub const INITIAL_WINDOW_SIZE: u16 = 0x4;
+
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Longer than anything takes that works.

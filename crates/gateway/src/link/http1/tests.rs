@@ -6,8 +6,8 @@ use tokio::net::UnixStream;
 
 use super::*;
 use crate::{
+    body_budget::{BodyBudget, Share},
     downstream::fake::Client,
-    replay_budget::{ReplayBudget, Share},
     watch::Phase,
 };
 
@@ -23,7 +23,7 @@ fn begun(length: Length) -> (Http1, UnixStream) {
 
 /// An upload of which nothing can be kept.
 fn unkept(length: Length) -> Upload {
-    Upload::new(length, 0, &Rc::new(Share::new(ReplayBudget::new(0))))
+    Upload::new(length, 0, &Rc::new(Share::new(BodyBudget::new(0))))
 }
 
 /// Sends until `done` says so of the connection and what is left to come from the client.
