@@ -21,7 +21,7 @@ use lethe_gateway::{
 };
 use lethe_model::{
     gate::Gate,
-    roster::{Roster, Worker, WorkerState},
+    roster::{Protocol, Roster, Worker, WorkerState},
     service::{InstanceId, ServiceName},
 };
 use tokio::sync::watch;
@@ -68,6 +68,7 @@ impl Cast {
         Worker {
             instance: InstanceId::new(&self.service, number as u64 + 1),
             address: self.addresses[number % self.addresses.len()].into(),
+            protocol: Protocol::Http1,
             state,
             gate: Gate::new(),
             weight: Worker::WEIGHT,

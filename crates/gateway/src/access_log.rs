@@ -194,7 +194,7 @@ mod tests {
                     let record = Record::begin(observer, Instant::now(), Protocol::Http10);
                     let [method, host, path, agent, id] = &texts[..] else { unreachable!() };
                     let target = [path.as_slice(), b"?password=hunter2"].concat();
-                    record.client(host, false);
+                    record.client([0, 0, 0, 0].into(), false);
                     record.request(method, host, &target, Some(agent));
                     record.names(id, Context::make(&crate::balance::Dice::new()));
                 }

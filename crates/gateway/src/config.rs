@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use lethe_model::service::ServiceName;
+use lethe_model::{roster::Protocol, service::ServiceName};
 
 /// The gateway's configuration. Every limit has a default.
 #[derive(Clone, Debug)]
@@ -209,7 +209,7 @@ pub enum Balance {
 /// How the workers of one service are treated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// What they speak.
+    /// What requests are made for. What each worker speaks tells the roster; it is the same but while a change of it goes on.
     pub protocol: Protocol,
     /// How many requests one worker gets at a time.
     pub concurrency: Concurrency,
@@ -231,16 +231,6 @@ impl Default for Service {
             health: None,
         }
     }
-}
-
-/// What a worker speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1.
-    #[default]
-    Http1,
-    /// HTTP/2 without TLS, with prior knowledge (RFC 9113, section 3.3); gRPC needs it.
-    H2c,
 }
 
 /// How many requests one worker gets at a time. The limit counts those of all cores.

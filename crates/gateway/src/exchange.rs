@@ -8,9 +8,10 @@ use std::{
     time::Instant,
 };
 
+use lethe_model::roster::Protocol;
+
 use crate::{
     body_budget::Borrowed,
-    config::Protocol,
     core::Core,
     downstream::{Answer, Broken, Downstream},
     headers::{self, Framing},
@@ -21,7 +22,7 @@ use crate::{
     request::Prepared,
     resume::{Resume, Shown},
     route::Target,
-    server_timing, tunnel,
+    server_timing, socket, tunnel,
     upload::Upload,
     upstream::Upstream,
     verdict::{Cause, Loss, Stage},
@@ -68,6 +69,8 @@ pub(crate) enum Fail {
     Broken(Broken),
     /// It is to become a tunnel, and the gateway is stopping.
     Stopping,
+    /// The worker answers an extended CONNECT as a plain request, which the client would take for a tunnel.
+    NotUpgraded,
 }
 
 impl From<Halt> for Fail {
@@ -123,6 +126,9 @@ impl<D: Downstream> Exchange<'_, D> {
                 return Err(Fail::Stopping);
             }
             return Ok(self.upgrade(link, inside).await);
+        } else if self.prepared.connects && (200..300).contains(&status) {
+            self.record.attempt_ended(AttemptResult::Answered);
+            return Err(Fail::NotUpgraded);
         } else {
             let bodiless = self.prepared.is_head || matches!(status, 204 | 304);
             let rest = Resume::begin(self.prepared, self.target, status, framing);
@@ -228,7 +234,7 @@ impl<D: Downstream> Exchange<'_, D> {
 
     async fn connect(&self, upstream: &Upstream) -> Result<Box<Link>, Fail> {
         self.watched.enter(Phase::Choosing);
-        let connected = match upstream.home.protocol.get() {
+        let connected = match upstream.protocol {
             Protocol::Http1 => {
                 let timeout = self.core.limits().connect_timeout;
                 Http1::connect(&upstream.address, timeout).await.map(Link::Http1)
@@ -240,6 +246,10 @@ impl<D: Downstream> Exchange<'_, D> {
         };
         connected.map(Box::new).map_err(|error| {
             tracing::debug!(worker = %upstream.instance, %error, "cannot connect");
+            if socket::is_starved(&error) {
+                tracing::warn!(%error, "cannot connect to workers; raise the limit of open files if it is reached");
+                return Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Starved });
+            }
             upstream.suspect(Instant::now());
             Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Gone })
         })

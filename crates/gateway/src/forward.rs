@@ -47,6 +47,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
             Ok(end) => return Ok(end),
             Err(Fail::Lost(loss)) => loss,
             Err(Fail::Stopping) => return Err(Failure::Stopping),
+            Err(Fail::NotUpgraded) => return Err(Failure::NotUpgraded),
             // A response that was begun can only go on or end.
             Err(Fail::Broken(_)) if seen.is_some() => return Ok(exchange.cut().await),
             Err(Fail::Broken(Broken::Gone)) => {
@@ -56,8 +57,10 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         };
         exchange.record.attempt_ended(loss.result());
         let slow = loss.cause == Cause::Late && exchange.watched.owes.get();
-        // A client that does not send its body is not the worker's failure; and what it answered is counted already.
-        if !slow && loss.cause != Cause::Unavailable {
+        // A client that does not send its body is not the worker's failure, nor is what the gateway lacks itself; and what
+        // it answered is counted already.
+        let blameless = slow || matches!(loss.cause, Cause::Unavailable | Cause::Starved);
+        if !blameless {
             upstream.failed(Instant::now());
         }
         journey.note(loss, &upstream);
@@ -68,13 +71,14 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
                 journey.given_up(Failure::NoWorker { retry_after_s: 1 })
             }
             Verdict::Later if journey.search.is_over(core, Instant::now()) => {
-                journey.given_up(Failure::Overloaded)
+                journey.given_up(journey.overloaded(loss))
             }
             verdict @ (Verdict::Again | Verdict::Later) => {
                 exchange.record.retried(loss.retry());
                 journey.search.tried.push(upstream);
                 if verdict == Verdict::Later {
-                    let pause = tokio::time::sleep(backoff(journey.attempts as u32, core.dice.next()));
+                    let pause = tokio::time::sleep(backoff(journey.pauses, core.dice.next()));
+                    journey.pauses += 1;
                     if unless_gone(exchange.down, exchange.watched, pause).await.is_none() {
                         return Ok(End::Left);
                     }
@@ -82,7 +86,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
                 continue;
             }
             Verdict::Late if slow => Failure::Slow,
-            Verdict::Overloaded => journey.given_up(Failure::Overloaded),
+            Verdict::Overloaded => journey.given_up(journey.overloaded(loss)),
             Verdict::Unknown => Failure::Unknown,
             Verdict::Deadly => Failure::Deadly,
             Verdict::Exhausted => Failure::Exhausted,
@@ -118,6 +122,8 @@ async fn unless_gone<D: Downstream, F: Future>(
 struct Journey {
     search: Search,
     attempts: usize,
+    /// How often it has paused.
+    pauses: u32,
     /// A worker may have carried it out, as far as is known.
     may_have_run: bool,
     /// The gates of the workers that were lost, or stood still, while it was inside, without those that it cannot have killed.
@@ -126,7 +132,7 @@ struct Journey {
 
 impl Journey {
     fn new(class: Class) -> Self {
-        Self { search: Search::new(class), attempts: 0, may_have_run: false, deaths: Vec::new() }
+        Self { search: Search::new(class), attempts: 0, pauses: 0, may_have_run: false, deaths: Vec::new() }
     }
 
     /// What its client is told when no worker takes it: that it may have run, if a worker was lost with it.
@@ -134,9 +140,19 @@ impl Journey {
         if self.may_have_run { Failure::Exhausted } else { failure }
     }
 
+    /// Who has too much to do.
+    fn overloaded(&self, loss: Loss) -> Failure {
+        match loss.cause {
+            Cause::Starved => Failure::NoWorker { retry_after_s: 1 },
+            _ => Failure::Overloaded,
+        }
+    }
+
     /// Counts a loss in.
     fn note(&mut self, loss: Loss, upstream: &Upstream) {
-        upstream.stats.failures.add(1);
+        if loss.cause != Cause::Starved {
+            upstream.stats.failures.add(1);
+        }
         self.may_have_run |= !loss.is_harmless();
         if loss.is_counted() {
             self.attempts += 1;

@@ -20,6 +20,7 @@ use crate::{
     body_budget::Budgets,
     config::{self, AccessLog, Config},
     core::{self, Leaving, Seed, Turn},
+    descriptors,
     health::{self, Checked},
     joint::Joint,
     listen::{self, listen},
@@ -220,7 +221,8 @@ impl Bound {
     ///
     /// # Panics
     /// If the system has no thread left.
-    pub fn run(self, roster: watch::Receiver<Arc<Roster>>) -> Gateway {
+    pub fn run(mut self, roster: watch::Receiver<Arc<Roster>>) -> Gateway {
+        self.config.limits = descriptors::bounded(self.config.limits);
         let (leaving, leave) = watch::channel(Leaving::Not);
         let (ended, running) = watch::channel(self.doors.len());
         let ended = Arc::new(ended);
@@ -302,7 +304,7 @@ fn plan(config: &Config, joints: &BTreeMap<ServiceName, Arc<Joint>>) -> health::
     let checked = |(name, service): (&ServiceName, &config::Service)| {
         let (health, joint) = (service.health.clone()?, Arc::clone(joints.get(name)?));
         let out_percent_max = service.ejection.out_percent_max;
-        Some((name.clone(), Checked { health, protocol: service.protocol, out_percent_max, joint }))
+        Some((name.clone(), Checked { health, out_percent_max, joint }))
     };
     Arc::new(config.services.iter().filter_map(checked).collect())
 }
@@ -352,7 +354,8 @@ impl Gateway {
         self.budgets.resize(&config.limits);
         let (listeners, cores) = (before.config.listeners.clone(), before.config.cores);
         let number = before.number + 1;
-        let config = Config { listeners, cores, ..config };
+        let limits = descriptors::bounded(config.limits);
+        let config = Config { listeners, cores, limits, ..config };
         let joints = {
             let mut known = self.joints.lock().unwrap_or_else(PoisonError::into_inner);
             *known = joints(&config, std::mem::take(&mut known));

@@ -83,7 +83,7 @@ pub(crate) fn to_worker(
         push_field(out, b"upgrade", protocol);
     }
     if client.trusted {
-        push_origin(out, bytes, head, host, client, trust);
+        push_origin(out, &origin(bytes, head, host, client, trust));
     } else {
         out.extend_from_slice(&client.fields);
         push_field(out, b"x-forwarded-host", host);
@@ -96,15 +96,14 @@ pub(crate) fn to_worker(
     out.extend_from_slice(b"\r\n");
 }
 
-/// What is known of a request that came through trusted proxies.
-fn push_origin(
-    out: &mut Vec<u8>,
-    bytes: &[u8],
+/// Where a request comes from, as far as its client is trusted to say that.
+pub(crate) fn origin<'a>(
+    bytes: &'a [u8],
     head: &RequestHead,
-    host: &[u8],
+    host: &'a [u8],
     client: &Client,
     trust: &Trust,
-) {
+) -> Origin<'a> {
     let mut claims = Claims::default();
     for field in &head.fields {
         if matches!(
@@ -114,7 +113,11 @@ fn push_origin(
             claims.note(field.name.of(bytes), field.value.of(bytes));
         }
     }
-    let origin = Origin::find(trust, Seen { peer: client.address, scheme: client.scheme, host }, &claims);
+    Origin::find(trust, Seen { peer: client.address, scheme: client.scheme, host }, &claims)
+}
+
+/// What is known of a request that came through trusted proxies.
+fn push_origin(out: &mut Vec<u8>, origin: &Origin<'_>) {
     out.extend_from_slice(b"x-forwarded-for: ");
     origin.write_x_forwarded_for(out);
     out.extend_from_slice(b"\r\nforwarded: ");

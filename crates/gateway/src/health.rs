@@ -14,7 +14,8 @@ use std::{
 
 use lethe_model::{
     gate::Gate,
-    roster::{Address, Roster, Worker, WorkerState},
+    h2c_question,
+    roster::{Protocol, Roster, Worker, WorkerState},
     service::ServiceName,
 };
 use tokio::{
@@ -24,14 +25,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{
-    balance::Dice,
-    config::{Health, Protocol},
-    ejection::Standing,
-    health_h2c,
-    joint::Joint,
-    socket::Socket,
-};
+use crate::{balance::Dice, config::Health, ejection::Standing, joint::Joint, socket::Socket};
 
 /// Checks at the same time. One more waits, and its worker is checked later.
 const CHECKS_MAX: usize = 256;
@@ -44,7 +38,6 @@ const FOLLOW_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub(crate) struct Checked {
     pub(crate) health: Health,
-    pub(crate) protocol: Protocol,
     pub(crate) out_percent_max: u8,
     pub(crate) joint: Arc<Joint>,
 }
@@ -116,7 +109,7 @@ struct Watched {
 
 /// Checks one worker again and again.
 async fn watch_over(worker: Worker, checked: Checked, room: Rc<Semaphore>, delay: Duration) {
-    let Checked { health, protocol, out_percent_max, joint } = checked;
+    let Checked { health, out_percent_max, joint } = checked;
     let standing = joint.standing(&worker.gate);
     let mut tally = Tally::default();
     let mut next = tokio::time::Instant::now() + delay;
@@ -124,8 +117,7 @@ async fn watch_over(worker: Worker, checked: Checked, room: Rc<Semaphore>, delay
         tokio::time::sleep_until(next).await;
         next += health.every;
         let Ok(_permit) = room.acquire().await else { return };
-        let answer =
-            tokio::time::timeout(health.timeout, check(&worker.address, protocol, &health.path)).await;
+        let answer = tokio::time::timeout(health.timeout, check(&worker, &health.path)).await;
         let result = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let is_well = result.as_ref().is_ok_and(|status| (200..300).contains(status));
         match tally.note(is_well, &health) {
@@ -164,10 +156,10 @@ impl Tally {
 }
 
 /// Asks once, on a connection of its own, and returns the status.
-async fn check(address: &Address, protocol: Protocol, path: &str) -> io::Result<u16> {
+async fn check(Worker { address, protocol, .. }: &Worker, path: &str) -> io::Result<u16> {
     let (mut stream, host) = (Socket::connect(address).await?, address.authority());
-    if protocol == Protocol::H2c {
-        return health_h2c::ask(stream, path, &host).await;
+    if *protocol == Protocol::H2c {
+        return h2c_question::ask(stream, path, &host).await;
     }
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: lethe-health\r\nconnection: close\r\n\r\n"

@@ -5,6 +5,8 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
+    io::Write,
+    net::IpAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -239,10 +241,20 @@ impl Record {
     }
 
     /// Notes who asks: the address that the gateway believes, as `X-Forwarded-For` has it.
-    pub(crate) fn client(&self, address: &[u8], is_tls: bool) {
+    pub(crate) fn client(&self, address: IpAddr, is_tls: bool) {
         self.detailed(|detail| {
-            detail.client.extend_from_slice(address);
+            // Writing to a vector cannot fail.
+            let _ = write!(detail.client, "{address}");
             detail.is_tls = is_tls;
+        });
+    }
+
+    /// Notes the id that its client is told, if it has none yet.
+    pub(crate) fn named(&self, id: &[u8]) {
+        self.detailed(|detail| {
+            if detail.id.is_empty() {
+                detail.id.extend_from_slice(id);
+            }
         });
     }
 
@@ -460,7 +472,7 @@ impl Drop for Record {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::Arc;
+    use std::{net::Ipv4Addr, sync::Arc};
 
     use super::*;
     use crate::{
@@ -500,7 +512,7 @@ pub(crate) mod tests {
         let at = |seconds| started + Duration::from_secs(seconds);
         let record = Record::begin(observer, started, Protocol::Http2);
         record.is_timed.set(true);
-        record.client(b"192.0.2.7", true);
+        record.client(Ipv4Addr::new(192, 0, 2, 7).into(), true);
         record.request(b"PUT", b"shop.example:8443", b"/api/cart?token=secret", Some(b"curl/8"));
         record.routed(&target(&observer.shard));
         record.received(7);

@@ -11,13 +11,13 @@ use std::{
 
 use lethe_model::{
     gate::Gate,
-    roster::{Worker, WorkerState},
+    roster::{Protocol, Worker, WorkerState},
     service::ServiceName,
 };
 
 use crate::{
     concurrency::Noted,
-    config::{self, Class, Ejection, Protocol},
+    config::{self, Class, Ejection},
     joint::Joint,
     queue::Pass,
     retry_budget::RetryBudget,
@@ -320,6 +320,7 @@ pub(crate) mod tests {
         Worker {
             instance: InstanceId::new(&ServiceName::new("shop").unwrap(), number),
             address: SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+            protocol: Protocol::Http1,
             state,
             gate: Gate::new(),
             weight: 1,

@@ -10,7 +10,7 @@ use std::{
 
 use lethe_model::{
     gate::Gate,
-    roster::{Address, Worker},
+    roster::{Address, Protocol, Worker},
     service::InstanceId,
 };
 
@@ -31,6 +31,7 @@ const LATENCY_HALVES_IN: Duration = Duration::from_secs(1);
 pub(crate) struct Upstream {
     pub(crate) instance: InstanceId,
     pub(crate) address: Address,
+    pub(crate) protocol: Protocol,
     pub(crate) gate: Arc<Gate>,
     pub(crate) stats: Arc<WorkerShard>,
     pub(crate) weight: Cell<u32>,
@@ -58,6 +59,7 @@ impl Upstream {
         Rc::new(Self {
             instance: worker.instance.clone(),
             address: worker.address.clone(),
+            protocol: worker.protocol,
             gate: Arc::clone(&worker.gate),
             stats: WorkerShard::new(),
             weight: Cell::new(worker.weight),

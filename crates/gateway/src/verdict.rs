@@ -21,6 +21,8 @@ pub(crate) enum Stage {
 pub(crate) enum Cause {
     /// The connection could not be made, or broke.
     Gone,
+    /// The gateway has no descriptor, port or memory left for a connection, which is not the worker's fault.
+    Starved,
     /// No response head in the route's time.
     Late,
     /// Nothing more of its response comes, though nothing is wrong with the connection.
@@ -59,7 +61,7 @@ impl Loss {
             (Cause::Stalled, _) => AttemptResult::Stalled,
             (Cause::Unavailable, _) => AttemptResult::Unavailable,
             (Cause::Refused, _) => AttemptResult::Refused,
-            (Cause::Gone, Stage::Unsent) => AttemptResult::Unsent,
+            (Cause::Gone, Stage::Unsent) | (Cause::Starved, _) => AttemptResult::Unsent,
             (Cause::Gone, Stage::Sent) => AttemptResult::Lost,
             (Cause::Gone, Stage::Held) => AttemptResult::Held,
             (Cause::Gone, Stage::Streamed) => AttemptResult::Cut,
@@ -129,7 +131,9 @@ pub(crate) fn verdict(loss: Loss, facts: Facts, bounds: Bounds) -> Verdict {
         (_, Cause::Unavailable) => Verdict::Exhausted,
         // At once, it would only add to what the worker has too much of.
         (_, Cause::Refused) if facts.replayable && facts.attempts < bounds.attempts_max => Verdict::Later,
-        (_, Cause::Refused) => Verdict::Overloaded,
+        // Another worker's connection would fail as well, until others end.
+        (_, Cause::Starved) if facts.replayable => Verdict::Later,
+        (_, Cause::Refused | Cause::Starved) => Verdict::Overloaded,
         // Another worker would say the same.
         (_, Cause::Garbled) => Verdict::Garbled,
         (Stage::Unsent, Cause::Gone) if facts.replayable => Verdict::Again,
@@ -202,6 +206,9 @@ mod tests {
         check(Unsent, Refused, (false, true, 1, 0), Verdict::Later);
         check(Unsent, Refused, (false, true, 5, 0), Verdict::Overloaded);
         check(Unsent, Refused, (true, false, 1, 0), Verdict::Overloaded);
+        // The gateway's own want is waited for.
+        check(Unsent, Starved, (false, true, 0, 0), Verdict::Later);
+        check(Unsent, Starved, (false, false, 0, 0), Verdict::Overloaded);
         // Late and garbled answers are never tried again.
         check(Sent, Late, (true, true, 1, 0), Verdict::Late);
         check(Held, Late, (true, true, 1, 0), Verdict::Late);

@@ -9,7 +9,7 @@ use lethe_gateway::{
 };
 use lethe_model::{
     gate::Gate,
-    roster::{Address, Roster, Worker, WorkerState},
+    roster::{Address, Protocol, Roster, Worker, WorkerState},
     service::{InstanceId, ServiceName},
 };
 use tokio::{
@@ -20,9 +20,13 @@ use tokio::{
 
 /// Runs a test, with an end for one that hangs.
 pub fn run(test: impl Future<Output = ()>) {
+    run_within(Duration::from_secs(60), test);
+}
+
+/// One that may take so long.
+pub fn run_within(limit: Duration, test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime
-        .block_on(async { tokio::time::timeout(Duration::from_secs(60), test).await.expect("test hangs") });
+    runtime.block_on(async { tokio::time::timeout(limit, test).await.expect("test hangs") });
 }
 
 /// A gateway and its workers.
@@ -66,11 +70,6 @@ impl FakeWorker {
         socket.accept().is_ok()
     }
 
-    /// The same worker, for a task that plays it; this one has no listener any more.
-    pub fn take(&mut self) -> Self {
-        Self { entry: self.entry.clone(), listener: self.listener.take() }
-    }
-
     /// The listener, for a worker that answers by itself.
     pub fn take_listener(&mut self) -> TcpListener {
         self.listener.take().unwrap()
@@ -96,6 +95,7 @@ pub fn entry(number: u64, address: Address) -> Worker {
     Worker {
         instance: InstanceId::new(&service(), number),
         address,
+        protocol: Protocol::Http1,
         state: WorkerState::Ready,
         gate: Gate::new(),
         weight: Worker::WEIGHT,
@@ -140,7 +140,9 @@ impl Lab {
         tweak(&mut config);
         let mut fakes = Vec::new();
         for number in 1..=workers {
-            fakes.push(FakeWorker::start(number).await);
+            let mut fake = FakeWorker::start(number).await;
+            fake.entry.protocol = config.services.get(&service()).map(|how| how.protocol).unwrap_or_default();
+            fakes.push(fake);
         }
         let (roster, receiver) = watch::channel(Arc::new(Roster::default()));
         let bound = bind(config);

@@ -18,6 +18,7 @@ mod overload;
 mod reload;
 mod resume;
 mod retry;
+mod retry_on;
 mod smuggling;
 mod stall;
 mod storm;

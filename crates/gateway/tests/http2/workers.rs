@@ -7,10 +7,10 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::{HeaderMap, Request, Response};
 use lethe_gateway::{
-    config::{Config, Protocol, Service},
+    config::{Config, Service},
     stats::Shed,
 };
-use lethe_model::gate::Fate;
+use lethe_model::{gate::Fate, roster::Protocol};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    exchange::{ask, begin, client, pour, submit, try_whole, whole},
+    exchange::{ask, begin, client, connect, pour, submit, try_whole, whole},
     lab::{self, FakeWorker, Lab, run},
     peer::{self, GOAWAY, frame, read_frame},
 };
@@ -196,6 +196,53 @@ fn large_bodies_pass_both_ways() {
     });
 }
 
+/// While a service goes over to HTTP/2, its workers are of both kinds: each is spoken to as it wants, before the gateway
+/// knows of the change and after.
+#[test]
+fn each_worker_is_spoken_to_as_it_wants() {
+    run(async {
+        let mut lab = Lab::new(1).await;
+        crate::echo(&mut lab.workers[0]);
+        let mut client = client(lab.address).await;
+        assert_eq!(whole(submit(&mut client, "POST", &[], "one")).await.status(), 200);
+        let mut new = FakeWorker::start(2).await;
+        new.entry.protocol = Protocol::H2c;
+        lab.workers.push(new);
+        lab.publish();
+        lab.until(|snapshot| snapshot.workers.len() == 2).await;
+        // Whoever has the next turn, both are asked.
+        let responses = [(); 2].map(|()| submit(&mut client, "POST", &[], "two"));
+        let mut worker = Worker::accept(&lab.workers[1]).await;
+        worker.call().await.answer("two");
+        for response in responses {
+            assert_eq!(whole(response).await.status(), 200);
+        }
+        let mut config = lab::config();
+        speaks_h2c(&mut config);
+        lab.gateway.reload(config).await.unwrap();
+        lab.workers.remove(0);
+        lab.publish();
+        lab.until(|snapshot| snapshot.workers.len() == 1).await;
+        let response = submit(&mut client, "POST", &[("te", "trailers")], "three");
+        let call = worker.call().await;
+        assert_eq!(call.request.headers()["te"], "trailers");
+        call.answer("three");
+        assert_eq!(whole(response).await.text(), "three");
+    });
+}
+
+/// HTTP/2 has another way to open one, which workers are not asked for; as a plain GET it would seem to be open.
+#[test]
+fn a_websocket_is_refused() {
+    run(async {
+        let lab = Lab::with(1, speaks_h2c).await;
+        let mut client = client(lab.address).await;
+        let response = connect(&mut client).await;
+        assert_eq!(whole(response).await.status(), 501);
+        assert!(!lab.workers[0].is_called());
+    });
+}
+
 #[test]
 fn unsent_goes_to_another_worker_whatever_its_method() {
     run(async {
@@ -364,8 +411,8 @@ fn workers_that_refuse_are_not_flooded() {
         })
         .await;
         let (counted, mut count) = mpsc::channel(10_000);
-        for worker in &mut lab.workers {
-            let (worker, counted) = (worker.take(), counted.clone());
+        for worker in std::mem::take(&mut lab.workers) {
+            let counted = counted.clone();
             tokio::spawn(async move {
                 let mut connection = Worker::accept(&worker).await;
                 loop {
@@ -467,7 +514,7 @@ fn a_worker_that_ends_each_connection_is_not_flooded() {
             config.limits.queue_timeout = Duration::from_millis(500);
         })
         .await;
-        let worker = lab.workers[0].take();
+        let worker = lab.workers.remove(0);
         let (counted, mut count) = mpsc::channel(10_000);
         tokio::spawn(async move {
             loop {

@@ -73,7 +73,7 @@ fn everything_about_the_gateway_can_be_said() {
     };
     assert_eq!(gateway.limits, limits);
     let web = gateway::Service {
-        protocol: gateway::Protocol::H2c,
+        protocol: lethe_model::roster::Protocol::H2c,
         concurrency: gateway::Concurrency::Limited(40),
         slow_start: Duration::from_secs(10),
         ejection: gateway::Ejection {

@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     body_budget::{BodyBudget, Share},
     downstream::fake::Client,
+    socket::tests::whole_writes,
     watch::Phase,
 };
 
@@ -87,4 +88,22 @@ async fn a_worker_that_reads_nothing_holds_up_its_client() {
         worker.readable().await.unwrap();
         while worker.try_read(&mut space).is_ok() {}
     }
+}
+
+#[tokio::test]
+async fn small_chunks_go_out_together() {
+    const PIECES: usize = 500;
+    let (ours, worker) = whole_writes();
+    let mut link = Http1::over(Socket::Unix(ours));
+    assert!(link.begin(HEAD, Length::Chunked, false).is_ok());
+    let (mut client, mut upload) = (Client::sends(vec![&b"x"[..]; PIECES]), unkept(Length::Chunked));
+    let sent =
+        send((&mut link, &mut upload, &mut client), |link, left| left == 0 && link.outbox.is_empty()).await;
+    assert!(sent.is_ok());
+    worker.readable().await.unwrap();
+    let (mut writes, mut bytes, mut space) = (0, 0, vec![0; 1 << 20]);
+    while let Ok(count @ 1..) = worker.try_read(&mut space) {
+        (writes, bytes) = (writes + 1, bytes + count);
+    }
+    assert!(bytes == HEAD.len() + PIECES * b"1\r\nx\r\n".len() && writes <= 3, "{writes} writes");
 }
