@@ -103,7 +103,12 @@ async fn operator_endpoint() -> anyhow::Result<()> {
     // Each histogram has them all of the five, of the route and of both workers together.
     let sum = |name: &str, more: &str| -> f64 {
         let of = |line: &&str| line.starts_with(name) && line.contains(more);
-        metrics.text().lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        metrics
+            .text()
+            .lines()
+            .filter(of)
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     };
     for name in ["lethe_route_duration_seconds", "lethe_worker_latency_seconds"] {
         ensure!(sum(&format!("{name}_bucket"), "le=\"+Inf\"") == 5.0, "{name}: {}", metrics.text());

@@ -236,7 +236,8 @@ async fn refused_before_anybody_knows() -> anyhow::Result<()> {
     }
     let admin = lethe.client.status().await?.node.admin.context("an admin address")?;
     let metrics = Visitor::new(admin).get("/metrics").await?;
-    let unsent = metrics.text().lines().find(|line| line.starts_with("lethe_retries_total{reason=\"unsent\"}"));
+    let unsent =
+        metrics.text().lines().find(|line| line.starts_with("lethe_retries_total{reason=\"unsent\"}"));
     let count: f64 = unsent.and_then(|line| line.rsplit(' ').next()).context("a count")?.parse()?;
     ensure!(count >= 1.0, "nothing was tried again: {unsent:?}");
     lethe.down().await
