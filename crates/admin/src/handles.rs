@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use lethe_gateway::stats::Snapshot;
-use lethe_model::{roster::Worker, service::ServiceName};
+use lethe_model::{service::ServiceName, workers::Workers};
 use lethe_supervisor::supervisor::Supervisor;
 
 use crate::{
@@ -72,7 +72,7 @@ impl Handles {
         let roster = Arc::clone(&self.supervisor.roster().borrow());
         let after = self.supervisor.wanted();
         let wanted = |name: &ServiceName| before.get(name).min(after.get(name)).copied().unwrap_or(0);
-        let service = |(name, workers): (&ServiceName, &Vec<Worker>)| api::Service {
+        let service = |(name, workers): (&ServiceName, &Workers)| api::Service {
             name: name.clone(),
             wanted: wanted(name),
             ready: roster.ready(name.as_str()).count(),

@@ -23,6 +23,7 @@ use lethe_model::{
     gate::Gate,
     roster::{Protocol, Roster, Worker, WorkerState},
     service::{InstanceId, ServiceName},
+    workers::Workers,
 };
 use tokio::sync::watch;
 
@@ -64,9 +65,13 @@ struct Cast {
 }
 
 impl Cast {
+    fn instance(&self, number: usize) -> InstanceId {
+        InstanceId::new(&self.service, number as u64 + 1)
+    }
+
     fn worker(&self, number: usize, state: WorkerState) -> Worker {
         Worker {
-            instance: InstanceId::new(&self.service, number as u64 + 1),
+            instance: self.instance(number),
             address: self.addresses[number % self.addresses.len()].into(),
             protocol: Protocol::Http1,
             state,
@@ -83,23 +88,29 @@ impl Cast {
         for change in 1_u32.. {
             let due = started + Duration::from_secs(1) * change / per_second;
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            let mut snapshot = Roster::clone(&roster.borrow());
-            snapshot.generation += 1;
-            let workers = snapshot.services.entry(self.service.clone()).or_default();
-            match change % 4 {
-                1 => workers[0].state = WorkerState::Draining,
-                2 => drop(workers.remove(0)),
-                3 => workers.push(self.worker(next, WorkerState::Starting)),
-                _ => {
-                    workers.iter_mut().for_each(|worker| worker.state = WorkerState::Ready);
-                    next += 1;
-                }
-            }
-            roster.send_replace(Arc::new(snapshot));
+            roster.send_modify(|roster| {
+                let snapshot = Arc::make_mut(roster);
+                snapshot.generation += 1;
+                self.change(change % 4, next, snapshot.services.entry(self.service.clone()).or_default());
+            });
+            next += usize::from(change % 4 == 0);
             if change % per_second.div_ceil(10) == 0 {
                 writeln!(io::stdout(), "{change} changes in {:.1} s", started.elapsed().as_secs_f64())?;
             }
         }
         Ok(())
+    }
+    /// One of the four steps.
+    fn change(&self, step: u32, next: usize, workers: &mut Workers) {
+        let oldest = workers[0].instance.clone();
+        match step {
+            1 => _ = workers.update(&oldest, |worker| worker.state = WorkerState::Draining),
+            2 => _ = workers.remove(&oldest),
+            3 => workers.insert(self.worker(next, WorkerState::Starting)),
+            _ => {
+                let instance = self.instance(next);
+                workers.update(&instance, |worker| worker.state = WorkerState::Ready);
+            }
+        }
     }
 }

@@ -3,13 +3,15 @@
 use std::{
     future::Future,
     io,
+    net::{SocketAddr, TcpListener, TcpStream},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::net::{TcpListener, TcpStream};
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
     connection,
@@ -23,8 +25,17 @@ const FULL_PAUSE: Duration = Duration::from_millis(50);
 
 /// One of a core's listeners, and how those who come through it are treated.
 pub(crate) struct Door {
-    pub(crate) listener: TcpListener,
-    pub(crate) manner: Manner,
+    listener: AsyncFd<TcpListener>,
+    manner: Manner,
+}
+
+impl Door {
+    /// A listener that does not block.
+    pub(crate) fn new(listener: TcpListener, manner: Manner) -> io::Result<Self> {
+        // SAFETY: a `TcpListener` has one descriptor all its life, and this one is only ever looked at until it is dropped.
+        let listener = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) }?;
+        Ok(Self { listener, manner })
+    }
 }
 
 /// How a connection begins.
@@ -56,7 +67,7 @@ async fn attend(core: &Rc<Core>, door: &Door) {
             let _ = tokio::time::timeout(FULL_PAUSE, core.moved.notified()).await;
             continue;
         }
-        match door.listener.accept().await {
+        match door.listener.async_io(Interest::READABLE, accept).await {
             Ok((stream, peer)) => start(core, &door.manner, stream, peer),
             Err(error) if is_of_connection(&error) => {}
             Err(error) => {
@@ -70,17 +81,19 @@ async fn attend(core: &Rc<Core>, door: &Door) {
 /// Takes what the kernel has accepted already, so that closing the listeners resets nobody.
 pub(crate) fn rest(core: &Rc<Core>, doors: Vec<Door>) {
     for Door { listener, manner } in doors {
-        let Ok(listener) = listener.into_std() else { continue };
         while core.has_room()
-            && let Ok((stream, peer)) = listener.accept()
+            && let Ok((stream, peer)) = accept(listener.get_ref())
         {
-            if stream.set_nonblocking(true).is_ok()
-                && let Ok(stream) = TcpStream::from_std(stream)
-            {
-                start(core, &manner, stream, peer);
-            }
+            start(core, &manner, stream, peer);
         }
     }
+}
+
+/// Takes the next connection, as one that does not block. The runtime does not watch it yet.
+fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let peer = peer.and_then(|peer| peer.try_into().ok()).ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((stream.into(), peer))
 }
 
 /// Errors of the connection that would have been accepted, not of the listener (accept(2)).
@@ -89,15 +102,16 @@ fn is_of_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | ConnectionRefused | Interrupted)
 }
 
-fn start(core: &Rc<Core>, manner: &Manner, stream: TcpStream, peer: std::net::SocketAddr) {
+fn start(core: &Rc<Core>, manner: &Manner, stream: TcpStream, peer: SocketAddr) {
     let watched = Watched::new(Phase::Head);
     let books = Books::of_connection(core);
     let id = books.id();
     let (serving_core, serving_watched, manner) = (Rc::clone(core), Rc::clone(&watched), manner.clone());
-    // Made inside: a future that is made outside and moved in takes its room twice.
-    let task = tokio::task::spawn_local(async move {
+    // Made inside: a future that is made outside and moved in takes its room twice. Boxed, since the runtime moves what it is
+    // given several times.
+    let task = tokio::task::spawn_local(Box::pin(async move {
         let _books = books;
         connection::serve(serving_core, serving_watched, manner, stream, peer).await;
-    });
+    }));
     core.opened(id, watched, task.abort_handle());
 }

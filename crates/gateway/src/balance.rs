@@ -195,8 +195,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{self, Concurrency, Ejection},
-        service::tests::{apply, service, turn, with, worker},
-        shard::Shard,
+        service::tests::{apply, apply_at, service, turn, with, worker},
     };
 
     const BALANCES: [Balance; 3] = [Balance::RoundRobin, Balance::LeastLoaded, Balance::Random];
@@ -259,9 +258,9 @@ mod tests {
             let service = with("shop", &config);
             let begin = Instant::now();
             let mut workers = workers(&[1]);
-            service.apply(&workers, &Shard::default(), begin);
+            apply_at(&service, &workers, begin);
             workers.push(worker(2, Ready));
-            service.apply(&workers, &Shard::default(), begin);
+            apply_at(&service, &workers, begin);
             let now = begin + Duration::from_secs(5);
             let mut inside = Vec::new();
             for _ in 0..3000 {

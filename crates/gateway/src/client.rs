@@ -1,8 +1,11 @@
 //! Who a connection comes from, as the workers are told.
 
-use std::{net::IpAddr, rc::Rc};
+use std::{io::Write, net::IpAddr, rc::Rc};
 
 use crate::forwarded::Scheme;
+
+/// Room that is made at once for the fields; those with the longest of addresses need more.
+const USUAL_FIELDS_BYTES: usize = 64;
 
 /// The client of one connection, or a proxy that speaks for clients.
 pub(crate) struct Client {
@@ -12,14 +15,16 @@ pub(crate) struct Client {
     /// Its word on where its requests come from is taken.
     pub(crate) trusted: bool,
     /// The fields that tell workers about it, ready to be put into each head.
-    pub(crate) fields: Box<[u8]>,
+    pub(crate) fields: Vec<u8>,
 }
 
 impl Client {
     pub(crate) fn new(address: IpAddr, scheme: Scheme, trusted: bool) -> Rc<Self> {
         // IPv4 through an IPv6 socket is IPv4.
         let address = address.to_canonical();
-        let fields = format!("x-forwarded-for: {address}\r\nx-forwarded-proto: {}\r\n", scheme.as_str());
-        Rc::new(Self { address, scheme, trusted, fields: fields.into_bytes().into() })
+        let mut fields = Vec::with_capacity(USUAL_FIELDS_BYTES);
+        // Writing to a vector cannot fail.
+        let _ = write!(fields, "x-forwarded-for: {address}\r\nx-forwarded-proto: {}\r\n", scheme.as_str());
+        Rc::new(Self { address, scheme, trusted, fields })
     }
 }

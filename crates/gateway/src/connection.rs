@@ -1,6 +1,11 @@
 //! A client connection from its first byte: whom a proxy says it speaks for, TLS, and which HTTP it speaks.
 
-use std::{io, net::SocketAddr, rc::Rc, task::Poll};
+use std::{
+    io,
+    net::{self, SocketAddr},
+    rc::Rc,
+    task::Poll,
+};
 
 use bytes::Bytes;
 use tokio::{io::ReadBuf, net::TcpStream};
@@ -29,7 +34,7 @@ pub(crate) async fn serve(
     core: Rc<Core>,
     watched: Rc<Watched>,
     manner: Manner,
-    stream: TcpStream,
+    stream: net::TcpStream,
     peer: SocketAddr,
 ) {
     // Whoever goes before it has said anything is nobody's concern.
@@ -51,10 +56,16 @@ async fn begin(
     core: &Core,
     watched: &Watched,
     manner: Manner,
-    mut stream: TcpStream,
+    stream: net::TcpStream,
     peer: SocketAddr,
 ) -> io::Result<Option<Begun>> {
     let (mut address, mut scheme) = (peer.ip(), Scheme::Http);
+    if manner.tls.is_none() && !manner.proxy_protocol {
+        let mut io = Socket::fresh(stream);
+        let Some((input, speaks)) = listen(core, watched, &mut io).await? else { return Ok(None) };
+        return Ok(Some((core.client(address, scheme), io, input, speaks)));
+    }
+    let mut stream = TcpStream::from_std(stream)?;
     if manner.proxy_protocol {
         if !core.trust.borrow().trusts(address.to_canonical()) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a trusted proxy"));
@@ -147,10 +158,10 @@ async fn serve_http2(core: Rc<Core>, client: Rc<Client>, watched: Rc<Watched>, i
         let id = books.id();
         let (serving_core, client, serving_watched) =
             (Rc::clone(&core), Rc::clone(&client), Rc::clone(&watched));
-        let task = tokio::task::spawn_local(async move {
+        let task = tokio::task::spawn_local(Box::pin(async move {
             let _books = books;
             answer_http2(serving_core, client, serving_watched, request, stream).await;
-        });
+        }));
         core.joined(id, watched, task.abort_handle());
     })
     .await;

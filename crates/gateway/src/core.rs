@@ -3,7 +3,7 @@
 
 use std::{
     cell::{Cell, Ref, RefCell},
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::IpAddr,
     pin::pin,
     rc::{Rc, Weak},
@@ -14,7 +14,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use lethe_model::{roster::Roster, service::ServiceName};
+use lethe_model::{roster::Roster, service::ServiceName, workers::Workers};
+use slab::Slab;
 use tokio::{
     runtime::LocalOptions,
     sync::{Notify, watch},
@@ -36,14 +37,18 @@ use crate::{
     route::{Table, Target},
     service::Service,
     shard::Shard,
+    slices::Slices,
     watch::{Overdue, Phase, Watched},
 };
 
 /// How often timeouts are looked at, and so how exact they are.
 const TICK: Duration = Duration::from_millis(100);
-/// After a change of the roster was followed, the next one waits for so many times as long as that took. Workers that
-/// have died are out before that, by their gates.
+/// After many changes of the roster were followed, the next ones wait for so many times as long as that took, if that is
+/// a millisecond, and no longer than a new worker should wait for its first request. Workers that have died are out before
+/// that, by their gates.
 const FOLLOW_PAUSE: u32 = 10;
+const FOLLOW_PAUSE_MIN: Duration = Duration::from_millis(1);
+const FOLLOW_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// How often it is looked whether requests have left a service to which no route leads any more.
 const LEFT_LOOK: Duration = Duration::from_millis(10);
 
@@ -113,10 +118,11 @@ pub(crate) struct Core {
     date_seconds: Cell<u64>,
     /// Whose word about clients is taken.
     pub(crate) trust: RefCell<Trust>,
-    last_id: Cell<u64>,
     limits: RefCell<Limits>,
     services: RefCell<BTreeMap<ServiceName, Rc<Service>>>,
-    clients: RefCell<HashMap<u64, (Rc<Watched>, AbortHandle)>>,
+    /// Held by who brings the services up to the roster.
+    following: tokio::sync::Mutex<()>,
+    clients: RefCell<Slab<(Rc<Watched>, AbortHandle)>>,
     connections: Arc<AtomicUsize>,
     /// The gateway is stopping, and tunnels are not waited for.
     pub(crate) refuses_tunnels: Cell<bool>,
@@ -145,24 +151,20 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         #[cfg(feature = "otel")]
         core.observer.set_spans(seed.spans);
         core.configure(&turns.borrow_and_update());
-        core.follow(&roster.borrow_and_update());
+        roster.mark_unchanged();
+        core.follow(&roster).await;
         let latest = roster.clone();
-        let door = |(listener, manner)| -> std::io::Result<Door> {
-            Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, manner })
-        };
+        let door = |(listener, manner)| Door::new(listener, manner);
         let doors: Vec<Door> = doors.into_iter().map(door).collect::<Result<_, _>>()?;
         let following = tokio::task::spawn_local({
             let core = Rc::clone(&core);
             async move {
                 while roster.changed().await.is_ok() {
-                    // Out of the channel before it is gone through, which would keep the supervisor from the next one.
-                    let current = Arc::clone(&roster.borrow_and_update());
-                    let begin = Instant::now();
-                    core.follow(&current);
+                    roster.mark_unchanged();
                     // However many workers there are and however often they change, requests have most of the core.
-                    let pause = begin.elapsed() * FOLLOW_PAUSE;
-                    if pause >= Duration::from_millis(1) {
-                        tokio::time::sleep(pause).await;
+                    let pause = core.follow(&roster).await * FOLLOW_PAUSE;
+                    if pause >= FOLLOW_PAUSE_MIN {
+                        tokio::time::sleep(pause.min(FOLLOW_PAUSE_MAX)).await;
                     }
                 }
             }
@@ -173,8 +175,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
                 while turns.changed().await.is_ok() {
                     let turn = Arc::clone(&turns.borrow_and_update());
                     let retired = core.configure(&turn);
-                    let current = Arc::clone(&latest.borrow());
-                    core.follow(&current);
+                    core.follow(&latest).await;
                     core.left(&retired).await;
                     reached.send_modify(|reached| reached[index] = turn.number);
                 }
@@ -220,9 +221,9 @@ impl Core {
             date: Cell::new([b' '; 29]),
             date_seconds: Cell::new(u64::MAX),
             trust: RefCell::new(Trust::new(&[])),
-            last_id: Cell::new(0),
             limits: RefCell::default(),
             services: RefCell::default(),
+            following: tokio::sync::Mutex::default(),
             clients: RefCell::default(),
             connections,
             refuses_tunnels: Cell::new(false),
@@ -312,16 +313,34 @@ impl Core {
         }
     }
 
-    /// Brings the services up to a new roster.
-    fn follow(&self, roster: &Roster) {
-        let mut services = self.services.borrow_mut();
-        // What no route leads to and nobody is at is forgotten when its workers have left.
-        services.retain(|name, service| Rc::strong_count(service) > 1 || roster.services.contains_key(name));
-        let now = Instant::now();
-        for (name, service) in services.iter() {
-            let workers = roster.services.get(name).map(Vec::as_slice).unwrap_or_default();
-            service.apply(workers, &self.shard, now);
+    /// Brings the services up to the roster as it is now, with requests in between if that is much. Returns how long it
+    /// took without those.
+    async fn follow(&self, roster: &watch::Receiver<Arc<Roster>>) -> Duration {
+        let _alone = self.following.lock().await;
+        // Out of the channel before it is gone through, which would keep the supervisor from the next one.
+        let roster = Arc::clone(&roster.borrow());
+        let (mut slices, now) = (Slices::begin(), Instant::now());
+        for (service, workers) in self.behind(&roster) {
+            service.follow(&workers, &self.shard, &mut slices, now).await;
         }
+        // What no route leads to and nobody is at is forgotten when its workers have left.
+        let mut services = self.services.borrow_mut();
+        services.retain(|name, service| Rc::strong_count(service) > 1 || roster.services.contains_key(name));
+        slices.spent()
+    }
+
+    /// The services that have not come up to the roster, with their workers in it.
+    fn behind(&self, roster: &Roster) -> Vec<(Rc<Service>, Workers)> {
+        let services = self.services.borrow();
+        let mut listed = roster.services.iter().peekable();
+        // Both are in order.
+        let workers_of = |(name, service): (&ServiceName, &Rc<Service>)| {
+            while listed.next_if(|(other, _)| *other < name).is_some() {}
+            let workers = listed.next_if(|(other, _)| *other == name).map(|(_, workers)| workers.clone());
+            let workers = workers.unwrap_or_default();
+            (!service.has_followed(&workers)).then(|| (Rc::clone(service), workers))
+        };
+        services.iter().filter_map(workers_of).collect()
     }
 
     /// Whether one more client connection may be opened.
@@ -330,7 +349,7 @@ impl Core {
     }
 
     /// Takes a client connection into the books.
-    pub(crate) fn opened(&self, id: u64, watched: Rc<Watched>, task: AbortHandle) {
+    pub(crate) fn opened(&self, id: usize, watched: Rc<Watched>, task: AbortHandle) {
         self.joined(id, watched, task);
         self.tell_time();
         self.connections.fetch_add(1, Relaxed);
@@ -339,16 +358,30 @@ impl Core {
     }
 
     /// Takes a stream of a connection into the books.
-    pub(crate) fn joined(&self, id: u64, watched: Rc<Watched>, task: AbortHandle) {
-        self.clients.borrow_mut().insert(id, (watched, task));
+    pub(crate) fn joined(&self, id: usize, watched: Rc<Watched>, task: AbortHandle) {
+        let entered = self.clients.borrow_mut().insert((watched, task));
+        debug_assert_eq!(entered, id, "nobody comes between");
     }
 
     /// Enforces what is overdue. Returns whether there is anything left to look at.
-    fn sweep(&self) -> bool {
+    async fn sweep(&self) -> bool {
         let now = Instant::now();
         self.tell_time();
+        self.enforce(now);
+        let services: Vec<Rc<Service>> = self.services.borrow().values().map(Rc::clone).collect();
+        let (mut slices, mut has_pooled) = (Slices::begin(), false);
+        for service in services {
+            service.tick(now);
+            has_pooled |= service.sweep(now, &mut slices).await;
+        }
+        has_pooled || !self.clients.borrow().is_empty()
+    }
+
+    /// Ends what takes longer than it may.
+    fn enforce(&self, now: Instant) {
         let limits = self.limits();
-        for (client, task) in self.clients.borrow().values() {
+        for (_, (client, task)) in self.clients.borrow().iter() {
+            client.lasts();
             match client.overdue(now, &limits) {
                 None => {}
                 Some(Overdue::Close) => task.abort(),
@@ -358,9 +391,6 @@ impl Core {
                 }
             }
         }
-        // All of them, whatever the first one says.
-        let pooled = self.services.borrow().values().filter(|service| service.tick(now)).count();
-        pooled > 0 || !self.clients.borrow().is_empty()
     }
 }
 
@@ -369,7 +399,7 @@ async fn tick(core: Rc<Core>) {
     loop {
         let moved = core.moved.notified();
         core.observer.tick();
-        if core.sweep() {
+        if core.sweep().await {
             tokio::time::sleep(TICK).await;
         } else {
             moved.await;
@@ -382,7 +412,7 @@ async fn tick(core: Rc<Core>) {
 async fn drain(core: &Core, how: Leaving) {
     let has_time = how == Leaving::Release;
     core.refuses_tunnels.set(!has_time);
-    for (client, task) in core.clients.borrow().values() {
+    for (_, (client, task)) in core.clients.borrow().iter() {
         client.draining.set(true);
         client.lingers.set(has_time);
         client.wake();
@@ -399,7 +429,7 @@ async fn drain(core: &Core, how: Leaving) {
         let mut ended = pin!(ended);
         if has_time && tokio::time::timeout(PARTING, ended.as_mut()).await.is_err() {
             // Who was answered meanwhile was told to come back on another connection; these said nothing at all.
-            for (client, _) in core.clients.borrow().values() {
+            for (_, (client, _)) in core.clients.borrow().iter() {
                 client.lingers.set(false);
                 client.wake();
             }
@@ -417,7 +447,7 @@ async fn drain(core: &Core, how: Leaving) {
 /// Takes a connection, or a stream of one, out of the books, however its task ends.
 pub(crate) struct Books {
     core: Rc<Core>,
-    id: u64,
+    id: usize,
     is_connection: bool,
 }
 
@@ -431,12 +461,12 @@ impl Books {
     }
 
     fn new(core: &Rc<Core>, is_connection: bool) -> Self {
-        let id = core.last_id.get() + 1;
-        core.last_id.set(id);
+        let id = core.clients.borrow().vacant_key();
         Self { core: Rc::clone(core), id, is_connection }
     }
 
-    pub(crate) fn id(&self) -> u64 {
+    /// Its place in the books, which [`Core::opened`] or [`Core::joined`] fills before the next one is asked for.
+    pub(crate) fn id(&self) -> usize {
         self.id
     }
 }
@@ -444,7 +474,7 @@ impl Books {
 impl Drop for Books {
     fn drop(&mut self) {
         let core = &self.core;
-        if core.clients.borrow_mut().remove(&self.id).is_some() && self.is_connection {
+        if core.clients.borrow_mut().try_remove(self.id).is_some() && self.is_connection {
             core.connections.fetch_sub(1, Relaxed);
             core.shard.connections.subtract(1);
         }

@@ -4,6 +4,7 @@
 //! once. A floor keeps most of the workers in, whatever is thought of them.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -33,6 +34,8 @@ pub(crate) struct Standing {
     out: AtomicU64,
     /// It is no longer in the roster.
     left: AtomicBool,
+    /// Its place in the list of those that are out, 0 if it has none. Only written to by who has the list.
+    place: AtomicU64,
 }
 
 impl Standing {
@@ -44,7 +47,13 @@ impl Standing {
             times: AtomicU32::new(0),
             out: AtomicU64::new(0),
             left: AtomicBool::new(false),
+            place: AtomicU64::new(0),
         })
+    }
+
+    /// The gate of the worker.
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     /// Whether anything speaks against it; only then the clock must be asked.
@@ -84,9 +93,9 @@ impl Standing {
         }
     }
 
-    /// It is in the roster, or no longer.
-    pub(crate) fn set_listed(&self, listed: bool) {
-        self.left.store(!listed, Relaxed);
+    /// It is no longer in the roster.
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Relaxed);
     }
 
     fn ms(&self, now: Instant) -> u64 {
@@ -109,16 +118,58 @@ fn has_room(out: usize, ready: usize, percent: u8) -> bool {
     (out + 1) * 100 <= ready * usize::from(percent)
 }
 
-/// The workers of one service that are out, for all cores. Locked when a worker is put out or back, never for a
-/// request that succeeds.
+/// The workers of one service that are out, for all cores. Locked when a worker is put out or back, and by who waits for
+/// one, never for a request that succeeds.
 #[derive(Debug, Default)]
 pub(crate) struct Outs {
-    /// Those that were put out, oldest first; some may be back by now.
-    list: Mutex<Vec<Arc<Standing>>>,
+    list: Mutex<List>,
     /// The length of the list.
     len: AtomicUsize,
     /// How often a worker was put out.
     ejections: AtomicU64,
+}
+
+/// Those that were put out, the longest out first; some may be back by now.
+#[derive(Debug, Default)]
+struct List {
+    of: BTreeMap<u64, Arc<Standing>>,
+    /// The last place that was given.
+    issued: u64,
+    /// When it was gone through for those that are back.
+    tidied: Option<Instant>,
+}
+
+/// A list of so many is gone through whenever that could help, a longer one at most each [`TIDY_PAUSE`]: when thousands of
+/// workers fail, most of their failures find that no more may be out.
+const TIDY_AT_ONCE: usize = 64;
+const TIDY_PAUSE: Duration = Duration::from_millis(10);
+
+impl List {
+    fn add(&mut self, standing: &Arc<Standing>) {
+        self.issued += 1;
+        standing.place.store(self.issued, Relaxed);
+        self.of.insert(self.issued, Arc::clone(standing));
+    }
+
+    fn forget(&mut self, standing: &Standing) {
+        self.of.remove(&standing.place.swap(0, Relaxed));
+    }
+
+    /// Forgets those that are back or gone.
+    fn tidy(&mut self, now: Instant) {
+        let is_tidy = self.tidied.is_some_and(|last| now.saturating_duration_since(last) < TIDY_PAUSE);
+        if is_tidy && self.of.len() > TIDY_AT_ONCE {
+            return;
+        }
+        self.tidied = Some(now);
+        self.of.retain(|_, standing| {
+            let stays = standing.counts(now);
+            if !stays {
+                standing.place.store(0, Relaxed);
+            }
+            stays
+        });
+    }
 }
 
 impl Outs {
@@ -167,38 +218,62 @@ impl Outs {
 
     fn put_out(&self, standing: &Arc<Standing>, out: u64, percent: u8, ready: usize, now: Instant) -> bool {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        list.retain(|other| other.counts(now));
-        let is_listed = list.iter().any(|other| Arc::ptr_eq(other, standing));
-        let allowed = is_listed || has_room(list.len(), ready, percent);
+        let was_out = standing.counts(now);
+        if !was_out {
+            list.forget(standing);
+            if !has_room(list.of.len(), ready, percent) {
+                list.tidy(now);
+            }
+        }
+        let allowed = was_out || has_room(list.of.len(), ready, percent);
         if allowed {
             let kept = standing.out.load(Relaxed) & UNHEALTHY;
             standing.out.store(out | kept, Relaxed);
-            if !is_listed {
-                list.push(Arc::clone(standing));
+            if !was_out {
+                list.add(standing);
                 self.ejections.fetch_add(1, Relaxed);
             }
         }
-        self.len.store(list.len(), Relaxed);
+        self.len.store(list.of.len(), Relaxed);
         allowed
     }
 
-    /// Brings the longest out back while more are out than may be among `ready`: others may have left since.
-    pub(crate) fn keep_floor(&self, percent: u8, ready: usize, now: Instant) {
+    /// Brings the longest out back while more are out than may be among `ready`: others may have left since. Returns
+    /// whether there was one.
+    pub(crate) fn keep_floor(&self, percent: u8, ready: usize, now: Instant) -> bool {
         if self.len.load(Relaxed) == 0 {
-            return;
+            return false;
         }
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        list.retain(|other| other.counts(now));
-        while !list.is_empty() && !has_room(list.len() - 1, ready, percent) {
-            list.remove(0).out.store(0, Relaxed);
+        let is_over = |list: &List| !list.of.is_empty() && !has_room(list.of.len() - 1, ready, percent);
+        if is_over(&list) {
+            list.tidy(now);
         }
-        self.len.store(list.len(), Relaxed);
+        let mut brought = false;
+        while is_over(&list)
+            && let Some((_, standing)) = list.of.pop_first()
+        {
+            standing.place.store(0, Relaxed);
+            standing.out.store(0, Relaxed);
+            brought = true;
+        }
+        self.len.store(list.of.len(), Relaxed);
+        brought
+    }
+
+    /// When the next one is back, as far as that is known. O(those that are out).
+    pub(crate) fn next_back(&self, now: Instant) -> Option<Instant> {
+        if self.len.load(Relaxed) == 0 {
+            return None;
+        }
+        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.of.values().filter(|standing| standing.counts(now)).filter_map(|out| out.back_at(now)).min()
     }
 
     /// How many are out at `now`, and how often one was put out since the start.
     pub(crate) fn counted(&self, now: Instant) -> (u64, u64) {
         let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        let out = list.iter().filter(|standing| standing.counts(now)).count();
+        let out = list.of.values().filter(|standing| standing.counts(now)).count();
         (out as u64, self.ejections.load(Relaxed))
     }
 }
@@ -273,13 +348,37 @@ mod tests {
         let (outs, workers) = (Outs::default(), standings(4, now));
         assert!(fail(&outs, &workers[0], 3, 4, now) && fail(&outs, &workers[1], 3, 4, now));
         assert!(!fail(&outs, &workers[2], 3, 4, now));
-        workers[0].set_listed(false);
+        workers[0].leave();
         assert!(fail(&outs, &workers[2], 1, 4, now), "the next failure asks again");
         // One of those that are in died: of three, one may be out, and that is the younger one.
         workers[3].gate.close();
         outs.keep_floor(50, 3, now);
         assert!(!workers[1].is_out(now) && workers[2].is_out(now));
         assert!(!fail(&outs, &workers[3], 9, 3, now), "a death is no failure");
+    }
+
+    #[test]
+    fn thousands_that_fail_are_counted_exactly_enough() {
+        let begin = Instant::now();
+        let at = |ms: u64| begin + Duration::from_millis(ms);
+        let (outs, workers) = (Outs::default(), standings(1000, begin));
+        let put_out = |workers: &[Arc<Standing>], now: Instant| {
+            workers.iter().for_each(|worker| _ = fail(&outs, worker, 3, 1000, now));
+            workers.iter().filter(|worker| worker.is_out(now)).count()
+        };
+        assert_eq!(put_out(&workers[..600], at(0)), 500, "the floor holds");
+        assert_eq!(outs.next_back(at(1)), Some(at(1000)));
+        // They are back, which is seen at the latest after a pause.
+        assert_eq!(put_out(&workers[500..], at(1000 + TIDY_PAUSE.as_millis() as u64)), 500);
+        assert_eq!(outs.counted(at(1010)).0, 500);
+        // Who was put out again is the last one to be brought back, whatever place it had before.
+        let (old, again) = (&workers[700], &workers[500]);
+        assert!(fail(&outs, again, 1, 1000, at(2010)));
+        assert!(fail(&outs, old, 1, 1000, at(2011)));
+        assert!(!outs.keep_floor(50, 1000, at(2100)));
+        assert!(outs.keep_floor(50, 2, at(2200)));
+        assert!(!again.is_out(at(2200)) && old.is_out(at(2200)));
+        assert_eq!((outs.counted(at(2200)).0, outs.list.lock().unwrap().of.len()), (1, 1));
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! be ended, cut, or continued from where it broke off.
 
 use std::{
+    borrow::Cow,
     rc::Rc,
     task::{Context, Poll, ready},
     time::Instant,
 };
 
-use lethe_model::roster::Protocol;
+use lethe_model::{roster::Protocol, service::InstanceId};
 
 use crate::{
     body_budget::Borrowed,
@@ -43,6 +44,8 @@ pub(crate) struct Exchange<'a, D> {
     pub(crate) upload: Upload,
     pub(crate) down: &'a mut D,
     pub(crate) record: &'a Record,
+    /// The workers that are known to have died under it, of a request with a key.
+    pub(crate) lost: Vec<InstanceId>,
     /// How many attempts in which something is sent are left, with the one in hand.
     pub(crate) attempts_left: usize,
 }
@@ -197,10 +200,13 @@ impl<D: Downstream> Exchange<'_, D> {
             self.record.connected(link.is_reused());
             self.upload.rewind();
             let careful = !self.prepared.repeatable;
-            let begun = match resume {
-                None => link.begin(&self.prepared.worker.bytes, self.prepared.length, careful),
-                Some(resume) => link.begin(&resume.head(self.prepared), self.prepared.length, careful),
+            let whole = &self.prepared.worker.bytes[..];
+            let head = match resume {
+                None if self.lost.is_empty() => Cow::Borrowed(whole),
+                None => Cow::Owned(headers::after_deaths(whole, &self.lost)),
+                Some(resume) => Cow::Owned(resume.head(self.prepared)),
             };
+            let begun = link.begin(&head, self.prepared.length, careful);
             let phase = if self.upload.is_whole() { Phase::Waiting } else { Phase::Uploading };
             self.watched.enter(phase);
             let head = match begun {

@@ -32,7 +32,7 @@ pub(crate) enum Known {
     UserAgent,
     /// It belongs to one connection and is never passed on (RFC 9110, section 7.6.1).
     Hop,
-    /// It claims something about the client that only the gateway may say.
+    /// It claims something about the client, or about workers, that only the gateway may say.
     Claim,
 }
 
@@ -75,6 +75,7 @@ impl Known {
             18 if is("x-forwarded-server") || is("x-forwarded-prefix") || is("x-forwarded-scheme") => {
                 Self::Claim
             }
+            19 if is("lethe-lost-instance") => Self::Claim,
             _ => Self::Other,
         };
         if known == Self::Other && memchr::memchr(b'_', name).is_some() && is_claim_in_disguise(name) {
@@ -93,7 +94,7 @@ fn is_claim_in_disguise(name: &[u8]) -> bool {
                 .map(|(a, b)| (if *a == b'_' { b'-' } else { a.to_ascii_lowercase() }, *b))
                 .all(|(a, b)| a == b)
     };
-    same(b"x-forwarded") || same(b"forwarded") || same(b"x-real-ip")
+    same(b"x-forwarded") || same(b"forwarded") || same(b"x-real-ip") || same(b"lethe-lost-instance")
 }
 
 #[cfg(test)]
@@ -108,6 +109,8 @@ mod tests {
             ("transfer-encoding", Known::TransferEncoding),
             ("X-Forwarded-For", Known::ForwardedFor),
             ("X_Forwarded_For", Known::Claim),
+            ("Lethe-Lost-Instance", Known::Claim),
+            ("lethe_lost_instance", Known::Claim),
             ("X-Forwarded_For", Known::Claim),
             ("x_real_ip", Known::Claim),
             ("x_forwarded", Known::Claim),

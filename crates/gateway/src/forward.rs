@@ -21,8 +21,8 @@ use crate::{
     watch::Watched,
 };
 
-/// How long to wait for the word on how a worker died, before a request is blamed for it. The broken connection is
-/// seen before the end of the process, mostly by less than a millisecond.
+/// How long to wait for the word on how a worker died, before a request is blamed for it, or another worker is told of it. The
+/// broken connection is seen before the end of the process, mostly by less than a millisecond.
 const FATE_WAIT: Duration = Duration::from_millis(100);
 
 /// Forwards a request until it is answered, given up, or its client has gone.
@@ -43,6 +43,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         };
         exchange.record.attempt(&upstream);
         exchange.attempts_left = core.limits().attempts_max.saturating_sub(journey.attempts);
+        let round = upstream.refusals();
         let loss = match exchange.attempt(&upstream, pass, &mut seen).await {
             Ok(end) => return Ok(end),
             Err(Fail::Lost(loss)) => loss,
@@ -57,11 +58,13 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         };
         exchange.record.attempt_ended(loss.result());
         let slow = loss.cause == Cause::Late && exchange.watched.owes.get();
-        // A client that does not send its body is not the worker's failure, nor is what the gateway lacks itself; and what
-        // it answered is counted already.
-        let blameless = slow || matches!(loss.cause, Cause::Unavailable | Cause::Starved);
-        if !blameless {
-            upstream.failed(Instant::now());
+        match loss.cause {
+            Cause::Refused => upstream.refused(round, Instant::now()),
+            // It has answered, which is counted already; and what the gateway lacks itself is not the worker's failure.
+            Cause::Unavailable | Cause::Starved => {}
+            // A client that does not send its body is not the worker's failure.
+            _ if slow => {}
+            _ => upstream.failed(Instant::now()),
         }
         journey.note(loss, &upstream);
         let verdict = journey.verdict(exchange, loss, seen.as_ref()).await;
@@ -75,6 +78,15 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
             }
             verdict @ (Verdict::Again | Verdict::Later) => {
                 exchange.record.retried(loss.retry());
+                if exchange.prepared.is_keyed && loss.cause == Cause::Gone && loss.stage != Stage::Unsent {
+                    let died = tokio::time::timeout(FATE_WAIT, upstream.gate.fate());
+                    match unless_gone(exchange.down, exchange.watched, died).await {
+                        Some(Ok(Fate::Killed | Fate::Fell)) => exchange.lost.push(upstream.instance.clone()),
+                        // It may live, and still do it.
+                        Some(Err(_)) => {}
+                        None => return Ok(End::Left),
+                    }
+                }
                 journey.search.tried.push(upstream);
                 if verdict == Verdict::Later {
                     let pause = tokio::time::sleep(backoff(journey.pauses, core.dice.next()));
@@ -126,13 +138,22 @@ struct Journey {
     pauses: u32,
     /// A worker may have carried it out, as far as is known.
     may_have_run: bool,
+    /// How often a worker that lives has refused it.
+    refusals: usize,
     /// The gates of the workers that were lost, or stood still, while it was inside, without those that it cannot have killed.
     deaths: Vec<Arc<Gate>>,
 }
 
 impl Journey {
     fn new(class: Class) -> Self {
-        Self { search: Search::new(class), attempts: 0, pauses: 0, may_have_run: false, deaths: Vec::new() }
+        Self {
+            search: Search::new(class),
+            attempts: 0,
+            pauses: 0,
+            may_have_run: false,
+            refusals: 0,
+            deaths: Vec::new(),
+        }
     }
 
     /// What its client is told when no worker takes it: that it may have run, if a worker was lost with it.
@@ -154,6 +175,7 @@ impl Journey {
             upstream.stats.failures.add(1);
         }
         self.may_have_run |= !loss.is_harmless();
+        self.refusals += usize::from(loss.cause == Cause::Refused);
         if loss.is_counted() {
             self.attempts += 1;
         }
@@ -203,6 +225,7 @@ impl Journey {
             replayable: exchange.upload.is_replayable(),
             attempts: self.attempts,
             deaths: self.deaths.len(),
+            refusals: self.refusals,
         };
         let limits = exchange.core.limits();
         let bounds = Bounds { attempts_max: limits.attempts_max, deaths_max: limits.deaths_max };

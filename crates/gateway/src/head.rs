@@ -189,6 +189,9 @@ impl ResponseHead {
     }
 }
 
+/// Room that is made at once, since most heads have no more fields.
+const USUAL_FIELDS: usize = 8;
+
 /// Reads field lines up to and with the empty line, from `at` on: where they end, or `None` if they are not whole yet.
 pub(crate) fn fields(
     bytes: &[u8],
@@ -197,6 +200,7 @@ pub(crate) fn fields(
     fields: &mut Vec<Field>,
 ) -> Result<Option<usize>, Fault> {
     fields.clear();
+    fields.reserve(USUAL_FIELDS);
     loop {
         let Some((line, next)) = line(bytes, at)? else { return Ok(None) };
         if next > bounds.head_bytes_max {

@@ -3,6 +3,8 @@
 
 use std::io::Write;
 
+use lethe_model::service::InstanceId;
+
 use crate::{
     admit::{Admitted, Length, options},
     balance::Dice,
@@ -30,6 +32,9 @@ impl WorkerHead {
     }
 }
 
+/// About as much as the gateway adds to a head, so that it need not grow piece by piece.
+const ADDED_BYTES: usize = 192;
+
 /// Makes the head that workers get of what the client sent. A client that is trusted may say itself where the request
 /// comes from.
 pub(crate) fn to_worker(
@@ -43,6 +48,7 @@ pub(crate) fn to_worker(
 ) {
     let out = &mut worker.bytes;
     out.clear();
+    out.reserve(head.bytes + ADDED_BYTES);
     out.extend_from_slice(admitted.method);
     out.push(b' ');
     out.extend_from_slice(admitted.target);
@@ -94,6 +100,20 @@ pub(crate) fn to_worker(
     }
     worker.id = name(out, id, context, dice);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Names the workers that have died under a request, on its way to the next one. Whoever keeps what a worker was about to do
+/// under the request's `Idempotency-Key` learns by it that this one will never end it.
+const LOST_INSTANCE: &[u8] = b"lethe-lost-instance";
+
+/// The head of a request whose earlier attempts had such an end.
+pub(crate) fn after_deaths(whole: &[u8], lost: &[InstanceId]) -> Vec<u8> {
+    let mut head = whole[..whole.len() - 2].to_vec();
+    for instance in lost {
+        push_field(&mut head, LOST_INSTANCE, instance.as_str().as_bytes());
+    }
+    head.extend_from_slice(b"\r\n");
+    head
 }
 
 /// Where a request comes from, as far as its client is trusted to say that.

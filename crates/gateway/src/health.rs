@@ -4,7 +4,7 @@
 //! worker's standing, where the cores read it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     io,
     rc::Rc,
     sync::Arc,
@@ -13,10 +13,10 @@ use std::{
 };
 
 use lethe_model::{
-    gate::Gate,
     h2c_question,
     roster::{Protocol, Roster, Worker, WorkerState},
     service::ServiceName,
+    workers::{Change, Workers},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,7 +25,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{balance::Dice, config::Health, ejection::Standing, joint::Joint, socket::Socket};
+use crate::{balance::Dice, config::Health, ejection::Standing, follow::key, joint::Joint, socket::Socket};
 
 /// Checks at the same time. One more waits, and its worker is checked later.
 const CHECKS_MAX: usize = 256;
@@ -62,35 +62,16 @@ pub(crate) fn start(
 
 /// Has a task for each ready worker of the services in the plan.
 async fn follow(mut plan: watch::Receiver<Plan>, mut roster: watch::Receiver<Arc<Roster>>) {
-    let (room, dice) = (Rc::new(Semaphore::new(CHECKS_MAX)), Dice::new());
-    let mut watched: HashMap<*const Gate, Watched> = HashMap::new();
+    let mut watch = Watch::default();
     loop {
         if plan.has_changed().unwrap_or(true) {
-            // What was found under the old plan does not outlast it.
-            for (_, Watched { joint, standing, task }) in watched.drain() {
-                task.abort();
-                joint.outs.healthy(&standing);
-            }
+            watch.begin_anew();
         }
         let services = Arc::clone(&plan.borrow_and_update());
         let snapshot = Arc::clone(&roster.borrow_and_update());
-        let mut before = std::mem::take(&mut watched);
         for (name, checked) in services.iter() {
-            let workers = snapshot.services.get(name).map(Vec::as_slice).unwrap_or_default();
-            for worker in workers.iter().filter(|worker| worker.state == WorkerState::Ready) {
-                let key = Arc::as_ptr(&worker.gate);
-                let known = before.remove(&key).unwrap_or_else(|| {
-                    // Not all at the same time, however many started together.
-                    let delay = checked.health.every.mul_f64(dice.below(1000) as f64 / 1000.0);
-                    let standing = checked.joint.standing(&worker.gate);
-                    let check = watch_over(worker.clone(), checked.clone(), Rc::clone(&room), delay);
-                    let joint = Arc::clone(&checked.joint);
-                    Watched { joint, standing, task: tokio::task::spawn_local(check) }
-                });
-                watched.insert(key, known);
-            }
+            watch.follow(name, checked, snapshot.services.get(name));
         }
-        before.into_values().for_each(|left| left.task.abort());
         tokio::time::sleep(FOLLOW_PAUSE).await;
         tokio::select! {
             changed = plan.changed() => if changed.is_err() { return },
@@ -100,17 +81,86 @@ async fn follow(mut plan: watch::Receiver<Plan>, mut roster: watch::Receiver<Arc
     }
 }
 
-/// A worker that is being checked.
+/// All workers that are being checked.
+struct Watch {
+    room: Rc<Semaphore>,
+    dice: Dice,
+    /// By the address of their gate.
+    watched: BTreeMap<usize, Watched>,
+    /// The workers that it has come up to.
+    followed: BTreeMap<ServiceName, Workers>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        let (watched, followed) = (BTreeMap::new(), BTreeMap::new());
+        Self { room: Rc::new(Semaphore::new(CHECKS_MAX)), dice: Dice::new(), watched, followed }
+    }
+}
+
+impl Watch {
+    /// Ends all checks; what they found does not outlast their plan.
+    fn begin_anew(&mut self) {
+        self.followed.clear();
+        for watched in std::mem::take(&mut self.watched).into_values() {
+            watched.joint.outs.healthy(&watched.standing);
+        }
+    }
+
+    /// Comes up to a service's workers.
+    fn follow(&mut self, name: &ServiceName, checked: &Checked, workers: Option<&Workers>) {
+        let workers = workers.cloned().unwrap_or_default();
+        let before = self.followed.insert(name.clone(), workers.clone()).unwrap_or_default();
+        let is_ready = |worker: &&Worker| worker.state == WorkerState::Ready;
+        for Change { before, after } in before.changes_to(&workers) {
+            let (was, is) = (before.filter(is_ready), after.filter(is_ready));
+            if let Some(was) = was
+                && is.is_none_or(|is| !Arc::ptr_eq(&is.gate, &was.gate))
+            {
+                self.watched.remove(&key(&was.gate));
+            }
+            if let Some(is) = is {
+                let new = || Watched::begin(is, checked, &self.room, &self.dice);
+                self.watched.entry(key(&is.gate)).or_insert_with(new);
+            }
+        }
+    }
+}
+
+/// A worker that is being checked, until this is dropped.
 struct Watched {
     joint: Arc<Joint>,
     standing: Arc<Standing>,
     task: JoinHandle<()>,
 }
 
+impl Watched {
+    fn begin(worker: &Worker, checked: &Checked, room: &Rc<Semaphore>, dice: &Dice) -> Self {
+        // Not all at the same time, however many started together.
+        let delay = checked.health.every.mul_f64(dice.below(1000) as f64 / 1000.0);
+        let (joint, standing) = (Arc::clone(&checked.joint), checked.joint.list(&worker.gate));
+        let check =
+            watch_over(worker.clone(), checked.clone(), Arc::clone(&standing), Rc::clone(room), delay);
+        Self { joint, standing, task: tokio::task::spawn_local(check) }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.joint.unlist(&self.standing);
+    }
+}
+
 /// Checks one worker again and again.
-async fn watch_over(worker: Worker, checked: Checked, room: Rc<Semaphore>, delay: Duration) {
+async fn watch_over(
+    worker: Worker,
+    checked: Checked,
+    standing: Arc<Standing>,
+    room: Rc<Semaphore>,
+    delay: Duration,
+) {
     let Checked { health, out_percent_max, joint } = checked;
-    let standing = joint.standing(&worker.gate);
     let mut tally = Tally::default();
     let mut next = tokio::time::Instant::now() + delay;
     loop {

@@ -33,6 +33,8 @@ use crate::{
 const LINGER_BYTES_MAX: u64 = 64 << 20;
 /// Chunks are written when there is so much of them, or nothing more to come at once.
 const GATHER_BYTES: usize = 16 << 10;
+/// Room that is made at once for the head of a response.
+const USUAL_HEAD_BYTES: usize = 256;
 /// Memory that an idle connection keeps for the next heads, in each of a few places.
 const KEPT_BYTES: usize = 1 << 10;
 
@@ -396,6 +398,10 @@ impl Downstream for Connection {
         if !self.input.is_empty() {
             return Poll::Pending;
         }
+        if self.io.is_fresh() && self.watched.is_brief() {
+            self.input.release(&self.core.pool);
+            return Poll::Pending;
+        }
         match self.input.poll_fill(cx, &mut self.io, &self.core.pool, self.core.bounds.get().head_bytes_max) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
             Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
@@ -426,6 +432,7 @@ impl Downstream for Connection {
             || (unknown && !chunked);
         self.lingers |= answer.close || self.watched.draining.get();
         let out = self.outbox.bytes();
+        out.reserve(USUAL_HEAD_BYTES);
         push_status(out, answer.status, answer.reason);
         for (name, value) in answer.fields {
             crate::headers::push_field(out, name, value);

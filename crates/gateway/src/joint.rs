@@ -3,9 +3,9 @@
 //! a worker fails, and when the roster changes.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Instant,
@@ -17,6 +17,7 @@ use crate::{
     concurrency::Limit,
     config,
     ejection::{Outs, Standing},
+    follow::key,
     line::Line,
     stats::ServiceStats,
 };
@@ -30,15 +31,16 @@ pub(crate) struct Joint {
     /// Workers that may get requests.
     ready: AtomicUsize,
     epoch: Instant,
-    standings: Mutex<Standings>,
+    /// By the address of their gate, which is theirs for as long as the standing is here. A tree, since a table would now
+    /// and then be gone through as a whole, while all cores wait.
+    standings: Mutex<BTreeMap<usize, Listed>>,
 }
 
-#[derive(Debug, Default)]
-struct Standings {
-    /// By the address of their gate, which is theirs for as long as the standing lives.
-    of: HashMap<usize, Weak<Standing>>,
-    /// With so many, those that are gone are taken out.
-    full: usize,
+/// What is thought of a worker, and how many follow a roster that has it.
+#[derive(Debug)]
+struct Listed {
+    standing: Arc<Standing>,
+    by: usize,
 }
 
 impl Joint {
@@ -58,29 +60,34 @@ impl Joint {
         self.limit.configure(service.concurrency, now);
     }
 
-    /// What is thought of the worker behind `gate`, the same for all who ask.
-    pub(crate) fn standing(&self, gate: &Arc<Gate>) -> Arc<Standing> {
+    /// What is thought of the worker behind `gate`, the same for all who ask. To be called by each who follows the roster
+    /// when the worker is in it, and [undone](Self::unlist) when it no longer is.
+    pub(crate) fn list(&self, gate: &Arc<Gate>) -> Arc<Standing> {
         let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = Arc::as_ptr(gate) as usize;
-        if let Some(known) = standings.of.get(&key).and_then(Weak::upgrade) {
-            return known;
-        }
-        // Now and then, so that it is paid for by those that were added since.
-        if standings.of.len() >= standings.full {
-            standings.of.retain(|_, standing| standing.strong_count() > 0);
-            standings.full = 2 * standings.of.len() + 64;
-        }
-        let standing = Standing::new(Arc::clone(gate), self.epoch);
-        standings.of.insert(key, Arc::downgrade(&standing));
-        standing
+        let new = || Listed { standing: Standing::new(Arc::clone(gate), self.epoch), by: 0 };
+        let listed = standings.entry(key(gate)).or_insert_with(new);
+        listed.by += 1;
+        Arc::clone(&listed.standing)
     }
 
-    /// Notes how many workers may get requests; each core says the same.
-    pub(crate) fn set_ready(&self, ready: usize, out_percent_max: u8, now: Instant) {
-        let before = self.ready.swap(ready, Relaxed);
-        if ready < before {
-            self.outs.keep_floor(out_percent_max, ready, now);
+    /// The worker is no longer in the roster that somebody follows; with the last one it is forgotten.
+    pub(crate) fn unlist(&self, standing: &Standing) {
+        let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = key(standing.gate());
+        if let Some(listed) = standings.get_mut(&key) {
+            listed.by -= 1;
+            if listed.by == 0 {
+                standing.leave();
+                standings.remove(&key);
+            }
         }
+    }
+
+    /// Notes how many workers may get requests; each core says the same. Returns whether one that was out is asked again
+    /// for that reason.
+    pub(crate) fn set_ready(&self, ready: usize, out_percent_max: u8, now: Instant) -> bool {
+        let before = self.ready.swap(ready, Relaxed);
+        ready < before && self.outs.keep_floor(out_percent_max, ready, now)
     }
 
     /// Workers that may get requests.
@@ -130,16 +137,17 @@ mod tests {
     fn all_think_the_same_of_a_worker() {
         let joint = Joint::new(&config::Service::default(), Instant::now());
         let gates: Vec<Arc<Gate>> = (0..100).map(|_| Gate::new()).collect();
-        let first = joint.standing(&gates[0]);
-        for gate in &gates[1..] {
-            joint.standing(gate);
+        let (first, other) = (joint.list(&gates[0]), joint.list(&gates[1]));
+        assert!(Arc::ptr_eq(&first, &joint.list(&gates[0])) && !Arc::ptr_eq(&first, &other));
+        joint.unlist(&first);
+        assert!(Arc::ptr_eq(&first, &joint.list(&gates[0])), "somebody still has it in his roster");
+        joint.unlist(&first);
+        joint.unlist(&first);
+        assert!(!Arc::ptr_eq(&first, &joint.list(&gates[0])), "who has left is forgotten");
+        for gate in &gates {
+            let standing = joint.list(gate);
+            joint.unlist(&standing);
         }
-        assert!(Arc::ptr_eq(&first, &joint.standing(&gates[0])));
-        assert!(!Arc::ptr_eq(&first, &joint.standing(&gates[1])));
-        for _ in 0..10_000 {
-            joint.standing(&Gate::new());
-        }
-        let known = joint.standings.lock().unwrap().of.len();
-        assert!(known < 1000, "those that are gone are forgotten: {known}");
+        assert_eq!(joint.standings.lock().unwrap().len(), 2);
     }
 }

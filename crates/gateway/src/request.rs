@@ -45,6 +45,8 @@ pub(crate) struct Prepared {
     pub(crate) repeatable: bool,
     /// It is an extended CONNECT (RFC 8441); set before it is prepared.
     pub(crate) connects: bool,
+    /// It has an `Idempotency-Key`.
+    pub(crate) is_keyed: bool,
     /// The id of a request that was refused before it had a head for workers.
     refused_id: Vec<u8>,
 }
@@ -143,6 +145,7 @@ fn find(
     record.names(worker.id(), context);
     prepared.repeatable =
         is_idempotent(admitted.method) || target.route.idempotent || admitted.has_idempotency_key;
+    prepared.is_keyed = admitted.has_idempotency_key;
     prepared.class = queue::class(admitted.class, target.route.class, client.trusted);
     prepared.is_whole_get = admitted.method == b"GET" && !admitted.has_range;
     Ok(target)
@@ -170,8 +173,9 @@ pub(crate) async fn answer<D: Downstream>(
     let replay_bytes_max = core.limits().replay_bytes_max;
     let upload = Upload::new(prepared.length, replay_bytes_max, &core.replay_share);
     let attempts_left = core.limits().attempts_max;
+    let (record, lost) = (&record, Vec::new());
     let mut exchange =
-        Exchange { core, watched, target, prepared, upload, down, record: &record, attempts_left };
+        Exchange { core, watched, target, prepared, upload, down, record, lost, attempts_left };
     let end = forward(&mut exchange).await;
     record.received(exchange.upload.received);
     match end {
@@ -183,7 +187,7 @@ pub(crate) async fn answer<D: Downstream>(
         }
         // That is how a record ends of which nothing else is said.
         Ok(End::Left) => exchange.down.cut(),
-        Err(failure) => refuse(core, watched, exchange.down, failure, prepared, &record).await,
+        Err(failure) => refuse(core, watched, exchange.down, failure, prepared, record).await,
     }
 }
 

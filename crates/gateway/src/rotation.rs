@@ -1,38 +1,44 @@
 //! Whose turn it is: the members of a set one after the other, each as often as its weight says, spread as evenly as
 //! can be. Members of one weight form a ring with a cursor, and the rings take turns by earliest due time, so that a
-//! turn costs O(1) when all weights are equal and O(log weights) otherwise, however many members there are.
+//! turn costs O(1) when all weights are equal and O(log weights) otherwise, however many members there are. Nor does it
+//! matter for who comes and who goes.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+mod ring;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
+
+use self::ring::Ring;
 
 /// One turn of a ring whose members weigh 1 in all, in virtual time.
 const LAP: u128 = 1 << 64;
 
-/// Members and the order in which they have their turns.
+/// Members and the order in which they have their turns. Each has a key, which is its own.
 ///
 /// Among members of one weight, any two differ by at most one turn in any stretch of turns. A new member has its
 /// first turn when all others of its weight had one; who leaves takes nobody's turn along.
 #[derive(Debug)]
 pub(crate) struct Rotation<T> {
     /// By weight, downwards; none is empty.
-    rings: Vec<Ring<T>>,
+    rings: Vec<Weighed<T>>,
     /// When each ring has its next turn, in virtual time; only kept when there is more than one.
     order: BinaryHeap<Reverse<(u128, usize)>>,
     /// The virtual time of the last turn.
     clock: u128,
-    /// Where the very first ring begins.
-    start: usize,
-    len: usize,
+    /// The weight of each member and its seat in the ring of that weight. A tree, since a table would now and then be
+    /// gone through as a whole.
+    seats: BTreeMap<usize, (u32, usize)>,
     /// The sum of all weights.
     weight: u64,
 }
 
 /// Members of one weight.
 #[derive(Debug)]
-struct Ring<T> {
+struct Weighed<T> {
     weight: u32,
-    members: Vec<T>,
-    /// Whose turn is next.
-    next: usize,
+    ring: Ring<T>,
     /// When its next turn is, in virtual time.
     due: u128,
     /// Members and weight of the rings before this one.
@@ -40,55 +46,45 @@ struct Ring<T> {
     weight_before: u64,
 }
 
-impl<T> Ring<T> {
+impl<T> Weighed<T> {
     fn weight(&self) -> u64 {
-        u64::from(self.weight) * self.members.len() as u64
+        u64::from(self.weight) * self.ring.len() as u64
     }
 
     /// From one turn of this ring to its next.
     fn step(&self) -> u128 {
         LAP / u128::from(self.weight().max(1))
     }
+}
 
-    fn next<R>(&mut self, take: &mut impl FnMut(&T) -> Option<R>) -> Option<R> {
-        for _ in 0..self.members.len() {
-            let index = if self.next < self.members.len() { self.next } else { 0 };
-            self.next = index + 1;
-            if let Some(taken) = take(&self.members[index]) {
-                return Some(taken);
-            }
-        }
-        None
+impl<T> Default for Rotation<T> {
+    fn default() -> Self {
+        Self { rings: Vec::new(), order: BinaryHeap::new(), clock: 0, seats: BTreeMap::new(), weight: 0 }
     }
 }
 
 impl<T> Rotation<T> {
-    /// An empty one, whose first turn will be that of member `start` (modulo their number).
-    pub(crate) fn new(start: usize) -> Self {
-        Self { rings: Vec::new(), order: BinaryHeap::new(), clock: 0, start, len: 0, weight: 0 }
-    }
-
     /// How many members there are.
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.seats.len()
     }
 
     /// Offers turns in order until one is taken; a member that is offered one has had its turn. `None` when every
     /// member was asked.
     pub(crate) fn next<R>(&mut self, mut take: impl FnMut(&T) -> Option<R>) -> Option<R> {
-        if let [ring] = &mut self.rings[..] {
-            return ring.next(&mut take);
+        if let [only] = &mut self.rings[..] {
+            return only.ring.next(&mut take);
         }
         let mut asked = Vec::new();
         let mut taken = None;
         while taken.is_none()
             && let Some(Reverse((due, index))) = self.order.pop()
         {
-            let ring = &mut self.rings[index];
+            let weighed = &mut self.rings[index];
             self.clock = due;
-            taken = ring.next(&mut take);
-            ring.due = due + ring.step();
-            let again = Reverse((ring.due, index));
+            taken = weighed.ring.next(&mut take);
+            weighed.due = due + weighed.step();
+            let again = Reverse((weighed.due, index));
             // A ring with nobody to take the turn has lost it, and is not asked twice.
             if taken.is_some() { self.order.push(again) } else { asked.push(again) }
         }
@@ -99,77 +95,69 @@ impl<T> Rotation<T> {
     /// One of the members, by a number below [`len`](Self::len).
     pub(crate) fn get(&self, index: usize) -> Option<&T> {
         let ring = self.rings.partition_point(|ring| ring.members_before <= index).checked_sub(1)?;
-        let ring = &self.rings[ring];
-        ring.members.get(index - ring.members_before)
+        let Weighed { ring, members_before, .. } = &self.rings[ring];
+        ring.get(index - members_before)
     }
 
     /// Any member, each as likely as its weight says; `draw` makes a number below the given one.
     pub(crate) fn any_by_weight(&self, draw: impl Fn(u64) -> u64) -> Option<&T> {
-        if self.len == 0 {
+        if self.seats.is_empty() {
             return None;
         }
         let point = draw(self.weight);
         let ring = self.rings.partition_point(|ring| ring.weight_before <= point) - 1;
-        let ring = &self.rings[ring];
-        ring.members.get(((point - ring.weight_before) / u64::from(ring.weight)) as usize)
+        let Weighed { ring, weight, weight_before, .. } = &self.rings[ring];
+        ring.get(((point - weight_before) / u64::from(*weight)) as usize)
     }
 
-    /// Takes members in, in this order, each with its weight (0 counts as 1).
-    pub(crate) fn insert(&mut self, members: impl IntoIterator<Item = (u32, T)>) {
-        let mut members: Vec<(u32, T)> =
-            members.into_iter().map(|(weight, member)| (weight.max(1), member)).collect();
-        if members.is_empty() {
-            return;
-        }
-        // Stable, so that members of one weight stay in their order.
-        members.sort_by_key(|(weight, _)| Reverse(*weight));
-        let mut members = members.into_iter().peekable();
-        while let Some((weight, first)) = members.next() {
-            let rest = std::iter::from_fn(|| members.next_if(|(w, _)| *w == weight));
-            let new: Vec<T> = std::iter::once(first).chain(rest.map(|(_, member)| member)).collect();
-            match self.rings.binary_search_by_key(&Reverse(weight), |ring| Reverse(ring.weight)) {
-                // Right behind the cursor, so that their turn is the last one.
-                Ok(index) => {
-                    let ring = &mut self.rings[index];
-                    let (at, count) = (ring.next.min(ring.members.len()), new.len());
-                    ring.members.splice(at..at, new);
-                    ring.next = at + count;
-                }
-                Err(index) => {
-                    let next = self.start % new.len();
-                    let mut ring =
-                        Ring { weight, members: new, next, due: 0, members_before: 0, weight_before: 0 };
-                    ring.due = self.clock + ring.step();
-                    self.rings.insert(index, ring);
-                }
+    /// Takes a member in, with its weight (0 counts as 1), in place of one that has its key. O(log members + weights).
+    pub(crate) fn insert(&mut self, key: usize, weight: u32, member: T) {
+        self.remove(key);
+        let weight = weight.max(1);
+        let index = match self.rings.binary_search_by_key(&Reverse(weight), |ring| Reverse(ring.weight)) {
+            Ok(index) => index,
+            Err(index) => {
+                let (ring, due) = (Ring::default(), u128::MAX);
+                self.rings.insert(index, Weighed { weight, ring, due, members_before: 0, weight_before: 0 });
+                index
             }
-        }
+        };
+        let weighed = &mut self.rings[index];
+        let seat = weighed.ring.insert(key, member);
+        // No later than as if they had all come at once: one alone would be due much later than many are.
+        weighed.due = weighed.due.min(self.clock + weighed.step());
+        self.seats.insert(key, (weight, seat));
         self.rings_changed();
     }
 
-    /// Takes out the members of which `leaves` says so.
-    pub(crate) fn remove(&mut self, mut leaves: impl FnMut(&T) -> bool) {
-        for ring in &mut self.rings {
-            let (mut index, mut before) = (0, 0);
-            let next = ring.next;
-            ring.members.retain(|member| {
-                let stays = !leaves(member);
-                before += usize::from(!stays && index < next);
-                index += 1;
-                stays
-            });
-            ring.next -= before;
+    /// Takes the member with this key out, if there is one. O(log members + weights).
+    pub(crate) fn remove(&mut self, key: usize) -> Option<T> {
+        let (weight, seat) = self.seats.remove(&key)?;
+        let index = self.rings.binary_search_by_key(&Reverse(weight), |ring| Reverse(ring.weight)).ok()?;
+        let ring = &mut self.rings[index].ring;
+        let (member, moved) = ring.remove(seat);
+        if let Some(moved) = moved {
+            self.seats.insert(moved, (weight, seat));
         }
-        self.rings.retain(|ring| !ring.members.is_empty());
+        if ring.len() == 0 {
+            self.rings.remove(index);
+        }
         self.rings_changed();
+        Some(member)
+    }
+
+    /// Lets so many turns pass in each ring.
+    pub(crate) fn skip(&mut self, turns: usize) {
+        self.rings.iter_mut().for_each(|weighed| weighed.ring.skip(turns));
     }
 
     /// Brings up to date what is known about the rings as a whole. O(weights).
     fn rings_changed(&mut self) {
-        (self.len, self.weight) = (0, 0);
+        let mut members = 0;
+        self.weight = 0;
         for ring in &mut self.rings {
-            (ring.members_before, ring.weight_before) = (self.len, self.weight);
-            self.len += ring.members.len();
+            (ring.members_before, ring.weight_before) = (members, self.weight);
+            members += ring.ring.len();
             self.weight += ring.weight();
         }
         // When a ring's turn is does not change by that, or a light one might wait for ever among many changes.
@@ -188,17 +176,29 @@ mod tests {
         (0..count).map(|_| rotation.next(|&member| Some(member)).unwrap()).collect()
     }
 
+    fn add<T: Copy + Into<u32>>(rotation: &mut Rotation<T>, members: impl IntoIterator<Item = (u32, T)>) {
+        for (weight, member) in members {
+            rotation.insert(member.into() as usize, weight, member);
+        }
+    }
+
+    fn remove(rotation: &mut Rotation<char>, members: &str) {
+        for member in members.chars() {
+            assert_eq!(rotation.remove(member as usize), Some(member));
+        }
+    }
+
     fn of(members: &str) -> Rotation<char> {
-        let mut rotation = Rotation::new(0);
-        rotation.insert(members.chars().map(|member| (1, member)));
+        let mut rotation = Rotation::default();
+        add(&mut rotation, members.chars().map(|member| (1, member)));
         rotation
     }
 
     #[test]
     fn equals_take_turns() {
         assert_eq!(turns(&mut of("abc"), 7), "abcabca");
-        let mut late = Rotation::new(4);
-        late.insert("abc".chars().map(|member| (1, member)));
+        let mut late = of("abc");
+        late.skip(4);
         assert_eq!(turns(&mut late, 4), "bcab", "each core begins elsewhere");
         assert_eq!(of("").next(|&member| Some(member)), None);
     }
@@ -222,15 +222,16 @@ mod tests {
     fn the_rotation_goes_on_when_members_come_and_go() {
         let mut rotation = of("abcde");
         assert_eq!(turns(&mut rotation, 3), "abc");
-        rotation.remove(|&member| member == 'b');
-        rotation.insert([(1, 'x')]);
+        remove(&mut rotation, "b");
+        add(&mut rotation, [(1, 'x')]);
         assert_eq!(turns(&mut rotation, 10), "deacxdeacx");
-        rotation.remove(|&member| member == 'd' || member == 'x');
+        remove(&mut rotation, "dx");
         assert_eq!(turns(&mut rotation, 3), "eac");
-        rotation.remove(|_| true);
+        assert_eq!(rotation.remove('x' as usize), None);
+        remove(&mut rotation, "ace");
         assert_eq!((rotation.len(), rotation.next(|&member| Some(member))), (0, None));
-        rotation.insert([(1, 'z')]);
-        assert_eq!(turns(&mut rotation, 2), "zz");
+        add(&mut rotation, [(1, 'z'), (1, 'z')]);
+        assert_eq!((turns(&mut rotation, 2), rotation.len()), ("zz".into(), 1));
     }
 
     /// In any stretch of turns, members of one weight differ by one at most, also while others come and go.
@@ -241,8 +242,8 @@ mod tests {
         for round in 0..40 {
             all += &turns(&mut rotation, 1 + round % 5);
             match round % 4 {
-                1 => rotation.insert([(1, 'x')]),
-                3 => rotation.remove(|&member| member == 'x'),
+                1 => add(&mut rotation, [(1, 'x')]),
+                3 => remove(&mut rotation, "x"),
                 _ => {}
             }
         }
@@ -259,16 +260,16 @@ mod tests {
 
     #[test]
     fn weights_are_exact_and_smooth() {
-        let mut rotation = Rotation::new(0);
-        rotation.insert([(5, 'a'), (1, 'b'), (1, 'c')]);
+        let mut rotation = Rotation::default();
+        add(&mut rotation, [(5, 'a'), (1, 'b'), (1, 'c')]);
         let got = turns(&mut rotation, 700);
         let count = |member| got.chars().filter(|&each| each == member).count();
         assert_eq!((count('a'), count('b'), count('c')), (500, 100, 100), "{got}");
         // Nobody waits longer than one turn more than its weight says, and the heavy one is not bunched.
         assert!(!got.contains("aaaaa"), "{got}");
         for weights in [[1, 2, 3], [10, 1, 1], [7, 7, 3], [1, 100, 10]] {
-            let mut rotation = Rotation::new(0);
-            rotation.insert(weights.into_iter().zip("abc".chars()));
+            let mut rotation = Rotation::default();
+            add(&mut rotation, weights.into_iter().zip("abc".chars()));
             let sum: u32 = weights.iter().sum();
             let mut counts = BTreeMap::new();
             for turn in 1..=10 * sum {
@@ -284,8 +285,8 @@ mod tests {
 
     #[test]
     fn a_ring_with_nobody_to_take_its_turn_stops_no_other() {
-        let mut rotation = Rotation::new(0);
-        rotation.insert([(9, 'a'), (2, 'b'), (1, 'c')]);
+        let mut rotation = Rotation::default();
+        add(&mut rotation, [(9, 'a'), (2, 'b'), (1, 'c')]);
         let light = |&member: &char| (member != 'a').then_some(member);
         let got: String = (0..6).map(|_| rotation.next(light).unwrap()).collect();
         assert_eq!(got.chars().filter(|&member| member == 'b').count(), 4, "{got}");
@@ -294,34 +295,34 @@ mod tests {
 
     #[test]
     fn draws_reach_every_member() {
-        let mut rotation = Rotation::new(0);
-        rotation.insert([(1, 'a'), (3, 'b'), (1, 'c')]);
+        let mut rotation = Rotation::default();
+        add(&mut rotation, [(1, 'a'), (3, 'b'), (1, 'c')]);
         let by = |points: u64, draw: &dyn Fn(u64) -> char| -> String { (0..points).map(draw).collect() };
         assert_eq!(by(3, &|index| *rotation.get(index as usize).unwrap()), "bac");
         assert_eq!(rotation.get(3), None);
         let weighted = by(5, &|point| *rotation.any_by_weight(|_| point).unwrap());
         assert_eq!(weighted, "bbbac");
-        assert_eq!(Rotation::<char>::new(0).any_by_weight(|_| 0), None);
-        assert_eq!(Rotation::<char>::new(0).get(0), None);
+        assert_eq!(Rotation::<char>::default().any_by_weight(|_| 0), None);
+        assert_eq!(Rotation::<char>::default().get(0), None);
     }
 
     #[test]
     fn changes_starve_nobody() {
-        let mut rotation = Rotation::new(0);
-        rotation.insert([(50, 'a'), (1, 'b')]);
+        let mut rotation = Rotation::default();
+        add(&mut rotation, [(50, 'a'), (1, 'b')]);
         let mut got = String::new();
         for _ in 0..102 {
-            rotation.insert([(50, 'x')]);
+            add(&mut rotation, [(50, 'x')]);
             got += &turns(&mut rotation, 1);
-            rotation.remove(|&member| member == 'x');
+            remove(&mut rotation, "x");
         }
         assert_eq!(got.matches('b').count(), 1, "half of a fiftieth, as there are two heavy ones: {got}");
     }
 
     #[test]
     fn many_weights_and_members() {
-        let mut rotation = Rotation::new(0);
-        rotation.insert((0..10_000u32).map(|number| (number % 100, number)));
+        let mut rotation = Rotation::default();
+        add(&mut rotation, (0..10_000u32).map(|number| (number % 100, number)));
         assert_eq!(rotation.len(), 10_000);
         let mut counts = vec![0u32; 10_000];
         // 0 counts as 1, so the weights sum up to 100 × 4950 + 100.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -17,6 +18,9 @@ use crate::{
     histogram::{Histogram, Sums},
     stats::{Protocol, Retry, RouteStats, Shed, Snapshot, UNROUTED, WorkerStats},
 };
+
+/// Workers whose counts are copied while the lock is held.
+const WORKERS_AT_A_TIME: usize = 64;
 
 /// A number with one writer and many readers. It costs the writer two plain memory operations and no bus lock.
 #[derive(Default)]
@@ -91,20 +95,18 @@ impl Shard {
         self.queue.record(micros(time));
     }
 
-    /// Counts for other workers than before: those that left, by what was counted for them, and those that joined.
-    pub(crate) fn change_workers<'a>(
-        &self,
-        left: impl IntoIterator<Item = (&'a InstanceId, &'a Arc<WorkerShard>)>,
-        joined: impl IntoIterator<Item = (InstanceId, Arc<WorkerShard>)>,
-    ) {
+    /// Counts for one more worker from now on.
+    pub(crate) fn count_worker(&self, instance: InstanceId, shard: Arc<WorkerShard>) {
+        lock(&self.workers).insert(instance, shard);
+    }
+
+    /// What was counted for a worker is forgotten.
+    pub(crate) fn forget_worker(&self, instance: &InstanceId, shard: &Arc<WorkerShard>) {
         let mut workers = lock(&self.workers);
-        for (instance, shard) in left {
-            // Another worker may have its name by now.
-            if workers.get(instance).is_some_and(|known| Arc::ptr_eq(known, shard)) {
-                workers.remove(instance);
-            }
+        // Another worker may have its name by now.
+        if workers.get(instance).is_some_and(|known| Arc::ptr_eq(known, shard)) {
+            workers.remove(instance);
         }
-        workers.extend(joined);
     }
 
     /// Replaces the set of routes that are counted, and returns the counts of each, in the order given. A route that
@@ -158,14 +160,23 @@ impl Shard {
         lock(&self.routes).iter().for_each(|route| look(&route.label, route));
     }
 
-    /// Looks at what is counted for each worker.
+    /// Looks at what is counted for each worker. A core whose roster changes never waits for that: it is done without the
+    /// lock, which is taken for a few at a time.
     pub(crate) fn each_worker(&self, mut look: impl FnMut(&InstanceId, &WorkerShard)) {
-        // A copy, so that a core whose roster changes never waits for who adds it all up.
-        let workers: Vec<_> = {
-            let workers = lock(&self.workers);
-            workers.iter().map(|(instance, worker)| (instance.clone(), Arc::clone(worker))).collect()
-        };
-        workers.iter().for_each(|(instance, worker)| look(instance, worker));
+        let mut few: Vec<(InstanceId, Arc<WorkerShard>)> = Vec::with_capacity(WORKERS_AT_A_TIME);
+        loop {
+            let from = few.last().map_or(Bound::Unbounded, |(last, _)| Bound::Excluded(last.clone()));
+            few.clear();
+            {
+                let workers = lock(&self.workers);
+                let next = workers.range((from, Bound::Unbounded)).take(WORKERS_AT_A_TIME);
+                few.extend(next.map(|(instance, worker)| (instance.clone(), Arc::clone(worker))));
+            }
+            few.iter().for_each(|(instance, worker)| look(instance, worker));
+            if few.len() < WORKERS_AT_A_TIME {
+                return;
+            }
+        }
     }
 }
 
@@ -303,13 +314,34 @@ mod tests {
     }
 
     #[test]
+    fn each_worker_is_looked_at_once() {
+        let shard = Shard::default();
+        let service = ServiceName::new("shop").unwrap();
+        for count in [0, 1, WORKERS_AT_A_TIME - 1, WORKERS_AT_A_TIME, 3 * WORKERS_AT_A_TIME + 1] {
+            for number in 0..count {
+                shard.count_worker(InstanceId::new(&service, number as u64), WorkerShard::new());
+            }
+            let mut seen = Vec::new();
+            shard.each_worker(|instance, _| seen.push(instance.clone()));
+            assert_eq!(seen.len(), count);
+            assert!(seen.is_sorted());
+        }
+        let gone = InstanceId::new(&service, 0);
+        shard.forget_worker(&gone, &WorkerShard::new());
+        let mut kept = None;
+        shard.workers.lock().unwrap().get(&gone).inspect(|known| kept = Some(Arc::clone(known)));
+        shard.forget_worker(&gone, &kept.expect("another worker of that name was meant"));
+        assert!(!shard.workers.lock().unwrap().contains_key(&gone));
+    }
+
+    #[test]
     fn sums_over_cores_can_be_sent() {
         let shards = [Arc::new(Shard::default()), Arc::new(Shard::default())];
         let shop = InstanceId::new(&ServiceName::new("shop").unwrap(), 1);
         for shard in &shards {
             let worker = WorkerShard::new();
             worker.answered(Duration::from_micros(3));
-            shard.change_workers([], [(shop.clone(), worker)]);
+            shard.count_worker(shop.clone(), worker);
             shard.retried(Retry::Held);
             shard.shed(Shed::QueueFull);
             shard.accepted(Protocol::Http2);

@@ -19,11 +19,10 @@ use crate::{
     slow_start::Warmth,
 };
 
-/// A worker that refused a connection is passed over for this long, or until it leaves the roster: it has most
-/// likely just died.
-pub(crate) const SUSPECT_FOR: Duration = Duration::from_millis(50);
 /// Idle connections are closed after this. Node and uvicorn close them after 5 s; being first avoids the race.
 const POOL_IDLE_FOR: Duration = Duration::from_secs(4);
+/// After so many refusals in a row it is passed over for a moment.
+const REFUSALS_MAX: u32 = 3;
 /// After so long without news, half of what is known about a worker's latency is forgotten.
 const LATENCY_HALVES_IN: Duration = Duration::from_secs(1);
 
@@ -43,6 +42,8 @@ pub(crate) struct Upstream {
     pub(crate) home: Rc<Home>,
     /// Until when it is passed over.
     suspect_until: Cell<Option<Instant>>,
+    /// Rounds in which it refused what it was asked, and answered nothing in between. See [`Self::refused`].
+    refusals: Cell<u32>,
     latency: Latency,
     is_ready: Cell<bool>,
     /// Idle connections, the most recently used last.
@@ -53,9 +54,9 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
+    /// One that is in the roster. When it no longer is, its standing is to be [taken off the list](Joint::unlist).
     pub(crate) fn new(worker: &Worker, home: &Rc<Home>) -> Rc<Self> {
-        let standing = home.joint.standing(&worker.gate);
-        standing.set_listed(true);
+        let standing = home.joint.list(&worker.gate);
         Rc::new(Self {
             instance: worker.instance.clone(),
             address: worker.address.clone(),
@@ -68,6 +69,7 @@ impl Upstream {
             is_pooled: Cell::new(false),
             home: Rc::clone(home),
             suspect_until: Cell::new(None),
+            refusals: Cell::new(0),
             latency: Latency::default(),
             is_ready: Cell::new(false),
             idle: RefCell::default(),
@@ -77,7 +79,7 @@ impl Upstream {
 
     /// Notes that it refused a connection.
     pub(crate) fn suspect(&self, now: Instant) {
-        self.suspect_until.set(Some(now + SUSPECT_FOR));
+        self.suspect_until.set(Some(self.home.suspicions.begin(now)));
         self.idle.borrow_mut().clear();
     }
 
@@ -101,6 +103,7 @@ impl Upstream {
 
     /// Notes the time that a response took to its head, at `now`.
     pub(crate) fn answered(&self, latency: Duration, now: Instant) {
+        self.refusals.set(0);
         self.stats.answered(latency);
         self.latency.note(latency, now);
         if self.home.adapts.get() {
@@ -120,6 +123,24 @@ impl Upstream {
         let joint = &self.home.joint;
         if joint.outs.failed(&self.standing, &self.home.ejection.get(), joint.ready(), now) {
             tracing::warn!(worker = %self.instance, "passed over for a while: it keeps failing");
+        }
+    }
+
+    /// The round of refusals that a request which is sent now would be in.
+    pub(crate) fn refusals(&self) -> u32 {
+        self.refusals.get()
+    }
+
+    /// Notes that it refused a request which was sent in this `round`, although it lives. That is no failure: it says that
+    /// it has enough to do, or that it closes a connection, when many are refused together and count as one. But who
+    /// refuses whatever he is asked is passed over for as long as one who takes no connections, so that nobody hammers at
+    /// him, and is asked again by one request after each such time.
+    pub(crate) fn refused(&self, round: u32, now: Instant) {
+        if self.refusals.get() == round {
+            self.refusals.set(round.saturating_add(1));
+        }
+        if self.refusals.get() >= REFUSALS_MAX {
+            self.suspect(now);
         }
     }
 
@@ -162,11 +183,16 @@ impl Upstream {
         self.is_ready.get()
     }
 
-    pub(crate) fn set_ready(&self, ready: bool) {
-        self.is_ready.set(ready);
-        if !ready {
-            self.idle.borrow_mut().clear();
-        }
+    /// It may get requests from now on.
+    pub(crate) fn set_ready(&self) {
+        self.is_ready.set(true);
+    }
+
+    /// It may not get requests any more. Returns its idle connections.
+    #[allow(clippy::vec_box, reason = "links are large, and go from hand to hand boxed")]
+    pub(crate) fn retire(&self) -> Vec<Box<Link>> {
+        self.is_ready.set(false);
+        self.idle.take()
     }
 
     /// The HTTP/2 connections to it.
@@ -190,11 +216,14 @@ impl Upstream {
         }
     }
 
-    /// Closes connections that were idle for too long. Returns how many are left.
-    pub(crate) fn sweep(&self, now: Instant) -> usize {
+    /// How many connections are idle and may go on being so, and those that were for too long.
+    #[allow(clippy::vec_box, reason = "links are large, and go from hand to hand boxed")]
+    pub(crate) fn take_expired(&self, now: Instant) -> (usize, Vec<Box<Link>>) {
         let mut idle = self.idle.borrow_mut();
-        idle.retain_mut(|link| now.saturating_duration_since(link.idle_since(now)) < POOL_IDLE_FOR);
-        idle.len()
+        let is_expired =
+            |link: &mut Box<Link>| now.saturating_duration_since(link.idle_since(now)) >= POOL_IDLE_FOR;
+        let expired = idle.extract_if(.., is_expired).collect();
+        (idle.len(), expired)
     }
 }
 
@@ -228,7 +257,10 @@ fn kept(at: Instant, now: Instant) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use lethe_model::roster::WorkerState::Ready;
+
     use super::*;
+    use crate::service::tests::{apply, service, turn, worker};
 
     #[test]
     fn latency_rises_at_once_and_falls_by_time() {
@@ -256,5 +288,28 @@ mod tests {
         (1..=1000).for_each(|ms| latency.note(Duration::from_millis(1), at(ms)));
         let us = latency.us(at(1000)).unwrap();
         assert!((20_000.0..50_000.0).contains(&us), "{us}");
+    }
+    #[test]
+    fn refusals_count_in_rounds() {
+        let service = service("shop");
+        apply(&service, &[worker(1, Ready)]);
+        let (upstream, now) = (turn(&service).unwrap(), Instant::now());
+        let refuse = |round| {
+            upstream.refused(round, now);
+            upstream.is_suspect(&Moment::at(now))
+        };
+        // All that are refused when a connection is closed are one round.
+        let round = upstream.refusals();
+        assert!(!(0..100).any(|_| refuse(round)));
+        assert!(!refuse(upstream.refusals()));
+        upstream.answered(Duration::ZERO, now);
+        assert!(!(1..REFUSALS_MAX).any(|_| refuse(upstream.refusals())), "it has answered in between");
+        assert!(refuse(upstream.refusals()));
+        assert_eq!(service.soonest(now), service.home.suspicions.next_end(now));
+        // On probation: the next one is enough.
+        let later = now + 2 * crate::suspicion::SUSPECT_FOR;
+        assert!(!upstream.is_suspect(&Moment::at(later)));
+        upstream.refused(upstream.refusals(), later);
+        assert!(upstream.is_suspect(&Moment::at(later)));
     }
 }

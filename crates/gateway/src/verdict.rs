@@ -92,6 +92,8 @@ pub(crate) struct Facts {
     pub(crate) attempts: usize,
     /// Workers that were lost while it was inside them.
     pub(crate) deaths: usize,
+    /// How often a worker that lives has refused it.
+    pub(crate) refusals: usize,
 }
 
 /// The bounds that end all trying.
@@ -129,14 +131,16 @@ pub(crate) fn verdict(loss: Loss, facts: Facts, bounds: Bounds) -> Verdict {
         (_, Cause::Late) => Verdict::Late,
         (_, Cause::Unavailable) if facts.attempts < bounds.attempts_max => Verdict::Later,
         (_, Cause::Unavailable) => Verdict::Exhausted,
-        // At once, it would only add to what the worker has too much of.
-        (_, Cause::Refused) if facts.replayable && facts.attempts < bounds.attempts_max => Verdict::Later,
         // Another worker's connection would fail as well, until others end.
         (_, Cause::Starved) if facts.replayable => Verdict::Later,
-        (_, Cause::Refused | Cause::Starved) => Verdict::Overloaded,
+        (_, Cause::Starved) => Verdict::Overloaded,
         // Another worker would say the same.
         (_, Cause::Garbled) => Verdict::Garbled,
         (Stage::Unsent, Cause::Gone) if facts.replayable => Verdict::Again,
+        // Another worker may take it at once; who is refused again meets an overload, and comes back later.
+        (_, Cause::Refused) if facts.replayable && facts.refusals <= 1 => Verdict::Again,
+        (_, Cause::Refused) if facts.replayable && facts.attempts < bounds.attempts_max => Verdict::Later,
+        (_, Cause::Refused) => Verdict::Overloaded,
         (Stage::Sent | Stage::Held | Stage::Streamed, Cause::Gone | Cause::Stalled)
             if facts.repeatable && facts.replayable =>
         {
@@ -165,7 +169,7 @@ mod tests {
 
     fn check(stage: Stage, cause: Cause, facts: (bool, bool, usize, usize), expected: Verdict) {
         let (repeatable, replayable, attempts, deaths) = facts;
-        let facts = Facts { repeatable, replayable, attempts, deaths };
+        let facts = Facts { repeatable, replayable, attempts, deaths, refusals: 1 };
         assert_eq!(verdict(Loss { stage, cause }, facts, BOUNDS), expected, "{stage:?} {cause:?} {facts:?}");
     }
 
@@ -202,10 +206,6 @@ mod tests {
         // An overloaded worker is followed by another one, not without end.
         check(Held, Unavailable, (true, true, 1, 0), Verdict::Later);
         check(Held, Unavailable, (true, true, 5, 0), Verdict::Exhausted);
-        // So is one that refuses the stream, whatever the method.
-        check(Unsent, Refused, (false, true, 1, 0), Verdict::Later);
-        check(Unsent, Refused, (false, true, 5, 0), Verdict::Overloaded);
-        check(Unsent, Refused, (true, false, 1, 0), Verdict::Overloaded);
         // The gateway's own want is waited for.
         check(Unsent, Starved, (false, true, 0, 0), Verdict::Later);
         check(Unsent, Starved, (false, false, 0, 0), Verdict::Overloaded);
@@ -213,6 +213,22 @@ mod tests {
         check(Sent, Late, (true, true, 1, 0), Verdict::Late);
         check(Held, Late, (true, true, 1, 0), Verdict::Late);
         check(Sent, Garbled, (true, true, 1, 0), Verdict::Garbled);
+    }
+
+    #[test]
+    fn the_refused_come_back_later() {
+        for (replayable, refusals, expected) in [
+            (true, 1, Verdict::Again),
+            (true, 2, Verdict::Later),
+            (true, 4, Verdict::Later),
+            (true, 5, Verdict::Overloaded),
+            (false, 1, Verdict::Overloaded),
+            (false, 2, Verdict::Overloaded),
+        ] {
+            let facts = Facts { repeatable: false, replayable, attempts: refusals, deaths: 0, refusals };
+            let loss = Loss { stage: Stage::Unsent, cause: Cause::Refused };
+            assert_eq!(verdict(loss, facts, BOUNDS), expected, "{facts:?}");
+        }
     }
 
     #[test]

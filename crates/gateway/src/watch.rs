@@ -47,6 +47,16 @@ pub(crate) enum Overdue {
     Answer,
 }
 
+/// Whether it is worth something to a task to hear at once when its client leaves. Unasked → Asked → Worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leave {
+    Unasked,
+    /// The task would hear of it, had it lasted for longer.
+    Asked,
+    /// It has.
+    Worth,
+}
+
 /// The state of one such task, a connection's or an HTTP/2 stream's, shared with the core's tick.
 pub(crate) struct Watched {
     /// Set once the time of the request in hand is over; it is to be answered now.
@@ -66,6 +76,7 @@ pub(crate) struct Watched {
     stall: Cell<Duration>,
     /// The client does not take what is written to it.
     blocked: Cell<bool>,
+    leave: Cell<Leave>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -81,6 +92,7 @@ impl Watched {
             timeout: Cell::new(Duration::MAX),
             stall: Cell::new(Duration::MAX),
             blocked: Cell::new(false),
+            leave: Cell::new(Leave::Unasked),
             waker: RefCell::new(None),
         })
     }
@@ -136,6 +148,23 @@ impl Watched {
         }
     }
 
+    /// Whether no tick has met the task where it had to ask this: what it does is mostly done before it would pay to have
+    /// the kernel tell when the client leaves. Otherwise the tick wakes it.
+    pub(crate) fn is_brief(&self) -> bool {
+        if self.leave.get() == Leave::Unasked {
+            self.leave.set(Leave::Asked);
+        }
+        self.leave.get() != Leave::Worth
+    }
+
+    /// The tick meets the task.
+    pub(crate) fn lasts(&self) {
+        if self.leave.get() == Leave::Asked {
+            self.leave.set(Leave::Worth);
+            self.wake();
+        }
+    }
+
     /// What the tick at `now` must do, if anything. Each phase is timed from the first tick that sees it.
     pub(crate) fn overdue(&self, now: Instant, limits: &Limits) -> Option<Overdue> {
         let since = self.since.get().unwrap_or(now);
@@ -175,6 +204,14 @@ impl Watched {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering::Relaxed},
+        },
+        task::Wake,
+    };
+
     use super::*;
 
     #[test]
@@ -227,5 +264,27 @@ mod tests {
         assert_eq!(client.overdue(second(5), &limits), None);
         assert_eq!(client.overdue(second(6), &limits), None);
         assert_eq!(client.overdue(second(7), &limits), Some(Overdue::Close));
+    }
+
+    #[test]
+    fn who_lasts_is_told_once_by_the_tick() {
+        struct Flag(AtomicBool);
+        impl Wake for Flag {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Relaxed);
+            }
+        }
+        let flag = Arc::new(Flag(AtomicBool::new(false)));
+        let woken = || flag.0.swap(false, Relaxed);
+        let watched = Watched::new(Phase::Waiting);
+        watched.remember(&Arc::clone(&flag).into());
+        watched.lasts();
+        assert!(!woken(), "it did not ask");
+        assert!(watched.is_brief());
+        watched.lasts();
+        assert!(woken());
+        assert!(!watched.is_brief());
+        watched.lasts();
+        assert!(!woken());
     }
 }

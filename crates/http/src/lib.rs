@@ -1,9 +1,13 @@
-//! Layers that stand between a client and a service, for any `axum` or `tower` service: sessions, the check
-//! against cross-site request forgery, security headers, and errors as problem documents. They keep nothing
+//! Layers that stand between a client and a service, for any `axum` or `tower` service: sessions, tokens, limits,
+//! requests that are done once, the check against cross-site request forgery, security headers, and errors as problem
+//! documents. They keep nothing
 //! between two requests; what must be remembered goes to a state engine.
 
+pub mod address;
 pub mod cookie;
 pub mod csrf;
+pub mod idempotency;
+pub mod limit;
 pub mod problem;
 pub mod secure_headers;
 pub mod session;

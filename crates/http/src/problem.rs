@@ -20,6 +20,7 @@ pub struct Problem {
     code: &'static str,
     title: &'static str,
     detail: String,
+    kind: Option<&'static str>,
     members: Map<String, Value>,
     retry_after_s: Option<u32>,
 }
@@ -33,7 +34,14 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self { status, code, title, detail: detail.into(), members: Map::new(), retry_after_s: None }
+        let detail = detail.into();
+        Self { status, code, title, detail, kind: None, members: Map::new(), retry_after_s: None }
+    }
+
+    /// Of a type that others know, by its URI, instead of this service's own (RFC 9457, section 3.1.1).
+    pub fn of_type(mut self, kind: &'static str) -> Self {
+        self.kind = Some(kind);
+        self
     }
 
     /// With another member in the document (RFC 9457, section 3.2).
@@ -80,9 +88,10 @@ impl Problem {
         }
     }
 
-    fn document(&self) -> String {
+    pub(crate) fn document(&self) -> String {
         let mut document = self.members.clone();
-        document.insert("type".into(), json!(format!("urn:lethe:problem:{}", self.code)));
+        let own = || format!("urn:lethe:problem:{}", self.code);
+        document.insert("type".into(), self.kind.map_or_else(own, str::to_owned).into());
         document.insert("title".into(), json!(self.title));
         document.insert("status".into(), json!(self.status.as_u16()));
         document.insert("detail".into(), json!(self.detail));
@@ -126,7 +135,7 @@ impl IntoResponse for Problem {
 impl From<&StateError> for Problem {
     fn from(error: &StateError) -> Self {
         match error {
-            StateError::Conflict { .. } => Self::new(
+            StateError::Conflict { .. } | StateError::Fenced { .. } => Self::new(
                 StatusCode::CONFLICT,
                 "conflict",
                 "Somebody was faster",

@@ -18,13 +18,18 @@ use http::request::Parts;
 pub use lethe_state::sessions::Lifetime;
 use lethe_state::{
     error::Error as StateError,
+    idempotency::Fingerprint,
     sessions::{Change, Patch},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
-use self::visit::{Current, Shared};
 pub use self::{error::Error, layer::SessionLayer, vault::COOKIE_TOKEN_BYTES_MAX};
+use self::{
+    vault::Vault,
+    visit::{Current, Shared},
+};
 
 /// How often [`Session::update`] tries before it gives up. Each failed try means that another request's write to
 /// the same field succeeded.
@@ -74,13 +79,31 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        let shared = parts.extensions.get::<Arc<Shared>>().ok_or(Error::NoLayer)?.clone();
-        shared.load(&parts.headers).await?;
-        Ok(Self { shared })
+        Self::of(parts).await
     }
 }
 
 impl Session {
+    /// Whether there is a layer that provides it.
+    pub(crate) fn has_layer(parts: &Parts) -> bool {
+        parts.extensions.get::<Arc<Shared>>().is_some()
+    }
+
+    /// The session of the request with this head.
+    pub(crate) async fn of(parts: &Parts) -> Result<Self, Error> {
+        let shared = parts.extensions.get::<Arc<Shared>>().ok_or(Error::NoLayer)?.clone();
+        shared.load(&parts.headers).await?;
+        Ok(Self { shared })
+    }
+
+    /// The secret id of a session that lives in an engine. One in a cookie has no name that would stay.
+    pub(crate) fn id(&self) -> Option<String> {
+        match (&self.shared.vault, &self.shared.visit().current) {
+            (Vault::Stored(_), Current::Live(held)) => Some(held.cookie.clone()),
+            _ => None,
+        }
+    }
+
     /// Who is signed in; `None` for an anonymous visitor.
     pub fn user(&self) -> Option<String> {
         match &self.shared.visit().current {
@@ -197,6 +220,26 @@ impl Session {
         visit.pending.clear();
         visit.forget();
         Ok(())
+    }
+}
+
+impl Session {
+    /// Stores what was buffered, and takes no more writes: for a layer that must know it stored before it goes on.
+    pub(crate) async fn commit(&self) -> Result<(), Error> {
+        self.shared.commit().await
+    }
+
+    /// Tells this visitor from all others: the user, or the session of one who is not signed in. The session's id is a
+    /// secret, of which only the hash is shown. A token has none that outlives the next token.
+    pub(crate) fn identity(&self) -> Option<String> {
+        let (cookie, held) = self.shared.known_session()?;
+        match (held.and_then(|held| held.user.clone()), &self.shared.vault) {
+            (Some(user), _) => Some(format!("user:{user}")),
+            (None, Vault::Stored(_)) => {
+                Some(format!("session:{}", Fingerprint(Sha256::digest(cookie.as_bytes()).into())))
+            }
+            (None, Vault::Token(_)) => None,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     Error, State,
     counter::Counter,
+    lock::Held,
     table::{Stored, Table},
 };
 
@@ -103,6 +104,12 @@ impl Batch {
     /// Adds to a counter.
     pub fn add(self, counter: &Counter, by: i64) -> Self {
         self.with(counter.add_write(by))
+    }
+
+    /// Does nothing of the batch once a later holder of the lock has written with its own fence: fails with
+    /// [`Error::Fenced`] then. The tokens that were seen are kept in the table [`FENCES_TABLE`](crate::lock::FENCES_TABLE).
+    pub fn fence(self, held: &Held) -> Self {
+        self.with(held.fence_write())
     }
 
     /// Does it all, or nothing, and returns what each write did, in their order. Fails with [`Error::Conflict`],

@@ -13,9 +13,12 @@ use futures_util::{
 };
 use http::{HeaderMap, Method};
 pub use lethe_state::blobs::{Blob, BlobInfo, ByteRange, Page};
-use lethe_state::blobs::{Condition, Put};
+use lethe_state::{
+    blobs::{Condition, Put},
+    locks::Token,
+};
 
-use crate::{Error, State};
+use crate::{Error, State, lock::Held};
 
 /// A bucket of blobs. Cheap to clone.
 ///
@@ -33,11 +36,18 @@ use crate::{Error, State};
 pub struct Bucket {
     state: State,
     name: Arc<str>,
+    fence: Option<Token>,
 }
 
 impl Bucket {
     pub(crate) fn new(state: State, name: &str) -> Self {
-        Self { state, name: name.into() }
+        Self { state, name: name.into(), fence: None }
+    }
+
+    /// The same bucket for the holder of a lock: a blob that was put or deleted so takes no write of an earlier holder any
+    /// more, which fails with [`Error::Fenced`]. Writes without a lock are not judged.
+    pub fn fenced(&self, held: &Held) -> Self {
+        Self { fence: Some(held.token()), ..self.clone() }
     }
 
     /// Writes a blob, whatever is there: the body of a request, bytes, text, or any stream in a
@@ -49,7 +59,7 @@ impl Bucket {
         body: impl Into<Body>,
         bytes_max: u64,
     ) -> Result<BlobInfo, Error> {
-        let put = Put { content_type: content_type.to_owned(), condition: Condition::Any, bytes_max };
+        let put = self.wish(content_type, bytes_max);
         let body = body.into().into_data_stream().map(source::readable).boxed();
         Ok(self.state.engines().blobs.put(&self.name, key, body, put).await?)
     }
@@ -66,7 +76,7 @@ impl Bucket {
         S: Stream<Item = Result<Bytes, E>> + Send,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let put = Put { content_type: content_type.to_owned(), condition: Condition::Any, bytes_max };
+        let put = self.wish(content_type, bytes_max);
         let (pump, body) = source::owned(stream);
         let stored = self.state.engines().blobs.put(&self.name, key, body, put);
         // A put that is refused does not wait for a slow client's next piece.
@@ -74,6 +84,10 @@ impl Bucket {
             Either::Left(((), stored)) => Ok(stored.await?),
             Either::Right((stored, _)) => Ok(stored?),
         }
+    }
+
+    fn wish(&self, content_type: &str, bytes_max: u64) -> Put {
+        Put { content_type: content_type.to_owned(), condition: Condition::Any, bytes_max, fence: self.fence }
     }
 
     /// Reads a blob, or a part of it; `None` when there is none.
@@ -94,7 +108,7 @@ impl Bucket {
 
     /// Removes a blob; returns whether it was there.
     pub async fn delete(&self, key: &str) -> Result<bool, Error> {
-        Ok(self.state.engines().blobs.delete(&self.name, key, Condition::Any).await?)
+        Ok(self.state.engines().blobs.delete(&self.name, key, Condition::Any, self.fence).await?)
     }
 
     /// Answers a `GET` for a blob, with all that RFC 9110 says of conditions (section 13) and of a single

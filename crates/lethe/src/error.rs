@@ -5,10 +5,11 @@ use std::{fmt, io, net::SocketAddr, path::PathBuf};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use lethe_http::{
+    limit::Refusal,
     problem::{Problem, chain},
     session,
 };
-use lethe_state::{Revision, error::Error as StateError};
+use lethe_state::{Revision, error::Error as StateError, locks::Token};
 
 /// An error of the SDK. A handler may return it: clients see a problem document (RFC 9457) without internal text.
 ///
@@ -33,6 +34,10 @@ pub enum Error {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The URL of a database cannot be used.
+    #[cfg(feature = "sql")]
+    #[error("there is no way to the database of this URL")]
+    DatabaseUrl(#[source] StateError),
     /// `PORT` is not a port.
     #[error("PORT is `{0}`, which is not a number from 0 to 65535")]
     Port(String),
@@ -69,6 +74,28 @@ pub enum Error {
         /// The revision that it has; `None` when it does not exist.
         found: Option<Revision>,
     },
+    /// A later holder of the lock has written already, so this one has lost it. Nothing of the batch was done.
+    #[error(
+        "write {index}, to `{key}`, came from an earlier holder of the lock: token {token}, after {newest}"
+    )]
+    Fenced {
+        /// Which write of the batch, from 0.
+        index: usize,
+        /// The lock's name, or the blob's key.
+        key: String,
+        /// The token of this holder.
+        token: Token,
+        /// The newest that was seen.
+        newest: Token,
+    },
+    /// The lock was lost while work was done under it.
+    #[error(
+        "the lock `{name}` was lost, so what was done under it was broken off; acquire it and begin anew"
+    )]
+    LockLost {
+        /// The lock's name.
+        name: String,
+    },
     /// Other requests changed the row again and again.
     #[error("row `{key}` of the table `{table}` was changed by other requests at each try")]
     Contended {
@@ -97,6 +124,9 @@ pub enum Error {
         /// Where it differs.
         source: serde_json::Error,
     },
+    /// It was asked for too often.
+    #[error("it was asked for too often: refused by the limit {}", names(.0))]
+    Limited(Refusal),
     /// The session could not be read or written.
     #[error(transparent)]
     Session(#[from] session::Error),
@@ -105,10 +135,17 @@ pub enum Error {
     State(#[source] StateError),
 }
 
+/// The names of the limits that refuse.
+fn names(refusal: &Refusal) -> String {
+    let names: Vec<String> = refusal.limits().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
 impl From<StateError> for Error {
     fn from(error: StateError) -> Self {
         match error {
             StateError::Conflict { index, key, found } => Self::Conflict { index, key, found },
+            StateError::Fenced { index, key, token, newest } => Self::Fenced { index, key, token, newest },
             other => Self::State(other),
         }
     }
@@ -123,12 +160,16 @@ impl fmt::Debug for Error {
 impl From<&Error> for Problem {
     fn from(error: &Error) -> Self {
         match error {
-            Error::Conflict { .. } | Error::Contended { .. } => Self::new(
+            Error::Conflict { .. }
+            | Error::Contended { .. }
+            | Error::Fenced { .. }
+            | Error::LockLost { .. } => Self::new(
                 StatusCode::CONFLICT,
                 "conflict",
                 "Somebody was faster",
                 "This was changed by another request at the same time. Load it again and repeat the change.",
             ),
+            Error::Limited(refusal) => refusal.problem(),
             Error::Session(error) => Self::from(error),
             Error::State(error) => Self::from(error),
             other => {
@@ -141,6 +182,10 @@ impl From<&Error> for Problem {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        Problem::from(&self).into_response()
+        match self {
+            // It has fields of its own beside the problem.
+            Self::Limited(refusal) => refusal.into_response(),
+            error => Problem::from(&error).into_response(),
+        }
     }
 }

@@ -1,6 +1,6 @@
-//! What a Rust service imports to run under Lethe: a [`State`] that outlives its workers, with tables, counters
-//! and blobs; layers for sessions, request forgery and security headers; and [`serve()`], which listens and leaves
-//! as the worker contract says.
+//! What a Rust service imports to run under Lethe: a [`State`] that outlives its workers, with tables, counters, blobs,
+//! limits and locks; layers for sessions, limits, idempotency keys, request forgery and security headers; and [`serve()`],
+//! which listens and leaves as the worker contract says.
 //!
 //! ```no_run
 //! use axum::{Router, extract, routing::get};
@@ -32,10 +32,16 @@ pub mod batch;
 pub mod bucket;
 pub mod counter;
 pub mod error;
+pub mod limit;
+pub mod lock;
 pub mod serve;
+#[cfg(feature = "sql")]
+pub mod sql;
 pub mod state;
 pub mod table;
 
-pub use lethe_http::{csrf, problem, secure_headers, session};
+pub use lethe_http::{address, csrf, idempotency, problem, secure_headers, session, token};
 
+#[cfg(feature = "sql")]
+pub use self::sql::sql;
 pub use self::{error::Error, serve::serve, state::State};

@@ -2,10 +2,10 @@
 
 use std::{env, ffi::OsString, sync::Arc};
 
-use lethe_state::{Engines, remote::Remote, sessions::Sessions};
+use lethe_state::{Engines, idempotency::Idempotency, remote::Remote, sessions::Sessions};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, batch::Batch, bucket::Bucket, counter::Counter, table::Table};
+use crate::{Error, batch::Batch, bucket::Bucket, counter::Counter, lock::Lock, table::Table};
 
 /// The environment variable with the address of the state API: `unix:///path/to/state.sock`.
 pub const STATE_ENV: &str = "LETHE_STATE";
@@ -97,6 +97,11 @@ impl State {
         Bucket::new(self.clone(), name)
     }
 
+    /// A lock, which one holder has at a time over all workers. Names are any text of at most 256 bytes.
+    pub fn lock(&self, name: &str) -> Lock {
+        Lock::new(self.clone(), name)
+    }
+
     /// Ends all sessions of a user, as after a new password or when an account is closed, and returns how many were
     /// live. A request that has loaded one of them already is answered, but writes nothing into it any more.
     ///
@@ -121,6 +126,13 @@ impl State {
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("State(…)")
+    }
+}
+
+/// For [`IdempotencyLayer::new`](crate::idempotency::IdempotencyLayer::new).
+impl From<&State> for Arc<dyn Idempotency> {
+    fn from(state: &State) -> Self {
+        Arc::clone(&state.inner.engines.idempotency)
     }
 }
 

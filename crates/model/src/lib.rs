@@ -7,3 +7,4 @@ pub mod gate;
 pub mod h2c_question;
 pub mod roster;
 pub mod service;
+pub mod workers;

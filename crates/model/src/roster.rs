@@ -1,5 +1,6 @@
 //! The roster: the workers that exist now and what each may be asked. The supervisor publishes it as
-//! a watched value, the gateway reads it, and each change is a new snapshot.
+//! a watched value, the gateway reads it, and each change is a new snapshot, which shares with the one before all that
+//! has not changed.
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, sync::Arc};
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     gate::Gate,
     service::{InstanceId, ServiceName},
+    workers::Workers,
 };
 
 /// What may be asked of a worker. Starting → Ready → Draining → Gone; any state may go to Gone.
@@ -123,6 +125,11 @@ pub struct Worker {
 impl Worker {
     /// The weight of a worker that is like any other.
     pub const WEIGHT: u32 = 1;
+
+    /// Whether all is the same about it and `other`, which is another worker if its gate is another one.
+    pub fn is_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.gate, &other.gate) && (self.state, self.weight) == (other.state, other.weight)
+    }
 }
 
 /// A snapshot of all workers. A service that is configured and has no worker is present with none.
@@ -131,13 +138,13 @@ pub struct Roster {
     /// Grows by at least one with each change.
     pub generation: u64,
     /// The workers of each service, oldest first. Those that are gone are not listed.
-    pub services: BTreeMap<ServiceName, Vec<Worker>>,
+    pub services: BTreeMap<ServiceName, Workers>,
 }
 
 impl Roster {
     /// The workers of `service` that may get requests.
     pub fn ready(&self, service: &str) -> impl Iterator<Item = &Worker> {
-        let workers = self.services.get(service).map(Vec::as_slice).unwrap_or_default();
-        workers.iter().filter(|worker| worker.state == WorkerState::Ready)
+        let workers = self.services.get(service).into_iter().flat_map(Workers::iter);
+        workers.filter(|worker| worker.state == WorkerState::Ready)
     }
 }

@@ -79,6 +79,11 @@ impl InstanceId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The number in it: the younger a worker of a service, the greater. `None` for a text that is not such a name.
+    pub fn number(&self) -> Option<u64> {
+        self.0.rsplit_once('-')?.1.parse().ok()
+    }
 }
 
 impl From<String> for InstanceId {
@@ -118,6 +123,8 @@ mod tests {
             assert!(ServiceName::new(bad).is_err(), "{bad}");
         }
         let shop = ServiceName::new("shop").unwrap();
-        assert_eq!(InstanceId::new(&shop, 7).as_str(), "shop-7");
+        let seventh = InstanceId::new(&shop, 7);
+        assert_eq!((seventh.as_str(), seventh.number()), ("shop-7", Some(7)));
+        assert_eq!(InstanceId::from("shop".to_owned()).number(), None);
     }
 }

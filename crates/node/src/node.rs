@@ -144,7 +144,7 @@ async fn begin(
     let read = config.clone();
     let charge = if estate.is_some() { Charge::Coming } else { Charge::Is };
     let Claimed { engine, bound, admin, attendant, workers } = claim(&config, estate).await?;
-    let engines = open::open(&config.placement, &engine.engines()).await.context("cannot open [state]")?;
+    let engines = open::open(&config.placement, &engine.engines()).context("cannot open [state]")?;
     let state_dir = config.state_dir.canonicalize()?;
     keep_out_of_git(&state_dir).context("cannot write the state folder's .gitignore")?;
     tokio::select! {

@@ -1,4 +1,5 @@
-//! Measures one client that reads one row over and over through the state API of another process:
+//! Measures one client that reads one row over and over through the state API of another process, then writes one, and
+//! then calls a limit:
 //! `cargo run --release -p lethe-state --example point_read`
 
 #![allow(
@@ -17,6 +18,7 @@ use std::{
 use bytes::Bytes;
 use lethe_state::{
     embedded::Embedded,
+    limits::{Limits, Quota},
     remote::Remote,
     server::{serve, socket},
     tables::{Action, Condition, Tables, Write},
@@ -57,6 +59,13 @@ async fn measure() {
     print("read of a row", &reads);
     let writes = times(READS / 25, async || drop(remote.apply(vec![write("w")]).await.unwrap())).await;
     print("write of a row", &writes);
+    let (pace, day) =
+        (Quota::per(1_000_000, Duration::from_secs(1)), Quota::per(1, Duration::from_secs(86400)));
+    let allowed = times(READS / 5, async || assert!(remote.take("l", "k", pace, 1).await.unwrap().allowed));
+    print("call of a limit, allowed", &allowed.await);
+    remote.take("l", "r", day, 1).await.unwrap();
+    let refused = times(READS / 5, async || assert!(!remote.take("l", "r", day, 1).await.unwrap().allowed));
+    print("call of a limit, refused", &refused.await);
     keeper.kill().unwrap();
     keeper.wait().unwrap();
 }

@@ -1,5 +1,5 @@
 //! How fast the embedded engine is on this machine: durable puts with 1, 8 and 64 callers, beside what the disk
-//! itself can do, and reads by key, alone and while others write.
+//! itself can do; reads by key and calls of limits, alone and while others write.
 //!
 //!     cargo run --release -p lethe-state --example state_throughput [FOLDER]
 
@@ -23,6 +23,7 @@ use std::{
 use lethe_state::{
     Engines,
     embedded::Embedded,
+    limits::Quota,
     sessions::NewSession,
     tables::{Action, Condition, Scan, Tables, Write},
 };
@@ -66,7 +67,11 @@ async fn main() {
         });
         report(&format!("reads on another thread, {callers} callers"), done.await, callers);
     }
-    reads_beside_writes(&engines).await;
+    beside_writes(&engines, "reads by key", |engines, n| async move {
+        engines.tables.get("t", &format!("{}", n % ROWS as u64)).await.unwrap().unwrap();
+    })
+    .await;
+    limits(&engines).await;
     println!("{:<44}{:>12}", "resident memory, after all", resident());
     engine.close().await;
     fs::remove_dir_all(&folder).unwrap();
@@ -105,24 +110,50 @@ where
     (done.load(Ordering::Relaxed), begin.elapsed())
 }
 
-async fn reads_beside_writes(engines: &Engines) {
+async fn limits(engines: &Engines) {
+    let quota = Quota::per(1_000_000, Duration::from_secs(1));
+    let allowed = move |engines: Engines, n: u64| async move {
+        let verdict = engines.limits.take("l", &format!("{}", n % ROWS as u64), quota, 1).await.unwrap();
+        assert!(verdict.allowed);
+    };
+    for callers in [1, 8, 64] {
+        let done = run(callers, engines, allowed).await;
+        report(&format!("limits, allowed, {callers} callers"), done, callers);
+    }
+    beside_writes(engines, "limits, allowed", allowed).await;
+    let day = Quota::per(1, Duration::from_secs(24 * 3600));
+    engines.limits.take("refused", "k", day, 1).await.unwrap();
+    let refused = move |engines: Engines, _| async move {
+        assert!(!engines.limits.take("refused", "k", day, 1).await.unwrap().allowed);
+    };
+    for callers in [1, 8] {
+        let done = run(callers, engines, refused).await;
+        report(&format!("limits, refused, {callers} callers"), done, callers);
+    }
+    beside_writes(engines, "limits, refused", refused).await;
+}
+
+/// One caller, while eight others write durably.
+async fn beside_writes<F, W>(engines: &Engines, what: &str, work: F)
+where
+    F: Fn(Engines, u64) -> W + Clone + Send + 'static,
+    W: Future<Output = ()> + Send + 'static,
+{
     let running = Arc::new(AtomicBool::new(true));
     let writers = (0..8).map(|writer| {
-        let (tables, running) = (engines.tables.clone(), running.clone());
+        let (tables, running, what) = (engines.tables.clone(), running.clone(), what.to_owned());
         tokio::spawn(async move {
             for n in 0.. {
                 if !running.load(Ordering::Relaxed) {
                     return;
                 }
-                tables.apply(vec![put(format!("beside-{writer}-{n}"))]).await.unwrap();
+                tables.apply(vec![put(format!("{what}-{writer}-{n}"))]).await.unwrap();
             }
         })
     });
     let writers: Vec<_> = writers.collect();
-    let done = run(1, engines, |engines, n| async move {
-        engines.tables.get("t", &format!("{}", n % ROWS as u64)).await.unwrap().unwrap();
-    });
-    report("reads by key, 1 caller beside 8 writers", done.await, 1);
+    let done = run(1, engines, work).await;
+    report(&format!("{what}, 1 caller beside 8 writers"), done, 1);
     running.store(false, Ordering::Relaxed);
     for writer in writers {
         writer.await.unwrap();

@@ -1,7 +1,7 @@
 //! What an engine does not offer: each kind of state, refused by name. It stands in [`Engines`] where an engine has no such
 //! kind, so that a mistake in a configuration is an error that says what is missing, at the first use at the latest.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -9,7 +9,9 @@ use crate::{
     Engines,
     blobs::{self, Blob, BlobInfo, Blobs, ByteRange, ByteStream, Put},
     error::Error,
+    idempotency::{Answer, Beginning, Begun, Claim, Idempotency},
     limits::{self, Limits, Take, Verdict},
+    locks::{self, Lease, Locks, Token},
     sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
     tables::{self, Outcome, Row, Scan, Tables, Write},
 };
@@ -28,7 +30,14 @@ impl Engines {
     /// kinds that it offers.
     pub fn absent(engine: &'static str) -> Self {
         let absent = Arc::new(Absent(engine));
-        Self { sessions: absent.clone(), tables: absent.clone(), blobs: absent.clone(), limits: absent }
+        Self {
+            sessions: absent.clone(),
+            tables: absent.clone(),
+            blobs: absent.clone(),
+            limits: absent.clone(),
+            locks: absent.clone(),
+            idempotency: absent,
+        }
     }
 }
 
@@ -96,8 +105,50 @@ impl Blobs for Absent {
         self.refuse("blobs")
     }
 
-    async fn delete(&self, _: &str, _: &str, _: blobs::Condition) -> Result<bool, Error> {
+    async fn delete(&self, _: &str, _: &str, _: blobs::Condition, _: Option<Token>) -> Result<bool, Error> {
         self.refuse("blobs")
+    }
+}
+
+#[async_trait]
+impl Locks for Absent {
+    async fn acquire(&self, _: &str, _: &str, _: Duration) -> Result<Option<Lease>, Error> {
+        self.refuse("locks")
+    }
+
+    async fn renew(&self, _: &str, _: Token, _: Duration) -> Result<Option<Lease>, Error> {
+        self.refuse("locks")
+    }
+
+    async fn release(&self, _: &str, _: Token) -> Result<bool, Error> {
+        self.refuse("locks")
+    }
+
+    async fn look(&self, _: &str) -> Result<Option<Lease>, Error> {
+        self.refuse("locks")
+    }
+
+    async fn list(&self, _: Option<&str>, _: usize) -> Result<locks::Page, Error> {
+        self.refuse("locks")
+    }
+}
+
+#[async_trait]
+impl Idempotency for Absent {
+    async fn begin(&self, _: Beginning) -> Result<Begun, Error> {
+        self.refuse("idempotency keys")
+    }
+
+    async fn extend(&self, _: &Claim, _: Duration) -> Result<bool, Error> {
+        self.refuse("idempotency keys")
+    }
+
+    async fn finish(&self, _: &Claim, _: Answer) -> Result<bool, Error> {
+        self.refuse("idempotency keys")
+    }
+
+    async fn abandon(&self, _: &Claim) -> Result<bool, Error> {
+        self.refuse("idempotency keys")
     }
 }
 
@@ -127,8 +178,12 @@ mod tests {
         assert_eq!(error.to_string(), "the paper engine does not offer tables");
         let error = engines.sessions.list("ada").await.unwrap_err();
         assert_eq!(error.to_string(), "the paper engine does not offer sessions");
-        let error = engines.blobs.delete("b", "k", blobs::Condition::Any).await.unwrap_err();
+        let error = engines.blobs.delete("b", "k", blobs::Condition::Any, None).await.unwrap_err();
         assert_eq!(error.to_string(), "the paper engine does not offer blobs");
+        let error = engines.locks.look("l").await.unwrap_err();
+        assert_eq!(error.to_string(), "the paper engine does not offer locks");
+        let error = engines.idempotency.abandon(&Claim::default()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the paper engine does not offer idempotency keys");
         let quota = limits::Quota::per(1, std::time::Duration::from_secs(1));
         let error = engines.limits.take("l", "k", quota, 1).await.unwrap_err();
         assert_eq!(error.to_string(), "the paper engine does not offer limits");

@@ -1,14 +1,14 @@
 //! Blobs: byte streams of any size under a bucket and a key, written whole or not at all, read whole or
 //! by range.
 
-use std::{io, ops::Range};
+use std::{io, ops::Range, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::{Millis, error::Error};
+use crate::{Millis, error::Error, locks::Token};
 
 /// Longest bucket name, in bytes: lower-case ASCII letters, digits, `-` and `_`.
 pub const BUCKET_NAME_BYTES_MAX: usize = 64;
@@ -20,6 +20,8 @@ pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
 pub const BLOB_BYTES_MAX: u64 = 5 << 40;
 /// Most entries in one page of a list.
 pub const LIST_MAX: usize = 1000;
+/// How long the fencing token of a blob is remembered after the blob was deleted.
+pub const FENCE_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The bytes of a blob, in pieces. An error ends it; what came before is not the whole.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
@@ -60,6 +62,9 @@ pub struct Put {
     pub condition: Condition,
     /// Most bytes to take.
     pub bytes_max: u64,
+    /// The fencing token of the lock under which it is written ([`crate::locks::Lease::token`]), kept with the blob: writes
+    /// and deletes with an older one are refused from then on. Those without one are not judged, and leave it as it is.
+    pub fence: Option<Token>,
 }
 
 impl Default for Put {
@@ -68,6 +73,7 @@ impl Default for Put {
             content_type: "application/octet-stream".into(),
             condition: Condition::Any,
             bytes_max: BLOB_BYTES_MAX,
+            fence: None,
         }
     }
 }
@@ -109,7 +115,8 @@ pub struct Page {
 #[async_trait]
 pub trait Blobs: Send + Sync + 'static {
     /// Writes a blob from a stream, without holding it in memory. Fails with [`Error::Conflict`] when the condition
-    /// does not hold, and with [`Error::Invalid`] when the stream ends with an error.
+    /// does not hold, with [`Error::Fenced`] when the blob has a newer token when the last byte has come, and with
+    /// [`Error::Invalid`] when the stream ends with an error.
     async fn put(&self, bucket: &str, key: &str, body: ByteStream, put: Put) -> Result<BlobInfo, Error>;
 
     /// What is known of a blob, or `None`.
@@ -128,6 +135,13 @@ pub trait Blobs: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Page, Error>;
 
-    /// Removes a blob; returns whether it was there.
-    async fn delete(&self, bucket: &str, key: &str, condition: Condition) -> Result<bool, Error>;
+    /// Removes a blob; returns whether it was there. Its fencing token, or `fence` if that is newer, is remembered for
+    /// [`FENCE_KEPT`], so that an earlier holder does not bring it back. Fails as [`put`](Self::put) does.
+    async fn delete(
+        &self,
+        bucket: &str,
+        key: &str,
+        condition: Condition,
+        fence: Option<Token>,
+    ) -> Result<bool, Error>;
 }

@@ -84,7 +84,7 @@ pub(crate) fn millis(duration: Duration) -> Millis {
 }
 
 /// The time that long after `now`; the end of time when that is out of range.
-#[cfg(any(feature = "embedded", test))]
+#[cfg(any(feature = "embedded", feature = "postgres", test))]
 pub(crate) fn after(now: Millis, duration: Duration) -> Millis {
     now.saturating_add(millis(duration))
 }

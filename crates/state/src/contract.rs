@@ -16,11 +16,11 @@
 //!         .keeping((engine, directory))            // dropped after the engine's last use
 //! }
 //!
-//! lethe_state::contract_suite!(engine);            // mods `tables`, `sessions`, `blobs`, `limits` of tests
+//! lethe_state::contract_suite!(engine);            // mods `tables`, `sessions`, … of tests
 //! ```
 //!
-//! One kind alone: `lethe_state::contract_tables!(engine);`, `contract_sessions!`, `contract_blobs!`,
-//! `contract_limits!`.
+//! One kind alone: `lethe_state::contract_tables!(engine);`, `contract_sessions!`, `contract_blobs!`, `contract_limits!`,
+//! `contract_locks!`, `contract_idempotency!`.
 //! Each case is also a public function, `contract::tables::increments_add_up(fixture).await`.
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
@@ -30,7 +30,10 @@ use std::{any::Any, time::Duration};
 use crate::Engines;
 
 pub mod blobs;
+pub mod idempotency;
 pub mod limits;
+pub mod linear;
+pub mod locks;
 pub mod sessions;
 pub mod tables;
 
@@ -132,6 +135,8 @@ macro_rules! contract_suite {
         $crate::contract_sessions!($engine);
         $crate::contract_blobs!($engine);
         $crate::contract_limits!($engine);
+        $crate::contract_locks!($engine);
+        $crate::contract_idempotency!($engine);
     };
 }
 

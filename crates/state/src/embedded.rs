@@ -10,11 +10,14 @@
 //! blob's file gone looks at its row again. What only a sole engine may do is left out: settling what is in doubt, which
 //! would remove files that the other one is just writing; another schema; and emptying the log at the end.
 
+mod blob_fences;
 mod blobs;
 mod command;
 pub mod failure;
 mod files;
+mod idempotency;
 mod limits;
+mod locks;
 mod readers;
 mod schema;
 mod session_row;
@@ -40,7 +43,7 @@ use self::{
     files::Files,
     readers::Readers,
     sweeper::{Swept, Unlinker},
-    writer::{Desk, Survives, Writer},
+    writer::{Desk, Writer},
 };
 use crate::{
     Engines,
@@ -50,6 +53,8 @@ use crate::{
 
 /// The database's file name in the state folder.
 pub const DATABASE: &str = "state.db";
+/// The file name of the database of limits. While no engine runs it may be removed: then nothing counts that was done before.
+pub const LIMITS: &str = "limits.db";
 /// The name of the file that is locked while an engine has the folder open.
 pub const LOCK: &str = "lock";
 /// The name of the folder of blobs.
@@ -92,8 +97,15 @@ impl Drop for Lock {
 struct Store {
     writer: Writer,
     readers: Readers,
+    limits: Base,
     clock: Arc<dyn Clock>,
     files: Arc<Files>,
+}
+
+/// A database of its own.
+struct Base {
+    writer: Writer,
+    readers: Readers,
 }
 
 impl Embedded {
@@ -110,10 +122,11 @@ impl Embedded {
         files::make_folder(directory).map_err(|error| Failure::io("create", directory, &error))?;
         let lock = lock(directory)?;
         let database = Arc::new(directory.join(DATABASE));
-        let connection = schema::open_writer(&database)?;
+        let connection = schema::open_writer(&schema::STATE, &database)?;
+        let limits = schema::open_writer(&schema::LIMITS, &directory.join(LIMITS))?;
         let files = Files::open(directory.join(BLOBS))?;
         settle(&files, &connection, &database)?;
-        Self::begin(directory, clock, lock, connection, files, false)
+        Self::begin(directory, clock, lock, [connection, limits], files, false)
     }
 
     /// Opens the state in a folder that another process has open and goes on to use for a while: `lock` is that one's
@@ -123,9 +136,10 @@ impl Embedded {
     /// another schema.
     pub fn open_beside(directory: &Path, lock: OwnedFd) -> Result<Self, Error> {
         let lock = adopt(directory, lock)?;
-        let connection = schema::open_beside(&directory.join(DATABASE))?;
+        let connection = schema::open_beside(&schema::STATE, &directory.join(DATABASE))?;
+        let limits = schema::open_beside(&schema::LIMITS, &directory.join(LIMITS))?;
         let files = Files::open(directory.join(BLOBS))?;
-        Self::begin(directory, Arc::new(SystemClock), lock, connection, files, true)
+        Self::begin(directory, Arc::new(SystemClock), lock, [connection, limits], files, true)
     }
 
     /// Its claim on the folder.
@@ -137,24 +151,32 @@ impl Embedded {
         directory: &Path,
         clock: Arc<dyn Clock>,
         lock: fs::File,
-        connection: rusqlite::Connection,
+        connections: [rusqlite::Connection; 2],
         files: Arc<Files>,
         shared: bool,
     ) -> Result<Self, Error> {
-        let database = Arc::new(directory.join(DATABASE));
         let lock = Lock { file: lock, is_given_away: AtomicBool::new(shared) };
         let claim = Claim { lock: Arc::new(lock), shared: Arc::new(AtomicBool::new(shared)) };
         schema::sync_folder(directory).map_err(|error| Failure::io("write", directory, &error))?;
-        let readers = Readers::open(database.clone())?;
         let (unlinker, unlinked) = Unlinker::new();
-        let survives = Survives::PowerCut;
-        let desk =
-            Desk { connection, survives, database, clock: clock.clone(), unlinker, claim: claim.clone() };
         let thread_failure = |error| Failure::io("start a thread for", directory, &error);
-        let (writer, writer_thread) = Writer::start(desk).map_err(thread_failure)?;
-        let sweeper_thread = sweeper::start(writer.downgrade(), unlinked).map_err(thread_failure)?;
-        let store = Arc::new(Store { writer, readers, clock, files });
-        Ok(Self { store, threads: vec![writer_thread, sweeper_thread], claim })
+        let base = |name, file, connection| {
+            let database = Arc::new(directory.join(file));
+            let readers = Readers::open(database.clone())?;
+            let (clock, unlinker, claim) = (clock.clone(), unlinker.clone(), claim.clone());
+            let desk = Desk { connection, database, clock, unlinker, claim };
+            let (writer, thread) = Writer::start(name, desk).map_err(thread_failure)?;
+            Ok::<_, Failure>((Base { writer, readers }, thread))
+        };
+        let [state, limits] = connections;
+        let (Base { writer, readers }, writer_thread) = base("state-writer", DATABASE, state)?;
+        let (limits, limits_thread) = base("limits-writer", LIMITS, limits)?;
+        drop(unlinker);
+        let writers = sweeper::Writers { state: writer.downgrade(), limits: limits.writer.downgrade() };
+        let sweeper_thread = sweeper::start(writers, unlinked).map_err(thread_failure)?;
+        let threads = vec![writer_thread, limits_thread, sweeper_thread];
+        let store = Arc::new(Store { writer, readers, limits, clock, files });
+        Ok(Self { store, threads, claim })
     }
 
     /// The engine, by kind of state.
@@ -165,20 +187,24 @@ impl Embedded {
             tables: store.clone(),
             blobs: store.clone(),
             limits: store.clone(),
+            locks: store.clone(),
+            idempotency: store.clone(),
         }
     }
 
     /// Removes what has expired by now, and says how much it was. The engine does so by itself every few
     /// seconds; nobody sees an expired thing in between.
     pub async fn sweep(&self) -> Result<Swept, Error> {
-        sweeper::sweep(&self.store.writer).await
+        sweeper::sweep(&self.store.writer, &self.store.limits.writer).await
     }
 
     /// Does what was asked of the engine before, and closes its files. Calls that come later, through whatever
     /// is left of its [`Engines`], fail with [`Error::Unavailable`].
     pub async fn close(self) {
         self.store.writer.close().await;
+        self.store.limits.writer.close().await;
         self.store.readers.close().await;
+        self.store.limits.readers.close().await;
         let Self { store, threads, .. } = self;
         drop(store);
         let joined = tokio::task::spawn_blocking(|| {

@@ -1,6 +1,6 @@
 //! What can go wrong with state, the same for each kind and engine.
 
-use crate::Revision;
+use crate::{Revision, locks::Token};
 
 /// Why a state operation was not done. Nothing of it takes effect, but for [`Error::Unavailable`] and
 /// [`Error::Engine`], after which it is not known: a disk that fails may have kept what it did not confirm.
@@ -16,6 +16,21 @@ pub enum Error {
         key: String,
         /// The revision it has; `None` when it does not exist.
         found: Option<Revision>,
+    },
+    /// A later holder of the lock was there already: the lock was lost, and what is still to be done under it is to be
+    /// left. Write number `index` (from 0) came with an older fencing token than has been seen.
+    #[error(
+        "write {index}, to `{key}`, has the fencing token {token}, and {newest} was seen there: the lock has a later holder"
+    )]
+    Fenced {
+        /// Which write of the batch, from 0.
+        index: usize,
+        /// The fence's key, or the blob's.
+        key: String,
+        /// The token that was given.
+        token: Token,
+        /// The newest that was seen.
+        newest: Token,
     },
     /// No such session. (An absent row or blob is `None`, not an error.)
     #[error("no such session")]
@@ -36,8 +51,8 @@ pub enum Error {
         /// The limit in bytes.
         max: u64,
     },
-    /// An increment met a value that is not a decimal 64-bit integer, or would leave that range.
-    #[error("`{key}` does not hold an integer that can be incremented by that much")]
+    /// An increment or a fence met a value that is not a decimal 64-bit integer, or would leave that range.
+    #[error("`{key}` does not hold an integer that this can be done to")]
     NotAnInteger {
         /// The row's key.
         key: String,

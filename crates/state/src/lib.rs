@@ -3,11 +3,13 @@
 //! [`idempotency::Idempotency`], [`locks::Locks`]); each engine implements the kinds it can, and passes the kind's
 //! contract suite.
 //!
-//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `remote` (feature `remote`:
-//! the state API of another process, which `server` serves).
+//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `redis` and `postgres` (features of these names),
+//! `remote` (feature `remote`: the state API of another process, which `server` serves).
 
 mod absent;
 pub mod blobs;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod breaker;
 pub mod clock;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -19,9 +21,13 @@ pub mod limits;
 pub mod locks;
 pub mod open;
 pub mod place;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "remote")]
 pub mod remote;
-#[cfg(feature = "embedded")]
+#[cfg(any(feature = "embedded", feature = "postgres", feature = "redis"))]
 mod rules;
 #[cfg(feature = "server")]
 pub mod server;
@@ -50,4 +56,8 @@ pub struct Engines {
     pub blobs: Arc<dyn blobs::Blobs>,
     /// Keeps limits.
     pub limits: Arc<dyn limits::Limits>,
+    /// Keeps locks.
+    pub locks: Arc<dyn locks::Locks>,
+    /// Keeps idempotency keys.
+    pub idempotency: Arc<dyn idempotency::Idempotency>,
 }

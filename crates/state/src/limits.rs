@@ -3,6 +3,7 @@
 //! answer follows exactly, with no windows and no timers.
 
 pub mod gcra;
+pub mod leased;
 
 use std::time::Duration;
 

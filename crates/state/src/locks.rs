@@ -16,6 +16,9 @@ pub const LEASE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Most locks in one page of a list.
 pub const LIST_MAX: usize = 1000;
 
+/// The largest token, so that every engine and JSON's readers in other languages have a type for it.
+pub const TOKEN_MAX: Token = i64::MAX as Token;
+
 /// Grows with each lease of a lock, over all its holders. Never 0, and never given twice, also after the lock was let go,
 /// its lease has ended, or the engine was restarted.
 pub type Token = u64;

@@ -5,7 +5,9 @@
 mod blobs;
 mod call;
 mod connection;
+mod idempotency;
 mod limits;
+mod locks;
 mod payload;
 mod pool;
 mod problem;
@@ -44,7 +46,9 @@ impl Remote {
             sessions: Arc::clone(&shared) as _,
             tables: Arc::clone(&shared) as _,
             blobs: Arc::clone(&shared) as _,
-            limits: shared,
+            limits: Arc::clone(&shared) as _,
+            locks: Arc::clone(&shared) as _,
+            idempotency: shared,
         }
     }
 }

@@ -1,13 +1,17 @@
 //! The rules for what callers give: names, keys, sizes and the fields of sessions. Every engine checks them before it
 //! does anything, so that all refuse the same things with the same words.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 #[cfg(doc)]
 use crate::sessions::SESSION_BYTES_MAX;
 use crate::{
     error::Error,
+    locks::{self, LEASE_MAX, TOKEN_MAX, Token},
     sessions::{NAME_BYTES_MAX, VALUE_DEPTH_MAX},
+    tables::{Action, BATCH_WRITES_MAX, KEY_BYTES_MAX, TABLE_NAME_BYTES_MAX, VALUE_BYTES_MAX, Write},
 };
 
 /// Checks the name of a table or bucket: lower-case ASCII letters, digits, `-` and `_`.
@@ -42,6 +46,26 @@ pub(crate) fn check_size(what: &'static str, size: usize, max: usize) -> Result<
     Ok(())
 }
 
+/// Checks the limits of a batch of writes to tables.
+pub(crate) fn check_batch(batch: &[Write]) -> Result<(), Error> {
+    if batch.len() > BATCH_WRITES_MAX {
+        return Err(Error::Invalid(format!(
+            "the batch has {} writes, over the limit of {BATCH_WRITES_MAX}: split it",
+            batch.len()
+        )));
+    }
+    for write in batch {
+        check_name("table", &write.table, TABLE_NAME_BYTES_MAX)?;
+        check_key(&write.key, KEY_BYTES_MAX)?;
+        match &write.action {
+            Action::Put { value, .. } => check_size("a value", value.len(), VALUE_BYTES_MAX)?,
+            Action::Fence { token } => check_token(*token)?,
+            Action::Check | Action::Delete | Action::Increment { .. } => {}
+        }
+    }
+    Ok(())
+}
+
 /// The keys that begin with `prefix` and come after `after`, as the first of a range of bytes, and the first
 /// behind it.
 pub(crate) fn key_range(prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>) {
@@ -59,6 +83,37 @@ pub(crate) fn key_range(prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>)
 /// As much of a text as fits into so many bytes.
 fn shortened(text: &str, bytes_max: usize) -> &str {
     (0..=bytes_max).rev().find_map(|end| text.get(..end)).unwrap_or(text)
+}
+
+/// Checks the name of a lock, or of its holder.
+pub(crate) fn check_lock(name: &str) -> Result<(), Error> {
+    if name.is_empty() || name.contains('\0') {
+        return Err(Error::Invalid(
+            "the name of a lock or its holder is empty, or has a NUL character".into(),
+        ));
+    }
+    check_size("the name of a lock or its holder", name.len(), locks::NAME_BYTES_MAX)
+}
+
+/// Checks how long a lock is asked for.
+pub(crate) fn check_lease(lease: Duration) -> Result<(), Error> {
+    if lease < Duration::from_millis(1) || lease > LEASE_MAX {
+        return Err(Error::Invalid(format!(
+            "a lease of {lease:?} is not between 1 ms and {} h: take a shorter one and renew it",
+            LEASE_MAX.as_secs() / 3600
+        )));
+    }
+    Ok(())
+}
+
+/// Checks a fencing token.
+pub(crate) fn check_token(token: Token) -> Result<(), Error> {
+    if token == 0 || token > TOKEN_MAX {
+        return Err(Error::Invalid(format!(
+            "{token} is no fencing token: these are 1 to {TOKEN_MAX}, and a lock gives them"
+        )));
+    }
+    Ok(())
 }
 
 /// Checks a user's name.

@@ -4,7 +4,9 @@
 mod blobs;
 mod body;
 pub mod description;
+mod idempotency;
 mod limits;
+mod locks;
 mod precondition;
 mod problem;
 mod query;
@@ -107,6 +109,15 @@ fn routes() -> Vec<Route> {
         route(Method::DELETE, "/v1/limits/{limit}/{key}", limits::reset),
         route(Method::GET, "/v1/limits/{limit}", limits::list),
         route(Method::POST, "/v1/take", limits::take_all),
+        route(Method::POST, "/v1/locks/{lock}/acquire", locks::acquire),
+        route(Method::POST, "/v1/locks/{lock}/renew", locks::renew),
+        route(Method::POST, "/v1/locks/{lock}/release", locks::release),
+        route(Method::GET, "/v1/locks/{lock}", locks::look),
+        route(Method::GET, "/v1/locks", locks::list),
+        route(Method::POST, "/v1/idempotency/{scope}/begin", idempotency::begin),
+        route(Method::POST, "/v1/idempotency/{scope}/extend", idempotency::extend),
+        route(Method::POST, "/v1/idempotency/{scope}/finish", idempotency::finish),
+        route(Method::POST, "/v1/idempotency/{scope}/abandon", idempotency::abandon),
         route(Method::GET, "/v1/openapi.json", description::get),
         route(Method::GET, "/v1/health", health),
     ]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Millis, Revision, error::Error};
+use crate::{Millis, Revision, error::Error, locks::Token};
 
 /// Longest table name, in bytes: lower-case ASCII letters, digits, `-` and `_`.
 pub const TABLE_NAME_BYTES_MAX: usize = 64;
@@ -89,6 +89,16 @@ pub enum Action {
         /// How long a row that is made by this increment exists; `None` for always.
         ttl: Option<Duration>,
     },
+    /// Lets the batch be done only by the newest holder of a lock: the row keeps the largest fencing token that was seen,
+    /// as decimal text, and a smaller one fails the whole batch with [`Error::Fenced`]. Sets a larger one, or the first,
+    /// for always.
+    ///
+    /// In one step with the other writes, it holds what a lock alone cannot: a holder that was paused past the end of its
+    /// lease, and does not know, changes nothing. Who deletes the row, or puts something else there, opens the fence.
+    Fence {
+        /// The token of the lease ([`crate::locks::Lease::token`]).
+        token: Token,
+    },
 }
 
 /// One write of a batch.
@@ -126,6 +136,8 @@ pub enum Outcome {
         /// The row's new revision.
         revision: Revision,
     },
+    /// No larger token was seen, and no smaller one is taken from now on.
+    Fenced,
 }
 
 /// An engine that keeps tables.
@@ -143,6 +155,7 @@ pub trait Tables: Send + Sync + 'static {
     /// Does all of `batch` in one step, or none of it, in its order; the outcomes stand in the same
     /// order. Later writes see earlier ones.
     ///
-    /// Fails with [`Error::Conflict`] when a condition does not hold.
+    /// Fails with [`Error::Conflict`] when a condition does not hold, and with [`Error::Fenced`] when a fence has seen a
+    /// larger token.
     async fn apply(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, Error>;
 }

@@ -1,7 +1,9 @@
 //! The JSON of the state API, as its two ends, `server` and `remote`, write and read it. Requests refuse
 //! members they do not know, so that a misspelt one is an error; answers may gain members.
 
+pub(crate) mod idempotency;
 pub(crate) mod limits;
+pub(crate) mod locks;
 
 use std::{borrow::Cow, collections::BTreeMap, str, time::Duration};
 
@@ -10,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Millis, Revision, sessions, tables};
+use crate::{Millis, Revision, locks::Token, sessions, tables};
 
 /// Most bytes of the body of a batch: values, and what JSON and base64 add to them.
 pub(crate) const BATCH_BODY_BYTES_MAX: u64 = 32 << 20;
@@ -98,6 +100,8 @@ pub(crate) struct Write<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) by: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Token>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ttl_ms: Option<u64>,
     #[serde(default, rename = "if")]
     pub(crate) condition: Condition,
@@ -111,6 +115,7 @@ pub(crate) enum Action {
     Delete,
     Increment,
     Check,
+    Fence,
 }
 
 /// What must hold for a write of a batch: `"any"`, `"absent"`, `"present"` or `{"revision": 7}`.
@@ -160,6 +165,7 @@ pub(crate) enum Outcome {
     Put { revision: Revision },
     Deleted { existed: bool },
     Incremented { value: i64, revision: Revision },
+    Fenced,
 }
 
 impl From<tables::Outcome> for Outcome {
@@ -169,6 +175,7 @@ impl From<tables::Outcome> for Outcome {
             tables::Outcome::Put { revision } => Self::Put { revision },
             tables::Outcome::Deleted { existed } => Self::Deleted { existed },
             tables::Outcome::Incremented { value, revision } => Self::Incremented { value, revision },
+            tables::Outcome::Fenced => Self::Fenced,
         }
     }
 }
@@ -180,6 +187,7 @@ impl From<Outcome> for tables::Outcome {
             Outcome::Put { revision } => Self::Put { revision },
             Outcome::Deleted { existed } => Self::Deleted { existed },
             Outcome::Incremented { value, revision } => Self::Incremented { value, revision },
+            Outcome::Fenced => Self::Fenced,
         }
     }
 }
@@ -307,6 +315,10 @@ pub(crate) struct Problem {
     /// The outer `None` leaves the member out; the inner one says that the thing does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) found: Option<Option<Revision>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Token>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) newest: Option<Token>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) what: Option<Cow<'static, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

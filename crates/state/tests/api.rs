@@ -10,10 +10,14 @@ mod blobs;
 mod contract;
 #[path = "api/harness.rs"]
 mod harness;
+#[path = "api/idempotency.rs"]
+mod idempotency;
 #[path = "api/lifecycle.rs"]
 mod lifecycle;
 #[path = "api/limits.rs"]
 mod limits;
+#[path = "api/locks.rs"]
+mod locks;
 #[path = "api/sessions.rs"]
 mod sessions;
 #[path = "api/tables.rs"]

@@ -1,10 +1,12 @@
-//! The board on which the roster is published: each change is one new snapshot with a higher generation.
+//! The board on which the roster is published: each change is one new snapshot with a higher generation, which costs what
+//! has changed and not what there is.
 
 use std::sync::Arc;
 
 use lethe_model::{
     roster::{Roster, Worker, WorkerState},
     service::{InstanceId, ServiceName},
+    workers::Workers,
 };
 use tokio::sync::watch;
 
@@ -17,7 +19,7 @@ pub(crate) struct Board {
 impl Board {
     /// A board on which each service is present, with no workers.
     pub(crate) fn new(services: impl Iterator<Item = ServiceName>) -> Self {
-        let services = services.map(|name| (name, Vec::new())).collect();
+        let services = services.map(|name| (name, Workers::default())).collect();
         Self { roster: watch::Sender::new(Arc::new(Roster { generation: 1, services })) }
     }
 
@@ -34,38 +36,37 @@ impl Board {
     /// Takes a service off the board, whose workers have all left.
     pub(crate) fn close(&self, service: &ServiceName) {
         self.roster.send_modify(|roster| {
-            let mut next = Roster::clone(roster);
+            let next = Arc::make_mut(roster);
             next.generation += 1;
             next.services.remove(service);
-            *roster = Arc::new(next);
         });
     }
 
     /// Adds a worker, as the youngest of its service.
     pub(crate) fn enter(&self, service: &ServiceName, worker: Worker) {
-        self.change(service, |workers| workers.push(worker));
+        self.change(service, |workers| workers.insert(worker));
     }
 
     /// Changes what may be asked of a worker.
     pub(crate) fn set(&self, service: &ServiceName, instance: &InstanceId, state: WorkerState) {
         self.change(service, |workers| {
-            for worker in workers.iter_mut().filter(|worker| worker.instance == *instance) {
-                worker.state = state;
-            }
+            workers.update(instance, |worker| worker.state = state);
         });
     }
 
     /// Removes a worker, whose process has ended.
     pub(crate) fn leave(&self, service: &ServiceName, instance: &InstanceId) {
-        self.change(service, |workers| workers.retain(|worker| worker.instance != *instance));
+        self.change(service, |workers| {
+            workers.remove(instance);
+        });
     }
 
-    fn change(&self, service: &ServiceName, change: impl FnOnce(&mut Vec<Worker>)) {
+    fn change(&self, service: &ServiceName, change: impl FnOnce(&mut Workers)) {
         self.roster.send_modify(|roster| {
-            let mut next = Roster::clone(roster);
+            // A copy if somebody has the one before, and of the one service's list only as far as it changes.
+            let next = Arc::make_mut(roster);
             next.generation += 1;
             change(next.services.entry(service.clone()).or_default());
-            *roster = Arc::new(next);
         });
     }
 }

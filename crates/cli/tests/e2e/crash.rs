@@ -92,7 +92,8 @@ async fn up(place: &Place) -> anyhow::Result<Lethe> {
         .await
 }
 
-fn engines(lethe: &Lethe) -> anyhow::Result<Engines> {
+/// The state of this `lethe`, as a worker reaches it.
+pub fn engines(lethe: &Lethe) -> anyhow::Result<Engines> {
     let socket = lethe.client.socket().with_file_name("state.sock");
     Ok(Remote::connect(&format!("unix://{}", socket.display()))?.engines())
 }

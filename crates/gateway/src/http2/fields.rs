@@ -50,8 +50,13 @@ pub(crate) fn lines_of(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 pub(crate) fn append(map: &mut HeaderMap, name: &[u8], value: &[u8]) {
     if let Ok(name) = HeaderName::from_bytes(name)
         && !is_of_connection(&name)
-        && let Ok(value) = HeaderValue::from_bytes(value)
+        && let Ok(mut value) = HeaderValue::from_bytes(value)
     {
+        // HPACK's table is for what comes again (RFC 7541, section 6.2.3). These never do: they would only push out of it
+        // what does, and be compared with all that were before.
+        if name == "x-request-id" || name == "traceparent" {
+            value.set_sensitive(true);
+        }
         let _full = map.try_append(name, value);
     }
 }
@@ -59,6 +64,13 @@ pub(crate) fn append(map: &mut HeaderMap, name: &[u8], value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_never_comes_again_is_not_indexed() {
+        let map = from_lines(b"x-request-id: 1\r\nTraceparent: 2\r\nserver: 3\r\n");
+        let never: Vec<_> = map.values().map(HeaderValue::is_sensitive).collect();
+        assert_eq!(never, [true, true, false]);
+    }
 
     #[test]
     fn lines_become_a_map_and_lines_again() {

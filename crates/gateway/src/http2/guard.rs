@@ -193,12 +193,14 @@ pub(super) struct Guard<'a, S> {
     io: &'a mut S,
     pulse: &'a Pulse,
     parts: Parts,
+    /// Something was read or written.
+    has_begun: bool,
 }
 
 impl<'a, S> Guard<'a, S> {
     /// Around a socket of which nothing was read yet: the connection's preface comes first.
     pub(super) fn new(io: &'a mut S, pulse: &'a Pulse) -> Self {
-        Self { io, pulse, parts: Parts::after_preface() }
+        Self { io, pulse, parts: Parts::after_preface(), has_begun: false }
     }
 
     fn saw(&mut self, bytes: &[u8]) {
@@ -255,6 +257,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<'_, S> {
         if self.pulse.excess().is_some() {
             return Poll::Pending;
         }
+        self.has_begun = true;
         let before = buf.filled().len();
         ready!(Pin::new(&mut *self.io).poll_read(cx, buf))?;
         self.saw(&buf.filled()[before..]);
@@ -264,6 +267,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<'_, S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<'_, S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.has_begun = true;
         let result = Pin::new(&mut *self.io).poll_write(cx, buf);
         self.wrote(result, std::iter::once(buf))
     }
@@ -277,8 +281,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<'_, S> {
         self.wrote(result, bufs.iter().map(|buf| &**buf))
     }
 
+    /// No, when the connection is made: then it lays frames of up to 1 KiB side by side and writes them together, while
+    /// otherwise it would write each that is larger than a quarter of that by itself. From then on, as the socket has it, so
+    /// that larger frames are written from where they lie.
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.has_begun && self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

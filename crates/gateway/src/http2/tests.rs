@@ -15,6 +15,7 @@ mod peer;
 mod rfc7541;
 #[path = "../../tests/http2/rfc9113.rs"]
 mod rfc9113;
+mod writes;
 
 use std::{cell::Cell, future::poll_fn, net::SocketAddr, rc::Rc, sync::OnceLock, time::Duration};
 

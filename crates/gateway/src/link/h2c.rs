@@ -62,11 +62,18 @@ impl H2c {
     fn lost(&self, failure: Failure) -> Loss {
         match failure {
             Failure::Unsent => Loss { stage: Stage::Unsent, cause: Cause::Gone },
-            Failure::Refused => Loss { stage: Stage::Unsent, cause: Cause::Refused },
+            // What was refused was not looked at (RFC 9113, section 8.7), unless it was answered in part.
+            Failure::Refused if self.interims == 0 => Loss { stage: Stage::Unsent, cause: Cause::Refused },
+            Failure::Refused => Loss { stage: Stage::Sent, cause: Cause::Gone },
             Failure::Lost => Loss { stage: Stage::Sent, cause: Cause::Gone },
             // The worker lives, and does not want to answer this one.
             Failure::Reset | Failure::Garbled(_) => Loss { stage: Stage::Sent, cause: Cause::Garbled },
         }
+    }
+
+    /// What it means that the response ends behind its head: it cannot have been refused.
+    fn cut(&self, failure: Failure) -> Cause {
+        if failure == Failure::Refused { Cause::Gone } else { self.lost(failure).cause }
     }
 
     pub(super) fn poll_send(
@@ -126,7 +133,7 @@ impl H2c {
             match ready!(self.exchange.poll_data(cx, &mut self.bytes, room)) {
                 Ok(Piece::Data(_)) => {}
                 Ok(Piece::End(_)) => return Poll::Ready(Err(Cause::Garbled)),
-                Err(failure) => return Poll::Ready(Err(self.lost(failure).cause)),
+                Err(failure) => return Poll::Ready(Err(self.cut(failure))),
             }
         }
         Poll::Ready(Ok(()))
@@ -150,7 +157,7 @@ impl H2c {
             match ready!(self.exchange.poll_data(cx, &mut self.bytes, AHEAD_BYTES_MAX)) {
                 Ok(Piece::Data(_)) => {}
                 Ok(Piece::End(trailers)) => self.end = Some(headers::passing_trailers(trailers)),
-                Err(failure) => return Poll::Ready(Err(self.lost(failure).cause)),
+                Err(failure) => return Poll::Ready(Err(self.cut(failure))),
             }
         }
     }

@@ -4,8 +4,9 @@
 mod tests;
 
 use std::{
+    future::{Future as _, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -356,7 +357,9 @@ impl Http1 {
 
     /// Whether something came on an idle connection: its end, or bytes that nobody asked for. Costs no system call.
     pub(super) fn has_stirred(&mut self, cx: &mut Context<'_>) -> bool {
-        self.io.poll_read_ready(cx).is_ready()
+        // Also when the task has used up its turn, after which tokio says of everything that it is not ready.
+        let stirring = tokio::task::coop::unconstrained(poll_fn(|cx| self.io.poll_read_ready(cx)));
+        pin!(stirring).poll(cx).is_ready()
     }
 
     /// After a 101: reads bytes as they come; none at the end.

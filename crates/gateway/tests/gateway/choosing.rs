@@ -11,6 +11,7 @@ use lethe_model::{
     gate::Gate,
     roster::{Protocol, Worker, WorkerState},
     service::InstanceId,
+    workers::Workers,
 };
 use tokio::net::TcpListener;
 
@@ -286,20 +287,22 @@ fn many_workers_and_a_roster_that_changes_all_the_time() {
             gate: Gate::new(),
             weight: Worker::WEIGHT,
         };
-        let mut workers: Vec<Worker> = (0..WORKERS).map(worker).collect();
-        let mut all = workers.clone();
-        lab.publish_entries(workers.clone());
+        let mut workers: Workers = (0..WORKERS).map(worker).collect();
+        let mut all: Vec<Worker> = workers.iter().cloned().collect();
+        lab.publish_workers(workers.clone());
         lab.until(|snapshot| snapshot.workers.len() as u64 == WORKERS).await;
         let mut client = lab.client().await;
         for number in 0..REQUESTS {
             // The youngest and one in the middle go, two come.
-            workers.pop();
-            workers.remove(number * 31 % workers.len());
-            for new in [0, 1] {
-                workers.push(worker(WORKERS + 2 * number as u64 + new));
-                all.push(workers.last().unwrap().clone());
+            for index in [workers.len() - 1, number * 31 % (workers.len() - 1)] {
+                let instance = workers[index].instance.clone();
+                assert!(workers.remove(&instance));
             }
-            lab.publish_entries(workers.clone());
+            for new in [0, 1] {
+                all.push(worker(WORKERS + 2 * number as u64 + new));
+                workers.insert(all.last().unwrap().clone());
+            }
+            lab.publish_workers(workers.clone());
             client.send(GET).await;
             assert_eq!(client.response().await.status(), 200);
         }

@@ -11,6 +11,7 @@ use lethe_model::{
     gate::Gate,
     roster::{Address, Protocol, Roster, Worker, WorkerState},
     service::{InstanceId, ServiceName},
+    workers::Workers,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -160,9 +161,15 @@ impl Lab {
 
     /// Publishes these workers as the roster.
     pub fn publish_entries(&self, workers: Vec<Worker>) {
+        self.publish_workers(workers.into_iter().collect());
+    }
+
+    /// Publishes these workers as the roster; those of before share with them what is alike.
+    pub fn publish_workers(&self, workers: Workers) {
         self.roster.send_modify(|roster| {
             let generation = roster.generation + 1;
-            *roster = Arc::new(Roster { generation, services: BTreeMap::from([(service(), workers)]) });
+            let services = BTreeMap::from([(service(), workers)]);
+            *roster = Arc::new(Roster { generation, services });
         });
     }
 

@@ -15,6 +15,7 @@ mod observe;
 #[cfg(feature = "otel")]
 mod otel;
 mod overload;
+mod refused;
 mod reload;
 mod resume;
 mod retry;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lethe_model::gate::Fate;
 
-use crate::lab::{FakeWorker, Lab, run};
+use crate::lab::{FakeWorker, Lab, Message, run};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\nhello";
@@ -202,6 +202,57 @@ fn a_request_whose_workers_fell_is_blamed_at_once() {
         assert_eq!((response.status(), response.header("lethe-outcome")), (502, Some("unknown")));
         assert!(!lab.workers[2].is_called());
     });
+}
+
+const KEYED: &str = "POST / HTTP/1.1\r\nhost: a\r\nidempotency-key: k\r\ncontent-length: 2\r\n\
+                     lethe-lost-instance: forged\r\nlethe_lost_instance: forged\r\n\r\nhi";
+
+/// What keeps the answers under keys must not wait for one that never comes; and clients cannot say who died.
+#[test]
+fn a_worker_is_told_who_died_under_a_request_with_a_key() {
+    run(async {
+        let lab = Lab::new(3).await;
+        let mut client = lab.send(KEYED).await;
+        let mut told = Vec::new();
+        for worker in &lab.workers[..2] {
+            let (connection, head) = worker.request().await;
+            told.push(lost(&head));
+            worker.entry.gate.ended(Fate::Killed);
+            connection.reset();
+        }
+        let (mut worker, head) = lab.workers[2].request().await;
+        told.push(lost(&head));
+        worker.answer("saved").await;
+        assert_eq!(client.response().await.text(), "saved");
+        let names: Vec<_> = lab.workers.iter().map(|worker| worker.entry.instance.to_string()).collect();
+        assert_eq!(told, [Vec::new(), names[..1].to_vec(), names[..2].to_vec()]);
+    });
+}
+
+/// A worker that only breaks off may still do what it was asked for.
+#[test]
+fn a_worker_that_lives_is_not_said_to_have_died() {
+    run(async {
+        for (request, dies) in [(KEYED, false), (GET, true)] {
+            let lab = Lab::new(2).await;
+            let mut client = lab.send(request).await;
+            let (connection, _) = lab.workers[0].request().await;
+            if dies {
+                lab.workers[0].entry.gate.ended(Fate::Killed);
+            }
+            connection.reset();
+            let (mut worker, head) = lab.workers[1].request().await;
+            assert_eq!(lost(&head), Vec::<String>::new());
+            worker.answer("saved").await;
+            assert_eq!(client.response().await.text(), "saved");
+        }
+    });
+}
+
+/// The workers that a request names as dead.
+fn lost(request: &Message) -> Vec<String> {
+    let named = request.headers.iter().filter(|(name, _)| name.contains("lost"));
+    named.map(|(_, value)| value.clone()).collect()
 }
 
 /// A process that ends closes its sockets one after the other: the listener may take the same request once more.

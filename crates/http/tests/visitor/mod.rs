@@ -1,6 +1,6 @@
 //! A browser's cookie jar in front of a router, and the engine behind it.
 
-#![allow(dead_code, reason = "each test file uses another part of it")]
+#![allow(dead_code, reason = "each test uses what it needs of it")]
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,6 +10,8 @@ use http_body_util::BodyExt;
 use lethe_state::{
     clock::{Clock, SystemClock},
     embedded::Embedded,
+    idempotency::Idempotency,
+    limits::Limits,
     sessions::Sessions,
     tables::Tables,
 };
@@ -35,6 +37,14 @@ impl Engine {
 
     pub fn sessions(&self) -> Arc<dyn Sessions> {
         self.embedded.engines().sessions
+    }
+
+    pub fn limits(&self) -> Arc<dyn Limits> {
+        self.embedded.engines().limits
+    }
+
+    pub fn idempotency(&self) -> Arc<dyn Idempotency> {
+        self.embedded.engines().idempotency
     }
 
     pub fn tables(&self) -> Arc<dyn Tables> {
@@ -73,6 +83,11 @@ impl Visitor {
         Self { site, cookies: BTreeMap::new() }
     }
 
+    /// The same browser, on another site of the same service.
+    pub fn on(self, site: Router) -> Self {
+        Self { site, ..self }
+    }
+
     pub fn cookie(&self, name: &str) -> Option<String> {
         self.cookies.get(name).cloned()
     }
@@ -94,7 +109,16 @@ impl Visitor {
     }
 
     pub async fn post_with(&mut self, path: &str, headers: &[(&'static str, &str)]) -> Answer {
-        let mut request = Request::post(path).body(Body::empty()).unwrap();
+        self.post_body_with(path, headers, "").await
+    }
+
+    pub async fn post_body_with(
+        &mut self,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: &'static str,
+    ) -> Answer {
+        let mut request = Request::post(path).body(Body::from(body)).unwrap();
         for (name, value) in headers {
             request.headers_mut().append(*name, value.parse().unwrap());
         }

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lethe_state::place::{Address, EngineName, Kind, Placement};
+use lethe_state::{
+    open,
+    place::{Address, EngineName, Kind, Placement},
+};
 use toml::de::DeValue;
 
 use super::{
@@ -146,11 +149,13 @@ fn keepers(kind: Kind) -> String {
 
 /// Reports a value that may hold a password, without showing it.
 fn refuse(key: &str, text: &Text<'_>, why: &str, report: &mut Report<'_>) {
-    report.at_secret(text.span.clone(), format!("`{key}`: the address {why}"));
+    report.at_secret(text.span.clone(), format!("`{key}`: {why}"));
 }
 
 fn address(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Address, String> {
-    Address::parse(&expand(text, env)?)
+    let address = Address::parse(&expand(text, env)?).map_err(|why| format!("the address {why}"))?;
+    open::check(&address)?;
+    Ok(address)
 }
 
 /// Puts in the environment's variables: `${NAME}`, so that passwords need not stand in a file.
@@ -160,13 +165,13 @@ fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, St
     while let Some((before, behind)) = rest.split_once("${") {
         expanded += before;
         let Some((name, after)) = behind.split_once('}') else {
-            return Err("has a `${` without `}`".into());
+            return Err("the address has a `${` without `}`".into());
         };
         match env(name) {
             Some(value) => expanded += &value,
             None => {
                 return Err(format!(
-                    "needs the environment variable `{name}`, which is not set: set it where lethe is started"
+                    "the address needs the environment variable `{name}`, which is not set: set it where lethe is started"
                 ));
             }
         }
@@ -215,10 +220,10 @@ mod tests {
             assert_eq!(state.folder.as_deref(), folder.map(Path::new), "{toml}");
             assert_eq!(state.placement, Placement::default());
         }
-        let state = state("[state]\nurl = 'redis://cache'\nblobs = 's3://photos'").unwrap();
+        let state = state("[state]\nurl = 'redis://cache'\nblobs = 'embedded'").unwrap();
         assert_eq!(state.folder, None);
         assert_eq!(state.placement.of(Kind::Tables).to_string(), "redis://cache");
-        assert_eq!(state.placement.of(Kind::Blobs).to_string(), "s3://photos");
+        assert_eq!(state.placement.of(Kind::Blobs).to_string(), "embedded");
     }
 
     #[test]
@@ -257,6 +262,17 @@ mod tests {
             ),
         ] {
             assert_eq!(state(toml).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn urls_are_read_as_their_engines_read_them() {
+        for (toml, part) in [
+            ("[state]\ntables = 'postgres://app:secret@db/app?pool=7'", "there is no parameter `pool`"),
+            ("[state]\nlimits = 'redis://:secret@cache/?clusters'", "`clusters`"),
+        ] {
+            let said = state(toml).unwrap_err();
+            assert!(said.contains(part) && !said.contains("secret"), "{said}");
         }
     }
 }

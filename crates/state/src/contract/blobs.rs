@@ -14,9 +14,11 @@ use crate::{
 };
 
 mod concurrent;
+mod fences;
 mod lists;
 
 pub use concurrent::*;
+pub use fences::*;
 pub use lists::*;
 
 /// Makes a test of each case of [`crate::contract::blobs`].
@@ -43,6 +45,9 @@ macro_rules! contract_blobs {
                 lists_are_in_the_order_of_bytes,
                 lists_have_pages,
                 lists_stay_within_their_prefix,
+                an_older_token_changes_no_blob,
+                a_put_without_a_token_keeps_the_fence,
+                an_older_token_brings_no_blob_back,
                 a_reader_sees_one_version,
                 readers_and_writers_at_once,
                 one_of_many_creations_wins,
@@ -93,7 +98,7 @@ pub async fn a_blob_is_what_was_put(fixture: Fixture) {
     let blobs = &fixture.engines.blobs;
     assert_eq!(blobs.head("b", "k").await.unwrap(), None);
     assert!(blobs.get("b", "k", None).await.unwrap().is_none());
-    assert!(!blobs.delete("b", "k", Condition::Any).await.unwrap());
+    assert!(!blobs.delete("b", "k", Condition::Any, None).await.unwrap());
 
     let options = Put { content_type: "text/plain; charset=utf-8".into(), ..Put::default() };
     let info = blobs.put("b", "k", pieces(&"hello".into(), 2), options).await.unwrap();
@@ -108,9 +113,9 @@ pub async fn a_blob_is_what_was_put(fixture: Fixture) {
     let info = put(blobs, "k", "").await;
     assert_eq!((info.size, info.content_type.as_str()), (0, "application/octet-stream"));
     assert_eq!(read(blobs, "k").await.unwrap(), "");
-    assert!(blobs.delete("b", "k", Condition::Any).await.unwrap());
+    assert!(blobs.delete("b", "k", Condition::Any, None).await.unwrap());
     assert_eq!(blobs.head("b", "k").await.unwrap(), None);
-    assert!(!blobs.delete("b", "k", Condition::Any).await.unwrap());
+    assert!(!blobs.delete("b", "k", Condition::Any, None).await.unwrap());
 
     for content_type in ["", "text/plain\r\nX: y", "é"] {
         let options = Put { content_type: content_type.into(), ..Put::default() };
@@ -145,7 +150,7 @@ pub async fn blobs_have_keys_of_every_kind(fixture: Fixture) {
     let listed = blobs.list("b", "", None, 0).await.unwrap();
     assert_eq!(listed.blobs.into_iter().map(|info| info.key).collect::<Vec<_>>(), keys);
     for key in &keys {
-        assert!(blobs.delete("b", key, Condition::Any).await.unwrap(), "{key:?}");
+        assert!(blobs.delete("b", key, Condition::Any, None).await.unwrap(), "{key:?}");
     }
 }
 
@@ -159,7 +164,7 @@ pub async fn blob_names_out_of_bounds_are_refused(fixture: Fixture) {
         assert!(matches!(put, Err(Error::Invalid(_))), "put {bucket:?}: {put:?}");
         assert!(matches!(blobs.get(bucket, "k", None).await, Err(Error::Invalid(_))), "get {bucket:?}");
         assert!(matches!(blobs.list(bucket, "", None, 0).await, Err(Error::Invalid(_))), "list {bucket:?}");
-        let deleted = blobs.delete(bucket, "k", Condition::Any).await;
+        let deleted = blobs.delete(bucket, "k", Condition::Any, None).await;
         assert!(matches!(deleted, Err(Error::Invalid(_))), "delete {bucket:?}: {deleted:?}");
     }
     let long_key = "k".repeat(KEY_BYTES_MAX + 1);
@@ -168,7 +173,7 @@ pub async fn blob_names_out_of_bounds_are_refused(fixture: Fixture) {
         assert!(blobs.put("b", key, body(), Put::default()).await.is_err_and(|error| refused(&error)));
         assert!(blobs.head("b", key).await.is_err_and(|error| refused(&error)));
         assert!(blobs.get("b", key, None).await.is_err_and(|error| refused(&error)));
-        assert!(blobs.delete("b", key, Condition::Any).await.is_err_and(|error| refused(&error)));
+        assert!(blobs.delete("b", key, Condition::Any, None).await.is_err_and(|error| refused(&error)));
     }
 }
 
@@ -183,7 +188,7 @@ pub async fn buckets_are_apart(fixture: Fixture) {
         assert_eq!(whole(blob).await.unwrap(), bucket);
         assert_eq!(blobs.list(bucket, "", None, 0).await.unwrap().blobs.len(), 1);
     }
-    assert!(blobs.delete("a", "k", Condition::Any).await.unwrap());
+    assert!(blobs.delete("a", "k", Condition::Any, None).await.unwrap());
     assert!(blobs.head("b", "k").await.unwrap().is_some());
 }
 
@@ -270,12 +275,12 @@ pub async fn deletes_have_conditions(fixture: Fixture) {
     let blobs = &fixture.engines.blobs;
     let info = put(blobs, "k", "one").await;
     for condition in [Condition::Absent, Condition::Etag("other".into())] {
-        let refused = blobs.delete("b", "k", condition).await;
+        let refused = blobs.delete("b", "k", condition, None).await;
         assert!(matches!(refused, Err(Error::Conflict { found: Some(_), .. })), "{refused:?}");
     }
     assert_eq!(read(blobs, "k").await.unwrap(), "one");
-    assert!(blobs.delete("b", "k", Condition::Etag(info.etag.clone())).await.unwrap());
-    let gone = blobs.delete("b", "k", Condition::Etag(info.etag)).await;
+    assert!(blobs.delete("b", "k", Condition::Etag(info.etag.clone()), None).await.unwrap());
+    let gone = blobs.delete("b", "k", Condition::Etag(info.etag), None).await;
     assert!(matches!(gone, Err(Error::Conflict { found: None, .. })), "{gone:?}");
 }
 

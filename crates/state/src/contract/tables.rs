@@ -16,11 +16,13 @@ use crate::{
 
 mod concurrent;
 mod expiry;
+mod fences;
 mod model;
 mod scans;
 
 pub use concurrent::*;
 pub use expiry::*;
+pub use fences::*;
 pub use model::*;
 pub use scans::*;
 
@@ -55,6 +57,10 @@ macro_rules! contract_tables {
                 compare_and_set_loses_nothing,
                 concurrent_increments_add_up,
                 a_batch_is_one_step_to_readers,
+                a_fence_refuses_older_tokens,
+                a_refused_batch_leaves_the_fence,
+                a_fence_is_a_row,
+                fenced_writes_never_go_back,
                 it_agrees_with_a_map,
             ]
         );
@@ -81,7 +87,7 @@ fn increment(key: &str, by: i64) -> Write {
 fn revision_of(outcome: Outcome) -> Revision {
     match outcome {
         Outcome::Put { revision } | Outcome::Incremented { revision, .. } => revision,
-        Outcome::Checked | Outcome::Deleted { .. } => panic!("{outcome:?} has no revision"),
+        Outcome::Checked | Outcome::Deleted { .. } | Outcome::Fenced => panic!("{outcome:?} has no revision"),
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use super::{
-    Store,
+    Store, blob_fences,
     command::{Txn, closing},
     failure::{Failure, Stop},
     files::{Files, Incoming},
@@ -24,7 +24,8 @@ use crate::{
         Condition, KEY_BYTES_MAX, LIST_MAX, Page, Put,
     },
     error::Error,
-    rules::{check_key, check_name, key_range},
+    locks::Token,
+    rules::{check_key, check_name, check_token, key_range},
 };
 
 /// How many bytes of a body are gathered before they are written: enough to make the way to a thread for
@@ -40,12 +41,15 @@ impl Blobs for Store {
     async fn put(&self, bucket: &str, key: &str, body: ByteStream, put: Put) -> Result<BlobInfo, Error> {
         check_names(bucket, key)?;
         check_content_type(&put.content_type)?;
+        put.fence.map_or(Ok(()), check_token)?;
         let (file, size, etag) = receive(&self.files, body, put.bytes_max).await?;
         let (bucket, key, files) = (bucket.to_owned(), key.to_owned(), self.files.clone());
         let written = self.writer.submit(move |txn| {
+            let newest = blob_fences::check(txn, &bucket, &key, put.fence)?;
             let old = check_condition(txn, &bucket, &key, &put.condition)?;
             let info = BlobInfo { key, size, etag, content_type: put.content_type, modified_at: txn.now };
             write_row(txn, &bucket, &info, file.name())?;
+            blob_fences::written(txn, &bucket, &info.key, put.fence, newest)?;
             txn.bring_in(file);
             if let Some(old) = old {
                 txn.throw_out(files.outgoing(old.file)?);
@@ -92,12 +96,22 @@ impl Blobs for Store {
         self.readers.read(move |connection| Ok(read_page(connection, &bucket, &first, &end, limit)?)).await
     }
 
-    async fn delete(&self, bucket: &str, key: &str, condition: Condition) -> Result<bool, Error> {
+    async fn delete(
+        &self,
+        bucket: &str,
+        key: &str,
+        condition: Condition,
+        fence: Option<Token>,
+    ) -> Result<bool, Error> {
         check_names(bucket, key)?;
+        fence.map_or(Ok(()), check_token)?;
         let (bucket, key, files) = (bucket.to_owned(), key.to_owned(), self.files.clone());
         self.writer
             .submit(move |txn| {
-                let Some(old) = check_condition(txn, &bucket, &key, &condition)? else { return Ok(false) };
+                let newest = blob_fences::check(txn, &bucket, &key, fence)?;
+                let old = check_condition(txn, &bucket, &key, &condition)?;
+                blob_fences::deleted(txn, &bucket, &key, fence, newest)?;
+                let Some(old) = old else { return Ok(false) };
                 txn.prepared("DELETE FROM blobs WHERE bucket = ?1 AND key = ?2")?
                     .execute((&bucket, key.as_bytes()))?;
                 txn.throw_out(files.outgoing(old.file)?);

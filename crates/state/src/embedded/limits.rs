@@ -2,14 +2,14 @@
 //! refused, or that only asks, changes nothing and is answered right there, so that whoever is refused all the time costs
 //! a look-up and never waits for the writer. A call that is allowed is judged again by the writer, which keeps it.
 //!
-//! What is counted survives the end of the process, however it comes, but not a power cut, for which no call waits
-//! ([`Survives::Process`]): after one, a key may have up to its whole burst back. Nothing is kept in memory, so that two
-//! engines on one folder, as while one `lethe` takes over from another, count together and exactly.
+//! They have a database and a writer of their own. What is counted survives the end of the process, however it comes, but
+//! no call waits for the disk: after a power cut, a key may have up to its whole burst back. Nothing is kept in memory, so
+//! that two engines on one folder, as while one `lethe` takes over from another, count together and exactly.
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Store, command::Txn, tables::text_key, writer::Survives};
+use super::{Store, command::Txn, tables::text_key};
 use crate::{
     clock::whole_millis,
     error::Error,
@@ -38,25 +38,26 @@ impl Limits for Store {
     async fn take_all(&self, takes: Vec<Take>) -> Result<Vec<Verdict>, Error> {
         let calls = check(takes)?;
         let now = self.clock.now_us();
-        let seen = self.readers.look_up(|connection| Ok(judge(connection, &calls, now)?)).await?;
+        let seen = self.limits.readers.look_up(|connection| Ok(judge(connection, &calls, now)?)).await?;
         if seen.changes.is_empty() {
             return Ok(seen.verdicts);
         }
-        self.writer.submit_as(Survives::Process, move |txn| Ok(take(txn, &calls)?)).await
+        self.limits.writer.submit(move |txn| Ok(take(txn, &calls)?)).await
     }
 
     async fn reset(&self, limit: &str, key: &str) -> Result<bool, Error> {
         check_name("limit", limit, LIMIT_NAME_BYTES_MAX)?;
         check_key(key, KEY_BYTES_MAX)?;
         let (limit, key) = (limit.to_owned(), key.to_owned());
-        self.writer.submit_as(Survives::Process, move |txn| Ok(remove(txn, &limit, &key)?)).await
+        self.limits.writer.submit(move |txn| Ok(remove(txn, &limit, &key)?)).await
     }
 
     async fn list(&self, limit: &str, after: Option<&str>, most: usize) -> Result<Page, Error> {
         check_name("limit", limit, LIMIT_NAME_BYTES_MAX)?;
         let (limit, after, now) = (limit.to_owned(), after.map(str::to_owned), self.clock.now_us());
         let most = if most == 0 { LIST_MAX } else { most.min(LIST_MAX) };
-        self.readers
+        self.limits
+            .readers
             .read(move |connection| Ok(read_page(connection, &limit, after.as_deref(), most, now)?))
             .await
     }

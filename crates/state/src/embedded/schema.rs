@@ -1,17 +1,48 @@
-//! The database's schema, and how a file of an older version is brought to it. A file that is damaged,
-//! foreign or newer is refused and left untouched.
+//! The schemas of the databases, and how a file of an older version is brought to them. A file that is damaged, foreign or
+//! newer is refused and left untouched.
 
 use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use super::{failure::Failure, writer::Survives};
+use super::failure::Failure;
 
-/// Marks an SQLite file as lethe's own (`PRAGMA application_id`): "leth" in ASCII.
-const APPLICATION_ID: i64 = 0x6c65_7468;
+/// A sort of database.
+#[derive(Debug)]
+pub(super) struct Schema {
+    /// Marks an SQLite file as lethe's own (`PRAGMA application_id`), and as one of this sort.
+    application_id: i64,
+    /// What brings version `n` to `n + 1`, each in one transaction. Steps are only ever added.
+    steps: &'static [&'static str],
+    /// `PRAGMA synchronous`. FULL makes each commit wait until the log is on the disk: what is acknowledged survives a power
+    /// cut too. NORMAL only writes to it, so that what is acknowledged survives the end of the process: a power cut may take
+    /// the end of the log, but never a part out of its middle.
+    synchronous: &'static str,
+    /// The log is brought into the database when it has so many pages.
+    log_pages: i64,
+}
 
-/// What brings version `n` to `n + 1`, each in one transaction. Steps are only ever added.
-const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/limits.sql")];
+/// All that must not be lost.
+pub(super) const STATE: Schema = Schema {
+    application_id: 0x6c65_7468, // "leth" in ASCII
+    steps: &[
+        include_str!("schema/1.sql"),
+        include_str!("schema/locks.sql"),
+        include_str!("schema/idempotency.sql"),
+    ],
+    synchronous: "full",
+    log_pages: 1000,
+};
+
+/// What limits have counted: a database of its own, so that a call of a limit waits for no disk, neither its own nor that
+/// of a write that is just being committed.
+pub(super) const LIMITS: Schema = Schema {
+    application_id: 0x6c65_746c, // "letl" in ASCII
+    steps: &[include_str!("schema/limits.sql")],
+    synchronous: "normal",
+    // To empty the log waits for the disk after all, so it is done as seldom as its bound lets it.
+    log_pages: WAL_BYTES_KEPT / 4096,
+};
 
 /// Page cache of the writing connection, in KiB. It is only as large as what is really used.
 const WRITER_CACHE_KIB: i64 = 2048;
@@ -29,7 +60,7 @@ const BUSY_WAIT: Duration = Duration::from_secs(5);
 const BUSY_LOOK: Duration = Duration::from_millis(1);
 
 /// Opens the database for the writer: made if it is not there, checked, and brought to this version.
-pub(super) fn open_writer(database: &Path) -> Result<Connection, Failure> {
+pub(super) fn open_writer(schema: &Schema, database: &Path) -> Result<Connection, Failure> {
     // SQLite gives its log and index files the mode of the database, so only the owner reads any of them.
     fs::OpenOptions::new()
         .write(true)
@@ -38,23 +69,33 @@ pub(super) fn open_writer(database: &Path) -> Result<Connection, Failure> {
         .mode(0o600)
         .open(database)
         .map_err(|error| Failure::io("create", database, &error))?;
-    prepare_writer(database).map_err(|error| match error {
+    prepare_writer(schema, database).map_err(|error| match error {
         Refusal::Sqlite(error) => Failure::sqlite(database, &error),
         Refusal::Failure(failure) => failure,
     })
 }
 
 /// Opens a database beside another process that writes to it: as [`open_writer`], but its schema must be of this version,
-/// since the other one could not go on with another.
-pub(super) fn open_beside(database: &Path) -> Result<Connection, Failure> {
+/// since the other one could not go on with another. One that is not there is none that the other one has.
+pub(super) fn open_beside(schema: &Schema, database: &Path) -> Result<Connection, Failure> {
+    if !database.exists() {
+        return open_writer(schema, database);
+    }
     let version = open_reader(database)?
         .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
         .map_err(|error| Failure::sqlite(database, &error))?;
-    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let known = schema.version();
     if version < known {
         return Err(Failure::Older { file: database.display().to_string(), found: version, known });
     }
-    open_writer(database)
+    open_writer(schema, database)
+}
+
+impl Schema {
+    /// The version that all steps lead to.
+    fn version(&self) -> i64 {
+        i64::try_from(self.steps.len()).unwrap_or(i64::MAX)
+    }
 }
 
 /// Opens one more connection, for reading alone.
@@ -88,34 +129,23 @@ impl From<Failure> for Refusal {
     }
 }
 
-fn prepare_writer(database: &Path) -> Result<Connection, Refusal> {
+fn prepare_writer(schema: &Schema, database: &Path) -> Result<Connection, Refusal> {
     let mut connection = Connection::open_with_flags(
         database,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     set_up(&mut connection, WRITER_CACHE_KIB)?;
-    check_owner(&connection, database)?;
+    check_owner(schema, &connection, database)?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |row| {
         let mode: String = row.get(0)?;
         if mode == "wal" { Ok(()) } else { Err(rusqlite::Error::InvalidQuery) }
     })?;
-    set_survival(&connection, Survives::PowerCut)?;
+    connection.pragma_update(None, "synchronous", schema.synchronous)?;
+    connection.pragma_update(None, "wal_autocheckpoint", schema.log_pages)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
-    migrate(&mut connection)?;
+    migrate(schema, &mut connection)?;
     check_tables(&connection)?;
     Ok(connection)
-}
-
-/// Sets what the commits of a connection outlast; not within a transaction.
-///
-/// FULL makes each commit wait until the log is on the disk, with all that was committed before. NORMAL only writes to
-/// it: a power cut may take the end of the log, but never a part out of its middle.
-pub(super) fn set_survival(connection: &Connection, survives: Survives) -> rusqlite::Result<()> {
-    let level = match survives {
-        Survives::PowerCut => "full",
-        Survives::Process => "normal",
-    };
-    connection.pragma_update(None, "synchronous", level)
 }
 
 fn set_up(connection: &mut Connection, cache_kib: i64) -> rusqlite::Result<()> {
@@ -137,27 +167,27 @@ fn wait(looks: i32) -> bool {
 }
 
 /// Reads the file's header and schema, which also finds a file that is no database, or was cut short.
-fn check_owner(connection: &Connection, database: &Path) -> Result<(), Refusal> {
+fn check_owner(schema: &Schema, connection: &Connection, database: &Path) -> Result<(), Refusal> {
     let file = || database.display().to_string();
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let (version, application) = (number("user_version")?, number("application_id")?);
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if application != APPLICATION_ID && (tables > 0 || version > 0 || application != 0) {
+    if application != schema.application_id && (tables > 0 || version > 0 || application != 0) {
         return Err(Failure::Foreign { file: file() }.into());
     }
-    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let known = schema.version();
     if version > known {
         return Err(Failure::Newer { file: file(), found: version, known }.into());
     }
     Ok(())
 }
 
-fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+fn migrate(schema: &Schema, connection: &mut Connection) -> rusqlite::Result<()> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    for (step, version) in STEPS.iter().zip(1_i64..).skip(usize::try_from(version).unwrap_or(0)) {
+    for (step, version) in schema.steps.iter().zip(1_i64..).skip(usize::try_from(version).unwrap_or(0)) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(step)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "application_id", schema.application_id)?;
         transaction.pragma_update(None, "user_version", version)?;
         transaction.commit()?;
     }
@@ -193,7 +223,7 @@ mod tests {
     #[test]
     fn statements_are_planned_once() {
         let directory = tempfile::tempdir().unwrap();
-        let connection = open_writer(&directory.path().join("state.db")).unwrap();
+        let connection = open_writer(&STATE, &directory.path().join("state.db")).unwrap();
         let sql = "SELECT name FROM sessions LEFT JOIN session_fields ON session = serial WHERE hash = ?1";
         let mut statement = connection.prepare(sql).unwrap();
         for n in 0..10_u8 {
@@ -203,47 +233,52 @@ mod tests {
     }
 
     #[test]
-    fn commits_wait_for_the_disk_unless_told_otherwise() {
-        let directory = tempfile::tempdir().unwrap();
-        let connection = open_writer(&directory.path().join("state.db")).unwrap();
-        let number =
-            |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).unwrap();
-        assert_eq!((number("synchronous"), number("foreign_keys")), (2, 1));
-        for (survives, level) in [(Survives::Process, 1), (Survives::PowerCut, 2)] {
-            set_survival(&connection, survives).unwrap();
-            assert_eq!(number("synchronous"), level);
-        }
-        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
-        assert_eq!(mode, "wal");
-    }
-
-    /// Each version that ever was is brought to this one, with all that it holds.
-    #[test]
-    fn older_files_are_brought_to_this_version() {
-        for version in 1..STEPS.len() {
+    fn a_database_of_any_version_is_brought_to_this_one() {
+        for version in 1..=STATE.steps.len() {
             let directory = tempfile::tempdir().unwrap();
             let database = directory.path().join("state.db");
             let old = Connection::open(&database).unwrap();
-            for step in &STEPS[..version] {
-                old.execute_batch(step).unwrap();
-            }
+            old.execute_batch(&STATE.steps[..version].concat()).unwrap();
             old.execute_batch("INSERT INTO rows VALUES (1, 't', x'6b', x'76', 1, NULL)").unwrap();
-            old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            old.pragma_update(None, "application_id", STATE.application_id).unwrap();
             old.pragma_update(None, "user_version", version as i64).unwrap();
-            old.close().unwrap();
-            let connection = open_writer(&database).unwrap();
-            let now: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-            assert_eq!(now, STEPS.len() as i64);
-            let schema = |connection: &Connection| -> Vec<String> {
-                let sql = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name";
-                let mut texts = connection.prepare(sql).unwrap();
-                texts.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
-            };
-            let fresh = tempfile::tempdir().unwrap();
-            assert_eq!(schema(&connection), schema(&open_writer(&fresh.path().join("state.db")).unwrap()));
-            let value: Vec<u8> =
-                connection.query_row("SELECT value FROM rows", [], |row| row.get(0)).unwrap();
-            assert_eq!(value, b"v");
+            drop(old);
+            let connection = open_writer(&STATE, &database).unwrap();
+            let reached: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+            assert_eq!(reached, STATE.steps.len() as i64, "from {version}");
+            assert!(
+                connection.prepare("SELECT 1 FROM rows WHERE value = x'76'").unwrap().exists([]).unwrap()
+            );
+            let fresh = open_writer(&STATE, &directory.path().join("fresh.db")).unwrap();
+            assert_eq!(described(&connection), described(&fresh), "from {version}");
         }
+    }
+
+    fn described(connection: &Connection) -> Vec<String> {
+        let sql = "SELECT name || ': ' || coalesce(sql, '') FROM sqlite_schema ORDER BY name";
+        let mut read = connection.prepare(sql).unwrap();
+        read.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn commits_wait_for_the_disk_but_those_of_limits() {
+        for (schema, synchronous, log_pages) in [(STATE, 2, 1000), (LIMITS, 1, 4096)] {
+            let directory = tempfile::tempdir().unwrap();
+            let connection = open_writer(&schema, &directory.path().join("some.db")).unwrap();
+            let number =
+                |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).unwrap();
+            assert_eq!((number("synchronous"), number("foreign_keys")), (synchronous, 1));
+            assert_eq!(number("wal_autocheckpoint"), log_pages);
+            let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+            assert_eq!(mode, "wal");
+        }
+    }
+
+    #[test]
+    fn one_database_is_not_taken_for_the_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("some.db");
+        open_writer(&LIMITS, &database).unwrap();
+        assert!(matches!(open_writer(&STATE, &database), Err(Failure::Foreign { .. })));
     }
 }

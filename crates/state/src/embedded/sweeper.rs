@@ -1,6 +1,6 @@
 //! The sweeper: a thread that removes what nobody can see any more, in small steps between other commands:
-//! expired rows, expired sessions, tombstones that have served, keys of limits that are at rest, and files of overwritten
-//! or deleted blobs.
+//! expired rows and sessions, tombstones that have served, keys of limits that are at rest, leases that are over, and files
+//! of overwritten or deleted blobs.
 
 use std::{
     io,
@@ -10,11 +10,12 @@ use std::{
 };
 
 use super::{
+    blob_fences,
     command::Txn,
     failure::Stop,
     files::Outgoing,
-    limits, sessions,
-    writer::{Survives, WeakWriter, Writer},
+    idempotency, limits, locks, sessions,
+    writer::{WeakWriter, Writer},
 };
 use crate::error::Error;
 
@@ -35,6 +36,12 @@ pub struct Swept {
     pub sessions: usize,
     /// Tombstones that nobody needs any more.
     pub tombstones: usize,
+    /// Locks whose lease is over.
+    pub locks: usize,
+    /// Fences of blobs that were deleted long ago.
+    pub fences: usize,
+    /// Idempotency keys whose time is over.
+    pub keys: usize,
     /// Keys of limits whose whole burst is there again.
     pub limits: usize,
 }
@@ -44,16 +51,27 @@ impl Swept {
         self.rows += step.rows;
         self.sessions += step.sessions;
         self.tombstones += step.tombstones;
+        self.locks += step.locks;
+        self.fences += step.fences;
+        self.keys += step.keys;
         self.limits += step.limits;
     }
 
     /// Whether a step found less than it may remove, of every kind.
     fn is_all(self) -> bool {
-        self.rows.max(self.sessions).max(self.tombstones).max(self.limits) < STEP_ROWS_MAX
+        let Self { rows, sessions, tombstones, limits, locks, fences, keys } = self;
+        [rows, sessions, tombstones, limits, locks, fences, keys].iter().all(|swept| *swept < STEP_ROWS_MAX)
     }
 }
 
+/// The writers of both databases.
+pub(super) struct Writers {
+    pub(super) state: WeakWriter,
+    pub(super) limits: WeakWriter,
+}
+
 /// Takes files to remove, without waiting.
+#[derive(Clone)]
 pub(super) struct Unlinker(SyncSender<Outgoing>);
 
 impl Unlinker {
@@ -71,12 +89,14 @@ impl Unlinker {
     }
 }
 
-/// Starts the thread. It ends after the writer, when all files that this one gave it are removed.
-pub(super) fn start(writer: WeakWriter, files: Receiver<Outgoing>) -> io::Result<thread::JoinHandle<()>> {
+/// Starts the thread. It ends after the writers, when all files that these gave it are removed.
+pub(super) fn start(writers: Writers, files: Receiver<Outgoing>) -> io::Result<thread::JoinHandle<()>> {
     let sweep = move || {
-        let Some(writer) = writer.upgrade() else { return };
-        if let Err(error) = sweep_blocking(&writer) {
-            tracing::warn!(%error, "expired state could not be removed; it is tried again");
+        for (writer, step) in [(&writers.state, step as Step), (&writers.limits, limits_step as Step)] {
+            let Some(writer) = writer.upgrade() else { continue };
+            if let Err(error) = sweep_blocking(&writer, step) {
+                tracing::warn!(%error, "expired state could not be removed; it is tried again");
+            }
         }
     };
     thread::Builder::new().name("state-sweeper".into()).spawn(move || serve(&files, SWEEP_EVERY, sweep))
@@ -98,25 +118,20 @@ fn serve(files: &Receiver<Outgoing>, every: Duration, mut sweep: impl FnMut()) {
     }
 }
 
-/// One step of one sort of thing; it is repeated until it finds less than it may remove.
+/// Removes some of what has expired.
 type Step = fn(&mut Txn<'_>) -> Result<Swept, Stop>;
 
-/// All that is swept, and what its removal outlasts.
-const STEPS: [(Survives, Step); 2] = [(Survives::PowerCut, expired), (Survives::Process, rested)];
-
-fn sweep_blocking(writer: &Writer) -> Result<(), Error> {
-    for (survives, step) in STEPS {
-        while !writer.submit_blocking(survives, step)?.is_all() {}
-    }
+fn sweep_blocking(writer: &Writer, step: Step) -> Result<(), Error> {
+    while !writer.submit_blocking(step)?.is_all() {}
     Ok(())
 }
 
-/// Removes all that has expired by now.
-pub(super) async fn sweep(writer: &Writer) -> Result<Swept, Error> {
+/// Removes all that has expired by now, of the state and of the limits.
+pub(super) async fn sweep(state: &Writer, limits: &Writer) -> Result<Swept, Error> {
     let mut all = Swept::default();
-    for (survives, step) in STEPS {
+    for (writer, step) in [(state, step as Step), (limits, limits_step as Step)] {
         loop {
-            let swept = writer.submit_as(survives, step).await?;
+            let swept = writer.submit(step).await?;
             all.add(swept);
             if swept.is_all() {
                 break;
@@ -126,7 +141,11 @@ pub(super) async fn sweep(writer: &Writer) -> Result<Swept, Error> {
     Ok(all)
 }
 
-fn expired(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
+fn limits_step(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
+    Ok(Swept { limits: limits::remove_rested(txn, STEP_ROWS_MAX)?, ..Swept::default() })
+}
+
+fn step(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
     let rows = txn
         .prepared("DELETE FROM rows WHERE id IN (SELECT id FROM rows WHERE expires_at <= ?1 LIMIT ?2)")?
         .execute((txn.now, STEP_ROWS_MAX as i64))?;
@@ -136,11 +155,10 @@ fn expired(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
         )?
         .execute((txn.now, STEP_ROWS_MAX as i64))?;
     let sessions = sessions::end_expired(txn, STEP_ROWS_MAX)?;
-    Ok(Swept { rows, sessions, tombstones, limits: 0 })
-}
-
-fn rested(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
-    Ok(Swept { limits: limits::remove_rested(txn, STEP_ROWS_MAX)?, ..Swept::default() })
+    let locks = locks::forget_ended(txn, STEP_ROWS_MAX)?;
+    let fences = blob_fences::forget_ended(txn, STEP_ROWS_MAX)?;
+    let keys = idempotency::forget_ended(txn, STEP_ROWS_MAX)?;
+    Ok(Swept { rows, sessions, tombstones, locks, fences, keys, ..Swept::default() })
 }
 
 #[cfg(test)]

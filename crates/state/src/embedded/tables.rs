@@ -11,10 +11,11 @@ use crate::{
     Millis, Revision,
     clock::after,
     error::Error,
-    rules::{check_key, check_name, check_size, key_range},
+    locks::Token,
+    rules::{check_batch, check_key, check_name, key_range},
     tables::{
-        Action, BATCH_WRITES_MAX, Condition, KEY_BYTES_MAX, Outcome, Page, Row, SCAN_ROWS_MAX, Scan,
-        TABLE_NAME_BYTES_MAX, Tables, VALUE_BYTES_MAX, Write,
+        Action, Condition, KEY_BYTES_MAX, Outcome, Page, Row, SCAN_ROWS_MAX, Scan, TABLE_NAME_BYTES_MAX,
+        Tables, Write,
     },
 };
 
@@ -38,7 +39,7 @@ impl Tables for Store {
     }
 
     async fn apply(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, Error> {
-        check(&batch)?;
+        check_batch(&batch)?;
         if batch.is_empty() {
             return Ok(Vec::new());
         }
@@ -48,24 +49,6 @@ impl Tables for Store {
             })
             .await
     }
-}
-
-/// Checks the limits of a batch.
-fn check(batch: &[Write]) -> Result<(), Error> {
-    if batch.len() > BATCH_WRITES_MAX {
-        return Err(Error::Invalid(format!(
-            "the batch has {} writes, over the limit of {BATCH_WRITES_MAX}: split it",
-            batch.len()
-        )));
-    }
-    for write in batch {
-        check_name("table", &write.table, TABLE_NAME_BYTES_MAX)?;
-        check_key(&write.key, KEY_BYTES_MAX)?;
-        if let Action::Put { value, .. } = &write.action {
-            check_size("a value", value.len(), VALUE_BYTES_MAX)?;
-        }
-    }
-    Ok(())
 }
 
 fn read_row(connection: &Connection, table: &str, key: &str, now: Millis) -> rusqlite::Result<Option<Row>> {
@@ -124,6 +107,7 @@ fn apply(txn: &mut Txn<'_>, index: usize, write: &Write) -> Result<Outcome, Stop
         }
         Action::Delete => Ok(Outcome::Deleted { existed: delete(txn, write)? }),
         Action::Increment { by, ttl } => increment(txn, write, *by, *ttl),
+        Action::Fence { token } => fence(txn, index, write, *token),
     }
 }
 
@@ -183,6 +167,23 @@ fn increment(txn: &mut Txn<'_>, write: &Write, by: i64, ttl: Option<Duration>) -
         .ok_or_else(|| Error::NotAnInteger { key: write.key.clone() })?;
     let revision = put(txn, write, value.to_string().as_bytes(), expires_at)?;
     Ok(Outcome::Incremented { value, revision })
+}
+
+fn fence(txn: &mut Txn<'_>, index: usize, write: &Write, token: Token) -> Result<Outcome, Stop> {
+    let found = read_row(txn.connection(), &write.table, &write.key, txn.now)?;
+    if let Some(row) = &found {
+        let newest = integer(&row.value).and_then(|newest| Token::try_from(newest).ok());
+        let newest = newest.ok_or_else(|| Error::NotAnInteger { key: write.key.clone() })?;
+        if token < newest {
+            return Err(Error::Fenced { index, key: write.key.clone(), token, newest }.into());
+        }
+        // The usual case, a holder that goes on, changes nothing.
+        if token == newest && row.expires_at.is_none() {
+            return Ok(Outcome::Fenced);
+        }
+    }
+    put(txn, write, token.to_string().as_bytes(), None)?;
+    Ok(Outcome::Fenced)
 }
 
 fn integer(value: &[u8]) -> Option<i64> {

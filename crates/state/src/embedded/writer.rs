@@ -1,7 +1,5 @@
-//! The one writer: a thread that takes what is queued, does each command in a savepoint of one transaction,
-//! commits once, and only then answers all. So the wait for the disk is shared by everyone who waits, and those whose
-//! changes need not outlast a power cut ([`Survives::Process`]) are not among them: they go first, in a transaction of
-//! their own that waits for nothing. The log is one, so what the disk has is always a beginning of all that was done.
+//! The one writer of a database: a thread that takes what is queued, does each command in a savepoint of one transaction,
+//! commits once, and only then answers all. So the wait for the disk is shared by everyone who waits.
 
 use std::{io, path::PathBuf, sync::Arc, thread};
 
@@ -13,7 +11,6 @@ use super::{
     command::{Command, Done, Files, Task, Txn, closing},
     failure::{Failure, Stop},
     files::Outgoing,
-    schema,
     sweeper::Unlinker,
 };
 use crate::{Revision, clock::Clock, error::Error};
@@ -36,21 +33,10 @@ pub(super) struct WeakWriter {
     database: Arc<PathBuf>,
 }
 
-/// What a change outlasts, once its caller is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Survives {
-    /// Everything: the disk has it.
-    PowerCut,
-    /// The end of this process, however it comes: the operating system has it.
-    Process,
-}
-
 /// What the thread owns.
 pub(super) struct Desk {
     /// The only connection that writes.
     pub(super) connection: Connection,
-    /// What its commits outlast as it is set now.
-    pub(super) survives: Survives,
     /// Its file, for error texts.
     pub(super) database: Arc<PathBuf>,
     /// Tells the time of each group.
@@ -62,49 +48,39 @@ pub(super) struct Desk {
 }
 
 enum Message {
-    Command(Survives, Box<dyn Command>),
+    Command(Box<dyn Command>),
     Close,
 }
 
 impl Writer {
-    /// Starts the thread.
-    pub(super) fn start(desk: Desk) -> io::Result<(Self, thread::JoinHandle<()>)> {
+    /// Starts the thread, of this name.
+    pub(super) fn start(name: &str, desk: Desk) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let (queue, commands) = mpsc::channel(COMMANDS_QUEUED_MAX);
         let database = desk.database.clone();
-        let thread =
-            thread::Builder::new().name("state-writer".into()).spawn(move || desk.serve(commands))?;
+        let thread = thread::Builder::new().name(name.into()).spawn(move || desk.serve(commands))?;
         Ok((Self { queue, database }, thread))
     }
 
-    /// Has `work` done, and waits until it is committed to the disk. Dropped before the writer got it, nothing is done;
+    /// Has `work` done, and waits until it is committed. Dropped before the writer got it, nothing is done;
     /// dropped later, it is done whole or not at all.
     pub(super) async fn submit<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
     {
-        self.submit_as(Survives::PowerCut, work).await
-    }
-
-    /// The same for a change that outlasts what `survives` says.
-    pub(super) async fn submit_as<T, F>(&self, survives: Survives, work: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
-    {
         let (command, result) = Task::command(work, self.database.clone());
-        self.queue.send(Message::Command(survives, command)).await.map_err(|_| closing())?;
+        self.queue.send(Message::Command(command)).await.map_err(|_| closing())?;
         result.await.unwrap_or_else(|_| Err(closing()))
     }
 
     /// The same for a thread that may wait.
-    pub(super) fn submit_blocking<T, F>(&self, survives: Survives, work: F) -> Result<T, Error>
+    pub(super) fn submit_blocking<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
     {
         let (command, result) = Task::command(work, self.database.clone());
-        self.queue.blocking_send(Message::Command(survives, command)).map_err(|_| closing())?;
+        self.queue.blocking_send(Message::Command(command)).map_err(|_| closing())?;
         result.blocking_recv().unwrap_or_else(|_| Err(closing()))
     }
 
@@ -131,19 +107,14 @@ impl Desk {
     fn serve(mut self, mut queue: mpsc::Receiver<Message>) {
         let mut group = Vec::with_capacity(GROUP_COMMANDS_MAX);
         while queue.blocking_recv_many(&mut group, GROUP_COMMANDS_MAX) > 0 {
-            let (mut hasty, mut lasting) = (Vec::new(), Vec::new());
-            for message in group.drain(..) {
-                match message {
-                    Message::Command(Survives::Process, command) => hasty.push(command),
-                    Message::Command(Survives::PowerCut, command) => lasting.push(command),
-                    Message::Close => queue.close(),
+            let commands = group.drain(..).filter_map(|message| match message {
+                Message::Command(command) => Some(command),
+                Message::Close => {
+                    queue.close();
+                    None
                 }
-            }
-            for (survives, commands) in [(Survives::Process, hasty), (Survives::PowerCut, lasting)] {
-                if !commands.is_empty() {
-                    self.commit(survives, commands);
-                }
-            }
+            });
+            self.commit(commands.collect());
         }
         self.end();
     }
@@ -154,8 +125,8 @@ impl Desk {
     }
 
     /// Does a group of commands in one transaction, and answers them.
-    fn commit(&mut self, survives: Survives, mut group: Vec<Box<dyn Command>>) {
-        let result = self.transact(survives, &mut group);
+    fn commit(&mut self, mut group: Vec<Box<dyn Command>>) {
+        let result = self.transact(&mut group);
         if result.is_err() && !self.connection.is_autocommit() {
             self.execute("ROLLBACK").unwrap_or_else(|error| {
                 tracing::error!(%error, "the state engine cannot roll back a transaction that failed");
@@ -174,14 +145,8 @@ impl Desk {
     }
 
     /// Returns the files that nothing refers to any more.
-    fn transact(
-        &mut self,
-        survives: Survives,
-        group: &mut [Box<dyn Command>],
-    ) -> Result<Vec<Outgoing>, Failure> {
-        let database = self.database.clone();
-        let failure = |error| Failure::sqlite(&database, &error);
-        self.promise(survives).map_err(failure)?;
+    fn transact(&mut self, group: &mut [Box<dyn Command>]) -> Result<Vec<Outgoing>, Failure> {
+        let failure = |error| Failure::sqlite(&self.database, &error);
         let mut files = Files::default();
         self.execute("BEGIN IMMEDIATE").map_err(failure)?;
         // Read anew for each group: while one lethe takes over from another, both write.
@@ -212,15 +177,6 @@ impl Desk {
         }
     }
 
-    /// Has the commits from now on wait for the disk, or not.
-    fn promise(&mut self, survives: Survives) -> rusqlite::Result<()> {
-        if self.survives != survives {
-            schema::set_survival(&self.connection, survives)?;
-            self.survives = survives;
-        }
-        Ok(())
-    }
-
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
@@ -237,55 +193,5 @@ impl Desk {
         }
         drop(connection);
         drop(claim);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicBool;
-
-    use super::*;
-    use crate::{
-        clock::SystemClock,
-        embedded::{Lock, schema},
-    };
-
-    fn desk(folder: &std::path::Path) -> Desk {
-        let database = Arc::new(folder.join("state.db"));
-        let lock = Lock {
-            file: std::fs::File::create(folder.join("lock")).unwrap(),
-            is_given_away: AtomicBool::new(false),
-        };
-        Desk {
-            connection: schema::open_writer(&database).unwrap(),
-            survives: Survives::PowerCut,
-            database,
-            clock: Arc::new(SystemClock),
-            unlinker: Unlinker::new().0,
-            claim: Claim { lock: Arc::new(lock), shared: Arc::new(AtomicBool::new(false)) },
-        }
-    }
-
-    /// A change that is promised to last is never committed as one that need not, whatever came before it.
-    #[test]
-    fn each_transaction_has_the_commit_that_it_was_promised() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut desk = desk(folder.path());
-        let (process, power_cut) = (Survives::Process, Survives::PowerCut);
-        for survives in [power_cut, process, process, power_cut, process, power_cut] {
-            let work = |txn: &mut Txn<'_>| {
-                let level = txn.connection().pragma_query_value(None, "synchronous", |row| row.get(0))?;
-                txn.prepared("INSERT INTO limits (limit_name, key, full_at_us) VALUES ('l', ?1, 0)")?
-                    .execute([txn.next_revision().cast_signed()])?;
-                Ok::<i64, Stop>(level)
-            };
-            let (command, mut result) = Task::command(work, desk.database.clone());
-            desk.commit(survives, vec![command]);
-            let level = result.try_recv().unwrap().unwrap();
-            assert_eq!(level, if survives == power_cut { 2 } else { 1 }, "{survives:?}");
-        }
-        let rows: i64 =
-            desk.connection.query_row("SELECT count(*) FROM limits", [], |row| row.get(0)).unwrap();
-        assert_eq!(rows, 6);
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -33,6 +33,7 @@ use crate::{
         Put,
     },
     error::Error,
+    locks::Token,
     wire,
 };
 
@@ -46,7 +47,7 @@ impl Blobs for Remote {
             Error::Invalid(format!("the content type `{}` is not one", put.content_type.escape_debug()))
         })?;
         let call = Call::new(Method::PUT, blob(bucket, key)?)?.header(header::CONTENT_TYPE, content_type);
-        let call = conditional(call, &put.condition)?;
+        let call = fenced(conditional(call, &put.condition)?, put.fence);
         let _turn = self.pool.turn(Purpose::Upload).await?;
         let (upload, progress) = Upload::new(body, put.bytes_max);
         let mut request = call.request_with(Payload::Stream(upload));
@@ -152,8 +153,15 @@ impl Blobs for Remote {
         self.pool.call(&Call::new(Method::GET, target)?).await?.done()?.json()
     }
 
-    async fn delete(&self, bucket: &str, key: &str, condition: Condition) -> Result<bool, Error> {
+    async fn delete(
+        &self,
+        bucket: &str,
+        key: &str,
+        condition: Condition,
+        fence: Option<Token>,
+    ) -> Result<bool, Error> {
         let call = conditional(Call::new(Method::DELETE, blob(bucket, key)?)?, &condition)?;
+        let call = fenced(call, fence);
         Ok(self.pool.call(&call).await?.done()?.existed())
     }
 }
@@ -239,6 +247,13 @@ fn conditional(call: Call, condition: &Condition) -> Result<Call, Error> {
         Condition::Any => Ok(call),
         Condition::Absent => Ok(call.header(header::IF_NONE_MATCH, HeaderValue::from_static("*"))),
         Condition::Etag(etag) => call.tagged(header::IF_MATCH, etag),
+    }
+}
+
+fn fenced(call: Call, fence: Option<Token>) -> Call {
+    match fence {
+        Some(token) => call.header(HeaderName::from_static(wire::locks::FENCE), HeaderValue::from(token)),
+        None => call,
     }
 }
 

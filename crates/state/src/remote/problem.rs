@@ -24,11 +24,23 @@ pub(super) fn misunderstood(text: String) -> Error {
     Error::Engine(format!("the state API gave {text}").into())
 }
 
+/// The code of the problem that an answer is.
+pub(super) fn code(body: &[u8]) -> Option<String> {
+    serde_json::from_slice(body).ok().map(|problem: wire::Problem| problem.code.into_owned())
+}
+
 fn typed(status: StatusCode, problem: wire::Problem) -> Error {
-    let wire::Problem { code, detail, index, key, found, what, size, max, engine, .. } = problem;
+    let wire::Problem { code, detail, index, key, found, token, newest, what, size, max, engine, .. } =
+        problem;
     let key = key.unwrap_or_default();
     match &*code {
         "conflict" => Error::Conflict { index: index.unwrap_or(0), key, found: found.flatten() },
+        "fenced" => Error::Fenced {
+            index: index.unwrap_or(0),
+            key,
+            token: token.unwrap_or(0),
+            newest: newest.unwrap_or(0),
+        },
         "not-found" => Error::NotFound,
         "gone" => Error::Gone,
         "invalid" => Error::Invalid(detail),
@@ -94,6 +106,11 @@ mod tests {
             409,
             r#"{"code":"conflict","index":0,"key":"k","found":null}"#,
             r#"Conflict { index: 0, key: "k", found: None }"#,
+        );
+        check(
+            409,
+            r#"{"code":"fenced","index":2,"key":"k","token":3,"newest":4}"#,
+            r#"Fenced { index: 2, key: "k", token: 3, newest: 4 }"#,
         );
         check(404, r#"{"code":"not-found"}"#, "NotFound");
         check(410, r#"{"code":"gone"}"#, "Gone");

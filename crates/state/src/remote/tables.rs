@@ -53,7 +53,8 @@ impl Tables for Remote {
 
     async fn apply(&self, mut batch: Vec<Write>) -> Result<Vec<Outcome>, Error> {
         if batch.len() == 1
-            && let Some(write) = batch.pop_if(|write| write.action != Action::Check)
+            && let Some(write) =
+                batch.pop_if(|write| !matches!(write.action, Action::Check | Action::Fence { .. }))
         {
             return Ok(vec![self.apply_one(write).await?]);
         }
@@ -87,7 +88,8 @@ impl Remote {
             }
             Action::Increment { by, ttl } => Call::new(Method::POST, target.then("/increment"))?
                 .json(&wire::Increment { by, ttl_ms: ttl.map(wire::millis) })?,
-            Action::Delete | Action::Check => Call::new(Method::DELETE, target)?,
+            // Those that have no call of their own go as a batch.
+            Action::Delete | Action::Check | Action::Fence { .. } => Call::new(Method::DELETE, target)?,
         };
         let any = HeaderValue::from_static("*");
         let call = match write.condition {
@@ -138,12 +140,17 @@ fn write_json(write: &Write) -> wire::Write<'_> {
         value: None,
         encoding: None,
         by: None,
+        token: None,
         ttl_ms: None,
         condition: write.condition.into(),
     };
     match &write.action {
         Action::Check => {}
         Action::Delete => json.action = wire::Action::Delete,
+        Action::Fence { token } => {
+            json.action = wire::Action::Fence;
+            json.token = Some(*token);
+        }
         Action::Put { value, ttl } => {
             let (value, encoding) = wire::Encoding::of(value);
             json.action = wire::Action::Put;

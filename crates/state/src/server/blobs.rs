@@ -21,6 +21,7 @@ use super::{
 use crate::{
     blobs::{Blob, BlobInfo, ByteRange, Condition, Put},
     error::Error,
+    locks::Token,
     wire,
 };
 
@@ -50,13 +51,24 @@ pub(super) async fn put(
 }
 
 fn wish(headers: &HeaderMap) -> Result<Put, Error> {
-    let mut put = Put { condition: precondition::of_blob(headers)?, ..Put::default() };
+    let condition = precondition::of_blob(headers)?;
+    let mut put = Put { condition, fence: fence(headers)?, ..Put::default() };
     if let Some(value) = headers.get(header::CONTENT_TYPE) {
         let text = value.to_str();
         put.content_type =
             text.map_err(|_| Error::Invalid("Content-Type has characters outside of ASCII".into()))?.into();
     }
     Ok(put)
+}
+
+/// The fencing token that a write comes with.
+fn fence(headers: &HeaderMap) -> Result<Option<Token>, Error> {
+    let mut values = headers.get_all(wire::locks::FENCE).into_iter();
+    match (values.next().map(|value| value.to_str().ok().and_then(|text| text.parse().ok())), values.next()) {
+        (None, _) => Ok(None),
+        (Some(Some(token)), None) => Ok(Some(token)),
+        _ => Err(Error::Invalid("Lethe-Fence is not one fencing token, a whole number such as 7".into())),
+    }
 }
 
 /// `HEAD /v1/blobs/{bucket}/{key}`
@@ -160,8 +172,9 @@ pub(super) async fn delete(
     Segments((bucket, key)): Segments<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let condition = precondition::of_blob(&headers)?;
-    let existed = app.engines.blobs.delete(&bucket, &key, condition).await.map_err(Problem::precondition)?;
+    let (condition, fence) = (precondition::of_blob(&headers)?, fence(&headers)?);
+    let deleted = app.engines.blobs.delete(&bucket, &key, condition, fence).await;
+    let existed = deleted.map_err(Problem::precondition)?;
     Ok(super::deleted(existed))
 }
 

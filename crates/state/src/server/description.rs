@@ -20,7 +20,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        blobs, limits, sessions,
+        blobs, idempotency, limits, locks, sessions,
         tables::{BATCH_WRITES_MAX, KEY_BYTES_MAX, SCAN_ROWS_MAX, VALUE_BYTES_MAX},
         wire::{BATCH_BODY_BYTES_MAX, limits::TAKE_BODY_BYTES_MAX},
     };
@@ -85,10 +85,30 @@ mod tests {
         let number =
             |pointer: &str| document.pointer(pointer).and_then(Value::as_u64).ok_or(pointer.to_owned());
         let schemas = "/components/schemas";
+        let begin = format!("{schemas}/BeginIdempotent/properties");
         for (pointer, limit) in [
             ("/components/parameters/RowKey/schema/maxLength".to_owned(), KEY_BYTES_MAX as u64),
             ("/components/parameters/BlobKey/schema/maxLength".to_owned(), blobs::KEY_BYTES_MAX as u64),
             ("/components/parameters/User/schema/maxLength".to_owned(), sessions::NAME_BYTES_MAX as u64),
+            ("/components/parameters/Lock/schema/maxLength".to_owned(), locks::NAME_BYTES_MAX as u64),
+            (format!("{schemas}/AcquireLock/properties/holder/maxLength"), locks::NAME_BYTES_MAX as u64),
+            (format!("{schemas}/IdempotencyKey/maxLength"), idempotency::KEY_BYTES_MAX as u64),
+            (format!("{begin}/owner/maxLength"), idempotency::OWNER_BYTES_MAX as u64),
+            (format!("{begin}/displaces/maxItems"), idempotency::DISPLACED_MAX as u64),
+            (format!("{begin}/displaces/items/maxLength"), idempotency::OWNER_BYTES_MAX as u64),
+            (format!("{begin}/lease_ms/maximum"), idempotency::TIME_MAX.as_millis() as u64),
+            (format!("{begin}/kept_ms/maximum"), idempotency::TIME_MAX.as_millis() as u64),
+            (
+                format!("{schemas}/ExtendIdempotent/properties/lease_ms/maximum"),
+                idempotency::TIME_MAX.as_millis() as u64,
+            ),
+            (
+                format!("{schemas}/KeptAnswer/properties/fields/maxItems"),
+                idempotency::ANSWER_FIELDS_MAX as u64,
+            ),
+            (format!("{schemas}/LeaseMs/maximum"), locks::LEASE_MAX.as_millis() as u64),
+            (format!("{schemas}/Token/maximum"), locks::TOKEN_MAX),
+            (format!("{schemas}/LeasePage/properties/leases/maxItems"), locks::LIST_MAX as u64),
             (format!("{schemas}/Batch/properties/writes/maxItems"), BATCH_WRITES_MAX as u64),
             (format!("{schemas}/RowPage/properties/rows/maxItems"), SCAN_ROWS_MAX as u64),
             (format!("{schemas}/BlobPage/properties/blobs/maxItems"), blobs::LIST_MAX as u64),
@@ -118,6 +138,20 @@ mod tests {
             ("/paths/~1v1~1take/post/requestBody/description", TAKE_BODY_BYTES_MAX),
             ("/paths/~1v1~1limits~1{limit}~1{key}~1take/post/requestBody/description", TAKE_BODY_BYTES_MAX),
             ("/components/parameters/ContentType/description", blobs::CONTENT_TYPE_BYTES_MAX as u64),
+            (
+                "/paths/~1v1~1locks~1{lock}~1acquire/post/requestBody/description",
+                super::super::locks::LOCK_BODY_BYTES_MAX,
+            ),
+            (
+                "/paths/~1v1~1idempotency~1{scope}~1begin/post/requestBody/description",
+                super::super::idempotency::KEY_BODY_BYTES_MAX,
+            ),
+            (
+                "/paths/~1v1~1idempotency~1{scope}~1finish/post/requestBody/description",
+                super::super::idempotency::ANSWER_BODY_BYTES_MAX,
+            ),
+            ("/components/schemas/KeptAnswer/description", idempotency::ANSWER_BYTES_MAX as u64),
+            ("/components/parameters/Fence/description", blobs::FENCE_KEPT.as_secs() / (24 * 3600)),
             ("/paths/~1v1~1tables~1{table}~1{key}/put/requestBody/description", VALUE_BYTES_MAX as u64),
             (
                 "/paths/~1v1~1sessions/post/requestBody/description",

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::{error::Error, wire};
+use crate::{error::Error, locks::Token, wire};
 
 /// The media type of the body of an error (RFC 9457, section 3).
 const PROBLEM_JSON: &str = "application/problem+json";
@@ -45,6 +45,24 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", format!("there is no such {what}"))
     }
 
+    /// Somebody holds the lock.
+    pub(super) fn held(lock: &str) -> Self {
+        let detail = format!("somebody holds the lock `{lock}`; GET it to see who, and until when");
+        let mut problem = Self::new(StatusCode::CONFLICT, wire::locks::HELD, "The lock is held", detail);
+        problem.body.key = Some(lock.to_owned());
+        problem
+    }
+
+    /// The lease of that token is over, or was let go.
+    pub(super) fn lost(lock: &str, token: Token) -> Self {
+        let detail = format!(
+            "the lock `{lock}` is not held by the token {token} any more: leave what was done under it, or acquire it anew"
+        );
+        let mut problem = Self::new(StatusCode::CONFLICT, wire::locks::LOST, "The lock is lost", detail);
+        (problem.body.key, problem.body.token) = (Some(lock.to_owned()), Some(token));
+        problem
+    }
+
     /// No such path. Its code is another than that of an absent row, so that a misspelt path is not taken for one.
     pub(super) fn no_route(path: &str) -> Self {
         let detail = format!("the state API has no `{path}`; GET /v1/openapi.json lists what it has");
@@ -78,6 +96,7 @@ impl From<Error> for Problem {
         };
         let (status, code, title) = match &error {
             Error::Conflict { .. } => (StatusCode::CONFLICT, "conflict", "Another revision was found"),
+            Error::Fenced { .. } => (StatusCode::CONFLICT, "fenced", "The lock has a later holder"),
             Error::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Error::Gone => (StatusCode::GONE, "gone", "The session has ended"),
             Error::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid", "Invalid request"),
@@ -94,6 +113,10 @@ impl From<Error> for Problem {
         match error {
             Error::Conflict { index, key, found } => {
                 (body.index, body.key, body.found) = (Some(index), Some(key), Some(found));
+            }
+            Error::Fenced { index, key, token, newest } => {
+                (body.index, body.key) = (Some(index), Some(key));
+                (body.token, body.newest) = (Some(token), Some(newest));
             }
             Error::TooLarge { what, size, max } => {
                 (body.what, body.size, body.max) = (Some(what.into()), Some(size), Some(max));
@@ -146,6 +169,7 @@ mod tests {
         let conflict = || Error::Conflict { index: 2, key: "k".into(), found: None };
         for (error, status, code) in [
             (conflict(), 409, "conflict"),
+            (Error::Fenced { index: 2, key: "k".into(), token: 3, newest: 4 }, 409, "fenced"),
             (Error::NotFound, 404, "not-found"),
             (Error::Gone, 410, "gone"),
             (Error::Invalid("why".into()), 400, "invalid"),
@@ -158,6 +182,8 @@ mod tests {
             assert_eq!(status_of(error), (status, code.to_owned()));
         }
         assert_eq!(Problem::precondition(conflict()).status, 412);
+        let fenced = Error::Fenced { index: 0, key: "k".into(), token: 3, newest: 4 };
+        assert_eq!(Problem::precondition(fenced).status, 409);
         assert_eq!(Problem::precondition(Error::NotAnInteger { key: "k".into() }).status, 409);
     }
 

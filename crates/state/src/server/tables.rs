@@ -136,17 +136,18 @@ pub(super) async fn batch(State(app): State<Arc<App>>, upload: Upload) -> Result
 
 /// Reads one write of a batch. A member that its action has no use for is refused rather than ignored.
 fn read_write(index: usize, write: wire::Write<'_>) -> Result<Write, Error> {
-    let wire::Write { table, key, action, value, encoding, by, ttl_ms, condition } = write;
+    let wire::Write { table, key, action, value, encoding, by, token, ttl_ms, condition } = write;
     let refuse = |text: String| Err(Error::Invalid(format!("writes[{index}], to `{key}`: {text}")));
     let (takes_value, takes_by, takes_ttl) = match action {
         wire::Action::Put => (true, false, true),
         wire::Action::Increment => (false, true, true),
-        wire::Action::Delete | wire::Action::Check => (false, false, false),
+        wire::Action::Delete | wire::Action::Check | wire::Action::Fence => (false, false, false),
     };
     for (member, given, taken) in [
         ("value", value.is_some(), takes_value),
         ("encoding", encoding.is_some(), takes_value),
         ("by", by.is_some(), takes_by),
+        ("token", token.is_some(), action == wire::Action::Fence),
         ("ttl_ms", ttl_ms.is_some(), takes_ttl),
     ] {
         if given && !taken {
@@ -165,6 +166,10 @@ fn read_write(index: usize, write: wire::Write<'_>) -> Result<Write, Error> {
         wire::Action::Delete => Action::Delete,
         wire::Action::Increment => Action::Increment { by: by.unwrap_or(1), ttl },
         wire::Action::Check => Action::Check,
+        wire::Action::Fence => match token {
+            Some(token) => Action::Fence { token },
+            None => return refuse("the action fence needs the `token` of a lease".into()),
+        },
     };
     let condition = Condition::from(condition);
     Ok(Write { table: table.into_owned(), key: key.into_owned(), condition, action })
@@ -219,6 +224,10 @@ mod tests {
         );
         check(r#"{"table":"t","key":"k","action":"increment"}"#, Ok(Action::Increment { by: 1, ttl: None }));
         check(r#"{"table":"t","key":"k","action":"delete"}"#, Ok(Action::Delete));
+        check(r#"{"table":"t","key":"k","action":"fence","token":7}"#, Ok(Action::Fence { token: 7 }));
+        check(r#"{"table":"t","key":"k","action":"fence"}"#, Err("the action fence needs the `token`"));
+        check(r#"{"table":"t","key":"k","action":"fence","token":7,"ttl_ms":5}"#, Err("takes no `ttl_ms`"));
+        check(r#"{"table":"t","key":"k","action":"put","value":"v","token":7}"#, Err("takes no `token`"));
         check(r#"{"table":"t","key":"k","action":"put"}"#, Err("writes[3], to `k`: the action put needs"));
         check(r#"{"table":"t","key":"k","action":"delete","value":"v"}"#, Err("takes no `value`"));
         check(r#"{"table":"t","key":"k","action":"check","by":1}"#, Err("takes no `by`"));

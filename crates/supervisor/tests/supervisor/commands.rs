@@ -19,7 +19,7 @@ fn pids(supervisor: &Supervisor) -> Vec<Pid> {
 async fn scale_up_and_down() {
     let mut stage = Stage::new(spec(1, &["serve"])).await;
     stage.supervisor.scale("web", 4).await.unwrap();
-    let four = stage.roster.borrow().services["web"].clone();
+    let four = stage.workers();
     assert_eq!(four.len(), 4);
     assert!(four.iter().all(|worker| worker.state == WorkerState::Ready), "returns when they are ready");
     let leaving: Vec<Pid> = four[2..].iter().map(|worker| stage.pid(worker.instance.as_str())).collect();
@@ -163,7 +163,7 @@ async fn restart_is_given_up_when_the_new_ones_fail() {
     for part in ["exit status 3", "reason 3\n", "reason 12", "the old workers keep serving"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let after = stage.roster.borrow().services["web"].clone();
+    let after = stage.workers();
     assert_eq!(names(&after), names(&before));
     assert!(after.iter().all(|worker| worker.state == WorkerState::Ready));
     assert_eq!(stage.supervisor.workers().len(), 2, "the new one is removed");

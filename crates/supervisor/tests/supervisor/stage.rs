@@ -67,11 +67,16 @@ impl Stage {
 
     /// Waits until the roster is as wanted.
     pub(crate) async fn until(&mut self, what: &str, wanted: impl Fn(&[Worker]) -> bool) -> Vec<Worker> {
-        let seen = self.roster.wait_for(|roster| wanted(&roster.services["web"]));
+        let seen = self.roster.wait_for(|roster| wanted(&web(roster)));
         let Ok(seen) = tokio::time::timeout(HANGS_AFTER, seen).await else {
             panic!("did not happen: {what}; {:#?}", self.supervisor.logs(None, 100));
         };
-        seen.unwrap().services["web"].clone()
+        web(&seen.unwrap())
+    }
+
+    /// The workers that the roster has now.
+    pub(crate) fn workers(&self) -> Vec<Worker> {
+        web(&self.roster.borrow())
     }
 
     /// Waits until exactly `count` workers exist and all of them are ready.
@@ -116,6 +121,10 @@ impl Stage {
         let told = lines.into_iter().filter(|line| line.source == Source::Lethe);
         told.map(|line| format!("{}: {}", line.instance, line.text)).collect()
     }
+}
+
+fn web(roster: &Roster) -> Vec<Worker> {
+    roster.services["web"].iter().cloned().collect()
 }
 
 pub(crate) fn is_ready(worker: &Worker) -> bool {

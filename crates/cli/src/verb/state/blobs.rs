@@ -196,7 +196,7 @@ impl Rm {
             bail!("`{}` is no blob; write it as blob:BUCKET/KEY", self.blob)
         };
         let existed = with(&self.target, async |engines| {
-            Ok(engines.blobs.delete(bucket, key, Condition::Any).await?)
+            Ok(engines.blobs.delete(bucket, key, Condition::Any, None).await?)
         })?;
         match existed {
             _ if self.target.json => Ok(output::json(&json!({ "existed": existed }))?),

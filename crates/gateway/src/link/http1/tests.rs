@@ -1,8 +1,12 @@
-//! What of a request goes to a worker that does not take it, and what then is still there.
+//! What of a request goes to a worker that does not take it, what then is still there, and how the end of an idle
+//! connection is seen.
 
-use std::rc::Rc;
+use std::{pin::pin, rc::Rc, task::Waker};
 
-use tokio::net::UnixStream;
+use tokio::{
+    net::{TcpListener, UnixStream},
+    task::coop,
+};
 
 use super::*;
 use crate::{
@@ -106,4 +110,23 @@ async fn small_chunks_go_out_together() {
         (writes, bytes) = (writes + 1, bytes + count);
     }
     assert!(bytes == HEAD.len() + PIECES * b"1\r\nx\r\n".len() && writes <= 3, "{writes} writes");
+}
+
+#[tokio::test]
+async fn the_end_of_an_idle_connection_is_seen_at_the_end_of_a_turn() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().into();
+    let mut link = Http1::connect(&address, Duration::from_secs(30)).await.unwrap();
+    let (worker, _) = listener.accept().await.unwrap();
+    // Nobody knows of a new socket that it is not ready, until it was tried.
+    let cx = &mut Context::from_waker(Waker::noop());
+    assert!(link.input.poll_fill(cx, &mut link.io, &Pool::default(), 1).is_pending());
+    assert!(!link.has_stirred(cx));
+    drop(worker);
+    poll_fn(|cx| link.io.poll_read_ready(cx)).await.unwrap();
+    while coop::has_budget_remaining() {
+        assert!(pin!(coop::consume_budget()).poll(cx).is_ready());
+    }
+    assert!(link.io.poll_read_ready(cx).is_pending(), "its turn is over");
+    assert!(link.has_stirred(cx));
 }

@@ -28,7 +28,7 @@ pub async fn a_reader_sees_one_version(fixture: Fixture) {
                 let info = put(blobs, "k", body).await;
                 assert_ne!(info.etag, reading.info.etag);
             }
-            None => assert!(blobs.delete("b", "k", Condition::Any).await.unwrap()),
+            None => assert!(blobs.delete("b", "k", Condition::Any, None).await.unwrap()),
         }
         while let Some(piece) = reading.body.next().await {
             found.extend_from_slice(&piece.unwrap());

@@ -30,7 +30,7 @@ pub async fn keys_at_rest_are_not_listed(fixture: Fixture) {
     let keys: Vec<&str> = listed.keys.iter().map(|usage| usage.key.as_str()).collect();
     assert_eq!((keys, listed.next), (vec!["a", "b"], None));
     let apart = listed.keys[0].full_at - listed.keys[1].full_at;
-    assert!((19_000..=20_000).contains(&apart), "20 s, but for the time between the two calls: {apart} ms");
+    assert!((20_000..60_000).contains(&apart), "20 s, and the time between the two calls: {apart} ms");
     if !fixture.advance(10 * SECOND - MS) {
         return;
     }

@@ -61,6 +61,7 @@ fn write() -> impl Strategy<Value = Write> {
         value.prop_map(|value| Action::Put { value: value.into(), ttl: None }),
         Just(Action::Delete),
         by.prop_map(|by| Action::Increment { by, ttl: None }),
+        (1..9_u64).prop_map(|token| Action::Fence { token }),
     ];
     (key, condition, action).prop_map(|(key, condition, action)| Write {
         table: String::new(),
@@ -81,6 +82,7 @@ async fn check(tables: &Arc<dyn Tables>, table: &str, batches: Vec<Vec<Write>>) 
         let found = found.map(|outcomes| outcomes.into_iter().map(without_revision).collect::<Vec<_>>());
         let found = found.map_err(|error| match error {
             Error::Conflict { index, .. } => format!("conflict at {index}"),
+            Error::Fenced { index, newest, .. } => format!("fenced at {index} by {newest}"),
             Error::NotAnInteger { key } => format!("{key} is no integer"),
             other => panic!("{other}"),
         });
@@ -122,11 +124,16 @@ fn apply(model: &mut Model, batch: &[Write]) -> Result<Vec<Outcome>, String> {
                 Outcome::Put { revision: 0 }
             }
             Action::Delete => Outcome::Deleted { existed: after.remove(key).is_some() },
-            Action::Increment { by, .. } => {
-                let old = match after.get(key) {
-                    None => Some(0),
-                    Some(value) => std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok()),
+            Action::Fence { token } => {
+                match integer(after.get(key)).and_then(|newest| u64::try_from(newest).ok()) {
+                    None => return Err(format!("{key} is no integer")),
+                    Some(newest) if *token < newest => return Err(format!("fenced at {index} by {newest}")),
+                    Some(_) => after.insert(key.clone(), token.to_string().into_bytes()),
                 };
+                Outcome::Fenced
+            }
+            Action::Increment { by, .. } => {
+                let old = integer(after.get(key));
                 let Some(value) = old.and_then(|old| old.checked_add(*by)) else {
                     return Err(format!("{key} is no integer"));
                 };
@@ -137,4 +144,10 @@ fn apply(model: &mut Model, batch: &[Write]) -> Result<Vec<Outcome>, String> {
     }
     *model = after;
     Ok(outcomes)
+}
+
+/// The integer that a row holds; an absent one counts as 0.
+fn integer(value: Option<&Vec<u8>>) -> Option<i64> {
+    let Some(value) = value else { return Some(0) };
+    std::str::from_utf8(value).ok()?.parse().ok()
 }

@@ -7,3 +7,10 @@ CREATE TABLE limits (
 );
 CREATE UNIQUE INDEX limits_by_key ON limits (limit_name, key);
 CREATE INDEX limits_by_full_at ON limits (full_at_us);
+
+-- As in the database of the state, since every writer reads it. Limits have no revisions.
+CREATE TABLE counter (
+    id            INTEGER PRIMARY KEY CHECK (id = 1),
+    last_revision INTEGER NOT NULL
+);
+INSERT INTO counter VALUES (1, 0);

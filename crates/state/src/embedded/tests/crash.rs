@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -15,6 +15,9 @@ use super::{Embedded, blob_files, body, doubts, put};
 use crate::{
     Engines, Revision,
     blobs::Put,
+    idempotency::{Answer, Beginning, Begun, Fingerprint},
+    limits::Quota,
+    locks::{LEASE_MAX, Token},
     sessions::{Change, NewSession, Patch, SessionId},
     tables::{Action, Condition, Outcome, Write},
 };
@@ -29,6 +32,8 @@ const ROUNDS: u64 = 10;
 const TASKS: usize = 6;
 /// Most acknowledgements that a process is let live for.
 const ACKNOWLEDGED_MAX: u64 = 300;
+/// Nothing of it comes back while the test runs.
+const QUOTA: Quota = Quota::per(100_000, Duration::from_secs(365 * 24 * 3600));
 
 /// Runs an ignored test of this file in a process of its own.
 fn run(test: &str, folder: &Path, round: u64) -> Child {
@@ -55,6 +60,9 @@ struct Acknowledged {
     sessions: BTreeMap<String, u64>,
     ended: Vec<String>,
     blobs: BTreeMap<String, u64>,
+    calls: u32,
+    leases: BTreeMap<String, Token>,
+    answers: Vec<String>,
 }
 
 impl Acknowledged {
@@ -69,6 +77,9 @@ impl Acknowledged {
             }
             ["session", id, n] => drop(self.sessions.insert(id.to_owned(), n.parse().unwrap())),
             ["ended", id] => self.ended.push(id.to_owned()),
+            ["call", left] => self.calls = self.calls.max(QUOTA.burst - left.parse::<u32>().unwrap()),
+            ["lease", name, token] => drop(self.leases.insert(name.to_owned(), token.parse().unwrap())),
+            ["answer", key] => self.answers.push(key.to_owned()),
             ["blob", key, n] => drop(self.blobs.insert(key.to_owned(), n.parse().unwrap())),
             _ => return false,
         }
@@ -112,6 +123,7 @@ async fn what_was_acknowledged_survives_kill_9() {
         check_files(directory.path());
     }
     assert!(acknowledged.rows.len() > ROUNDS as usize && !acknowledged.blobs.is_empty());
+    assert!(acknowledged.calls > ROUNDS as u32);
 }
 
 async fn check(engines: &Engines, acknowledged: &mut Acknowledged) {
@@ -145,6 +157,21 @@ async fn check(engines: &Engines, acknowledged: &mut Acknowledged) {
     for id in &acknowledged.ended {
         let ended = engines.sessions.load(&SessionId::parse(id).unwrap()).await;
         assert!(matches!(ended, Err(crate::error::Error::Gone)), "an ended session is {ended:?}");
+    }
+    let left = engines.limits.take("l", "k", QUOTA, 0).await.unwrap().remaining;
+    assert!(QUOTA.burst - left >= acknowledged.calls, "calls of a limit are lost");
+    let probe = engines.locks.acquire("probe", "worker", Duration::from_millis(1)).await.unwrap();
+    let newest = acknowledged.leases.values().max();
+    assert!(probe.is_none_or(|probe| Some(&probe.token) > newest), "a token came again");
+    for (name, token) in &acknowledged.leases {
+        let held = engines.locks.look(name).await.unwrap();
+        assert_eq!(held.map(|held| held.token), Some(*token), "the lease of {name} is lost");
+        let fence = Write { action: Action::Fence { token: token - 1 }, ..put(format!("fence {name}"), "") };
+        assert!(engines.tables.apply(vec![fence]).await.is_err(), "the fence of {name} is open");
+    }
+    for key in &acknowledged.answers {
+        let again = engines.idempotency.begin(beginning(key, "another")).await.unwrap();
+        assert_eq!(again, Begun::Answered(answer(key)), "the answer under {key} is lost");
     }
     for (key, n) in &acknowledged.blobs {
         let blob = engines.blobs.get("b", key, None).await.unwrap().expect("the blob");
@@ -190,18 +217,55 @@ async fn writes_until_killed() {
                 let patch = Patch { changes: [("n".to_owned(), change)].into() };
                 engines.sessions.patch(&session, patch).await.unwrap();
                 println!("ack session {} {n}", session.to_text());
+                let verdict = engines.limits.take("l", "k", QUOTA, 1).await.unwrap();
+                println!("ack call {}", verdict.remaining);
                 let key = format!("{round}-{task}");
                 engines.blobs.put("b", &key, body(version(n)), Put::default()).await.unwrap();
                 println!("ack blob {key} {n}");
                 let ended = engines.sessions.create(NewSession::default()).await.unwrap().id;
                 engines.sessions.destroy(&ended).await.unwrap();
                 println!("ack ended {}", ended.to_text());
+                let name = format!("{round}-{task}-{n}");
+                let token = hold(&engines, &name).await;
+                println!("ack lease {name} {token}");
+                let Begun::Claimed(claim) = engines.idempotency.begin(beginning(&name, "one")).await.unwrap()
+                else {
+                    panic!("{name} is claimed");
+                };
+                assert!(engines.idempotency.finish(&claim, answer(&name)).await.unwrap());
+                println!("ack answer {name}");
             }
         })
     });
     for task in tasks.collect::<Vec<_>>() {
         task.await.unwrap();
     }
+}
+
+/// A request under this key.
+fn beginning(key: &str, owner: &str) -> Beginning {
+    Beginning {
+        scope: "crash".into(),
+        key: key.into(),
+        fingerprint: Fingerprint([7; 32]),
+        owner: owner.into(),
+        displaces: Vec::new(),
+        lease: LEASE_MAX,
+        kept: LEASE_MAX,
+    }
+}
+
+fn answer(key: &str) -> Answer {
+    let fields = vec![("x-key".to_owned(), key.to_owned().into())];
+    Answer { status: 201, fields, body: key.repeat(1000).into() }
+}
+
+/// Takes a lock, and writes under it.
+async fn hold(engines: &Engines, name: &str) -> Token {
+    let token = engines.locks.acquire(name, "worker", LEASE_MAX).await.unwrap().expect("it is free").token;
+    let fence = Write { action: Action::Fence { token }, ..put(format!("fence {name}"), "") };
+    engines.tables.apply(vec![fence]).await.unwrap();
+    token
 }
 
 /// Adds a row and counts it, in one batch.

@@ -10,9 +10,10 @@ use std::{
 
 use super::{Embedded, ManualClock, blob_files, body, doubts, put};
 use crate::{
-    blobs::{Condition as BlobCondition, Put},
+    blobs::{Condition as BlobCondition, FENCE_KEPT, Put},
     embedded::{DATABASE, sweeper::Swept},
     error::Error,
+    idempotency::{Answer, Beginning, Begun, Fingerprint},
     sessions::{Lifetime, NewSession, Patch},
     tables::{Action, Outcome, Write},
 };
@@ -157,7 +158,7 @@ async fn files_of_overwritten_and_deleted_blobs_are_removed() {
         let refused = Put { condition: BlobCondition::Absent, ..Put::default() };
         assert!(blobs.put("b", "kept", body("refused"), refused).await.is_err());
     }
-    blobs.delete("b", "deleted", BlobCondition::Any).await.unwrap();
+    blobs.delete("b", "deleted", BlobCondition::Any, None).await.unwrap();
     engine.close().await;
     let files = blob_files(directory.path());
     assert_eq!(files.len(), 1, "{files:?}");
@@ -185,5 +186,84 @@ async fn the_secret_of_a_session_is_in_no_file() {
     for id in [&first, &second] {
         assert!(!contains(id.as_bytes()) && !contains(id.to_text().as_bytes()));
     }
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn ended_leases_are_swept_and_their_tokens_never_come_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(1_700_000_000_000);
+    let mut last = 0;
+    for run in 0..3 {
+        let engine = Embedded::open_with(directory.path(), Arc::new(clock.clone())).unwrap();
+        let locks = engine.engines().locks;
+        for n in 0..300 {
+            let lease = locks.acquire(&format!("l{n}"), "worker", MINUTE).await.unwrap().expect("it is free");
+            assert!(lease.token > last, "{} after {last} in run {run}", lease.token);
+            last = lease.token;
+        }
+        let held = locks.acquire("held", "worker", 2 * MINUTE).await.unwrap().expect("it is free");
+        last = held.token;
+        clock.advance(MINUTE);
+        assert_eq!(engine.sweep().await.unwrap(), Swept { locks: 300, ..Swept::default() });
+        engine.close().await;
+
+        // A lease outlives the engine that gave it.
+        let engine = Embedded::open_with(directory.path(), Arc::new(clock.clone())).unwrap();
+        assert_eq!(engine.engines().locks.list(None, 0).await.unwrap().leases, [held]);
+        clock.advance(MINUTE);
+        assert_eq!(engine.sweep().await.unwrap().locks, 1);
+        engine.close().await;
+    }
+}
+
+#[tokio::test]
+async fn fences_of_deleted_blobs_are_swept() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(1_700_000_000_000);
+    let engine = Embedded::open_with(directory.path(), Arc::new(clock.clone())).unwrap();
+    let blobs = engine.engines().blobs;
+    let fenced = Put { fence: Some(7), ..Put::default() };
+    for key in ["kept", "deleted"] {
+        blobs.put("b", key, body("x"), fenced.clone()).await.unwrap();
+    }
+    blobs.put("b", "free", body("x"), Put::default()).await.unwrap();
+    blobs.delete("b", "deleted", BlobCondition::Any, None).await.unwrap();
+    assert_eq!(count(directory.path(), "blob_fences"), 2);
+    assert_eq!(engine.sweep().await.unwrap(), Swept::default());
+    clock.advance(FENCE_KEPT);
+    assert_eq!(engine.sweep().await.unwrap(), Swept { fences: 1, ..Swept::default() });
+    assert_eq!(count(directory.path(), "blob_fences"), 1);
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn old_idempotency_keys_are_swept() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(1_700_000_000_000);
+    let engine = Embedded::open_with(directory.path(), Arc::new(clock.clone())).unwrap();
+    let keys = engine.engines().idempotency;
+    for n in 0..300 {
+        let beginning = Beginning {
+            scope: "orders".into(),
+            key: n.to_string(),
+            fingerprint: Fingerprint([7; 32]),
+            owner: "web-1".into(),
+            displaces: Vec::new(),
+            lease: MINUTE,
+            kept: if n == 0 { 2 * MINUTE } else { MINUTE },
+        };
+        let Begun::Claimed(claim) = keys.begin(beginning).await.unwrap() else { panic!("{n} is claimed") };
+        if n % 2 == 0 {
+            let answer = Answer { status: 200, fields: Vec::new(), body: "done".into() };
+            assert!(keys.finish(&claim, answer).await.unwrap());
+        }
+    }
+    assert_eq!(engine.sweep().await.unwrap(), Swept::default());
+    clock.advance(MINUTE);
+    assert_eq!(engine.sweep().await.unwrap(), Swept { keys: 149, ..Swept::default() });
+    clock.advance(MINUTE);
+    assert_eq!(engine.sweep().await.unwrap(), Swept { keys: 151, ..Swept::default() });
+    assert_eq!(count(directory.path(), "idempotency"), 0);
     engine.close().await;
 }

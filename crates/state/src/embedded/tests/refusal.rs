@@ -119,7 +119,7 @@ async fn a_blob_whose_file_was_harmed_is_not_passed_on_as_whole() {
         assert!(failure.to_string().contains(&*file.to_string_lossy()), "{failure}");
     }
     // What is left of the blob can still be removed or written again.
-    assert!(blobs.delete("b", "k", Condition::Any).await.unwrap());
+    assert!(blobs.delete("b", "k", Condition::Any, None).await.unwrap());
     blobs.put("b", "k", super::body("again"), Put::default()).await.unwrap();
     engine.close().await;
 }

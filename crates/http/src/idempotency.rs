@@ -1,0 +1,315 @@
+//! Requests that are done once, however often they are sent (draft-ietf-httpapi-idempotency-key-header-07): the first
+//! answer to a `POST` or `PATCH` with an `Idempotency-Key` is kept in the state tier before it leaves, and given to all
+//! later requests with that key.
+//!
+//! A request goes `begin → claimed → handler → keep → answer`. One that meets a claim is answered with 409, one whose key
+//! came with another request with 422, one whose answer is known with that answer. When a worker dies under a request, the
+//! gateway sends it to another one and says whose claim counts no more, so that the client sees nothing of it.
+
+mod answer;
+mod key;
+mod owner;
+mod turn;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    extract::FromRequestParts,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::TryFutureExt;
+use http::{HeaderMap, Method, Request, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+pub use lethe_state::idempotency::ANSWER_BYTES_MAX;
+use lethe_state::idempotency::{Beginning, Begun, Idempotency};
+use tower::{Layer, Service};
+use tracing::Instrument;
+
+pub use self::key::Key;
+use self::turn::Turn;
+use crate::{
+    problem::{Problem, RETRY_AFTER_S},
+    session::Session,
+};
+
+/// How long an answer is kept unless it is said.
+pub const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long a claim lasts without a sign of life: after a worker's death that nobody has seen, for so long a request is
+/// answered with 409.
+pub const LEASE: Duration = Duration::from_secs(10);
+/// Largest body of a request with a key, in bytes, unless it is said. It is held in memory.
+pub const BODY_BYTES_MAX: usize = 2 << 20;
+/// Marks an answer that was given before.
+pub const REPLAYED: &str = "idempotent-replayed";
+
+/// Does each `POST` and `PATCH` with an `Idempotency-Key` once. Goes inside of
+/// [`SessionLayer`](crate::session::SessionLayer), if there is one: `.layer(IdempotencyLayer::new(&state))` before
+/// `.layer(SessionLayer::new(&state))`.
+///
+/// **Whose key it is.** Keys of different users are different keys: of those who are signed in by a session, by their name;
+/// of other visitors by their session in the state; else by the `Authorization` field. Requests with none of these share
+/// their keys, which then must be hard to guess, such as random UUIDs.
+///
+/// **What makes a request the same:** its method, path, query, media type and body. The body is read whole for that, up to
+/// [`BODY_BYTES_MAX`]; larger ones are refused with 413.
+///
+/// **What is kept:** status, fields and body of an answer, before its first byte leaves. Not kept are statuses of 500 and
+/// above, and those by which nothing was done and the client may come again with the same key: 401, 408, 409, 421, 423,
+/// 425, 429; the next request with the key is the first then. Of the fields, those of the connection are not kept (RFC 9110,
+/// section 7.6.1), nor `Date`, nor `Set-Cookie`: a secret would lie in the state for as long as the answer, and an old cookie
+/// would overwrite a newer one. An answer over [`ANSWER_BYTES_MAX`], or a stream of events, reaches the first client; later
+/// ones get 410, since doing it again would be worse. What the handler has buffered in the session is stored before the answer is kept.
+///
+/// **When the client goes away**, the handler runs on to its end, so that the client finds the answer when it comes again. It
+/// runs in a task of its own for that.
+///
+/// **What a layer cannot do.** A worker that dies after the handler's effect and before the answer is kept has done it; the
+/// request is then done again. A handler that must not do so twice makes its effect in one batch with a row under
+/// [`Key::unique`], with `insert`.
+#[derive(Clone)]
+pub struct IdempotencyLayer {
+    engine: Arc<dyn Idempotency>,
+    settings: Arc<Settings>,
+}
+
+#[derive(Clone)]
+struct Settings {
+    scope: String,
+    required: bool,
+    kept: Duration,
+    lease: Duration,
+    body_bytes_max: usize,
+}
+
+impl IdempotencyLayer {
+    /// Keeps keys in this engine: `&state` of the `lethe` crate, or any `Arc<dyn Idempotency>`. They are unique in the
+    /// service that `LETHE_SERVICE` names.
+    pub fn new(engine: impl Into<Arc<dyn Idempotency>>) -> Self {
+        let settings = Settings {
+            scope: owner::service(),
+            required: false,
+            kept: KEPT,
+            lease: LEASE,
+            body_bytes_max: BODY_BYTES_MAX,
+        };
+        Self { engine: engine.into(), settings: Arc::new(settings) }
+    }
+
+    /// Refuses a `POST` or `PATCH` without a key, with 400.
+    pub fn required(self) -> Self {
+        self.with(|settings| settings.required = true)
+    }
+
+    /// What keys are unique in, instead of the service: at most 64 lower-case ASCII letters, digits, `-` and `_`.
+    pub fn scope(self, scope: &str) -> Self {
+        self.with(|settings| settings.scope = scope.to_owned())
+    }
+
+    /// How long an answer is kept, instead of [`KEPT`].
+    pub fn kept(self, kept: Duration) -> Self {
+        self.with(|settings| settings.kept = kept)
+    }
+
+    /// How long a claim lasts without a sign of life, instead of [`LEASE`]. A worker gives one after each third of it.
+    pub fn lease(self, lease: Duration) -> Self {
+        self.with(|settings| settings.lease = lease)
+    }
+
+    /// The largest body of a request, instead of [`BODY_BYTES_MAX`].
+    pub fn body_bytes_max(self, bytes: usize) -> Self {
+        self.with(|settings| settings.body_bytes_max = bytes)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
+        self
+    }
+}
+
+impl<S> Layer<S> for IdempotencyLayer {
+    type Service = IdempotencyService<S>;
+
+    fn layer(&self, inner: S) -> IdempotencyService<S> {
+        IdempotencyService { inner, layer: self.clone() }
+    }
+}
+
+/// The service that [`IdempotencyLayer`] makes.
+#[derive(Clone)]
+pub struct IdempotencyService<S> {
+    inner: S,
+    layer: IdempotencyLayer,
+}
+
+impl<S> Service<Request<Body>> for IdempotencyService<S>
+where
+    S: Service<Request<Body>, Response: IntoResponse, Error: Send, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static,
+    S::Error: 'static,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The one that is ready does this request; a clone is left for the next.
+        let waiting = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, waiting);
+        let layer = self.layer.clone();
+        Box::pin(async move { layer.serve(inner, request).await })
+    }
+}
+
+impl IdempotencyLayer {
+    async fn serve<S>(self, mut inner: S, request: Request<Body>) -> Result<Response, S::Error>
+    where
+        S: Service<Request<Body>, Response: IntoResponse, Error: Send, Future: Send + 'static>
+            + Send
+            + 'static,
+        S::Error: 'static,
+    {
+        let headers = request.headers().clone();
+        let refused = |problem: Problem| Ok(problem.response_for(&headers));
+        if ![Method::POST, Method::PATCH].contains(request.method()) {
+            return Ok(inner.call(request).await?.into_response());
+        }
+        let key = match key::read(&headers) {
+            Ok(Some(key)) => key,
+            Ok(None) if self.settings.required => return refused(key::missing()),
+            Ok(None) => return Ok(inner.call(request).await?.into_response()),
+            Err(problem) => return refused(problem),
+        };
+        let (beginning, session, request) = match self.prepare(key, request).await {
+            Ok(prepared) => prepared,
+            Err(problem) => return refused(problem),
+        };
+        let claim = match self.engine.begin(beginning).await {
+            Ok(Begun::Claimed(claim)) => claim,
+            Ok(Begun::Answered(kept)) => return Ok(answer::replay(kept)),
+            Ok(Begun::Running(_)) => return refused(running()),
+            Ok(Begun::Mismatched) => return refused(mismatched()),
+            Err(error) => return refused(Problem::from(&error)),
+        };
+        let turn = Turn { engine: self.engine, claim, lease: self.settings.lease, session };
+        // In a task of its own, the work goes on when the client leaves.
+        let work = turn.take(inner.call(request).map_ok(IntoResponse::into_response));
+        match tokio::spawn(work.in_current_span()).await {
+            Ok(answered) => answered,
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => refused(Problem::internal()),
+            },
+        }
+    }
+
+    /// Finds out what the request is and whose, for which its body is read.
+    async fn prepare(
+        &self,
+        key: String,
+        request: Request<Body>,
+    ) -> Result<(Beginning, Option<Session>, Request<Body>), Problem> {
+        let (mut parts, body) = request.into_parts();
+        // A request of a service without sessions has none.
+        let session = match Session::from_request_parts(&mut parts, &()).await {
+            Ok(session) => Some(session),
+            Err(crate::session::Error::NoLayer) => None,
+            Err(error) => return Err(Problem::from(&error)),
+        };
+        let body = collect(body, self.settings.body_bytes_max).await?;
+        let key = Key::new(key, owner::identity(session.as_ref(), &parts.headers));
+        let beginning = Beginning {
+            scope: self.settings.scope.clone(),
+            key: key.unique().to_owned(),
+            fingerprint: key::fingerprint(&parts, &body),
+            owner: owner::of(&parts.headers),
+            displaces: owner::dead(&parts.headers),
+            lease: self.settings.lease,
+            kept: self.settings.kept,
+        };
+        parts.extensions.insert(key);
+        Ok((beginning, session, Request::from_parts(parts, Body::from(body))))
+    }
+}
+
+/// Reads a body, if it is not larger than that.
+async fn collect(body: Body, max: usize) -> Result<Bytes, Problem> {
+    match Limited::new(body, max).collect().await {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let detail = format!("A request with an Idempotency-Key may have a body of at most {max} bytes.");
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", detail)
+                .with("max", max))
+        }
+        Err(_) => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "body-cut",
+            "The request is not whole",
+            "The body of the request ended early, so nothing was done. Send it again.",
+        )),
+    }
+}
+
+fn running() -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "idempotency-running",
+        "The request is being done",
+        "A request with this Idempotency-Key is being done right now. Send it again in a moment, with the same key, to get \
+         its answer.",
+    )
+    .retry_after(RETRY_AFTER_S)
+}
+
+fn mismatched() -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "idempotency-mismatch",
+        "The key belongs to another request",
+        "This Idempotency-Key came before with another request, so nothing was done. A new request needs a new key.",
+    )
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Key {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        match parts.extensions.get::<Self>() {
+            Some(key) => Ok(key.clone()),
+            None => Err(key::missing().response_for(&parts.headers)),
+        }
+    }
+}
+
+/// Whether a field belongs to one connection, or is written anew with each answer.
+fn is_passing(name: &http::HeaderName, headers: &HeaderMap) -> bool {
+    const PASSING: [&str; 9] = [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "date",
+    ];
+    let named = |line: &http::HeaderValue| {
+        let mut options = line.to_str().unwrap_or_default().split(',');
+        options.any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
+    };
+    PASSING.contains(&name.as_str()) || headers.get_all(header::CONNECTION).into_iter().any(named)
+}

@@ -1,0 +1,191 @@
+//! A request's turn: the handler runs while its claim is kept alive, and what it answers is kept before it leaves.
+
+use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt, StreamExt, stream};
+use lethe_state::{
+    error::Error as StateError,
+    idempotency::{ANSWER_BYTES_MAX, Answer, Claim, Idempotency},
+};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::answer;
+use crate::{
+    problem::{Problem, chain},
+    session::Session,
+};
+
+/// A claim is extended after this part of its lease.
+const EXTENSIONS_A_LEASE: u32 = 3;
+/// How often an answer is tried to be kept, and how long to wait before the next time.
+const KEEP_TRIES_MAX: u32 = 5;
+const KEEP_PAUSE: Duration = Duration::from_millis(200);
+
+/// The claim on a request, and what ends it.
+pub(super) struct Turn {
+    pub(super) engine: Arc<dyn Idempotency>,
+    pub(super) claim: Claim,
+    pub(super) lease: Duration,
+    pub(super) session: Option<Session>,
+}
+
+/// An answer that may be kept, or not.
+enum Gathered {
+    /// It is whole.
+    Whole(Bytes),
+    /// It is larger than what is kept: its beginning, and the rest.
+    Larger(Body),
+    /// It broke off.
+    Broken(axum::Error),
+}
+
+impl Turn {
+    /// Runs the handler, and keeps its answer.
+    pub(super) async fn take<E>(
+        self,
+        handler: impl Future<Output = Result<Response, E>>,
+    ) -> Result<Response, E> {
+        let handled = self.alive(AssertUnwindSafe(handler).catch_unwind()).await;
+        let response = match handled {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                self.abandon().await;
+                return Err(error);
+            }
+            Err(panic) => {
+                self.abandon().await;
+                std::panic::resume_unwind(panic);
+            }
+        };
+        if !answer::is_kept(response.status()) {
+            self.abandon().await;
+            return Ok(response);
+        }
+        if let Some(session) = &self.session
+            && let Err(error) = session.commit().await
+        {
+            self.abandon().await;
+            return Ok(Problem::from(&error).into_response());
+        }
+        Ok(self.keep(response).await)
+    }
+
+    /// Extends the claim for as long as the work takes.
+    async fn alive<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let mut ticks = interval((self.lease / EXTENSIONS_A_LEASE).max(Duration::from_millis(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first comes at once.
+        ticks.tick().await;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                _ = ticks.tick() => {}
+            }
+            let extended = self.engine.extend(&self.claim, self.lease);
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                extended = extended => match extended {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        tracing::warn!("a request with an Idempotency-Key was slow to show life: another one does it too");
+                        return work.await;
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = chain(&error), "the claim on an Idempotency-Key was not extended");
+                    }
+                },
+            }
+        }
+    }
+
+    /// Keeps the answer, and gives it back to be sent.
+    async fn keep(&self, response: Response) -> Response {
+        if answer::is_endless(response.headers()) {
+            self.finish(answer::not_kept()).await;
+            return response;
+        }
+        let (parts, body) = response.into_parts();
+        match self.alive(gather(body)).await {
+            Gathered::Whole(body) => {
+                if let Some(kept) = answer::of(&parts, body.clone()) {
+                    self.finish(kept).await;
+                } else {
+                    self.finish(answer::not_kept()).await;
+                }
+                Response::from_parts(parts, Body::from(body))
+            }
+            Gathered::Larger(body) => {
+                self.finish(answer::not_kept()).await;
+                Response::from_parts(parts, body)
+            }
+            Gathered::Broken(error) => {
+                tracing::error!(
+                    error = chain(&error),
+                    "the answer to a request with an Idempotency-Key broke off"
+                );
+                self.abandon().await;
+                Problem::internal().into_response()
+            }
+        }
+    }
+
+    /// Its client gets the answer also when it cannot be kept: it has been done, and to say otherwise would have it done
+    /// again.
+    async fn finish(&self, answer: Answer) {
+        for tried in 1..=KEEP_TRIES_MAX {
+            match self.engine.finish(&self.claim, answer.clone()).await {
+                Ok(true) => return,
+                Ok(false) => {
+                    tracing::warn!(
+                        "an answer came after another one under its Idempotency-Key, and is not kept"
+                    );
+                    return;
+                }
+                Err(error @ StateError::Unavailable(_)) if tried < KEEP_TRIES_MAX => {
+                    tracing::debug!(error = chain(&error), "an answer could not be kept; it is tried again");
+                    sleep(KEEP_PAUSE).await;
+                }
+                Err(error) => {
+                    tracing::error!(
+                        error = chain(&error),
+                        "an answer could not be kept under its Idempotency-Key"
+                    );
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Lets the next request with the key be the first. If that fails, it has to wait for the end of the lease.
+    async fn abandon(&self) {
+        if let Err(error) = self.engine.abandon(&self.claim).await {
+            tracing::warn!(error = chain(&error), "the claim on an Idempotency-Key was not given back");
+        }
+    }
+}
+
+/// Reads an answer to its end, or as far as it may be kept.
+async fn gather(body: Body) -> Gathered {
+    let mut pieces = body.into_data_stream();
+    let mut gathered = BytesMut::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = match piece {
+            Ok(piece) => piece,
+            Err(error) => return Gathered::Broken(error),
+        };
+        gathered.extend_from_slice(&piece);
+        if gathered.len() > ANSWER_BYTES_MAX {
+            let begun = stream::once(async move { Ok(gathered.freeze()) });
+            return Gathered::Larger(Body::from_stream(begun.chain(pieces)));
+        }
+    }
+    Gathered::Whole(gathered.freeze())
+}

@@ -1,0 +1,140 @@
+//! A circuit breaker: after some failures in a row an engine is left alone for a while, so that callers learn at once that
+//! it is away instead of each waiting for it, and it is not beset while it comes back.
+//!
+//! Closed => Open after [`FAILURES_MAX`] failures in a row; Open => Probing when its rest is over and a call comes; Probing
+//! => Closed when that call succeeds, => Open when it fails, and free for the next call when nothing is heard of it.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Failures in a row that open it.
+pub(crate) const FAILURES_MAX: u32 = 5;
+/// How long it stays open: between half of this and all of it, so that many workers do not come back at once.
+pub(crate) const REST: Duration = Duration::from_secs(1);
+
+/// Decides whether an engine is asked at all. Time is tokio's.
+pub(crate) struct Breaker(Mutex<State>);
+
+enum State {
+    Closed { failures: u32 },
+    Open { until: Instant },
+    Probing,
+}
+
+/// The right to make one call. Dropped without a word, as when the caller has gone, it counts as neither.
+pub(crate) struct Pass<'a> {
+    breaker: &'a Breaker,
+    is_probe: bool,
+}
+
+impl Breaker {
+    /// A closed one.
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(State::Closed { failures: 0 }))
+    }
+
+    /// Asks whether a call may be made; else says after how long to ask again.
+    pub(crate) fn enter(&self) -> Result<Pass<'_>, Duration> {
+        let mut state = self.state();
+        let is_probe = match *state {
+            State::Closed { .. } => false,
+            State::Open { until } => {
+                let left = until.saturating_duration_since(Instant::now());
+                if !left.is_zero() {
+                    return Err(left);
+                }
+                *state = State::Probing;
+                true
+            }
+            // The probe ends soon: its own timeout sees to that.
+            State::Probing => return Err(REST),
+        };
+        Ok(Pass { breaker: self, is_probe })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass<'_> {
+    /// The engine has answered, whatever it said.
+    pub(crate) fn succeeded(mut self) {
+        self.is_probe = false;
+        *self.breaker.state() = State::Closed { failures: 0 };
+    }
+
+    /// The engine did not answer.
+    pub(crate) fn failed(mut self) {
+        let was_probe = std::mem::take(&mut self.is_probe);
+        let mut state = self.breaker.state();
+        match &mut *state {
+            State::Closed { failures } if !was_probe && *failures + 1 < FAILURES_MAX => *failures += 1,
+            // A call from before it opened says nothing new.
+            State::Open { .. } | State::Probing if !was_probe => {}
+            _ => *state = State::Open { until: Instant::now() + jittered(REST) },
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.is_probe {
+            *self.breaker.state() = State::Open { until: Instant::now() };
+        }
+    }
+}
+
+/// Between half of a time and all of it.
+pub(crate) fn jittered(most: Duration) -> Duration {
+    // Without random numbers it is all of it: only the spread is lost.
+    let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
+    most.mul_f64(0.5 + share / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fail(breaker: &Breaker, times: u32) {
+        for _ in 0..times {
+            breaker.enter().expect("a closed breaker").failed();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_in_a_row_open_it_and_a_probe_closes_it() {
+        let breaker = Breaker::new();
+        fail(&breaker, FAILURES_MAX - 1);
+        breaker.enter().unwrap().succeeded();
+        fail(&breaker, FAILURES_MAX);
+        let left = breaker.enter().err().expect("an open breaker");
+        assert!(left <= REST && left >= REST / 2, "{left:?}");
+        tokio::time::advance(REST).await;
+        let probe = breaker.enter().expect("a probe after the rest");
+        assert!(breaker.enter().is_err(), "one probe at a time");
+        probe.failed();
+        assert!(breaker.enter().is_err(), "a failed probe opens it again");
+        tokio::time::advance(REST).await;
+        breaker.enter().unwrap().succeeded();
+        fail(&breaker, FAILURES_MAX - 1);
+        assert!(breaker.enter().is_ok(), "failures are counted anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_given_up_is_left_to_the_next() {
+        let breaker = Breaker::new();
+        let late = breaker.enter().unwrap();
+        fail(&breaker, FAILURES_MAX);
+        tokio::time::advance(REST).await;
+        drop(breaker.enter().unwrap());
+        let probe = breaker.enter().expect("the next is a probe at once");
+        late.failed();
+        probe.succeeded();
+        assert!(breaker.enter().is_ok());
+    }
+}

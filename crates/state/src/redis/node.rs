@@ -1,0 +1,202 @@
+//! One server and the connection to it, which is made when it is first needed, shared by all calls, and made anew when it is
+//! lost. Commands of many callers follow each other on it without waiting for answers, so that one is enough.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection,
+};
+use tokio::time::Instant;
+
+use super::{
+    failure::{Failure, Refusal},
+    request::Request,
+    sentinel,
+    server::{self, Servers},
+    url::Address,
+};
+use crate::breaker::Breaker;
+
+/// Most calls that are under way on a connection; more wait their turn.
+const IN_FLIGHT_MAX: usize = 1024;
+
+/// A server.
+pub(super) struct Node {
+    whereabouts: Whereabouts,
+    servers: Arc<Servers>,
+    link: Mutex<Option<Link>>,
+    /// Held by who makes the connection; when that last failed, and how.
+    making: tokio::sync::Mutex<Option<(Instant, String)>>,
+    breaker: Breaker,
+}
+
+/// How a server is found.
+pub(super) enum Whereabouts {
+    /// It is there.
+    At(Address),
+    /// Sentinels know which one is the master.
+    MasterOf(String),
+}
+
+/// A connection to a server.
+#[derive(Clone)]
+struct Link {
+    connection: MultiplexedConnection,
+    address: Arc<str>,
+    is_lost: Arc<AtomicBool>,
+}
+
+impl Node {
+    /// A server, which is not asked anything yet.
+    pub(super) fn new(whereabouts: Whereabouts, servers: Arc<Servers>) -> Self {
+        let (link, making) = (Mutex::new(None), tokio::sync::Mutex::new(None));
+        Self { whereabouts, servers, link, making, breaker: Breaker::new() }
+    }
+
+    /// Has a request done; `asking` when its slot is just being moved to this server.
+    ///
+    /// A dropped call happens whole or not at all.
+    pub(super) async fn send(&self, request: &Request, asking: bool) -> Result<Value, Failure> {
+        match self.command(&request.script.command(request, false), asking).await {
+            // It was not run, so the whole text may follow.
+            Err(Failure::NoScript) => self.command(&request.script.command(request, true), asking).await,
+            result => result,
+        }
+    }
+
+    /// Has a command done.
+    pub(super) async fn command(&self, command: &Cmd, asking: bool) -> Result<Value, Failure> {
+        let pass = self.breaker.enter().map_err(|left| self.resting(left))?;
+        let link = match self.link().await {
+            Ok(link) => link,
+            Err(failure) => {
+                if matches!(failure, Failure::Refused(_)) {
+                    pass.succeeded();
+                } else {
+                    pass.failed();
+                }
+                return Err(failure);
+            }
+        };
+        let answer = link.exchange(command, asking).await;
+        let failure = match answer {
+            Ok(value) => {
+                pass.succeeded();
+                return Ok(value);
+            }
+            Err(error) => Failure::of(&link.address, &error),
+        };
+        match &failure {
+            Failure::Unknown(_) => {
+                pass.failed();
+                link.is_lost.store(true, Ordering::Relaxed);
+            }
+            Failure::NotDone(_) if matches!(self.whereabouts, Whereabouts::MasterOf(_)) => {
+                // It may be the master no longer: sentinels are asked again.
+                pass.succeeded();
+                link.is_lost.store(true, Ordering::Relaxed);
+            }
+            _ => pass.succeeded(),
+        }
+        Err(failure)
+    }
+
+    fn resting(&self, left: Duration) -> Failure {
+        let ms = left.as_millis().max(1);
+        Failure::Resting(format!("redis {} did not answer; it is tried again in {ms} ms", self.name()))
+    }
+
+    /// How the server is called in errors.
+    fn name(&self) -> String {
+        match &self.whereabouts {
+            Whereabouts::At(address) => format!("at {address}"),
+            Whereabouts::MasterOf(service) => format!("master of `{service}`"),
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection: the one there is, or a new one, which all who wait for it share, as they share its failure.
+    async fn link(&self) -> Result<Link, Failure> {
+        let alive = |link: &Link| !link.is_lost.load(Ordering::Relaxed);
+        if let Some(link) = self.current().as_ref().filter(|link| alive(link)) {
+            return Ok(link.clone());
+        }
+        let asked_at = Instant::now();
+        let mut last_failure = self.making.lock().await;
+        if let Some(link) = self.current().as_ref().filter(|link| alive(link)) {
+            return Ok(link.clone());
+        }
+        if let Some((_, text)) = last_failure.as_ref().filter(|(at, _)| *at >= asked_at) {
+            return Err(Failure::NotDone(text.clone()));
+        }
+        let made = self.connect().await;
+        match &made {
+            Ok(link) => {
+                *self.current() = Some(link.clone());
+                *last_failure = None;
+            }
+            Err(Failure::NotDone(text)) => *last_failure = Some((Instant::now(), text.clone())),
+            Err(_) => {}
+        }
+        made
+    }
+
+    async fn connect(&self) -> Result<Link, Failure> {
+        let address = match &self.whereabouts {
+            Whereabouts::At(address) => address.clone(),
+            Whereabouts::MasterOf(service) => sentinel::find_master(&self.servers, service).await?,
+        };
+        let name: Arc<str> = address.to_string().into();
+        let is_lost = Arc::new(AtomicBool::new(false));
+        let config = self.servers.config().set_concurrency_limit(IN_FLIGHT_MAX).set_push_sender({
+            let is_lost = is_lost.clone();
+            move |push: PushInfo| {
+                if push.kind == PushKind::Disconnection {
+                    is_lost.store(true, Ordering::Relaxed);
+                }
+                Ok::<_, std::convert::Infallible>(())
+            }
+        });
+        let mut connection = open(&self.servers.client(&address)?, &config, &name).await?;
+        server::check(&mut connection, &name, &self.servers.url.place).await?;
+        Ok(Link { connection, address: name, is_lost })
+    }
+}
+
+/// Makes a connection and signs in.
+pub(super) async fn open(
+    client: &Client,
+    config: &AsyncConnectionConfig,
+    server: &str,
+) -> Result<MultiplexedConnection, Failure> {
+    let made = client.get_multiplexed_async_connection_with_config(config).await;
+    made.map_err(|error| match Failure::of(server, &error) {
+        refused @ Failure::Refused(_) => refused,
+        _ if error.kind() == redis::ErrorKind::InvalidClientConfig => {
+            Failure::Refused(Refusal::new(server, error.to_string()))
+        }
+        _ => Failure::NotDone(format!("redis at {server} cannot be reached ({error})")),
+    })
+}
+
+impl Link {
+    async fn exchange(&self, command: &Cmd, asking: bool) -> Result<Value, RedisError> {
+        let mut connection = self.connection.clone();
+        if !asking {
+            return command.query_async(&mut connection).await;
+        }
+        let mut pair = redis::pipe();
+        pair.cmd("ASKING").ignore().add_command(command.clone());
+        let (value,): (Value,) = pair.query_async(&mut connection).await?;
+        Ok(value)
+    }
+}

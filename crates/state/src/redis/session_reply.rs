@@ -1,0 +1,98 @@
+//! A session as scripts return it.
+
+use std::collections::BTreeMap;
+
+use super::reply::{Reply, unexpected};
+use crate::{
+    Millis,
+    error::Error,
+    sessions::{Field, Patch, SESSION_BYTES_MAX, Session, SessionId},
+};
+
+/// A session that has got another id.
+pub(super) struct Renewed {
+    pub(super) session: Session,
+    pub(super) handle: String,
+    /// Whose it was.
+    pub(super) user_before: Option<String>,
+}
+
+/// Reads what became of a call: the session, or why not.
+pub(super) fn session(
+    status: &str,
+    reply: &mut Reply,
+    id: SessionId,
+    patch: &Patch,
+) -> Result<Session, Error> {
+    Ok(read(status, reply, id, patch)?.0)
+}
+
+/// Reads what became of a renewal.
+pub(super) fn renewed(
+    status: &str,
+    mut reply: Reply,
+    id: SessionId,
+    patch: &Patch,
+) -> Result<Renewed, Error> {
+    let (session, handle) = read(status, &mut reply, id, patch)?;
+    let user_before = Some(reply.text()?).filter(|user| !user.is_empty());
+    Ok(Renewed { session, handle, user_before })
+}
+
+fn read(status: &str, reply: &mut Reply, id: SessionId, patch: &Patch) -> Result<(Session, String), Error> {
+    match status {
+        "live" => fields(reply.next_list()?, id),
+        "gone" => Err(Error::Gone),
+        "missing" => Err(Error::NotFound),
+        "conflict" => {
+            let index = usize::try_from(reply.number()?).unwrap_or(usize::MAX);
+            let key = patch.changes.keys().nth(index).ok_or_else(|| unexpected("the number of a field"))?;
+            Err(Error::Conflict { index, key: key.clone(), found: reply.revision()? })
+        }
+        "large" => Err(Error::TooLarge {
+            what: "the session's fields",
+            size: u64::try_from(reply.number()?).unwrap_or(u64::MAX),
+            max: SESSION_BYTES_MAX as u64,
+        }),
+        _ => Err(unexpected("what became of a session")),
+    }
+}
+
+fn fields(mut flat: Reply, id: SessionId) -> Result<(Session, String), Error> {
+    let (mut session, mut handle) = (
+        Session {
+            id,
+            user: None,
+            fields: BTreeMap::new(),
+            created_at: 0,
+            idle_expires_at: 0,
+            absolute_expires_at: 0,
+        },
+        String::new(),
+    );
+    while flat.len() > 0 {
+        let (name, value) = (flat.text()?, flat.text()?);
+        let number = || value.parse::<Millis>().map_err(|_| unexpected("a time"));
+        match name.as_str() {
+            "u" => session.user = Some(value),
+            "h" => handle = value,
+            "c" => session.created_at = number()? / 1000,
+            "e" => session.idle_expires_at = number()?,
+            "a" => session.absolute_expires_at = number()?,
+            "i" | "r" => {}
+            _ => {
+                let name = name.strip_prefix(':').ok_or_else(|| unexpected("a field"))?;
+                session.fields.insert(name.to_owned(), field(&value)?);
+            }
+        }
+    }
+    Ok((session, handle))
+}
+
+/// Reads `<revision> <JSON>`.
+fn field(stored: &str) -> Result<Field, Error> {
+    let (revision, json) = stored.split_once(' ').ok_or_else(|| unexpected("a field"))?;
+    let revision = revision.parse().map_err(|_| unexpected("a revision"))?;
+    let value = serde_json::from_str(json).map_err(|_| unexpected("JSON"))?;
+    Ok(Field { value, revision })
+}

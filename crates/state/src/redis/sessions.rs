@@ -1,0 +1,275 @@
+//! Sessions in Redis. Only a hash of the secret id is stored. The server forgets the data of a session by itself as soon as
+//! its idle time is over; what remains until a day after its absolute end is a mark, by which the id is known never to be used
+//! again.
+//!
+//! On one server, a session and its entry in the user's index change in one step. On a cluster they are on different servers:
+//! the entry is made before the session is, so that none lives that its user could not revoke, and an entry without a session
+//! is passed over and cleared away when it is met.
+
+use async_trait::async_trait;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use redis::Value;
+
+use super::{
+    Store,
+    keys::Hash,
+    reply::{Reply, unexpected},
+    request::Request,
+    script, session_reply, span_ms,
+};
+use crate::{
+    error::Error,
+    rules::{check_field, check_user},
+    sessions::{
+        Change, NewSession, Patch, RENEW_GRACE, SESSION_BYTES_MAX, Session, SessionId, SessionInfo, Sessions,
+    },
+};
+
+/// How long after a session's absolute end its ids are known to be gone: a day, in milliseconds. Later they are ids that never
+/// were.
+pub(super) const MARK_KEPT_MS: i64 = 24 * 3600 * 1000;
+/// Most renewals that a repeated renewal, or a revocation, is followed through.
+pub(super) const RENEWALS_FOLLOWED_MAX: usize = 64;
+/// Random bytes in a handle.
+const HANDLE_BYTES: usize = 9;
+/// Most ids that are drawn for one that stays in its slot of a cluster: one of 256 does, so this fails once in 10^13 times.
+const DRAWN_MAX: usize = 256 * 30;
+
+#[async_trait]
+impl Sessions for Store {
+    async fn create(&self, new: NewSession) -> Result<Session, Error> {
+        let NewSession { user, fields, lifetime } = new;
+        check_user(user.as_deref())?;
+        let (idle_ms, absolute_ms) = (span_ms(lifetime.idle), span_ms(lifetime.absolute));
+        if idle_ms == 0 || absolute_ms == 0 {
+            return Err(Error::Invalid("a session's lifetimes are 1 ms at least".into()));
+        }
+        let change = |value| Change { value: Some(value), expect: None };
+        let patch =
+            Patch { changes: fields.into_iter().map(|(name, value)| (name, change(value))).collect() };
+        let mut random = [0; HANDLE_BYTES];
+        getrandom::fill(&mut random)
+            .map_err(|error| Error::Unavailable(format!("the system gives no random numbers: {error}")))?;
+        let (id, handle) = (SessionId::random()?, BASE64_URL_SAFE_NO_PAD.encode(random));
+        let hash = Hash::of(&id);
+        let mut keys = self.keys.session(&hash).to_vec();
+        if let Some(user) = &user {
+            if self.router.has_slots() {
+                self.enlist(user, &handle, &hash, None, absolute_ms).await?;
+            } else {
+                keys.push(self.keys.user(user));
+            }
+        }
+        let request = self
+            .session_request(&script::CREATE, keys)
+            .arg(hash.text)
+            .arg(handle)
+            .text(user.as_deref())
+            .number(idle_ms)
+            .number(absolute_ms)
+            .number(SESSION_BYTES_MAX);
+        self.session(&with_patch(request, &patch)?, id, &patch).await
+    }
+
+    async fn load(&self, id: &SessionId) -> Result<Session, Error> {
+        let request = self.session_request(&script::LOAD, self.keys.session(&Hash::of(id)));
+        self.session(&request, id.clone(), &Patch::default()).await
+    }
+
+    async fn patch(&self, id: &SessionId, patch: Patch) -> Result<Session, Error> {
+        let request = self.session_request(&script::PATCH, self.keys.session(&Hash::of(id)));
+        let request = with_patch(request.number(SESSION_BYTES_MAX), &patch)?;
+        self.session(&request, id.clone(), &patch).await
+    }
+
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+        check_user(user)?;
+        let (store, id, user) = (self.clone(), id.clone(), user.map(str::to_owned));
+        if !self.router.has_slots() {
+            return store.renew_followed(&id, user.as_deref(), &patch).await;
+        }
+        // Several steps that belong together go on when the caller has gone.
+        whole(tokio::spawn(async move { store.renew_followed(&id, user.as_deref(), &patch).await })).await
+    }
+
+    async fn destroy(&self, id: &SessionId) -> Result<(), Error> {
+        let hash = Hash::of(id);
+        let mut ended = self.end(&hash, None).await?;
+        if ended.text()? != "ended" {
+            return Ok(());
+        }
+        let (_, user, handle, absolute_end) = (ended.number()?, ended.text()?, ended.text()?, ended.text()?);
+        if !user.is_empty() {
+            let member = format!("{handle} {} {absolute_end}", hash.text);
+            self.strike(&user, [Bytes::from(member)]).await;
+        }
+        Ok(())
+    }
+
+    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        check_user(Some(user))?;
+        self.list_of(user).await
+    }
+
+    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+        check_user(Some(user))?;
+        let (store, user, handle) = (self.clone(), user.to_owned(), handle.map(str::to_owned));
+        // Several steps that belong together go on when the caller has gone.
+        whole(tokio::spawn(async move { store.revoke_of(&user, handle.as_deref()).await })).await
+    }
+}
+
+/// What a task came to.
+async fn whole<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, Error> {
+    task.await.unwrap_or_else(|_| Err(Error::Unavailable("the program ends".into())))
+}
+
+impl Store {
+    /// A request for a session; its keys begin with those of the session.
+    fn session_request(&self, script: &'static script::Script, keys: impl Into<Vec<String>>) -> Request {
+        self.request(script, keys).number(MARK_KEPT_MS)
+    }
+
+    async fn session(&self, request: &Request, id: SessionId, patch: &Patch) -> Result<Session, Error> {
+        let mut reply = Reply::list(self.router.run(request).await?)?;
+        let status = reply.text()?;
+        session_reply::session(&status, &mut reply, id, patch)
+    }
+
+    /// Ends a session, if it is this user's.
+    pub(super) async fn end(&self, hash: &Hash, user: Option<&str>) -> Result<Reply, Error> {
+        let request = self.session_request(&script::END, self.keys.session(hash)).text(user);
+        Reply::list(self.router.run(&request).await?)
+    }
+
+    /// Renews the session with this id, or, when the id was renewed for the same user within the grace, the one it became.
+    async fn renew_followed(
+        &self,
+        id: &SessionId,
+        user: Option<&str>,
+        patch: &Patch,
+    ) -> Result<Session, Error> {
+        let mut old = Hash::of(id);
+        let (new_id, new) = self.draw(&old)?;
+        for followed in 0..=RENEWALS_FOLLOWED_MAX {
+            let entry = match user {
+                Some(user) if self.router.has_slots() => self.enlist_successor(user, &old, &new).await?,
+                _ => None,
+            };
+            let mut reply = self.renew_once(&old, &new, user, followed > 0, patch).await?;
+            let status = reply.text()?;
+            if status == "moved" {
+                old = Hash::parse(&reply.text()?).ok_or_else(|| unexpected("a hash"))?;
+                continue;
+            }
+            let renewed = session_reply::renewed(&status, reply, new_id, patch);
+            match &renewed {
+                Ok(renewed) => self.strike_renewed(renewed, &old).await,
+                Err(_) => {
+                    if let (Some(user), Some(entry)) = (user, entry) {
+                        self.strike(user, [entry]).await;
+                    }
+                }
+            }
+            return Ok(renewed?.session);
+        }
+        Err(Error::Gone)
+    }
+
+    async fn renew_once(
+        &self,
+        old: &Hash,
+        new: &Hash,
+        user: Option<&str>,
+        is_followed: bool,
+        patch: &Patch,
+    ) -> Result<Reply, Error> {
+        let mut keys = [self.keys.session(old), self.keys.session(new)].concat();
+        if let Some(user) = user.filter(|_| !self.router.has_slots()) {
+            keys.push(self.keys.user(user));
+        }
+        let request = self
+            .session_request(&script::RENEW, keys)
+            .arg(old.text.clone())
+            .arg(new.text.clone())
+            .text(user)
+            .number(u8::from(is_followed))
+            .number(RENEW_GRACE.as_millis())
+            .number(SESSION_BYTES_MAX);
+        Reply::list(self.router.run(&with_patch(request, patch)?).await?)
+    }
+
+    /// Takes the old id out of the index of whose session it was.
+    async fn strike_renewed(&self, renewed: &session_reply::Renewed, old: &Hash) {
+        let is_struck = !self.router.has_slots() && renewed.session.user == renewed.user_before;
+        if let Some(before) = renewed.user_before.as_ref().filter(|_| !is_struck) {
+            let member = format!("{} {} {}", renewed.handle, old.text, renewed.session.absolute_expires_at);
+            self.strike(before, [Bytes::from(member)]).await;
+        }
+    }
+
+    /// A new id. On a cluster it is in the slot of the old one, so that a renewal is one step: 8 of its 128 bits are known to
+    /// who knows the old id.
+    fn draw(&self, old: &Hash) -> Result<(SessionId, Hash), Error> {
+        for _ in 0..DRAWN_MAX {
+            let id = SessionId::random()?;
+            let hash = Hash::of(&id);
+            if !self.router.has_slots() || hash.shard == old.shard {
+                return Ok((id, hash));
+            }
+        }
+        Err(Error::Unavailable("no session id was found for the slot of the old one; try again".into()))
+    }
+
+    /// Enters a session into its user's index; returns the entry. `times` are when it was created and when it ends; a session
+    /// that is yet to be created ends after `absolute_ms`.
+    async fn enlist(
+        &self,
+        user: &str,
+        handle: &str,
+        hash: &Hash,
+        times: Option<(Bytes, Bytes)>,
+        absolute_ms: i64,
+    ) -> Result<Bytes, Error> {
+        let (created, ends_at) = times.unwrap_or_default();
+        let request = self
+            .request(&script::SESSION_ENLIST, [self.keys.user(user)])
+            .arg(handle.to_owned())
+            .arg(hash.text.clone())
+            .arg(created)
+            .arg(ends_at)
+            .number(absolute_ms);
+        match self.router.run(&request).await? {
+            Value::BulkString(member) => Ok(member.into()),
+            _ => Err(unexpected("an entry of an index")),
+        }
+    }
+
+    /// Enters the session that `old` is about to become.
+    async fn enlist_successor(&self, user: &str, old: &Hash, new: &Hash) -> Result<Option<Bytes>, Error> {
+        let request = self.session_request(&script::INFO, self.keys.session(old));
+        let mut info = Reply::list(self.router.run(&request).await?)?;
+        if info.text()? != "live" {
+            return Ok(None);
+        }
+        let (created, _, ends_at, handle) = (info.bytes()?, info.bytes()?, info.bytes()?, info.text()?);
+        self.enlist(user, &handle, new, Some((created, ends_at)), 0).await.map(Some)
+    }
+}
+
+/// Adds a patch to a request.
+fn with_patch(mut request: Request, patch: &Patch) -> Result<Request, Error> {
+    for (name, change) in &patch.changes {
+        let json = match &change.value {
+            Some(value) => {
+                check_field(name, value)?;
+                value.to_string()
+            }
+            None => String::new(),
+        };
+        let expected = change.expect.map(|revision| revision.to_string()).unwrap_or_default();
+        request = request.arg(name.clone()).arg(expected).arg(json);
+    }
+    Ok(request)
+}

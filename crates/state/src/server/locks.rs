@@ -1,0 +1,80 @@
+//! `/v1/locks`: to take, renew, let go and look at locks.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{extract::State, response::Response};
+use http::StatusCode;
+
+use super::{
+    App,
+    body::Upload,
+    json,
+    problem::Problem,
+    query::{Query, Segments, SegmentsAndUri},
+};
+use crate::wire;
+
+/// Most bytes of a body: a holder's name, of which JSON may write each byte as six, and two numbers.
+pub(super) const LOCK_BODY_BYTES_MAX: u64 = 4 << 10;
+/// Names such a body in errors.
+const LOCK_BODY: &str = "the body for a lock";
+
+/// `POST /v1/locks/{lock}/acquire`
+pub(super) async fn acquire(
+    State(app): State<Arc<App>>,
+    Segments(lock): Segments<String>,
+    upload: Upload,
+) -> Result<Response, Problem> {
+    let body = upload.buffer(&app.buffers, LOCK_BODY, LOCK_BODY_BYTES_MAX).await?;
+    let wire::locks::Acquire { holder, lease_ms } = body.json()?;
+    let lease = Duration::from_millis(lease_ms);
+    match app.engines.locks.acquire(&lock, &holder, lease).await? {
+        Some(lease) => Ok(json(StatusCode::OK, &lease)),
+        None => Err(Problem::held(&lock)),
+    }
+}
+
+/// `POST /v1/locks/{lock}/renew`
+pub(super) async fn renew(
+    State(app): State<Arc<App>>,
+    Segments(lock): Segments<String>,
+    upload: Upload,
+) -> Result<Response, Problem> {
+    let body = upload.buffer(&app.buffers, LOCK_BODY, LOCK_BODY_BYTES_MAX).await?;
+    let wire::locks::Renew { token, lease_ms } = body.json()?;
+    match app.engines.locks.renew(&lock, token, Duration::from_millis(lease_ms)).await? {
+        Some(lease) => Ok(json(StatusCode::OK, &lease)),
+        None => Err(Problem::lost(&lock, token)),
+    }
+}
+
+/// `POST /v1/locks/{lock}/release`
+pub(super) async fn release(
+    State(app): State<Arc<App>>,
+    Segments(lock): Segments<String>,
+    upload: Upload,
+) -> Result<Response, Problem> {
+    let body = upload.buffer(&app.buffers, LOCK_BODY, LOCK_BODY_BYTES_MAX).await?;
+    let wire::locks::Release { token } = body.json()?;
+    let released = app.engines.locks.release(&lock, token).await?;
+    Ok(json(StatusCode::OK, &wire::locks::Released { released }))
+}
+
+/// `GET /v1/locks/{lock}`
+pub(super) async fn look(
+    State(app): State<Arc<App>>,
+    Segments(lock): Segments<String>,
+) -> Result<Response, Problem> {
+    let lease = app.engines.locks.look(&lock).await?.ok_or_else(|| Problem::absent("lock that is held"))?;
+    Ok(json(StatusCode::OK, &lease))
+}
+
+/// `GET /v1/locks?after=&limit=`
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    SegmentsAndUri((), uri): SegmentsAndUri<()>,
+) -> Result<Response, Problem> {
+    let query = Query::parse(&uri, &["after", "limit"])?;
+    let limit = query.number("limit")?.unwrap_or(0);
+    Ok(json(StatusCode::OK, &app.engines.locks.list(query.text("after"), limit).await?))
+}

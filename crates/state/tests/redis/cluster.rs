@@ -1,0 +1,137 @@
+//! On a cluster of three masters: the contract, and a slot that moves meanwhile.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use lethe_state::{
+    contract::Fixture,
+    error::Error,
+    redis::{Redis, Url},
+    tables::{Action, Condition, Write},
+};
+
+use crate::harness::{self, Server};
+
+/// Slots of each master.
+const SHARES: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
+
+pub struct Cluster {
+    masters: Vec<Server>,
+}
+
+impl Cluster {
+    /// Three masters that know each other and have all slots.
+    fn start() -> Arc<Self> {
+        let masters: Vec<Server> = SHARES
+            .iter()
+            .map(|_| {
+                // The usual port of the bus may be over 65535.
+                let bus = harness::free_port().to_string();
+                let args = ["--save", "", "--appendonly", "no", "--cluster-enabled", "yes", "--cluster-port"];
+                Server::start_with(&[&args[..], &[&bus]].concat())
+            })
+            .collect();
+        for ((first, last), master) in SHARES.iter().zip(&masters) {
+            master.command(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
+        }
+        for master in &masters[1..] {
+            let bus = master.command(&["CONFIG", "GET", "cluster-port"]);
+            let bus = bus.lines().last().unwrap().to_owned();
+            masters[0].command(&["CLUSTER", "MEET", "127.0.0.1", &master.port.to_string(), &bus]);
+        }
+        for master in &masters {
+            while !(master.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+                && master.command(&["CLUSTER", "SLOTS"]).matches("127.0.0.1").count() >= SHARES.len())
+            {
+                std::thread::yield_now();
+            }
+        }
+        Arc::new(Self { masters })
+    }
+
+    /// Where one of them is.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.masters[0].port)
+    }
+
+    /// Moves the slot of the only namespace's tables to the next master.
+    fn move_tables(&self) {
+        let keys = |master: &Server| master.command(&["KEYS", "*:revision"]).trim().to_owned();
+        let from = self.masters.iter().position(|master| !keys(master).is_empty()).unwrap();
+        let (from, to) = (&self.masters[from], &self.masters[(from + 1) % self.masters.len()]);
+        let slot = from.command(&["CLUSTER", "KEYSLOT", &keys(from)]).trim().to_owned();
+        let [from_id, to_id] =
+            [from, to].map(|master| master.command(&["CLUSTER", "MYID"]).trim().to_owned());
+        to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
+        from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+        let keys = from.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
+        let port = to.port.to_string();
+        let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "10000", "KEYS"];
+        from.command(&[&migrate[..], &keys.lines().collect::<Vec<_>>()].concat());
+        for master in [to, from] {
+            master.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+        }
+    }
+
+    fn url(&self) -> Url {
+        format!("redis://{}/?cluster&namespace={}", self.address(), harness::namespace()).parse().unwrap()
+    }
+}
+
+/// The cluster that cases share which do nothing to it.
+pub fn shared() -> &'static Cluster {
+    static SHARED: OnceLock<Arc<Cluster>> = OnceLock::new();
+    SHARED.get_or_init(Cluster::start)
+}
+
+async fn engine() -> Fixture {
+    harness::fixture(shared().url())
+}
+
+lethe_state::contract_tables!(engine);
+lethe_state::contract_sessions!(engine);
+lethe_state::contract_locks!(engine);
+lethe_state::contract_idempotency!(engine);
+lethe_state::contract_limits!(engine);
+
+/// While the slot of all tables moves from one master to another, nothing is lost and nothing is done twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_moves_while_it_is_written_to() {
+    let cluster = Cluster::start();
+    let engine = Redis::open(cluster.url()).unwrap();
+    let tables = engine.engines().tables;
+    tables.apply(increment()).await.unwrap();
+    let moving = Arc::new(AtomicBool::new(true));
+    let writers = (0..4).map(|_| {
+        let (tables, moving) = (tables.clone(), moving.clone());
+        tokio::spawn(async move {
+            let mut done = 0;
+            while moving.load(Ordering::SeqCst) {
+                match tables.apply(increment()).await {
+                    Ok(_) => done += 1,
+                    // It takes longer than is waited for, but is not done.
+                    Err(Error::Unavailable(text)) => assert!(!text.contains("may have"), "{text}"),
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+            done
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    let there = cluster.clone();
+    tokio::task::spawn_blocking(move || there.move_tables()).await.unwrap();
+    tables.apply(increment()).await.unwrap();
+    moving.store(false, Ordering::SeqCst);
+    let mut done = 2;
+    for writer in writers {
+        done += writer.await.unwrap();
+    }
+    assert_eq!(tables.get("t", "n").await.unwrap().unwrap().value, done.to_string());
+}
+
+fn increment() -> Vec<Write> {
+    let action = Action::Increment { by: 1, ttl: None };
+    vec![Write { table: "t".into(), key: "n".into(), condition: Condition::Any, action }]
+}

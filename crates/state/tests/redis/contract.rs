@@ -1,0 +1,34 @@
+//! The contract of the kinds that the engine offers, by a clock that can be moved and by the server's own.
+
+mod by_hand {
+    use lethe_state::contract::Fixture;
+
+    use crate::harness;
+
+    async fn engine() -> Fixture {
+        harness::fixture(harness::url(harness::shared().port, ""))
+    }
+
+    lethe_state::contract_tables!(engine);
+    lethe_state::contract_sessions!(engine);
+    lethe_state::contract_locks!(engine);
+    lethe_state::contract_idempotency!(engine);
+    lethe_state::contract_limits!(engine);
+}
+
+mod by_the_server {
+    use lethe_state::contract::Fixture;
+
+    use crate::harness;
+
+    async fn engine() -> Fixture {
+        let engine = harness::shared().engine("");
+        Fixture::new(engine.engines()).keeping(engine)
+    }
+
+    lethe_state::contract_tables!(engine);
+    lethe_state::contract_sessions!(engine);
+    lethe_state::contract_locks!(engine);
+    lethe_state::contract_idempotency!(engine);
+    lethe_state::contract_limits!(engine);
+}
