@@ -177,6 +177,15 @@ def need_release_build():
         sys.exit(f"{LETHE} is not there: run this through `make`, which builds it")
 
 
+def read_results(name):
+    """What an earlier run has left; nothing if there was none, or it was written in another way."""
+    try:
+        results = json.loads((HERE / "results" / name).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return results if all("run" in row for row in results.get("rows", {}).values()) else {}
+
+
 def write_results(name, results):
     folder = HERE / "results"
     folder.mkdir(exist_ok=True)

@@ -40,14 +40,16 @@ def summary(rounds):
 def markdown(results):
     lines = [
         "# The gateway beside its peers", "",
-        f"{results['at']}, {results['cores']} cores, Linux {results['kernel']}; {results['rounds']} rounds, in each "
-        f"all proxies in turn, {results['seconds']} s for each figure; medians.",
-        ", ".join(f"{name} {version}" for name, version in results["versions"].items()) + ".", "",
+        "In each round all proxies in turn; medians of the rounds.", "",
         "CPU is user and system time of all processes of a proxy, divided by the requests of a closed loop that goes "
         "as fast as it can. Latencies are those at a fixed rate, timed from when a request was due. A ratio compares "
         "with the best peer of the same round (and has its range).", ""]
     for name, row in results["rows"].items():
-        lines += [f"## {name}: {row['title']}", ""]
+        run = row["run"]
+        lines += [
+            f"## {name}: {row['title']}", "",
+            f"{run['at']}, {run['cores']} cores, Linux {run['kernel']}; rounds: {run['rounds']}, of {run['seconds']} s for "
+            "each figure; " + ", ".join(f"{peer} {version}" for peer, version in run["versions"].items()) + ".", ""]
         if row.get("rate"):
             lines += [f"Latencies at {row['rate']:,} requests/s.", ""]
         if name == "roster":

@@ -2,7 +2,8 @@
 """Lethe's gateway beside nginx, HAProxy, Envoy, Traefik and Caddy, on this machine, now; `make bench-gateway` runs it.
 
 Prints a table and writes `bench/results/gateway.json` and `gateway.md`. Single rows can be repeated while something is
-being improved: `python3 bench/gateway/run.py --rows get-32,tls --peers nginx,haproxy,lethe --rounds 1`.
+being improved: `python3 bench/gateway/run.py --rows get-32,tls --peers nginx,haproxy,lethe --rounds 1`; the others stay as
+they were, and each says when and how it was measured.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from gateway import load, peers, report, roster
-from measure import LETHE, install, need_release_build, spread, write_results
+from measure import LETHE, install, need_release_build, read_results, spread, write_results
 
 TOOLS = {"wrk": "wrk", "h2load": "nghttp2-client", "openssl": "openssl", "nginx": "nginx"}
 
@@ -32,18 +33,19 @@ def main():
         sys.exit(f"the load and the upstreams need {', '.join(missing)}, which cannot be installed here; "
                  f"as root: apt-get install {' '.join(TOOLS[name] for name in missing)}")
     names = peers.available(options.peers)
-    results = {
+    run = {
         "at": datetime.datetime.now().isoformat(" ", "minutes"), "cores": os.cpu_count(),
         "kernel": os.uname().release, "rounds": options.rounds, "seconds": options.seconds,
-        "versions": {name: version(name) for name in names}, "rows": {}}
+        "versions": {name: version(name) for name in names}}
+    rows = read_results("gateway.json").get("rows", {})
     with tempfile.TemporaryDirectory(prefix="lethe-bench-") as folder:
         certificate = peers.Certificate(pathlib.Path(folder))
         for name in options.rows:
             print(f"{name}: {report.TITLES[name]}", flush=True)
-            results["rows"][name] = measured(name, names, certificate, options)
+            rows[name] = {"run": run, **measured(name, names, certificate, options)}
             # Written after each row, so that a run that is broken off leaves what it has.
-            write_results("gateway.json", results)
-    text = report.markdown(results)
+            write_results("gateway.json", {"rows": {name: rows[name] for name in report.TITLES if name in rows}})
+    text = report.markdown(read_results("gateway.json"))
     (pathlib.Path(__file__).resolve().parent.parent / "results" / "gateway.md").write_text(text + "\n")
     print("\n" + text)
 

@@ -24,7 +24,7 @@ use lethe_admin::{
 };
 use lethe_gateway::stats::{Snapshot, WorkerStats};
 use lethe_model::{
-    roster::WorkerState,
+    roster::{Protocol, WorkerState},
     service::{InstanceId, ServiceName},
 };
 use lethe_supervisor::{
@@ -85,6 +85,7 @@ impl Place {
             instances: 2,
             ready: None,
             listener: Listener::Port,
+            protocol: Protocol::Http1,
             drain: Duration::from_secs(5),
             env: Default::default(),
             directory: folder.path().join("work"),

@@ -21,7 +21,7 @@ use lethe_gateway::{
 };
 use lethe_model::{
     gate::Gate,
-    roster::{Roster, Worker, WorkerState},
+    roster::{Protocol, Roster, Worker, WorkerState},
     service::{InstanceId, ServiceName},
     workers::Workers,
 };
@@ -73,6 +73,7 @@ impl Cast {
         Worker {
             instance: self.instance(number),
             address: self.addresses[number % self.addresses.len()].into(),
+            protocol: Protocol::Http1,
             state,
             gate: Gate::new(),
             weight: Worker::WEIGHT,

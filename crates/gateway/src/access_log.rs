@@ -76,6 +76,9 @@ pub(crate) fn line(text: &mut Vec<u8>, record: &Record, detail: &Detail, started
     let mut attempts = line.array("attempts");
     detail.attempts.iter().for_each(|each| attempt(&mut attempts.object(), each));
     drop(attempts);
+    if detail.attempts_omitted > 0 {
+        line.number("attempts_omitted", detail.attempts_omitted);
+    }
     drop(line);
     text.push(b'\n');
 }
@@ -191,7 +194,7 @@ mod tests {
                     let record = Record::begin(observer, Instant::now(), Protocol::Http10);
                     let [method, host, path, agent, id] = &texts[..] else { unreachable!() };
                     let target = [path.as_slice(), b"?password=hunter2"].concat();
-                    record.client(host, false);
+                    record.client([0, 0, 0, 0].into(), false);
                     record.request(method, host, &target, Some(agent));
                     record.names(id, Context::make(&crate::balance::Dice::new()));
                 }

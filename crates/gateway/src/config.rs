@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use lethe_model::service::ServiceName;
+use lethe_model::{roster::Protocol, service::ServiceName};
 
 /// The gateway's configuration. Every limit has a default.
 #[derive(Clone, Debug)]
@@ -117,6 +117,8 @@ pub struct Route {
     pub balance: Balance,
     /// From the last byte of the request sent to the head of the response.
     pub timeout: Duration,
+    /// When a worker that stops in the middle of a response is given up.
+    pub response_stall: ResponseStall,
     /// Requests that do not say otherwise (`Lethe-Class`) are of this class.
     pub class: Class,
     /// What beside a lost worker lets a request that may be repeated be sent again, within the retry budget.
@@ -138,10 +140,37 @@ impl Route {
             idempotent: false,
             balance: Balance::default(),
             timeout: Duration::from_secs(30),
+            response_stall: ResponseStall::default(),
             class: Class::default(),
             retry_on: RetryOn::default(),
             resume: true,
             server_timing: false,
+        }
+    }
+}
+
+/// When a worker is given up of whose response nothing more comes, though its client would take it and owes nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResponseStall {
+    /// After 75 s; never in a stream of events (`text/event-stream`) or of gRPC's messages, which may be silent for long.
+    #[default]
+    Usual,
+    /// After this time, whatever it is.
+    After(Duration),
+    /// Never.
+    Never,
+}
+
+impl ResponseStall {
+    /// What is usual.
+    pub const USUAL: Duration = Duration::from_secs(75);
+
+    /// How long a response may stand still.
+    pub(crate) fn timeout(self, is_events: bool) -> Duration {
+        match self {
+            Self::Usual if !is_events => Self::USUAL,
+            Self::After(timeout) => timeout,
+            Self::Usual | Self::Never => Duration::MAX,
         }
     }
 }
@@ -180,7 +209,7 @@ pub enum Balance {
 /// How the workers of one service are treated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// What they speak.
+    /// What requests are made for. What each worker speaks tells the roster; it is the same but while a change of it goes on.
     pub protocol: Protocol,
     /// How many requests one worker gets at a time.
     pub concurrency: Concurrency,
@@ -202,16 +231,6 @@ impl Default for Service {
             health: None,
         }
     }
-}
-
-/// What a worker speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1.
-    #[default]
-    Http1,
-    /// HTTP/2 without TLS, with prior knowledge (RFC 9113, section 3.3); gRPC needs it.
-    H2c,
 }
 
 /// How many requests one worker gets at a time. The limit counts those of all cores.
@@ -300,6 +319,9 @@ pub struct Limits {
     pub replay_total_bytes_max: usize,
     /// Responses up to this `Content-Length` are held until they are whole.
     pub hold_bytes_max: usize,
+    /// Responses held, in all, of those that are larger than what passing them on takes (64 KiB). What does not fit in is
+    /// passed on as it comes.
+    pub hold_total_bytes_max: usize,
     /// Attempts for one request in which something of it was sent.
     pub attempts_max: usize,
     /// A request that was inside so many workers when they died is not tried again; workers that were killed from
@@ -334,6 +356,7 @@ impl Default for Limits {
             replay_bytes_max: 1 << 20,
             replay_total_bytes_max: 256 << 20,
             hold_bytes_max: 256 << 10,
+            hold_total_bytes_max: 256 << 20,
             attempts_max: 16,
             deaths_max: 2,
             retry_percent_max: 20,

@@ -136,19 +136,23 @@ async fn listen(core: &Core, watched: &Watched, io: &mut Socket) -> io::Result<O
 async fn serve_http2(core: Rc<Core>, client: Rc<Client>, watched: Rc<Watched>, io: Socket, input: Buffer) {
     core.shard.accepted(Protocol::Http2);
     watched.enter(Phase::Busy);
-    let draining = {
+    let when = |is: fn(&Watched) -> bool| {
         let watched = Rc::clone(&watched);
         std::future::poll_fn(move |cx| {
             watched.remember(cx.waker());
-            if watched.draining.get() { Poll::Ready(()) } else { Poll::Pending }
+            if is(&watched) { Poll::Ready(()) } else { Poll::Pending }
         })
+    };
+    let leaving = http2::Leaving {
+        draining: when(|watched| watched.draining.get()),
+        parting: when(Watched::ends_idle),
     };
     let limits = core.limits().clone();
     let mut input = input;
     let io = http2::Prefixed::new(Bytes::copy_from_slice(input.data()), io);
     input.consume(input.data().len());
     input.release(&core.pool);
-    http2::serve(io, &limits, draining, |request, stream| {
+    http2::serve(io, &limits, leaving, |request, stream| {
         let watched = Watched::new(Phase::Choosing);
         let books = Books::of_stream(&core);
         let id = books.id();
@@ -177,6 +181,7 @@ async fn answer_http2(
         http2::Body::Sized(bytes) => Length::Sized(bytes),
         http2::Body::Streamed => Length::Chunked,
     };
+    prepared.connects = request.connects;
     // It was not refused as too large by the connection, so the same bound must not refuse its other notation.
     let bounds = core.bounds.get().loosened(request.head.len());
     let parsed = match head.parse(&request.head, bounds) {
@@ -186,7 +191,7 @@ async fn answer_http2(
     };
     let (record, found) = match parsed {
         Ok(()) => request::prepare(&core, &client, (&request.head, &head), Some(length), &mut prepared),
-        Err(failure) => (request::unreadable(&core), Err(failure)),
+        Err(failure) => (request::unreadable(&core, &client, Protocol::Http2), Err(failure)),
     };
     match found {
         Ok(target) => request::answer(&core, &watched, &mut stream, &target, &prepared, record).await,

@@ -26,6 +26,7 @@ use crate::{
     accept::{self, Door, Manner},
     access_log::writer::Writer,
     balance::Dice,
+    body_budget::{Budgets, Share},
     buffer::Pool,
     client::Client,
     config::{self, Config, Limits},
@@ -33,7 +34,6 @@ use crate::{
     head::Bounds,
     joint::Joint,
     observer::Observer,
-    replay_budget::{ReplayBudget, Share},
     route::{Table, Target},
     service::Service,
     shard::Shard,
@@ -92,7 +92,7 @@ pub(crate) struct Seed {
     pub(crate) leaving: watch::Receiver<Leaving>,
     /// Client connections of all cores.
     pub(crate) connections: Arc<AtomicUsize>,
-    pub(crate) replay_budget: Arc<ReplayBudget>,
+    pub(crate) budgets: Budgets,
     /// What it writes its spans into.
     #[cfg(feature = "otel")]
     pub(crate) spans: Option<crate::otel::Spans>,
@@ -107,7 +107,10 @@ pub(crate) struct Core {
     pub(crate) table: RefCell<Table>,
     pub(crate) dice: Dice,
     pub(crate) pool: Pool,
+    /// What it may keep of request bodies.
     pub(crate) replay_share: Rc<Share>,
+    /// And of responses that are held.
+    pub(crate) hold_share: Rc<Share>,
     /// The bounds of heads.
     pub(crate) bounds: Cell<Bounds>,
     /// The time as `Date` shows it, to the second, brought up to date by the tick.
@@ -141,10 +144,10 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
             mut roster,
             mut leaving,
             connections,
-            replay_budget,
+            budgets,
             ..
         } = seed;
-        let core = Rc::new(Core::new(index, shard, connections, replay_budget));
+        let core = Rc::new(Core::new(index, shard, connections, budgets));
         #[cfg(feature = "otel")]
         core.observer.set_spans(seed.spans);
         core.configure(&turns.borrow_and_update());
@@ -202,7 +205,7 @@ impl Core {
         index: usize,
         shard: Arc<Shard>,
         connections: Arc<AtomicUsize>,
-        replay_budget: Arc<ReplayBudget>,
+        budgets: Budgets,
     ) -> Self {
         let core = Self {
             index,
@@ -212,7 +215,8 @@ impl Core {
             table: RefCell::new(Table::new(Vec::new())),
             dice: Dice::new(),
             pool: Pool::default(),
-            replay_share: Rc::new(Share::new(replay_budget)),
+            replay_share: Rc::new(Share::new(budgets.replay)),
+            hold_share: Rc::new(Share::new(budgets.hold)),
             bounds: Cell::default(),
             date: Cell::new([b' '; 29]),
             date_seconds: Cell::new(u64::MAX),
@@ -242,6 +246,7 @@ impl Core {
         });
         self.limits.replace(limits.clone());
         self.replay_share.settle();
+        self.hold_share.settle();
         self.trust.replace(Trust::new(&config.trusted_proxies));
         let mut services = self.services.borrow_mut();
         let (usual, now) = (config::Service::default(), Instant::now());

@@ -9,10 +9,10 @@ use std::{
     time::Instant,
 };
 
-use lethe_model::service::InstanceId;
+use lethe_model::{roster::Protocol, service::InstanceId};
 
 use crate::{
-    config::Protocol,
+    body_budget::Borrowed,
     core::Core,
     downstream::{Answer, Broken, Downstream},
     headers::{self, Framing},
@@ -23,12 +23,17 @@ use crate::{
     request::Prepared,
     resume::{Resume, Shown},
     route::Target,
-    server_timing, tunnel,
+    server_timing, socket, tunnel,
     upload::Upload,
     upstream::Upstream,
     verdict::{Cause, Loss, Stage},
     watch::{Phase, Watched},
 };
+
+/// What a response takes that is passed on, for a client that does not read; to hold one that is no larger costs nothing.
+const PASSING_BYTES: usize = 64 << 10;
+/// So many kept connections in a row may turn out to be closed, before the worker is taken for lost.
+const CLOSED_MAX: usize = 16;
 
 /// A request and its client, as all attempts share them.
 pub(crate) struct Exchange<'a, D> {
@@ -67,6 +72,8 @@ pub(crate) enum Fail {
     Broken(Broken),
     /// It is to become a tunnel, and the gateway is stopping.
     Stopping,
+    /// The worker answers an extended CONNECT as a plain request, which the client would take for a tunnel.
+    NotUpgraded,
 }
 
 impl From<Halt> for Fail {
@@ -94,7 +101,10 @@ impl<D: Downstream> Exchange<'_, D> {
         let garbled = Fail::Lost(Loss { stage: Stage::Sent, cause: Cause::Garbled });
         let Some(framing) = link.framing() else { return Err(garbled) };
         let shape = Shape::from(framing);
+        let stall = self.target.route.response_stall.timeout(shape.is_events);
         let mut inside = Some(pass);
+        // Until the client has taken it all.
+        let mut _memory = None;
         let status = link.head().status;
         self.record.worker_said(status);
         let failed = is_failure(status);
@@ -105,7 +115,7 @@ impl<D: Downstream> Exchange<'_, D> {
             if !rest.is_continued_by(status, framing) {
                 return Err(garbled);
             }
-            self.watched.enter(Phase::Answering);
+            self.watched.answer(stall);
             self.record.resumed();
             link.begin_body(shape, false, self.core.bounds.get());
         } else if self.tries_again(status) {
@@ -119,12 +129,16 @@ impl<D: Downstream> Exchange<'_, D> {
                 return Err(Fail::Stopping);
             }
             return Ok(self.upgrade(link, inside).await);
+        } else if self.prepared.connects && (200..300).contains(&status) {
+            self.record.attempt_ended(AttemptResult::Answered);
+            return Err(Fail::NotUpgraded);
         } else {
             let bodiless = self.prepared.is_head || matches!(status, 204 | 304);
             let rest = Resume::begin(self.prepared, self.target, status, framing);
             match self.hold(&mut link, shape, bodiless).await? {
                 Held::Left => return Ok(End::Left),
-                Held::Whole => {
+                Held::Whole(memory) => {
+                    _memory = memory;
                     self.record.attempt_ended(AttemptResult::Answered);
                     // The worker has done its part; how fast the client reads is not its concern.
                     if !link.is_stream() {
@@ -133,7 +147,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 }
                 Held::Passing => {}
             }
-            self.watched.enter(Phase::Answering);
+            self.watched.answer(stall);
             self.respond(&link, bodiless);
             link.begin_body(shape, bodiless, self.core.bounds.get());
             *seen = Some(Shown { rest });
@@ -169,13 +183,14 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 
     /// Gets a connection to send on, and the head of a response on it; nothing if the client has gone. A kept connection
-    /// that turns out to be closed says nothing about the worker, and is followed by another one.
+    /// that turns out to be closed says nothing about the worker, and is followed by another one, so many times.
     async fn send(
         &mut self,
         upstream: &Rc<Upstream>,
         resume: Option<&Resume>,
     ) -> Result<Option<Box<Link>>, Fail> {
         self.watched.expect(self.target.route.timeout);
+        let mut closed = 0;
         loop {
             let mut link = match std::future::poll_fn(|cx| Poll::Ready(idle(cx, upstream))).await {
                 Some(link) => link,
@@ -207,10 +222,12 @@ impl<D: Downstream> Exchange<'_, D> {
                 Ok(None) => return Ok(None),
                 // The worker had closed this one before.
                 Err(Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Gone }))
-                    if link.is_reused() && self.upload.is_replayable() => {}
-                // A stream may be refused by a worker that lives.
-                Err(Fail::Lost(loss))
-                    if loss.stage == Stage::Unsent && !link.is_reused() && !link.is_stream() =>
+                    if link.is_reused() && self.upload.is_replayable() && closed < CLOSED_MAX =>
+                {
+                    closed += 1;
+                }
+                Err(Fail::Lost(loss @ Loss { stage: Stage::Unsent, cause: Cause::Gone }))
+                    if !link.is_reused() =>
                 {
                     // It accepts and closes at once, which is as good as to refuse.
                     upstream.suspect(Instant::now());
@@ -223,7 +240,7 @@ impl<D: Downstream> Exchange<'_, D> {
 
     async fn connect(&self, upstream: &Upstream) -> Result<Box<Link>, Fail> {
         self.watched.enter(Phase::Choosing);
-        let connected = match upstream.home.protocol.get() {
+        let connected = match upstream.protocol {
             Protocol::Http1 => {
                 let timeout = self.core.limits().connect_timeout;
                 Http1::connect(&upstream.address, timeout).await.map(Link::Http1)
@@ -235,6 +252,10 @@ impl<D: Downstream> Exchange<'_, D> {
         };
         connected.map(Box::new).map_err(|error| {
             tracing::debug!(worker = %upstream.instance, %error, "cannot connect");
+            if socket::is_starved(&error) {
+                tracing::warn!(%error, "cannot connect to workers; raise the limit of open files if it is reached");
+                return Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Starved });
+            }
             upstream.suspect(Instant::now());
             Fail::Lost(Loss { stage: Stage::Unsent, cause: Cause::Gone })
         })
@@ -270,10 +291,14 @@ impl<D: Downstream> Exchange<'_, D> {
     /// is lost right behind the head is noticed before the client has seen anything.
     async fn hold(&mut self, link: &mut Link, shape: Shape, bodiless: bool) -> Result<Held, Fail> {
         if bodiless || shape.length == Some(0) {
-            return Ok(Held::Whole);
+            return Ok(Held::Whole(None));
         }
         let limit = self.core.limits().hold_bytes_max as u64;
         let small = shape.length.filter(|&length| length <= limit && !shape.is_events);
+        let takes_memory = |&length: &u64| length > PASSING_BYTES as u64;
+        let mut memory =
+            small.filter(takes_memory).and_then(|length| self.core.hold_share.borrow(length as usize));
+        let small = small.filter(|length| !takes_memory(length) || memory.is_some());
         let is_framed = shape.chunked || shape.length.is_some();
         let wanted = small.map_or(usize::from(is_framed), |length| length as usize);
         if small.is_some() {
@@ -283,7 +308,7 @@ impl<D: Downstream> Exchange<'_, D> {
             self.watched.remember(cx.waker());
             let _ = self.keep_sending(cx, link);
             match link.poll_hold(cx, &self.core.pool, wanted) {
-                Poll::Ready(Ok(())) if small.is_some() => Poll::Ready(Ok(Held::Whole)),
+                Poll::Ready(Ok(())) if small.is_some() => Poll::Ready(Ok(Held::Whole(memory.take()))),
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(Held::Passing)),
                 Poll::Ready(Err(cause)) => Poll::Ready(Err(cause)),
                 Poll::Pending if small.is_none() => Poll::Ready(Ok(Held::Passing)),
@@ -361,13 +386,23 @@ impl<D: Downstream> Exchange<'_, D> {
     ) -> Poll<Result<Streamed, Cause>> {
         loop {
             let here = match link.poll_data(cx, &self.core.pool) {
-                Poll::Ready(here) => here?,
+                Poll::Ready(here) => {
+                    self.watched.moved();
+                    here?
+                }
                 Poll::Pending => {
                     // What is there goes out while more is waited for; and a client that has gone is noticed.
                     let flushed = self.down.poll_flush(cx);
                     let gone = sent && self.down.poll_gone(cx).is_ready();
                     if gone || matches!(flushed, Poll::Ready(Err(_))) {
                         return Poll::Ready(Ok(Streamed::Left));
+                    }
+                    if self.watched.late.get() {
+                        if sent || !self.watched.owes.get() {
+                            return Poll::Ready(Err(Cause::Stalled));
+                        }
+                        // The worker may be waiting for what the client does not send, as calls do that go both ways.
+                        self.watched.moved();
                     }
                     return Poll::Pending;
                 }
@@ -450,10 +485,10 @@ fn idle(cx: &mut Context<'_>, upstream: &Upstream) -> Option<Box<Link>> {
 }
 
 /// What came of holding a response back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Held {
-    /// It is whole.
-    Whole,
+    /// It is whole, and takes this of what there is for that.
+    Whole(Option<Borrowed>),
     /// It is not one to be held, and is passed on as it comes.
     Passing,
     /// The client had gone.

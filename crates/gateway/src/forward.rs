@@ -48,6 +48,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
             Ok(end) => return Ok(end),
             Err(Fail::Lost(loss)) => loss,
             Err(Fail::Stopping) => return Err(Failure::Stopping),
+            Err(Fail::NotUpgraded) => return Err(Failure::NotUpgraded),
             // A response that was begun can only go on or end.
             Err(Fail::Broken(_)) if seen.is_some() => return Ok(exchange.cut().await),
             Err(Fail::Broken(Broken::Gone)) => {
@@ -59,8 +60,8 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         let slow = loss.cause == Cause::Late && exchange.watched.owes.get();
         match loss.cause {
             Cause::Refused => upstream.refused(round, Instant::now()),
-            // It has answered, which is counted already.
-            Cause::Unavailable => {}
+            // It has answered, which is counted already; and what the gateway lacks itself is not the worker's failure.
+            Cause::Unavailable | Cause::Starved => {}
             // A client that does not send its body is not the worker's failure.
             _ if slow => {}
             _ => upstream.failed(Instant::now()),
@@ -69,8 +70,11 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         let verdict = journey.verdict(exchange, loss, seen.as_ref()).await;
         tracing::debug!(worker = %upstream.instance, ?loss, ?verdict, "attempt lost");
         let failure = match verdict {
-            Verdict::Again | Verdict::Later if journey.search.is_over(core, Instant::now()) => {
+            Verdict::Again if journey.search.is_over(core, Instant::now()) => {
                 journey.given_up(Failure::NoWorker { retry_after_s: 1 })
+            }
+            Verdict::Later if journey.search.is_over(core, Instant::now()) => {
+                journey.given_up(journey.overloaded(loss))
             }
             verdict @ (Verdict::Again | Verdict::Later) => {
                 exchange.record.retried(loss.retry());
@@ -85,8 +89,8 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
                 }
                 journey.search.tried.push(upstream);
                 if verdict == Verdict::Later {
-                    let retry = (journey.attempts + journey.refusals) as u32;
-                    let pause = tokio::time::sleep(backoff(retry, core.dice.next()));
+                    let pause = tokio::time::sleep(backoff(journey.pauses, core.dice.next()));
+                    journey.pauses += 1;
                     if unless_gone(exchange.down, exchange.watched, pause).await.is_none() {
                         return Ok(End::Left);
                     }
@@ -94,6 +98,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
                 continue;
             }
             Verdict::Late if slow => Failure::Slow,
+            Verdict::Overloaded => journey.given_up(journey.overloaded(loss)),
             Verdict::Unknown => Failure::Unknown,
             Verdict::Deadly => Failure::Deadly,
             Verdict::Exhausted => Failure::Exhausted,
@@ -129,30 +134,54 @@ async fn unless_gone<D: Downstream, F: Future>(
 struct Journey {
     search: Search,
     attempts: usize,
+    /// How often it has paused.
+    pauses: u32,
+    /// A worker may have carried it out, as far as is known.
+    may_have_run: bool,
     /// How often a worker that lives has refused it.
     refusals: usize,
-    /// The gates of the workers that were lost while it was inside, without those that it cannot have killed.
+    /// The gates of the workers that were lost, or stood still, while it was inside, without those that it cannot have killed.
     deaths: Vec<Arc<Gate>>,
 }
 
 impl Journey {
     fn new(class: Class) -> Self {
-        Self { search: Search::new(class), attempts: 0, refusals: 0, deaths: Vec::new() }
+        Self {
+            search: Search::new(class),
+            attempts: 0,
+            pauses: 0,
+            may_have_run: false,
+            refusals: 0,
+            deaths: Vec::new(),
+        }
     }
 
-    /// What its client is told when there is no worker for it: once something was sent, it may have run.
+    /// What its client is told when no worker takes it: that it may have run, if a worker was lost with it.
     fn given_up(&self, failure: Failure) -> Failure {
-        if self.attempts == 0 { failure } else { Failure::Exhausted }
+        if self.may_have_run { Failure::Exhausted } else { failure }
+    }
+
+    /// Who has too much to do.
+    fn overloaded(&self, loss: Loss) -> Failure {
+        match loss.cause {
+            Cause::Starved => Failure::NoWorker { retry_after_s: 1 },
+            _ => Failure::Overloaded,
+        }
     }
 
     /// Counts a loss in.
     fn note(&mut self, loss: Loss, upstream: &Upstream) {
-        upstream.stats.failures.add(1);
+        if loss.cause != Cause::Starved {
+            upstream.stats.failures.add(1);
+        }
+        self.may_have_run |= !loss.is_harmless();
         self.refusals += usize::from(loss.cause == Cause::Refused);
-        if loss.stage != Stage::Unsent {
+        if loss.is_counted() {
             self.attempts += 1;
+        }
+        if loss.stage != Stage::Unsent {
             self.search.begin_anew();
-            if loss.cause == Cause::Gone {
+            if matches!(loss.cause, Cause::Gone | Cause::Stalled) {
                 self.deaths.push(Arc::clone(&upstream.gate));
             }
         }
@@ -168,6 +197,9 @@ impl Journey {
         let mut verdict = self.judge(exchange, loss, seen);
         if verdict == Verdict::Late && seen.is_none() && self.retries_late(exchange) {
             verdict = Verdict::Again;
+        }
+        if loss.cause == Cause::Refused && verdict == Verdict::Later && !exchange.may_retry() {
+            verdict = Verdict::Overloaded;
         }
         if verdict == Verdict::Deadly {
             self.acquit().await;

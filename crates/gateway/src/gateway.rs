@@ -17,12 +17,13 @@ use crate::otel::exporter::Exporter;
 use crate::{
     accept::Manner,
     access_log::{self, writer::Writer},
+    body_budget::Budgets,
     config::{self, AccessLog, Config},
     core::{self, Leaving, Seed, Turn},
+    descriptors,
     health::{self, Checked},
     joint::Joint,
     listen::{self, listen},
-    replay_budget::ReplayBudget,
     shard::Shard,
     stats::{self, Snapshot},
     tls::{self, Certificates, Loaded},
@@ -99,7 +100,7 @@ pub struct Gateway {
     turns: watch::Sender<Arc<Turn>>,
     /// The number of the turn that each core has come to.
     reached: watch::Receiver<Vec<u64>>,
-    replay_budget: Arc<ReplayBudget>,
+    budgets: Budgets,
     certificates: Option<Certificates>,
     log: Mutex<Option<Arc<Writer>>>,
     #[cfg(feature = "otel")]
@@ -220,12 +221,13 @@ impl Bound {
     ///
     /// # Panics
     /// If the system has no thread left.
-    pub fn run(self, roster: watch::Receiver<Arc<Roster>>) -> Gateway {
+    pub fn run(mut self, roster: watch::Receiver<Arc<Roster>>) -> Gateway {
+        self.config.limits = descriptors::bounded(self.config.limits);
         let (leaving, leave) = watch::channel(Leaving::Not);
         let (ended, running) = watch::channel(self.doors.len());
         let ended = Arc::new(ended);
         let connections = Arc::new(AtomicUsize::new(0));
-        let replay_budget = ReplayBudget::new(self.config.limits.replay_total_bytes_max);
+        let budgets = Budgets::new(&self.config.limits);
         let (reaching, reached) = watch::channel(vec![0; self.doors.len()]);
         let reaching = Arc::new(reaching);
         let joints = joints(&self.config, BTreeMap::new());
@@ -246,7 +248,7 @@ impl Bound {
                 roster: roster.clone(),
                 leaving: leave.clone(),
                 connections: Arc::clone(&connections),
-                replay_budget: Arc::clone(&replay_budget),
+                budgets: budgets.clone(),
                 #[cfg(feature = "otel")]
                 spans: self.exporter.as_ref().map(Exporter::spans),
             };
@@ -269,7 +271,7 @@ impl Bound {
             plan,
             turns,
             reached,
-            replay_budget,
+            budgets,
             certificates: self.certificates,
             log: Mutex::new(self.log),
             #[cfg(feature = "otel")]
@@ -302,7 +304,7 @@ fn plan(config: &Config, joints: &BTreeMap<ServiceName, Arc<Joint>>) -> health::
     let checked = |(name, service): (&ServiceName, &config::Service)| {
         let (health, joint) = (service.health.clone()?, Arc::clone(joints.get(name)?));
         let out_percent_max = service.ejection.out_percent_max;
-        Some((name.clone(), Checked { health, protocol: service.protocol, out_percent_max, joint }))
+        Some((name.clone(), Checked { health, out_percent_max, joint }))
     };
     Arc::new(config.services.iter().filter_map(checked).collect())
 }
@@ -349,10 +351,11 @@ impl Gateway {
             certificates.replace(loaded);
         }
         let before = Arc::clone(&self.turns.borrow());
-        self.replay_budget.resize(config.limits.replay_total_bytes_max);
+        self.budgets.resize(&config.limits);
         let (listeners, cores) = (before.config.listeners.clone(), before.config.cores);
         let number = before.number + 1;
-        let config = Config { listeners, cores, ..config };
+        let limits = descriptors::bounded(config.limits);
+        let config = Config { listeners, cores, limits, ..config };
         let joints = {
             let mut known = self.joints.lock().unwrap_or_else(PoisonError::into_inner);
             *known = joints(&config, std::mem::take(&mut known));

@@ -55,7 +55,26 @@ pub(crate) struct Lane {
     connecting: RefCell<Option<Connecting>>,
 }
 
-type Connecting = Shared<LocalBoxFuture<'static, Result<(), io::ErrorKind>>>;
+type Connecting = Shared<LocalBoxFuture<'static, Result<(), Failed>>>;
+
+/// Why there is no connection, for all who wait for it: an [`io::Error`] cannot be copied.
+#[derive(Clone, Copy)]
+struct Failed {
+    kind: io::ErrorKind,
+    errno: Option<i32>,
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self { kind: error.kind(), errno: error.raw_os_error() }
+    }
+}
+
+impl From<Failed> for io::Error {
+    fn from(failed: Failed) -> Self {
+        failed.errno.map_or_else(|| failed.kind.into(), io::Error::from_raw_os_error)
+    }
+}
 
 /// A connection.
 struct Wire {
@@ -63,6 +82,8 @@ struct Wire {
     seen: Rc<Traffic>,
     /// Requests on it, or waiting for a stream.
     open: Cell<usize>,
+    /// A response came on it.
+    proven: Cell<bool>,
 }
 
 /// One of the requests on a connection.
@@ -115,8 +136,8 @@ impl Lane {
         let (lane, address, limits) = (Rc::downgrade(self), self.address.clone(), limits.clone());
         async move {
             let connecting = tokio::time::timeout(limits.connect_timeout, Socket::connect(&address));
-            let socket = connecting.await.map_err(|_elapsed| io::ErrorKind::TimedOut)?;
-            open(lane, socket.map_err(|error| error.kind())?, &limits).await
+            let socket = connecting.await.map_err(|elapsed| Failed::from(io::Error::from(elapsed)))?;
+            open(lane, socket?, &limits).await
         }
         .boxed_local()
         .shared()
@@ -141,18 +162,23 @@ impl Drop for Waiting<'_> {
 }
 
 /// Makes a connection of a socket, with a task of its own, and adds it to its lane.
-async fn open(lane: Weak<Lane>, socket: Socket, limits: &Limits) -> Result<(), io::ErrorKind> {
+async fn open(lane: Weak<Lane>, socket: Socket, limits: &Limits) -> Result<(), Failed> {
     let seen = Rc::new(Traffic::default());
     let socket = socket::Socket::new(socket, Rc::clone(&seen));
     let (sender, connection) =
-        builder(limits).handshake(socket).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        builder(limits).handshake(socket).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "HTTP/2 connection to a worker ended");
         }
     });
     if let Some(lane) = lane.upgrade() {
-        lane.wires.borrow_mut().push(Rc::new(Wire { sender, seen, open: Cell::new(0) }));
+        lane.wires.borrow_mut().push(Rc::new(Wire {
+            sender,
+            seen,
+            open: Cell::new(0),
+            proven: Cell::new(false),
+        }));
     }
     Ok(())
 }

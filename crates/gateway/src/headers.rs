@@ -89,7 +89,7 @@ pub(crate) fn to_worker(
         push_field(out, b"upgrade", protocol);
     }
     if client.trusted {
-        push_origin(out, bytes, head, host, client, trust);
+        push_origin(out, &origin(bytes, head, host, client, trust));
     } else {
         out.extend_from_slice(&client.fields);
         push_field(out, b"x-forwarded-host", host);
@@ -116,15 +116,14 @@ pub(crate) fn after_deaths(whole: &[u8], lost: &[InstanceId]) -> Vec<u8> {
     head
 }
 
-/// What is known of a request that came through trusted proxies.
-fn push_origin(
-    out: &mut Vec<u8>,
-    bytes: &[u8],
+/// Where a request comes from, as far as its client is trusted to say that.
+pub(crate) fn origin<'a>(
+    bytes: &'a [u8],
     head: &RequestHead,
-    host: &[u8],
+    host: &'a [u8],
     client: &Client,
     trust: &Trust,
-) {
+) -> Origin<'a> {
     let mut claims = Claims::default();
     for field in &head.fields {
         if matches!(
@@ -134,7 +133,11 @@ fn push_origin(
             claims.note(field.name.of(bytes), field.value.of(bytes));
         }
     }
-    let origin = Origin::find(trust, Seen { peer: client.address, scheme: client.scheme, host }, &claims);
+    Origin::find(trust, Seen { peer: client.address, scheme: client.scheme, host }, &claims)
+}
+
+/// What is known of a request that came through trusted proxies.
+fn push_origin(out: &mut Vec<u8>, origin: &Origin<'_>) {
     out.extend_from_slice(b"x-forwarded-for: ");
     origin.write_x_forwarded_for(out);
     out.extend_from_slice(b"\r\nforwarded: ");
@@ -242,6 +245,7 @@ pub(crate) struct Framing<'a> {
     pub(crate) length: Option<u64>,
     pub(crate) chunked: bool,
     pub(crate) has_date: bool,
+    /// It may be silent for long by right: a stream of events, or of gRPC's messages.
     pub(crate) is_events: bool,
     pub(crate) etag: Option<&'a [u8]>,
     pub(crate) content_range: Option<&'a [u8]>,
@@ -279,10 +283,12 @@ impl<'a> Framing<'a> {
                 Known::Date => framing.has_date = true,
                 Known::Etag => framing.etag = Some(value),
                 Known::ContentRange => framing.content_range = Some(value),
-                // An event stream is never held, whatever length it claims.
+                // A stream of events or messages is never held, whatever length it claims.
                 Known::ContentType => {
-                    framing.is_events =
-                        value.get(..17).is_some_and(|s| s.eq_ignore_ascii_case(b"text/event-stream"));
+                    let is = |name: &[u8]| {
+                        value.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+                    };
+                    framing.is_events = is(b"text/event-stream") || is(b"application/grpc");
                 }
                 _ => {}
             }

@@ -13,7 +13,8 @@ use std::{
 };
 
 use lethe_model::{
-    roster::{Address, Roster, Worker, WorkerState},
+    h2c_question,
+    roster::{Protocol, Roster, Worker, WorkerState},
     service::ServiceName,
     workers::{Change, Workers},
 };
@@ -24,15 +25,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{
-    balance::Dice,
-    config::{Health, Protocol},
-    ejection::Standing,
-    follow::key,
-    health_h2c,
-    joint::Joint,
-    socket::Socket,
-};
+use crate::{balance::Dice, config::Health, ejection::Standing, follow::key, joint::Joint, socket::Socket};
 
 /// Checks at the same time. One more waits, and its worker is checked later.
 const CHECKS_MAX: usize = 256;
@@ -45,7 +38,6 @@ const FOLLOW_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub(crate) struct Checked {
     pub(crate) health: Health,
-    pub(crate) protocol: Protocol,
     pub(crate) out_percent_max: u8,
     pub(crate) joint: Arc<Joint>,
 }
@@ -168,15 +160,14 @@ async fn watch_over(
     room: Rc<Semaphore>,
     delay: Duration,
 ) {
-    let Checked { health, protocol, out_percent_max, joint } = checked;
+    let Checked { health, out_percent_max, joint } = checked;
     let mut tally = Tally::default();
     let mut next = tokio::time::Instant::now() + delay;
     loop {
         tokio::time::sleep_until(next).await;
         next += health.every;
         let Ok(_permit) = room.acquire().await else { return };
-        let answer =
-            tokio::time::timeout(health.timeout, check(&worker.address, protocol, &health.path)).await;
+        let answer = tokio::time::timeout(health.timeout, check(&worker, &health.path)).await;
         let result = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let is_well = result.as_ref().is_ok_and(|status| (200..300).contains(status));
         match tally.note(is_well, &health) {
@@ -215,10 +206,10 @@ impl Tally {
 }
 
 /// Asks once, on a connection of its own, and returns the status.
-async fn check(address: &Address, protocol: Protocol, path: &str) -> io::Result<u16> {
+async fn check(Worker { address, protocol, .. }: &Worker, path: &str) -> io::Result<u16> {
     let (mut stream, host) = (Socket::connect(address).await?, address.authority());
-    if protocol == Protocol::H2c {
-        return health_h2c::ask(stream, path, &host).await;
+    if *protocol == Protocol::H2c {
+        return h2c_question::ask(stream, path, &host).await;
     }
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: lethe-health\r\nconnection: close\r\n\r\n"

@@ -31,6 +31,8 @@ use crate::{
 
 /// How much of a body that nobody wants is read and thrown away before the connection is closed instead.
 const LINGER_BYTES_MAX: u64 = 64 << 20;
+/// Chunks are written when there is so much of them, or nothing more to come at once.
+const GATHER_BYTES: usize = 16 << 10;
 /// Room that is made at once for the head of a response.
 const USUAL_HEAD_BYTES: usize = 256;
 /// Memory that an idle connection keeps for the next heads, in each of a few places.
@@ -96,7 +98,7 @@ pub(crate) async fn serve(
             Err(failure) => {
                 connection.keeps_alive = false;
                 prepared = Prepared::default();
-                let record = request::unreadable(&core);
+                let record = request::unreadable(&core, &client, Protocol::Http11);
                 Box::pin(request::refuse(&core, &watched, &mut connection, failure, &prepared, &record))
                     .await;
                 return connection.close().await;
@@ -147,12 +149,21 @@ impl Connection {
     /// Waits for the next head: false when the connection ends without one.
     async fn read_head(&mut self, head: &mut RequestHead) -> Result<bool, Failure> {
         let bounds = self.core.bounds.get();
+        let (mut seen, mut parsed) = (0, 0);
         loop {
-            if !self.input.is_empty() {
+            let here = self.input.data();
+            if !here.is_empty() {
                 self.watched.received();
-                if head.parse(self.input.data(), bounds)? {
-                    return Ok(true);
+                // It is read from its begin each time, so not for each byte of one that comes byte by byte: only when a line
+                // has ended, or it has grown to twice as much, or can grow no more.
+                let is_full = here.len() >= bounds.head_bytes_max;
+                if is_full || here.len() >= 2 * parsed || here[seen..].contains(&b'\n') {
+                    if head.parse(here, bounds)? {
+                        return Ok(true);
+                    }
+                    parsed = here.len();
                 }
+                seen = here.len();
             }
             let read = std::future::poll_fn(|cx| {
                 self.watched.remember(cx.waker());
@@ -452,7 +463,10 @@ impl Downstream for Connection {
             ready!(self.poll_out(cx, b""))?;
         }
         chunked::push_chunk(self.outbox.bytes(), data);
-        let _ = self.poll_out(cx, b"")?;
+        // Small ones go out together: by the flush that follows when there are no more, or by the end.
+        if self.outbox.bytes().len() >= GATHER_BYTES {
+            let _ = self.poll_out(cx, b"")?;
+        }
         Poll::Ready(Ok(data.len()))
     }
 

@@ -55,21 +55,31 @@ const SEND_BUFFER: usize = 64 << 10;
 /// moment to end.
 const TASKS_PER_STREAM: usize = 2;
 
+/// How a server stops, as two futures that end when it comes so far.
+pub(crate) struct Leaving<D, P> {
+    /// What is open ends, and nothing more is begun.
+    pub(crate) draining: D,
+    /// Clients that have said nothing yet are not waited for. It may end later than `draining`, so that those whose first
+    /// request is on its way are served.
+    pub(crate) parting: P,
+}
+
 /// Serves a connection until it ends; `io` is yet to give the preface.
 ///
-/// Each request is given to `on_request`, which is to make a task of it. When `draining` ends, the
+/// Each request is given to `on_request`, which is to make a task of it. When `leaving.draining` ends, the
 /// client is told to open no more streams, and the connection ends with the last one. It also ends when no stream was
 /// open for `idle_timeout`, when a head takes longer than `head_timeout`, and when the client reads nothing for
 /// `stall_timeout`. Cancellation safe: dropped, it closes the connection, and the tasks see that their client has gone.
-pub(crate) async fn serve<S, D, F>(mut io: S, limits: &Limits, draining: D, on_request: F)
+pub(crate) async fn serve<S, D, P, F>(mut io: S, limits: &Limits, leaving: Leaving<D, P>, on_request: F)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     D: Future<Output = ()>,
+    P: Future<Output = ()>,
     F: FnMut(Request, Stream),
 {
     let shared = Shared::new(limits.streams_max as usize * TASKS_PER_STREAM);
-    let mut draining = pin!(draining);
-    let end = match greet(Guard::new(&mut io, &shared.pulse), limits, draining.as_mut()).await {
+    let mut draining = pin!(leaving.draining);
+    let end = match greet(Guard::new(&mut io, &shared.pulse), limits, leaving.parting).await {
         Err(end) => end,
         Ok(connection) => {
             let mut serving = Serving {
@@ -92,12 +102,13 @@ where
 async fn greet<'a, S: AsyncRead + AsyncWrite + Unpin>(
     io: Guard<'a, S>,
     limits: &Limits,
-    mut draining: Pin<&mut impl Future<Output = ()>>,
+    parting: impl Future<Output = ()>,
 ) -> Result<Connection<Guard<'a, S>, Bytes>, String> {
     let mut handshake = pin!(tokio::time::timeout(limits.head_timeout, builder(limits).handshake(io)));
+    let mut parting = pin!(parting);
     let begun = std::future::poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Ready(begun) => Poll::Ready(Some(begun)),
-        Poll::Pending => draining.as_mut().poll(cx).map(|()| None),
+        Poll::Pending => parting.as_mut().poll(cx).map(|()| None),
     });
     match begun.await {
         Some(Ok(Ok(connection))) => Ok(connection),
@@ -229,6 +240,7 @@ fn refuse(mut respond: SendResponse<Bytes>, status: u16, why: &str) {
         .status(status)
         .header(http::header::CONTENT_TYPE, "application/problem+json")
         .header(http::header::CONTENT_LENGTH, problem.len())
+        .header(http::header::DATE, httpdate::fmt_http_date(std::time::SystemTime::now()))
         .body(());
     let Ok(head) = head else { return };
     if let Ok(mut body) = respond.send_response(head, false) {

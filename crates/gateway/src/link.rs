@@ -192,9 +192,12 @@ impl Link {
         matches!(self, Self::H2c(_))
     }
 
-    /// It has carried a request before: the worker may have closed it since.
+    /// Its connection has carried a request before: the worker may have closed it since.
     pub(crate) fn is_reused(&self) -> bool {
-        matches!(self, Self::Http1(link) if link.reused)
+        match self {
+            Self::Http1(link) => link.reused,
+            Self::H2c(link) => link.is_reused(),
+        }
     }
 
     /// Since when it is idle, as the core's tick saw it first; now, if it is asked for the first time.

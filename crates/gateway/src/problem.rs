@@ -35,6 +35,10 @@ pub(crate) enum Failure {
     },
     /// A connection that would be closed at once: the gateway is stopping.
     Stopping,
+    /// The workers that were asked said that they are overloaded, and did nothing with it.
+    Overloaded,
+    /// A worker answered a request for a WebSocket over HTTP/2 as if it were another one.
+    NotUpgraded,
     /// A worker was lost, and the request may have run.
     Unknown,
     /// The request was inside too many workers when they were lost.
@@ -58,7 +62,7 @@ impl Failure {
     fn retry_after_s(self) -> Option<u32> {
         match self {
             Self::QueueFull { retry_after_s } | Self::NoWorker { retry_after_s } => Some(retry_after_s),
-            Self::Stopping => Some(1),
+            Self::Overloaded | Self::Stopping => Some(1),
             _ => None,
         }
     }
@@ -72,9 +76,11 @@ impl Failure {
             Self::LargeHead => Outcome::Refused("large_head"),
             Self::NoRoute => Outcome::Refused("no_route"),
             Self::Slow => Outcome::Refused("slow_client"),
+            Self::NotUpgraded => Outcome::Refused("not_upgraded"),
             Self::Stopping => Outcome::Refused("stopping"),
             Self::QueueFull { .. } => Outcome::Shed(Shed::QueueFull),
             Self::NoWorker { .. } => Outcome::Shed(Shed::QueueTimeout),
+            Self::Overloaded => Outcome::Shed(Shed::Overloaded),
             Self::Unknown => Outcome::Unknown("lost"),
             Self::Deadly => Outcome::Unknown("deadly"),
             Self::Exhausted => Outcome::Unknown("exhausted"),
@@ -91,8 +97,8 @@ impl Failure {
             Self::LongTarget => 414,
             Self::LargeHead => 431,
             Self::Unsupported(_) => 501,
-            Self::Unknown | Self::Deadly | Self::Exhausted | Self::Garbled => 502,
-            Self::QueueFull { .. } | Self::NoWorker { .. } | Self::Stopping => 503,
+            Self::NotUpgraded | Self::Unknown | Self::Deadly | Self::Exhausted | Self::Garbled => 502,
+            Self::QueueFull { .. } | Self::NoWorker { .. } | Self::Overloaded | Self::Stopping => 503,
             Self::Late => 504,
         }
     }
@@ -127,7 +133,11 @@ impl Failure {
             Self::NoRoute => "Nothing is served at this address.",
             Self::QueueFull { .. } => "Too many requests are waiting. Try again in a moment.",
             Self::NoWorker { .. } => "The service is not ready or busy. Try again in a moment.",
+            Self::Overloaded => {
+                "The service has too much to do, and did not take the request. Try again in a moment."
+            }
             Self::Stopping => "The server is stopping. Connect again in a moment.",
+            Self::NotUpgraded => "The service did not take up the WebSocket.",
             Self::Unknown => {
                 "The request was interrupted, and it is not known whether it was carried out. Check before you \
                  send it again."
@@ -156,19 +166,23 @@ impl Failure {
         always.into_iter().chain(unknown)
     }
 
-    /// Answers the client and waits until it is sent, or the client has gone. `is_head` leaves the body out.
+    /// Answers the client at `date` and waits until it is sent, or the client has gone. `is_head` leaves the body out.
     pub(crate) async fn answer(
         self,
         down: &mut impl Downstream,
         request_id: &[u8],
         is_head: bool,
-        record: &Record,
+        (record, date): (&Record, &[u8]),
     ) {
         let document = self.document(request_id);
         let fields = self.fields().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let retry_after = self.retry_after_s().map(|seconds| seconds.to_string());
         let retry_after = retry_after.iter().map(|seconds| (&b"retry-after"[..], seconds.as_bytes()));
-        let mut fields = fields.chain(retry_after).chain([(&b"x-request-id"[..], request_id)]);
+        let mut fields = fields.chain(retry_after).chain([
+            (&b"x-request-id"[..], request_id),
+            // A server that has a clock says it (RFC 9110, section 6.6.1).
+            (b"date", date),
+        ]);
         down.respond(Answer {
             status: self.status(),
             reason: self.title().as_bytes(),
@@ -221,6 +235,8 @@ mod tests {
             (Failure::NoRoute, 404, false, None, false),
             (Failure::QueueFull { retry_after_s: 7 }, 503, false, Some(7), false),
             (Failure::NoWorker { retry_after_s: 7 }, 503, false, Some(7), false),
+            (Failure::NotUpgraded, 502, false, None, false),
+            (Failure::Overloaded, 503, false, Some(1), false),
             (Failure::Stopping, 503, false, Some(1), false),
             (Failure::Unknown, 502, true, None, false),
             (Failure::Deadly, 502, true, None, false),

@@ -69,11 +69,12 @@ impl Search {
     }
 }
 
-/// The class of a request: what its `Lethe-Class` field says, else its route's.
-pub(crate) fn class(field: Option<&[u8]>, route: Class) -> Class {
+/// The class of a request: what its `Lethe-Class` field says, else its route's. Anybody may stand back, but only those who
+/// are trusted may step forward: else the traffic that its route has put behind would come first by one field.
+pub(crate) fn class(field: Option<&[u8]>, route: Class, trusted: bool) -> Class {
     match field.map(<[u8]>::trim_ascii) {
         Some(name) if name.eq_ignore_ascii_case(b"batch") => Class::Batch,
-        Some(name) if name.eq_ignore_ascii_case(b"timely") => Class::Timely,
+        Some(name) if trusted && name.eq_ignore_ascii_case(b"timely") => Class::Timely,
         _ => route,
     }
 }
@@ -172,7 +173,9 @@ mod tests {
             (Some("batch, timely"), Class::Timely, Class::Timely),
             (Some(""), Class::Batch, Class::Batch),
         ] {
-            assert_eq!(class(field.map(str::as_bytes), route), expected, "{field:?} {route:?}");
+            assert_eq!(class(field.map(str::as_bytes), route, true), expected, "{field:?} {route:?}");
         }
+        assert_eq!(class(Some(b"timely"), Class::Batch, false), Class::Batch, "anybody could say so");
+        assert_eq!(class(Some(b"batch"), Class::Timely, false), Class::Batch);
     }
 }

@@ -5,6 +5,8 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
+    io::Write,
+    net::IpAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -19,6 +21,9 @@ use crate::{
 
 /// Longest path and longest `User-Agent` that are noted, in bytes; what is longer is cut.
 pub(crate) const TEXT_BYTES_MAX: usize = 2048;
+
+/// Most attempts that are noted; of more, the last one takes the place of the one before.
+const ATTEMPTS_MAX: usize = 32;
 
 /// One request. It is finished, which means counted and logged, when it is dropped: however its task ends, nothing is
 /// forgotten. All methods take `&self`, so that both directions of a request can hold it.
@@ -141,8 +146,12 @@ pub(crate) enum AttemptResult {
     Late,
     /// What came was no response.
     Garbled,
+    /// The worker stopped in the middle of a response that the client was reading.
+    Stalled,
     /// A 503 that was not passed on.
     Unavailable,
+    /// The worker said that it did nothing with the request.
+    Refused,
 }
 
 impl AttemptResult {
@@ -156,7 +165,9 @@ impl AttemptResult {
             Self::Cut => "cut",
             Self::Late => "late",
             Self::Garbled => "garbled",
+            Self::Stalled => "stalled",
             Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
         }
     }
 }
@@ -174,14 +185,29 @@ pub(crate) struct Detail {
     pub(crate) id: Vec<u8>,
     pub(crate) trace: Option<Context>,
     pub(crate) attempts: Vec<Attempt>,
+    /// Those that were not kept.
+    pub(crate) attempts_omitted: u64,
 }
 
 impl Detail {
     /// Forgets the request, and keeps the memory.
     pub(crate) fn clear(&mut self) {
-        let Self { client, is_tls: _, method, host, path, has_query: _, agent, id, trace, attempts } = self;
+        let Self {
+            client,
+            is_tls: _,
+            method,
+            host,
+            path,
+            has_query: _,
+            agent,
+            id,
+            trace,
+            attempts,
+            attempts_omitted,
+        } = self;
         [client, method, host, path, agent, id].into_iter().for_each(Vec::clear);
         *trace = None;
+        *attempts_omitted = 0;
         attempts.clear();
     }
 }
@@ -215,10 +241,20 @@ impl Record {
     }
 
     /// Notes who asks: the address that the gateway believes, as `X-Forwarded-For` has it.
-    pub(crate) fn client(&self, address: &[u8], is_tls: bool) {
+    pub(crate) fn client(&self, address: IpAddr, is_tls: bool) {
         self.detailed(|detail| {
-            detail.client.extend_from_slice(address);
+            // Writing to a vector cannot fail.
+            let _ = write!(detail.client, "{address}");
             detail.is_tls = is_tls;
+        });
+    }
+
+    /// Notes the id that its client is told, if it has none yet.
+    pub(crate) fn named(&self, id: &[u8]) {
+        self.detailed(|detail| {
+            if detail.id.is_empty() {
+                detail.id.extend_from_slice(id);
+            }
         });
     }
 
@@ -279,6 +315,10 @@ impl Record {
         self.enter(Phase::Connect);
         let begun = self.since.get().saturating_duration_since(self.started);
         self.detailed(|detail| {
+            if detail.attempts.len() == ATTEMPTS_MAX {
+                detail.attempts.pop();
+                detail.attempts_omitted += 1;
+            }
             detail.attempts.push(Attempt {
                 upstream: Rc::clone(upstream),
                 reused: false,
@@ -432,7 +472,7 @@ impl Drop for Record {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::Arc;
+    use std::{net::Ipv4Addr, sync::Arc};
 
     use super::*;
     use crate::{
@@ -472,7 +512,7 @@ pub(crate) mod tests {
         let at = |seconds| started + Duration::from_secs(seconds);
         let record = Record::begin(observer, started, Protocol::Http2);
         record.is_timed.set(true);
-        record.client(b"192.0.2.7", true);
+        record.client(Ipv4Addr::new(192, 0, 2, 7).into(), true);
         record.request(b"PUT", b"shop.example:8443", b"/api/cart?token=secret", Some(b"curl/8"));
         record.routed(&target(&observer.shard));
         record.received(7);

@@ -2,10 +2,12 @@
 
 use std::{rc::Rc, time::Instant};
 
+use lethe_model::roster;
+
 use crate::{
     admit::{Admitted, Length, admit},
     client::Client,
-    config::{self, Class},
+    config::Class,
     core::Core,
     downstream::Downstream,
     exchange::{End, Exchange},
@@ -41,6 +43,8 @@ pub(crate) struct Prepared {
     pub(crate) class: Class,
     /// Running it twice is as good as once.
     pub(crate) repeatable: bool,
+    /// It is an extended CONNECT (RFC 8441); set before it is prepared.
+    pub(crate) connects: bool,
     /// It has an `Idempotency-Key`.
     pub(crate) is_keyed: bool,
     /// The id of a request that was refused before it had a head for workers.
@@ -92,8 +96,11 @@ pub(crate) fn prepare(
     if record.is_detailed() {
         let field = |known| head.fields.iter().find(|field| field.known == known);
         let value = |known| field(known).map(|field| field.value.of(bytes));
-        record.client(client.address.to_string().as_bytes(), client.scheme == Scheme::Https);
         let host = value(Known::Host).unwrap_or_default();
+        let origin = client.trusted.then(|| headers::origin(bytes, head, host, client, &core.trust.borrow()));
+        let (address, scheme) =
+            origin.map_or((client.address, client.scheme), |origin| (origin.client, origin.scheme));
+        record.client(address, scheme == Scheme::Https);
         record.request(head.method.of(bytes), host, head.target.of(bytes), value(Known::UserAgent));
     }
     let found = find(core, client, (bytes, head), framed, prepared, &record);
@@ -118,8 +125,12 @@ fn find(
         return Err(Failure::NoRoute);
     };
     record.routed(&target);
-    if target.service.home.protocol.get() == config::Protocol::H2c {
+    if target.service.home.protocol.get() == roster::Protocol::H2c {
         // HTTP/2 changes protocols in another way, which workers are not asked for.
+        if prepared.connects {
+            prepared.name_refused(core, admitted.request_id);
+            return Err(Failure::Unsupported("The service takes no WebSockets: it speaks HTTP/2."));
+        }
         admitted.upgrade = None;
         admitted.passes_te = true;
     }
@@ -135,7 +146,7 @@ fn find(
     prepared.repeatable =
         is_idempotent(admitted.method) || target.route.idempotent || admitted.has_idempotency_key;
     prepared.is_keyed = admitted.has_idempotency_key;
-    prepared.class = queue::class(admitted.class, target.route.class);
+    prepared.class = queue::class(admitted.class, target.route.class, client.trusted);
     prepared.is_whole_get = admitted.method == b"GET" && !admitted.has_range;
     Ok(target)
 }
@@ -181,8 +192,10 @@ pub(crate) async fn answer<D: Downstream>(
 }
 
 /// A record for what is no request.
-pub(crate) fn unreadable(core: &Core) -> Record {
-    Record::begin(&core.observer, Instant::now(), Protocol::Http11)
+pub(crate) fn unreadable(core: &Core, client: &Client, protocol: Protocol) -> Record {
+    let record = Record::begin(&core.observer, Instant::now(), protocol);
+    record.client(client.address, client.scheme == Scheme::Https);
+    record
 }
 
 /// Answers a request with what went wrong.
@@ -197,10 +210,11 @@ pub(crate) async fn refuse<D: Downstream>(
     watched.enter(Phase::Answering);
     let made = trace::make_id(&core.dice);
     let id = if prepared.id().is_empty() { &made } else { prepared.id() };
+    record.named(id);
     if failure.is_unknown() {
         tracing::warn!(?failure, id = %String::from_utf8_lossy(id), "request failed, outcome unknown");
     }
     record.end(failure.outcome());
     record.responded(failure.status(), Instant::now());
-    failure.answer(down, id, prepared.is_head, record).await;
+    failure.answer(down, id, prepared.is_head, (record, &core.date.get())).await;
 }

@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lethe_model::{gate::Gate, service::ServiceName, workers::Workers};
+use lethe_model::{gate::Gate, roster::Protocol, service::ServiceName, workers::Workers};
 
 use crate::{
     concurrency::Noted,
-    config::{self, Class, Ejection, Protocol},
+    config::{self, Class, Ejection},
     follow::key,
     joint::Joint,
     link::Link,
@@ -102,10 +102,7 @@ impl Service {
         self.home.adapts.set(matches!(config.concurrency, config::Concurrency::Adaptive { .. }));
         self.home.ejection.set(config.ejection);
         self.home.slow_start.set(config.slow_start);
-        if self.home.protocol.replace(config.protocol) != config.protocol {
-            // Idle HTTP/1.1 connections are not taken any more, and closed by the next sweeps.
-            self.known.borrow().values().for_each(|upstream| upstream.close_lane());
-        }
+        self.home.protocol.set(config.protocol);
     }
 
     /// The worker behind `gate`, entered for a request of this core, if it is one that may get requests. The slot is
@@ -201,6 +198,7 @@ pub(crate) mod tests {
         Worker {
             instance: InstanceId::new(&ServiceName::new("shop").unwrap(), number),
             address: SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+            protocol: Protocol::Http1,
             state,
             gate: Gate::new(),
             weight: 1,

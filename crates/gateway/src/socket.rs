@@ -26,6 +26,16 @@ const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Most that is read of a connection before the runtime watches it.
 const FIRST_READ_BYTES: usize = 16 << 10;
 
+/// Whether a connection could not be made for want of something here: descriptors, ports or memory (connect(2),
+/// socket(2)).
+pub(crate) fn is_starved(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    errno.is_some_and(|errno| {
+        matches!(errno, Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOMEM | Errno::NOBUFS)
+    })
+}
+
 /// A connection to a client or a worker.
 pub(crate) enum Socket {
     /// A client's, just accepted.
@@ -223,13 +233,32 @@ impl AsyncWrite for Socket {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::pin::pin;
 
     use futures_util::FutureExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    /// Two ends of a connection on which each read gives what one write has taken.
+    pub(crate) fn whole_writes() -> (UnixStream, UnixStream) {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let stream = |end: std::os::fd::OwnedFd| UnixStream::from_std(end.into()).unwrap();
+        (stream(one), stream(other))
+    }
+
+    #[test]
+    fn what_is_wanting_here_is_not_the_workers_fault() {
+        for (errno, ours) in
+            [(24, true), (23, true), (99, true), (12, true), (105, true), (111, false), (104, false)]
+        {
+            assert_eq!(is_starved(&io::Error::from_raw_os_error(errno)), ours, "{errno}");
+        }
+        assert!(!is_starved(&io::ErrorKind::TimedOut.into()));
+    }
 
     #[tokio::test]
     async fn a_fresh_socket_is_watched_once_it_has_to_wait() {

@@ -158,7 +158,7 @@ named! {
         Held = "held",
         /// The worker was lost in the middle of a response that the client was reading, and the rest was asked for.
         Streamed = "streamed",
-        /// The worker answered 503.
+        /// The worker answered 503, or refused the stream.
         Unavailable = "unavailable",
         /// The worker did not answer in time.
         Timeout = "timeout",
@@ -172,8 +172,8 @@ named! {
         QueueFull = "queue_full",
         /// It waited as long as it may.
         QueueTimeout = "queue_timeout",
-        /// The memory for requests is used up.
-        Memory = "memory",
+        /// The workers refused it for want of their own.
+        Overloaded = "overloaded",
     }
 }
 

@@ -9,9 +9,9 @@ use std::{
 
 use crate::{
     admit::Length,
+    body_budget::Share,
     downstream::{Broken, Downstream, Piece},
     headers,
-    replay_budget::Share,
     watch::{Phase, Watched},
 };
 
@@ -154,7 +154,7 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-    use crate::{downstream::fake::Client, replay_budget::ReplayBudget};
+    use crate::{body_budget::BodyBudget, downstream::fake::Client};
 
     fn more(upload: &mut Upload, client: &mut Client) -> Vec<u8> {
         let watched = Watched::new(Phase::Uploading);
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn what_cannot_be_kept_can_be_sent_again_until_something_of_it_is_gone() {
         for (kept_bytes_max, budget_bytes) in [(100, 2), (2, 100)] {
-            let share = Rc::new(Share::new(ReplayBudget::new(budget_bytes)));
+            let share = Rc::new(Share::new(BodyBudget::new(budget_bytes)));
             let mut client = Client::sends([&b"one"[..], b"two"]);
             let mut upload = Upload::new(Length::Sized(6), kept_bytes_max, &share);
             assert_eq!(more(&mut upload, &mut client), b"one");
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_was_kept_is_gone_when_there_is_no_more_room() {
-        let budget = ReplayBudget::new(100);
+        let budget = BodyBudget::new(100);
         let share = Rc::new(Share::new(budget));
         let mut client = Client::sends([&b"one"[..], b"two"]);
         let mut upload = Upload::new(Length::Sized(6), 5, &share);

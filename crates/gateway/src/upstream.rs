@@ -10,13 +10,13 @@ use std::{
 
 use lethe_model::{
     gate::Gate,
-    roster::{Address, Worker},
+    roster::{Address, Protocol, Worker},
     service::InstanceId,
 };
 
 use crate::{
-    config::Protocol, ejection::Standing, h2c::Lane, link::Link, moment::Moment, service::Home,
-    shard::WorkerShard, slow_start::Warmth,
+    ejection::Standing, h2c::Lane, link::Link, moment::Moment, service::Home, shard::WorkerShard,
+    slow_start::Warmth,
 };
 
 /// Idle connections are closed after this. Node and uvicorn close them after 5 s; being first avoids the race.
@@ -30,6 +30,7 @@ const LATENCY_HALVES_IN: Duration = Duration::from_secs(1);
 pub(crate) struct Upstream {
     pub(crate) instance: InstanceId,
     pub(crate) address: Address,
+    pub(crate) protocol: Protocol,
     pub(crate) gate: Arc<Gate>,
     pub(crate) stats: Arc<WorkerShard>,
     pub(crate) weight: Cell<u32>,
@@ -59,6 +60,7 @@ impl Upstream {
         Rc::new(Self {
             instance: worker.instance.clone(),
             address: worker.address.clone(),
+            protocol: worker.protocol,
             gate: Arc::clone(&worker.gate),
             stats: WorkerShard::new(),
             weight: Cell::new(worker.weight),
@@ -198,25 +200,15 @@ impl Upstream {
         Rc::clone(self.lane.borrow_mut().get_or_insert_with(|| Lane::new(self.address.clone())))
     }
 
-    /// The most recently used idle connection, if the worker is asked on such ones.
+    /// The most recently used idle connection.
     pub(crate) fn take_idle(&self) -> Option<Box<Link>> {
-        if self.keeps_idle() { self.idle.borrow_mut().pop() } else { None }
-    }
-
-    /// Whether it is asked on connections that are kept: those of HTTP/2 are in its lane.
-    fn keeps_idle(&self) -> bool {
-        self.home.protocol.get() == Protocol::Http1
-    }
-
-    /// The service's protocol has changed: its HTTP/2 connections, if it has any, end with their last requests.
-    pub(crate) fn close_lane(&self) {
-        self.lane.take();
+        self.idle.borrow_mut().pop()
     }
 
     /// Keeps a connection that may carry another request.
     pub(crate) fn put_idle(self: &Rc<Self>, link: Box<Link>, idle_max: usize) {
         let mut idle = self.idle.borrow_mut();
-        if self.is_ready.get() && self.keeps_idle() && idle.len() < idle_max {
+        if self.is_ready.get() && idle.len() < idle_max {
             idle.push(link);
             if !self.is_pooled.replace(true) {
                 self.home.pooled.borrow_mut().push(Rc::downgrade(self));
@@ -224,15 +216,12 @@ impl Upstream {
         }
     }
 
-    /// How many connections are idle and may go on being so, and those that were for too long, or are of no use since the
-    /// protocol has changed.
+    /// How many connections are idle and may go on being so, and those that were for too long.
     #[allow(clippy::vec_box, reason = "links are large, and go from hand to hand boxed")]
     pub(crate) fn take_expired(&self, now: Instant) -> (usize, Vec<Box<Link>>) {
         let mut idle = self.idle.borrow_mut();
-        let of_use = self.keeps_idle();
-        let is_expired = |link: &mut Box<Link>| {
-            !of_use || now.saturating_duration_since(link.idle_since(now)) >= POOL_IDLE_FOR
-        };
+        let is_expired =
+            |link: &mut Box<Link>| now.saturating_duration_since(link.idle_since(now)) >= POOL_IDLE_FOR;
         let expired = idle.extract_if(.., is_expired).collect();
         (idle.len(), expired)
     }

@@ -21,13 +21,16 @@ pub(crate) enum Stage {
 pub(crate) enum Cause {
     /// The connection could not be made, or broke.
     Gone,
-    /// The worker lives, and says that it did nothing with the request (RFC 9113, section 8.7): it has as much as it can
-    /// do, or is about to close the connection.
-    Refused,
+    /// The gateway has no descriptor, port or memory left for a connection, which is not the worker's fault.
+    Starved,
     /// No response head in the route's time.
     Late,
-    /// It says that it is overloaded, and the request may be tried elsewhere.
+    /// Nothing more of its response comes, though nothing is wrong with the connection.
+    Stalled,
+    /// It answers that it is overloaded, and the request may be tried elsewhere.
     Unavailable,
+    /// It lives, and says that it did nothing with the request (REFUSED_STREAM: RFC 9113, section 8.7).
+    Refused,
     /// What came back is not the HTTP that the worker is to speak, or not an answer to what was asked.
     Garbled,
 }
@@ -40,13 +43,25 @@ pub(crate) struct Loss {
 }
 
 impl Loss {
+    /// Whether it is known that the worker did not carry the request out.
+    pub(crate) fn is_harmless(self) -> bool {
+        self.stage == Stage::Unsent || matches!(self.cause, Cause::Unavailable | Cause::Refused)
+    }
+
+    /// Whether the attempt counts as one: something was sent.
+    pub(crate) fn is_counted(self) -> bool {
+        self.stage != Stage::Unsent || self.cause == Cause::Refused
+    }
+
     /// What it is called in logs.
     pub(crate) fn result(self) -> AttemptResult {
         match (self.cause, self.stage) {
             (Cause::Late, _) => AttemptResult::Late,
             (Cause::Garbled, _) => AttemptResult::Garbled,
+            (Cause::Stalled, _) => AttemptResult::Stalled,
             (Cause::Unavailable, _) => AttemptResult::Unavailable,
-            (Cause::Refused, _) | (Cause::Gone, Stage::Unsent) => AttemptResult::Unsent,
+            (Cause::Refused, _) => AttemptResult::Refused,
+            (Cause::Gone, Stage::Unsent) | (Cause::Starved, _) => AttemptResult::Unsent,
             (Cause::Gone, Stage::Sent) => AttemptResult::Lost,
             (Cause::Gone, Stage::Held) => AttemptResult::Held,
             (Cause::Gone, Stage::Streamed) => AttemptResult::Cut,
@@ -57,8 +72,8 @@ impl Loss {
     pub(crate) fn retry(self) -> Retry {
         match (self.cause, self.stage) {
             (Cause::Late, _) => Retry::Timeout,
-            (Cause::Unavailable, _) => Retry::Unavailable,
-            (Cause::Refused, _) | (_, Stage::Unsent) => Retry::Unsent,
+            (Cause::Unavailable | Cause::Refused, _) => Retry::Unavailable,
+            (_, Stage::Unsent) => Retry::Unsent,
             (_, Stage::Sent) => Retry::Lost,
             (_, Stage::Held) => Retry::Held,
             (_, Stage::Streamed) => Retry::Streamed,
@@ -95,6 +110,8 @@ pub(crate) enum Verdict {
     Again,
     /// Another attempt, after a pause.
     Later,
+    /// 503: the workers are overloaded, and it did not run.
+    Overloaded,
     /// 502: it may have run, and it may not be run again.
     Unknown,
     /// 502: it was inside too many workers when they died.
@@ -114,13 +131,17 @@ pub(crate) fn verdict(loss: Loss, facts: Facts, bounds: Bounds) -> Verdict {
         (_, Cause::Late) => Verdict::Late,
         (_, Cause::Unavailable) if facts.attempts < bounds.attempts_max => Verdict::Later,
         (_, Cause::Unavailable) => Verdict::Exhausted,
+        // Another worker's connection would fail as well, until others end.
+        (_, Cause::Starved) if facts.replayable => Verdict::Later,
+        (_, Cause::Starved) => Verdict::Overloaded,
         // Another worker would say the same.
         (_, Cause::Garbled) => Verdict::Garbled,
         (Stage::Unsent, Cause::Gone) if facts.replayable => Verdict::Again,
         // Another worker may take it at once; who is refused again meets an overload, and comes back later.
         (_, Cause::Refused) if facts.replayable && facts.refusals <= 1 => Verdict::Again,
-        (_, Cause::Refused) if facts.replayable => Verdict::Later,
-        (Stage::Sent | Stage::Held | Stage::Streamed, Cause::Gone)
+        (_, Cause::Refused) if facts.replayable && facts.attempts < bounds.attempts_max => Verdict::Later,
+        (_, Cause::Refused) => Verdict::Overloaded,
+        (Stage::Sent | Stage::Held | Stage::Streamed, Cause::Gone | Cause::Stalled)
             if facts.repeatable && facts.replayable =>
         {
             if facts.deaths >= bounds.deaths_max {
@@ -131,7 +152,7 @@ pub(crate) fn verdict(loss: Loss, facts: Facts, bounds: Bounds) -> Verdict {
                 Verdict::Again
             }
         }
-        (_, Cause::Gone | Cause::Refused) => Verdict::Unknown,
+        (_, Cause::Gone | Cause::Stalled) => Verdict::Unknown,
     }
 }
 
@@ -170,6 +191,10 @@ mod tests {
         // A large one died half-way: the rest is asked for, if it can be.
         check(Streamed, Gone, (true, true, 1, 1), Verdict::Again);
         check(Streamed, Gone, (false, true, 1, 1), Verdict::Unknown);
+        // As much if it merely stands still.
+        check(Streamed, Stalled, (true, true, 1, 1), Verdict::Again);
+        check(Streamed, Stalled, (true, true, 2, 2), Verdict::Deadly);
+        check(Streamed, Stalled, (false, true, 1, 1), Verdict::Unknown);
         // The body is no longer here.
         check(Sent, Gone, (true, false, 1, 1), Verdict::Unknown);
         check(Held, Gone, (true, false, 1, 1), Verdict::Unknown);
@@ -181,6 +206,9 @@ mod tests {
         // An overloaded worker is followed by another one, not without end.
         check(Held, Unavailable, (true, true, 1, 0), Verdict::Later);
         check(Held, Unavailable, (true, true, 5, 0), Verdict::Exhausted);
+        // The gateway's own want is waited for.
+        check(Unsent, Starved, (false, true, 0, 0), Verdict::Later);
+        check(Unsent, Starved, (false, false, 0, 0), Verdict::Overloaded);
         // Late and garbled answers are never tried again.
         check(Sent, Late, (true, true, 1, 0), Verdict::Late);
         check(Held, Late, (true, true, 1, 0), Verdict::Late);
@@ -192,11 +220,12 @@ mod tests {
         for (replayable, refusals, expected) in [
             (true, 1, Verdict::Again),
             (true, 2, Verdict::Later),
-            (true, 99, Verdict::Later),
-            (false, 1, Verdict::Unknown),
-            (false, 2, Verdict::Unknown),
+            (true, 4, Verdict::Later),
+            (true, 5, Verdict::Overloaded),
+            (false, 1, Verdict::Overloaded),
+            (false, 2, Verdict::Overloaded),
         ] {
-            let facts = Facts { repeatable: false, replayable, attempts: 0, deaths: 0, refusals };
+            let facts = Facts { repeatable: false, replayable, attempts: refusals, deaths: 0, refusals };
             let loss = Loss { stage: Stage::Unsent, cause: Cause::Refused };
             assert_eq!(verdict(loss, facts, BOUNDS), expected, "{facts:?}");
         }

@@ -72,6 +72,8 @@ pub(crate) struct Watched {
     since: Cell<Option<Instant>>,
     /// The time of the route of the request in hand.
     timeout: Cell<Duration>,
+    /// How long its response may stand still.
+    stall: Cell<Duration>,
     /// The client does not take what is written to it.
     blocked: Cell<bool>,
     leave: Cell<Leave>,
@@ -88,6 +90,7 @@ impl Watched {
             phase: Cell::new(phase),
             since: Cell::new(None),
             timeout: Cell::new(Duration::MAX),
+            stall: Cell::new(Duration::MAX),
             blocked: Cell::new(false),
             leave: Cell::new(Leave::Unasked),
             waker: RefCell::new(None),
@@ -114,6 +117,21 @@ impl Watched {
         self.timeout.set(timeout);
         self.late.set(false);
         self.owes.set(false);
+    }
+
+    /// The response goes to the client, and may stand still for `stall` at a time.
+    pub(crate) fn answer(&self, stall: Duration) {
+        self.stall.set(stall);
+        self.late.set(false);
+        self.enter(Phase::Answering);
+    }
+
+    /// More of the response came, or it is not the worker who is waited for.
+    pub(crate) fn moved(&self) {
+        self.late.set(false);
+        if !self.blocked.get() {
+            self.since.set(None);
+        }
     }
 
     /// Remembers how to wake the connection's task; a task's waker never changes.
@@ -155,13 +173,14 @@ impl Watched {
         let (limit, overdue) = match self.phase.get() {
             Phase::Head => (limits.head_timeout, Overdue::Close),
             Phase::Idle => (limits.idle_timeout, Overdue::Close),
-            Phase::Uploading | Phase::Waiting if self.late.get() => return None,
+            Phase::Answering if self.blocked.get() => (limits.stall_timeout, Overdue::Close),
+            Phase::Uploading | Phase::Waiting | Phase::Answering if self.late.get() => return None,
             Phase::Uploading => (limits.stall_timeout, Overdue::Answer),
             Phase::Waiting => (self.timeout.get(), Overdue::Answer),
-            Phase::Answering if self.blocked.get() => (limits.stall_timeout, Overdue::Close),
+            Phase::Answering => (self.stall.get(), Overdue::Answer),
             Phase::Tunnel => (limits.tunnel_timeout, Overdue::Close),
             Phase::Lingering => (LINGER_FOR, Overdue::Close),
-            Phase::Choosing | Phase::Answering | Phase::Busy => return None,
+            Phase::Choosing | Phase::Busy => return None,
         };
         (age > limit).then_some(overdue)
     }
@@ -219,8 +238,14 @@ mod tests {
         assert_eq!((after(10), after(11)), (None, Some(Overdue::Answer)));
         client.late.set(true);
         assert_eq!(after(11), None, "said once");
-        client.enter(Phase::Answering);
+        client.answer(Duration::MAX);
         assert_eq!(after(99), None, "a quiet stream may last");
+        client.answer(Duration::from_secs(5));
+        assert_eq!((after(5), after(6)), (None, Some(Overdue::Answer)), "others may not");
+        client.late.set(true);
+        assert_eq!(after(6), None, "said once");
+        client.moved();
+        assert_eq!(client.overdue(start + Duration::from_secs(99), &limits), None, "it begins anew");
         client.blocked.set(true);
         assert_eq!(after(11), Some(Overdue::Close), "a client that takes nothing");
         client.enter(Phase::Idle);

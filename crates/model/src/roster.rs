@@ -94,6 +94,16 @@ impl fmt::Display for Address {
     }
 }
 
+/// What a worker speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, with prior knowledge (RFC 9113, section 3.3); gRPC needs it.
+    H2c,
+}
+
 /// One worker, as the gateway sees it.
 #[derive(Clone, Debug)]
 pub struct Worker {
@@ -101,6 +111,8 @@ pub struct Worker {
     pub instance: InstanceId,
     /// Where it listens.
     pub address: Address,
+    /// What it speaks there, which is a matter of its version: while workers are replaced, others may speak something else.
+    pub protocol: Protocol,
     /// What may be asked of it.
     pub state: WorkerState,
     /// Entered for each request that is sent to it.

@@ -38,7 +38,7 @@ use std::{
 };
 
 use lethe_gateway::config as gateway;
-use lethe_model::service::ServiceName;
+use lethe_model::{roster::Protocol, service::ServiceName};
 use lethe_state::place::Placement;
 use lethe_supervisor::service::{Listener, Spec};
 
@@ -212,6 +212,7 @@ impl ServiceConfig {
             instances: INSTANCES_DEFAULT.min,
             ready: None,
             listener: Listener::default(),
+            protocol: Protocol::default(),
             drain: DRAIN_DEFAULT,
             env: BTreeMap::new(),
             directory,

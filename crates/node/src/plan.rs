@@ -82,12 +82,12 @@ impl Plan {
             ("build", new.build != old.build && spec.directory == old.spec.directory),
             ("ready", spec.ready != old.spec.ready),
             ("listener", spec.listener != old.spec.listener),
+            ("protocol", spec.protocol != old.spec.protocol),
             ("drain", spec.drain != old.spec.drain),
             ("env", spec.env != old.spec.env),
             ("directory", spec.directory != old.spec.directory),
         ]);
         let policy = differing([
-            ("protocol", new.policy.protocol != old.policy.protocol),
             ("concurrency", new.policy.concurrency != old.policy.concurrency),
             ("slow-start", new.policy.slow_start != old.policy.slow_start),
             ("eject", new.policy.ejection != old.policy.ejection),
@@ -295,6 +295,12 @@ mod tests {
                 "service `a`: from 3 to 1 worker",
                 "~a r1",
             ],
+        );
+        // What they speak is a matter of their version.
+        check(
+            "'sh a'",
+            "'sh a'\nprotocol = 'h2c'",
+            &["service `a`: `protocol` changed, workers replaced", "~a r"],
         );
         check(
             "'sh a'",

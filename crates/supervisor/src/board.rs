@@ -75,7 +75,7 @@ impl Board {
 mod tests {
     use std::net::SocketAddr;
 
-    use lethe_model::gate::Gate;
+    use lethe_model::{gate::Gate, roster::Protocol};
 
     use super::*;
 
@@ -89,6 +89,7 @@ mod tests {
             let worker = Worker {
                 instance: InstanceId::new(&shop, number),
                 address: SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+                protocol: Protocol::Http1,
                 state: WorkerState::Starting,
                 gate: Gate::new(),
                 weight: Worker::WEIGHT,

@@ -6,15 +6,17 @@ use std::{io, sync::OnceLock};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The most that is asked for: the gateway's connections on both sides, with room for the rest.
-const DESCRIPTORS_MAX: u64 = 1 << 16;
+/// What is asked for unless more is needed: the gateway's connections on both sides, with room for the rest.
+const DESCRIPTORS: u64 = 1 << 16;
 
 static BEFORE: OnceLock<Rlimit> = OnceLock::new();
 
-/// Raises the limit of this process as far as it may, to a sensible number. Called once, at the start.
-pub fn raise() -> io::Result<()> {
+/// Raises the limit of this process as far as it may, to a sensible number and to that which is `needed`. Called once, at
+/// the start.
+pub fn raise(needed: u64) -> io::Result<()> {
     let before = getrlimit(Resource::Nofile);
-    let wanted = before.maximum.map_or(DESCRIPTORS_MAX, |most| most.min(DESCRIPTORS_MAX));
+    let wanted = needed.max(DESCRIPTORS);
+    let wanted = before.maximum.map_or(wanted, |most| most.min(wanted));
     if before.current.is_none_or(|now| now >= wanted) {
         return Ok(());
     }

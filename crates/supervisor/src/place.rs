@@ -288,6 +288,7 @@ impl Place {
             Worker {
                 instance: instance.clone(),
                 address: address.clone(),
+                protocol: spec.protocol,
                 state: WorkerState::Starting,
                 gate: Arc::clone(&gate),
                 weight: Worker::WEIGHT,

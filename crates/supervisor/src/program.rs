@@ -90,7 +90,7 @@ fn executable(path: &Path) -> Result<(), String> {
 mod tests {
     use std::{os::unix::fs::PermissionsExt, time::Duration};
 
-    use lethe_model::service::ServiceName;
+    use lethe_model::{roster::Protocol, service::ServiceName};
 
     use super::*;
     use crate::service::Listener;
@@ -102,6 +102,7 @@ mod tests {
             instances: 1,
             ready: None,
             listener: Listener::Port,
+            protocol: Protocol::Http1,
             drain: Duration::from_secs(1),
             env: [("PATH".to_owned(), "/nowhere:bin:/bin".to_owned())].into(),
             directory: directory.into(),

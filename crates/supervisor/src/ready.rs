@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use lethe_model::roster::Address;
+use lethe_model::{
+    h2c_question,
+    roster::{Address, Protocol},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
@@ -28,6 +31,7 @@ const STATUS_BYTES: usize = 12;
 #[derive(Debug)]
 pub(crate) struct Probe {
     address: Address,
+    protocol: Protocol,
     question: Question,
     began: Instant,
     refusal: Mutex<Refusal>,
@@ -62,7 +66,8 @@ impl Probe {
             (None, Listener::Inherited) => Question::Answers,
             (None, Listener::Port | Listener::Socket) => Question::Accepts,
         };
-        Self { address, question, began: Instant::now(), refusal: Mutex::new(Refusal::NotListening) }
+        let (protocol, refusal) = (spec.protocol, Mutex::new(Refusal::NotListening));
+        Self { address, protocol, question, began: Instant::now(), refusal }
     }
 
     /// Waits until the worker is ready. Cancellation safe.
@@ -92,14 +97,18 @@ impl Probe {
                 (format!("socket {path}"), must)
             }
         };
+        let by = match self.protocol {
+            Protocol::Http1 => "",
+            Protocol::H2c => " by HTTP/2 without TLS (`protocol = \"h2c\"`)",
+        };
         let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (&self.question, refusal) {
-            (Question::Answers, _) => "it does not answer GET / on the listener it was given".into(),
+            (Question::Answers, _) => format!("it does not answer GET / on the listener it was given{by}"),
             (_, Refusal::NotListening) => {
                 format!("it has not opened {place}; {missing}")
             }
             (Question::Succeeds(path), refusal) => {
-                format!("GET {path} on its {place} {refusal}; it must be answered with 2xx")
+                format!("GET {path} on its {place} {refusal}{by}; it must be answered with 2xx")
             }
             (Question::Accepts, refusal) => format!("its {place} {refusal}"),
         }
@@ -132,7 +141,12 @@ impl Probe {
             Question::Succeeds(path) => path,
             Question::Answers => "/",
         };
-        let status = ask(stream, path, &self.address.authority()).await.map_err(|_| Refusal::Silent)?;
+        let host = self.address.authority();
+        let status = match self.protocol {
+            Protocol::Http1 => ask(stream, path, &host).await,
+            Protocol::H2c => h2c_question::ask(stream, path, &host).await,
+        };
+        let status = status.map_err(|_| Refusal::Silent)?;
         match self.question {
             Question::Succeeds(_) if !(200..300).contains(&status) => Err(Refusal::Status(status)),
             _ => Ok(()),
@@ -222,6 +236,7 @@ mod tests {
     fn probe(address: SocketAddr, question: Question) -> Probe {
         Probe {
             address: address.into(),
+            protocol: Protocol::Http1,
             question,
             began: Instant::now(),
             refusal: Mutex::new(Refusal::NotListening),
@@ -279,5 +294,30 @@ mod tests {
             stream
         };
         tokio::join!(probe.ready(), serve);
+    }
+
+    /// One that speaks HTTP/2 has no answer to HTTP/1.1.
+    #[tokio::test]
+    async fn a_path_is_asked_for_by_what_the_worker_speaks() {
+        // SETTINGS, and HEADERS with `:status` 500 (RFC 7541, appendix A: 14), then 204 (9).
+        const ANSWER: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let spoken = Probe { protocol: Protocol::H2c, ..probe(address, Question::Succeeds("/up".into())) };
+        let answer = async |status: u8| {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut preface = [0; 24];
+            stream.read_exact(&mut preface).await.unwrap();
+            assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+            stream.write_all(&[ANSWER, &[status]].concat()).await.unwrap();
+            stream
+        };
+        tokio::select! {
+            () = spoken.ready() => panic!("500 is not ready"),
+            _asked = async { (answer(0x8e).await, listener.accept().await) } => {}
+        }
+        let trouble = spoken.trouble();
+        assert!(trouble.contains("status 500") && trouble.contains("h2c"), "{trouble}");
+        tokio::join!(spoken.ready(), answer(0x89));
     }
 }

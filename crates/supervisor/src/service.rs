@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use lethe_model::service::ServiceName;
+use lethe_model::{roster::Protocol, service::ServiceName};
 
 /// One service to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Spec {
     pub ready: Option<String>,
     /// Where the worker listens.
     pub listener: Listener,
+    /// What the worker speaks there.
+    pub protocol: Protocol,
     /// How long in-flight requests may take to end, and then how long the process may take to exit after SIGTERM.
     pub drain: Duration,
     /// More environment variables, beside those of `lethe` itself and of the worker contract.

@@ -30,6 +30,9 @@ use crate::{
 /// Lines of the past that are shown when everything has started: those that workers printed meanwhile.
 const LINES_MAX: usize = 1000;
 
+/// Descriptors beside those for clients and for their workers' connections.
+const DESCRIPTORS_BESIDE: u64 = 1024;
+
 /// Threads of the runtime that all rooms but the gateway share; the gateway has its own.
 const RUNTIME_THREADS: usize = 2;
 
@@ -100,7 +103,9 @@ impl Up {
         let mode = if config.writes_to_stdout() { mode.without_table() } else { mode };
         let ui = Ui::start(mode)?;
         events::install(ui.printer())?;
-        if let Err(error) = descriptors::raise() {
+        // For each client, and for its worker.
+        let connections = config.gateway.limits.connections_max as u64 * 2;
+        if let Err(error) = descriptors::raise(connections + DESCRIPTORS_BESIDE) {
             tracing::warn!("the limit of open files stays as it is: {error}");
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -94,3 +94,35 @@ fn the_guestbook() -> anyhow::Result<()> {
     ensure!(text.contains("\nOK") && !text.contains("skipped"), "not all tests ran");
     Ok(())
 }
+
+/// `--tls-self-signed`, as a client sees it that trusts the certificate it is shown: a handshake for the name it was made
+/// for, by either protocol, and a request by HTTP/1.1.
+#[tokio::test]
+async fn tls_with_a_made_certificate() -> anyhow::Result<()> {
+    const CLIENT: &str = "\
+import http.client, socket, ssl, sys
+
+port = int(sys.argv[1])
+shown = ssl.get_server_certificate(('127.0.0.1', port))
+trusting = ssl.create_default_context(cadata=shown)
+for offered, agreed in [(['h2', 'http/1.1'], 'h2'), (['http/1.1'], 'http/1.1')]:
+    trusting.set_alpn_protocols(offered)
+    with trusting.wrap_socket(socket.create_connection(('127.0.0.1', port)), server_hostname='localhost') as one:
+        assert one.selected_alpn_protocol() == agreed, one.selected_alpn_protocol()
+        assert one.version() == 'TLSv1.3', one.version()
+asked = http.client.HTTPSConnection('localhost', port, context=trusting)
+asked.request('GET', '/some/path')
+print(asked.getresponse().read().decode())
+";
+    let place = Place::new()?;
+    let app = place.path().join("app.py");
+    fs::write(&app, APP)?;
+    let arguments = ["--tls-self-signed", "--", "python3", app.to_str().context("UTF-8")?];
+    let lethe = place.up(&arguments).await?;
+    lethe.ready(2).await?;
+    let port = lethe.listen.port().to_string();
+    let client = tokio::process::Command::new("python3").args(["-c", CLIENT, &port]).output().await?;
+    let said = String::from_utf8_lossy(&client.stdout);
+    ensure!(said.starts_with("app-") && said.trim_end().ends_with("/some/path"), "{client:?}");
+    lethe.down().await
+}

@@ -100,6 +100,21 @@ async fn operator_endpoint() -> anyhow::Result<()> {
     let metrics = operator.get("/metrics").await?;
     let line = metrics.text().lines().find(|line| line.starts_with("lethe_") && line.contains("2xx"));
     ensure!(line.is_some_and(|line| line.ends_with(" 5")), "five answers are counted: {line:?}");
+    // Each histogram has them all of the five, of the route and of both workers together.
+    let sum = |name: &str, more: &str| -> f64 {
+        let of = |line: &&str| line.starts_with(name) && line.contains(more);
+        metrics
+            .text()
+            .lines()
+            .filter(of)
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    };
+    for name in ["lethe_route_duration_seconds", "lethe_worker_latency_seconds"] {
+        ensure!(sum(&format!("{name}_bucket"), "le=\"+Inf\"") == 5.0, "{name}: {}", metrics.text());
+        ensure!(sum(&format!("{name}_count"), "") == 5.0, "{name}: {}", metrics.text());
+        ensure!(sum(&format!("{name}_sum"), "") > 0.0, "{name}: {}", metrics.text());
+    }
     lethe.down().await
 }
 

@@ -1,16 +1,21 @@
 //! What bounds the retry table: requests that kill their workers, workers that are killed from outside, no worker at all,
 //! and the memory for what is kept.
 
+use std::fs;
+
 use anyhow::{Context, ensure};
+use bytes::Bytes;
 use futures_util::future::try_join_all;
+use http::Method;
 
 use crate::{
     caller::{Call, Http},
     crash::gone,
-    lethe::kill_9,
+    lethe::{Place, kill_9},
     mortal::{Manner, Moment, Order, payload, small},
     mortal_lab::{Lab, WORKERS, kind},
     retry_table::{Case, EMPTY, Fate, KEPT, SMALL, check, check_reply},
+    visitor::Visitor,
 };
 
 /// A request that makes each of its workers fall by itself is given up after two, and the others go on.
@@ -191,4 +196,49 @@ async fn all_that_is_kept_is_bounded() -> anyhow::Result<()> {
     tokio::try_join!(held, meanwhile)?;
     check(&lab, put, case(KEPT, Http::One, Fate::Again)).await.context("it was given back")?;
     lab.lethe.down().await
+}
+
+/// Answers one request on each connection, with its name; after one for `/deaf` it listens no more, and lives on.
+const DEAF: &str = "\
+import os, socket, time
+
+listener = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))
+name = os.environ['LETHE_INSTANCE'].encode()
+deaf = False
+while not deaf:
+    peer, _ = listener.accept()
+    deaf = b' /deaf ' in peer.recv(1 << 16)
+    if deaf:
+        listener.close()
+    try:
+        peer.sendall(b'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n%s' % (len(name), name))
+    except OSError:
+        pass
+    peer.close()
+time.sleep(3600)
+";
+
+/// A worker of which nobody knows yet that it is lost, as in the moment between its death and the word of it: what cannot be
+/// sent there goes elsewhere, whatever its method.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_before_anybody_knows() -> anyhow::Result<()> {
+    const REQUESTS: usize = 10;
+    let place = Place::new()?;
+    let app = place.path().join("app.py");
+    fs::write(&app, DEAF)?;
+    let lethe = place.up(&["--instances", "2", "--", "python3", app.to_str().context("UTF-8")?]).await?;
+    lethe.ready(2).await?;
+    let mut visitor = Visitor::new(lethe.listen);
+    let deaf = visitor.get("/deaf").await?.text().to_owned();
+    for number in 0..REQUESTS {
+        let page = visitor.send(Method::POST, "/", &[], Bytes::from_static(b"a=1")).await?;
+        ensure!(page.status == 200 && page.text() != deaf, "{number}: {page:?}");
+    }
+    let admin = lethe.client.status().await?.node.admin.context("an admin address")?;
+    let metrics = Visitor::new(admin).get("/metrics").await?;
+    let unsent =
+        metrics.text().lines().find(|line| line.starts_with("lethe_retries_total{reason=\"unsent\"}"));
+    let count: f64 = unsent.and_then(|line| line.rsplit(' ').next()).context("a count")?.parse()?;
+    ensure!(count >= 1.0, "nothing was tried again: {unsent:?}");
+    lethe.down().await
 }

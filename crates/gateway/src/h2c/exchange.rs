@@ -24,10 +24,11 @@ const PIECE_BYTES_MAX: usize = 32 << 10;
 /// Why an exchange has no whole response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The worker got nothing of it.
+    /// The worker got nothing of it, or did nothing with it since it ends the connection (a GOAWAY that leaves it out: RFC
+    /// 9113, section 6.8).
     Unsent,
-    /// The worker lives, and says that it did nothing with it (REFUSED_STREAM, or a GOAWAY that leaves it out: RFC 9113,
-    /// section 8.7). It may be sent again, and to the same worker.
+    /// The worker lives, and says that it did nothing with it (REFUSED_STREAM: RFC 9113, section 8.7), mostly since it has
+    /// too much to do.
     Refused,
     /// The connection ended, and the request may have run.
     Lost,
@@ -60,7 +61,7 @@ impl Exchange {
     pub(crate) fn send_head(&mut self, head: &[u8], ended: bool) -> Result<(), Failure> {
         let request = head::request(head).ok_or(Failure::Garbled("the request cannot be told in HTTP/2"))?;
         let (response, sending) =
-            self.sender.send_request(request, ended).map_err(|_going| Failure::Refused)?;
+            self.sender.send_request(request, ended).map_err(|_going| Failure::Unsent)?;
         self.stream = sending.stream_id().as_u32();
         self.response = Some(response);
         self.sending = Some(sending);
@@ -122,6 +123,7 @@ impl Exchange {
         match ready!(Pin::new(response).poll(cx)) {
             Ok(answer) => {
                 head::append_response(into, &answer);
+                self.occupied.wire.proven.set(true);
                 self.response = None;
                 self.body = Some(answer.into_body());
                 Poll::Ready(Ok(()))
@@ -177,13 +179,18 @@ impl Exchange {
         self.stream != 0 && self.occupied.wire.seen.is_sent(self.stream)
     }
 
+    /// Whether the connection has carried a response already.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.occupied.wire.proven.get()
+    }
+
     fn failure(&self, error: &h2::Error) -> Failure {
         let (remote, reason) = (error.is_remote(), error.reason());
         if self.occupied.wire.seen.is_alien() {
             Failure::Garbled("the worker does not speak HTTP/2 without TLS (h2c)")
         } else if remote && error.is_go_away() {
             // Streams that the GOAWAY leaves in place go on, and end with the connection.
-            Failure::Refused
+            Failure::Unsent
         } else if !self.is_sent() {
             Failure::Unsent
         } else if remote && error.is_reset() {

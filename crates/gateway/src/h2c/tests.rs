@@ -284,14 +284,14 @@ async fn read_requests(stream: &mut TcpStream, mut requests: usize) {
 }
 
 #[test]
-fn what_a_goaway_leaves_out_is_refused_and_the_rest_goes_on() {
+fn what_a_goaway_leaves_out_is_unsent_and_the_rest_goes_on() {
     run(async {
         let lab = Lab::start().await;
         let (mut kept, mut left_out) = (lab.get().await, lab.get().await);
         let mut worker = lab.accept_raw(2).await;
         let goaway = frame(0x7, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]);
         worker.write_all(&[frame(0x4, 0, 0, &[]), goaway].concat()).await.unwrap();
-        assert_eq!(head(&mut left_out).await, Err(Failure::Refused));
+        assert_eq!(head(&mut left_out).await, Err(Failure::Unsent));
         // New requests go to a new connection.
         let _next = lab.get().await;
         let (_, mut respond) = lab.accept(10).await.request().await;

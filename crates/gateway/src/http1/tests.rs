@@ -8,13 +8,16 @@ use std::{
 use tokio::net::UnixStream;
 
 use super::*;
-use crate::{config::Limits, replay_budget::ReplayBudget, shard::Shard, watch::Overdue};
+use crate::{
+    body_budget::Budgets, config::Limits, shard::Shard, socket::tests::whole_writes, watch::Overdue,
+};
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_holds_up_a_chunked_response() {
     const PIECE: [u8; 10_000] = [b'x'; 10_000];
     let (ours, client) = UnixStream::pair().unwrap();
-    let core = Rc::new(Core::new(0, Arc::new(Shard::default()), Arc::default(), ReplayBudget::new(0)));
+    let core =
+        Rc::new(Core::new(0, Arc::new(Shard::default()), Arc::default(), Budgets::new(&Limits::default())));
     let watched = Watched::new(Phase::Answering);
     let mut connection = Connection::new(core, watched, Socket::Unix(ours), Buffer::default());
     connection.respond(Answer {
@@ -46,4 +49,33 @@ async fn a_client_that_reads_nothing_holds_up_a_chunked_response() {
     assert_eq!(connection.watched.overdue(now, &limits), None);
     let late = now + limits.stall_timeout + Duration::from_secs(1);
     assert_eq!(connection.watched.overdue(late, &limits), Some(Overdue::Close), "it has not for ever");
+}
+
+/// A worker that writes its page in many small pieces costs a few system calls and packets, not as many.
+#[tokio::test]
+async fn small_chunks_go_out_together() {
+    const PIECES: usize = 500;
+    let (ours, client) = whole_writes();
+    let core =
+        Rc::new(Core::new(0, Arc::new(Shard::default()), Arc::default(), Budgets::new(&Limits::default())));
+    let mut connection =
+        Connection::new(core, Watched::new(Phase::Answering), Socket::Unix(ours), Buffer::default());
+    let answer =
+        |fields| Answer { status: 200, reason: b"OK", fields, length: None, has_body: true, close: false };
+    connection.respond(answer(&mut std::iter::empty()));
+    std::future::poll_fn(|cx| {
+        for _ in 0..PIECES {
+            let wrote = connection.poll_write(cx, &[b'x'; 50]);
+            assert!(matches!(wrote, Poll::Ready(Ok(50))), "{wrote:?}");
+        }
+        Poll::Ready(())
+    })
+    .await;
+    std::future::poll_fn(|cx| connection.poll_finish(cx, b"")).await.unwrap();
+    client.readable().await.unwrap();
+    let (mut writes, mut bytes, mut space) = (0, 0, vec![0; 1 << 20]);
+    while let Ok(count @ 1..) = client.try_read(&mut space) {
+        (writes, bytes) = (writes + 1, bytes + count);
+    }
+    assert!(bytes > PIECES * 50 && writes <= 3, "{writes} writes");
 }

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Body, Prefixed, Request, Spoken, Stream, fields, serve, spoken,
+    Body, Leaving, Prefixed, Request, Spoken, Stream, fields, serve, spoken,
     tests::{large_limits, run},
 };
 use crate::{
@@ -150,7 +150,13 @@ async fn bridge(worker: SocketAddr, listener: TcpListener) {
             let forward = |request, stream| {
                 tokio::task::spawn_local(carry(Rc::clone(&lane), request, stream));
             };
-            serve(stream, &limits, std::future::pending(), forward).await;
+            serve(
+                stream,
+                &limits,
+                Leaving { draining: std::future::pending(), parting: std::future::pending() },
+                forward,
+            )
+            .await;
         });
     }
 }

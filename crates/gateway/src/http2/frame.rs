@@ -5,6 +5,7 @@
 const HEAD_BYTES: usize = 9;
 /// What a client sends first (RFC 9113, section 3.4).
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 
 /// What a frame is (RFC 9113, section 6).
@@ -54,6 +55,11 @@ impl Head {
     /// Whether it begins a header block.
     pub(crate) fn is_headers(&self) -> bool {
         self.kind == Kind::Headers
+    }
+
+    /// Whether nothing of its side of the stream follows it, if it is DATA or HEADERS.
+    pub(crate) fn ends_stream(&self) -> bool {
+        self.flags & END_STREAM != 0
     }
 
     /// Whether its payload is of a header block.

@@ -28,17 +28,27 @@ const IDLE_FRAMES_BURST: u32 = 4096;
 const IDLE_FRAMES_PER_SECOND: u32 = 256;
 /// And for each so many bytes that it is sent: whoever takes a large response says so in many window updates.
 const BYTES_PER_IDLE_FRAME: usize = 1024;
+/// And for each frame of a response that it is sent, however small: gRPC clients answer each with a PING, by which they
+/// measure the way, and with window updates. Answers to what carries nothing earn nothing.
+const IDLE_FRAMES_PER_ANSWER: u32 = 8;
 /// A SETTINGS frame may touch every stream, so it counts as so many.
 const SETTINGS_COST: u32 = 16;
 /// Requests that a client may take back (RST_STREAM; CVE-2023-44487), or make so that they are none, at once.
 const RESETS_BURST: u32 = 512;
-/// And for each second that passes.
-const RESETS_PER_SECOND: u32 = 64;
+/// And for each second that passes. A client may have that many requests at once, and take all of them back when it has
+/// waited for them for a second.
+const RESETS_PER_SECOND: u32 = 128;
+/// And for each response that it was sent to its end: of what it asks, a client may take half back.
+const RESETS_PER_RESPONSE: u32 = 1;
+/// A request that is refused without the engine takes this much of them, since its answer earns one.
+const REFUSED_COST: u32 = 2;
 
 /// What the socket saw.
 pub(super) struct Pulse {
     frames: Bucket,
     resets: Bucket,
+    /// What is written, taken apart.
+    written: RefCell<Parts>,
     /// Why the client is to be told to calm down.
     excess: Cell<Option<&'static str>>,
     /// Since when a header block is begun and not ended.
@@ -58,6 +68,7 @@ impl Pulse {
         Self {
             frames: Bucket::new(IDLE_FRAMES_BURST, IDLE_FRAMES_PER_SECOND, now),
             resets: Bucket::new(RESETS_BURST, RESETS_PER_SECOND, now),
+            written: RefCell::new(Parts::new()),
             excess: Cell::new(None),
             block_since: Cell::new(None),
             blocked_since: Cell::new(None),
@@ -94,7 +105,7 @@ impl Pulse {
 
     /// A request was refused without the engine. It costs little, and so do those that are taken back.
     pub(super) fn refused(&self) {
-        if !self.resets.take(1, Instant::now) {
+        if !self.resets.take(REFUSED_COST, Instant::now) {
             self.excess.set(Some("more requests that are none than are allowed"));
         }
     }
@@ -113,7 +124,20 @@ impl Pulse {
         }
     }
 
-    fn wrote(&self, bytes: usize) {
+    fn wrote(&self, bytes: &[u8]) {
+        self.written.borrow_mut().feed(bytes, |part| {
+            if let Part::Head(head) = part
+                && matches!(head.kind, Kind::Data | Kind::Headers)
+            {
+                self.frames.add(IDLE_FRAMES_PER_ANSWER);
+                if head.ends_stream() {
+                    self.resets.add(RESETS_PER_RESPONSE);
+                }
+            }
+        });
+    }
+
+    fn progressed(&self, bytes: usize) {
         self.blocked_since.set(None);
         let bytes = self.uncredited.get() + bytes;
         self.frames.add((bytes / BYTES_PER_IDLE_FRAME) as u32);
@@ -201,10 +225,22 @@ impl<'a, S> Guard<'a, S> {
         }
     }
 
-    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn wrote<'b>(
+        &self,
+        result: Poll<io::Result<usize>>,
+        bufs: impl Iterator<Item = &'b [u8]>,
+    ) -> Poll<io::Result<usize>> {
         match &result {
             Poll::Pending => self.pulse.blocked(),
-            Poll::Ready(Ok(bytes)) => self.pulse.wrote(*bytes),
+            Poll::Ready(Ok(bytes)) => {
+                self.pulse.progressed(*bytes);
+                let mut left = *bytes;
+                for buf in bufs {
+                    let taken = left.min(buf.len());
+                    self.pulse.wrote(&buf[..taken]);
+                    left -= taken;
+                }
+            }
             Poll::Ready(Err(_)) => {}
         }
         result
@@ -233,7 +269,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<'_, S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.has_begun = true;
         let result = Pin::new(&mut *self.io).poll_write(cx, buf);
-        self.wrote(result)
+        self.wrote(result, std::iter::once(buf))
     }
 
     fn poll_write_vectored(
@@ -242,7 +278,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<'_, S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut *self.io).poll_write_vectored(cx, bufs);
-        self.wrote(result)
+        self.wrote(result, bufs.iter().map(|buf| &**buf))
     }
 
     /// No, when the connection is made: then it lays frames of up to 1 KiB side by side and writes them together, while
@@ -307,7 +343,7 @@ mod tests {
             pulse.frames.add(1);
             assert!(pulse.frames.take(1, || begin));
         }
-        pulse.wrote(IDLE_FRAMES_BURST as usize * BYTES_PER_IDLE_FRAME);
+        pulse.progressed(IDLE_FRAMES_BURST as usize * BYTES_PER_IDLE_FRAME);
         for _ in 0..IDLE_FRAMES_BURST {
             assert!(pulse.frames.take(1, || begin));
         }

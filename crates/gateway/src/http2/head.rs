@@ -23,6 +23,9 @@ pub(crate) struct Request {
     /// `transfer-encoding`: how the body is framed is in `body` alone.
     pub(crate) head: Vec<u8>,
     pub(crate) body: Body,
+    /// The client asks for a WebSocket by extended CONNECT (RFC 8441): any 2xx grants it, so that no other may be passed
+    /// on.
+    pub(crate) connects: bool,
 }
 
 /// Why there is no request.
@@ -64,7 +67,7 @@ pub(super) fn translate(parts: &Parts, ended: bool) -> Result<Request, Refusal> 
         (false, Some(length)) => Body::Sized(length),
         (false, None) => Body::Streamed,
     };
-    Ok(Request { head, body })
+    Ok(Request { head, body, connects: tunnel })
 }
 
 fn target(parts: &Parts) -> Result<&str, Refusal> {

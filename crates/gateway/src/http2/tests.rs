@@ -9,6 +9,7 @@ mod generic;
 mod limits;
 mod messages;
 #[path = "../../tests/http2/peer.rs"]
+#[allow(dead_code, reason = "not every test needs all of it")]
 mod peer;
 #[path = "../../tests/http2/rfc7541.rs"]
 mod rfc7541;
@@ -24,7 +25,7 @@ use tokio::{
     task::LocalSet,
 };
 
-use super::{Request, Stream, serve};
+use super::{Leaving, Request, Stream, serve};
 use crate::{
     config::Limits,
     downstream::{Answer, Broken, Downstream, Piece},
@@ -60,13 +61,19 @@ impl Server {
             while let Ok((stream, _)) = listener.accept().await {
                 let (limits, mut draining, end) = (Rc::clone(&limits), draining.clone(), Rc::clone(&end));
                 tokio::task::spawn_local(async move {
-                    let drained = async move {
-                        let _ = draining.wait_for(|&draining| draining).await;
+                    let mut parting = draining.clone();
+                    let leaving = Leaving {
+                        draining: async move {
+                            let _ = draining.wait_for(|&draining| draining).await;
+                        },
+                        parting: async move {
+                            let _ = parting.wait_for(|&parting| parting).await;
+                        },
                     };
                     let on_request = |request, stream| {
                         tokio::task::spawn_local(answer(request, stream));
                     };
-                    serve(stream, &limits, drained, on_request).await;
+                    serve(stream, &limits, leaving, on_request).await;
                     end.notify_one();
                 });
             }

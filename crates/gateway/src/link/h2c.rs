@@ -45,6 +45,11 @@ impl H2c {
         }
     }
 
+    /// The worker has answered on the connection before: it may be ending it by now, as it may with any.
+    pub(super) fn is_reused(&self) -> bool {
+        self.exchange.is_proven()
+    }
+
     pub(super) fn begin(&mut self, head: &[u8], length: Length) -> Result<(), Loss> {
         self.all_given = length == Length::None;
         self.exchange.send_head(head, self.all_given).map_err(|failure| self.lost(failure))

@@ -31,6 +31,8 @@ use crate::{
 
 /// Most of a chunked body that waits to be sent, beside one piece more.
 const OUT_BYTES_MAX: usize = 64 << 10;
+/// Chunks are written when there is so much of them, or nothing more to come at once.
+const GATHER_BYTES: usize = 16 << 10;
 /// Memory that an idle connection keeps for the next request's head.
 const KEPT_OUT_BYTES: usize = 4 << 10;
 
@@ -145,6 +147,11 @@ impl Http1 {
                 return Poll::Ready(Err(Halt::Broken(broken)));
             }
             self.give(upload);
+            // Small chunks go out together, as far as they are here already.
+            let gathers = self.length == Length::Chunked && !self.all_given && self.written > 0;
+            if gathers && more.is_ready() && self.outbox.bytes().len() < GATHER_BYTES {
+                continue;
+            }
             let waiting = if self.length == Length::Chunked { &[][..] } else { upload.waiting() };
             if self.outbox.is_empty() && waiting.is_empty() {
                 if self.all_given {

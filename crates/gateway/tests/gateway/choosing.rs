@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use lethe_gateway::config::{self, Config, Ejection, Health, Protocol};
+use lethe_gateway::config::{self, Config, Ejection, Health};
 use lethe_model::{
     gate::Gate,
-    roster::{Worker, WorkerState},
+    roster::{Protocol, Worker, WorkerState},
     service::InstanceId,
     workers::Workers,
 };
@@ -282,6 +282,7 @@ fn many_workers_and_a_roster_that_changes_all_the_time() {
         let worker = |number| Worker {
             instance: InstanceId::new(&service(), number),
             address: address.into(),
+            protocol: Protocol::Http1,
             state: WorkerState::Ready,
             gate: Gate::new(),
             weight: Worker::WEIGHT,

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use lethe_gateway::config::{Config, Network};
+use lethe_gateway::config::{AccessLog, Config, Network};
 
-use crate::lab::{Lab, Message, run};
+use crate::{
+    lab::{Lab, Message, run},
+    observe::lines,
+};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
 /// The signature of version 2.
@@ -233,5 +236,29 @@ fn trust_is_taken_up_by_a_reload() {
         trusting(&mut config);
         lab.gateway.reload(config).await.unwrap();
         assert_eq!(origin(&lab, fields).await[0].as_deref(), Some("198.51.100.9, 127.0.0.1"));
+    });
+}
+
+/// The access log says whom a request is from as workers are told it, also of requests that no worker gets.
+#[test]
+fn the_log_names_the_client_behind_the_proxies() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let lab = Lab::with(1, |config| {
+            trusting(config);
+            config.access_log = AccessLog::File(path.clone());
+            config.routes[0].path = "/shop".into();
+        })
+        .await;
+        let forwarded =
+            "x-forwarded-for: 198.51.100.9, 203.0.113.7, 10.0.0.2\r\nx-forwarded-proto: https\r\n";
+        seen(&lab, &[format!("GET /shop HTTP/1.1\r\nhost: h\r\n{forwarded}\r\n").as_bytes()]).await;
+        let mut other = lab.send(format!("GET /other HTTP/1.1\r\nhost: h\r\n{forwarded}\r\n")).await;
+        assert_eq!(other.response().await.status(), 404);
+        let lines = lines(&path, 2).await;
+        for line in lines {
+            assert_eq!((&line["client"], &line["tls"]), (&"203.0.113.7".into(), &true.into()), "{line}");
+        }
     });
 }

@@ -9,7 +9,7 @@ use lethe_gateway::{
 };
 use lethe_model::{
     gate::Gate,
-    roster::{Address, Roster, Worker, WorkerState},
+    roster::{Address, Protocol, Roster, Worker, WorkerState},
     service::{InstanceId, ServiceName},
     workers::Workers,
 };
@@ -21,9 +21,13 @@ use tokio::{
 
 /// Runs a test, with an end for one that hangs.
 pub fn run(test: impl Future<Output = ()>) {
+    run_within(Duration::from_secs(60), test);
+}
+
+/// One that may take so long.
+pub fn run_within(limit: Duration, test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime
-        .block_on(async { tokio::time::timeout(Duration::from_secs(60), test).await.expect("test hangs") });
+    runtime.block_on(async { tokio::time::timeout(limit, test).await.expect("test hangs") });
 }
 
 /// A gateway and its workers.
@@ -92,6 +96,7 @@ pub fn entry(number: u64, address: Address) -> Worker {
     Worker {
         instance: InstanceId::new(&service(), number),
         address,
+        protocol: Protocol::Http1,
         state: WorkerState::Ready,
         gate: Gate::new(),
         weight: Worker::WEIGHT,
@@ -136,7 +141,9 @@ impl Lab {
         tweak(&mut config);
         let mut fakes = Vec::new();
         for number in 1..=workers {
-            fakes.push(FakeWorker::start(number).await);
+            let mut fake = FakeWorker::start(number).await;
+            fake.entry.protocol = config.services.get(&service()).map(|how| how.protocol).unwrap_or_default();
+            fakes.push(fake);
         }
         let (roster, receiver) = watch::channel(Arc::new(Roster::default()));
         let bound = bind(config);

@@ -133,3 +133,39 @@ fn a_client_that_goes_leaves_the_queue() {
         lab.until(|snapshot| snapshot.queued == 0 && snapshot.connections == 0).await;
     });
 }
+
+/// Responses are held in a memory of their own; what finds no room there is passed on as it comes.
+#[test]
+fn all_that_is_held_is_bounded() {
+    const BYTES: usize = 100 << 10;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {BYTES}\r\n\r\n");
+    let (half, whole) = (vec![b'x'; BYTES / 2], vec![b'x'; BYTES]);
+    run(async {
+        let lab = Lab::with(1, |config| config.limits.hold_total_bytes_max = BYTES * 3 / 2).await;
+        let get = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+        let mut first = lab.send(get).await;
+        let (mut holding, _) = lab.workers[0].request().await;
+        holding.send(&head).await;
+        holding.send(&half).await;
+        // Its memory is taken by the time that another one's worker is asked, since one core serves both.
+        let mut second = lab.send(get).await;
+        let (mut passing, _) = lab.workers[0].request().await;
+        passing.send(&head).await;
+        passing.send(&half).await;
+        assert_eq!(second.head().await.status(), 200, "there is no room to hold it");
+        passing.send(&half).await;
+        assert_eq!(second.exactly(BYTES).await.unwrap(), whole);
+        holding.send(&half).await;
+        assert_eq!(first.response().await.body, whole);
+        // There is room again: what dies half-way is another worker's to answer, and nobody sees it.
+        second.send(get).await;
+        holding.request().await;
+        holding.send(&head).await;
+        holding.send(&half).await;
+        drop(holding);
+        passing.request().await;
+        passing.answer("again").await;
+        assert_eq!(second.response().await.text(), "again");
+        assert_eq!(lab.gateway.snapshot().cut, 0);
+    });
+}

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::lab::{Lab, Peer, run};
 
 /// The lines of the log once there are so many; a file tells nobody when it grows.
-async fn lines(path: &Path, count: usize) -> Vec<Value> {
+pub async fn lines(path: &Path, count: usize) -> Vec<Value> {
     loop {
         let text = std::fs::read_to_string(path).unwrap();
         if text.lines().count() >= count && text.ends_with('\n') {
@@ -160,5 +160,36 @@ fn a_trace_that_begins_here_is_not_sampled() {
         assert_eq!(worker.request().await.header("traceparent"), Some(theirs));
         worker.answer("").await;
         client.response().await;
+    });
+}
+
+/// What is refused can be found in the log by what its client was told, whatever it was.
+#[test]
+fn refused_requests_have_a_name_and_a_client() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let lab = Lab::with(1, |config| {
+            config.access_log = AccessLog::File(path.clone());
+            config.routes[0].path = "/shop".into();
+        })
+        .await;
+        let mut ids = Vec::new();
+        for request in [
+            // A bare line feed, which no record of a request comes from.
+            "GET / HTTP/1.1\nhost: h\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: h\r\nhost: h\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: h\r\nx-request-id: mine\r\n\r\n",
+        ] {
+            let response = lab.send(request).await.response().await;
+            ids.push(response.header("x-request-id").unwrap().to_owned());
+        }
+        assert_eq!(ids[2], "mine");
+        let lines = lines(&path, 3).await;
+        for (line, id) in lines.iter().zip(ids) {
+            assert_eq!((&line["client"], &line["request_id"]), (&json!("127.0.0.1"), &json!(id)), "{line}");
+        }
+        let reasons: Vec<_> = lines.iter().map(|line| line["reason"].clone()).collect();
+        assert_eq!(reasons, ["malformed", "malformed", "no_route"]);
     });
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use lethe_gateway::config::{self, Class, Concurrency, Config, Route};
+use lethe_gateway::config::{self, Class, Concurrency, Config, Network, Route};
 
 use crate::{
     desk::{Clerk, Desk},
@@ -71,6 +71,8 @@ fn a_worker_never_gets_more_than_its_limit() {
 fn timely_ones_first_and_each_class_in_order() {
     run(async {
         let (lab, mut desk) = lab(1, |config| {
+            // Only they may say that theirs are timely.
+            config.trusted_proxies = vec![Network { address: [127, 0, 0, 1].into(), prefix_bits: 32 }];
             config.routes.push(Route {
                 path: "/batch".into(),
                 class: Class::Batch,

@@ -12,7 +12,8 @@ use std::{
 use bytes::Bytes;
 use h2::Reason;
 use http::Response;
-use lethe_gateway::config::{self, Config, Ejection, Protocol};
+use lethe_gateway::config::{self, Config, Ejection};
+use lethe_model::roster::Protocol;
 
 use crate::{
     choosing::treat,

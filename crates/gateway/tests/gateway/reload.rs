@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use lethe_gateway::config::{self, Protocol, Route};
+use lethe_gateway::config::Route;
 
-use crate::{
-    choosing::treat,
-    lab::{FakeWorker, Lab, Peer, config, run},
-};
+use crate::lab::{FakeWorker, Lab, Peer, config, run};
 
 /// Lets the worker answer each request with its first line.
 fn answer(lab: &mut Lab) {
@@ -106,67 +103,6 @@ fn a_service_that_was_not_there_before_is_found() {
         client.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
         lab.workers[0].request().await.0.answer("ok").await;
         assert_eq!(client.response().await.text(), "ok");
-    });
-}
-
-/// The next connection to the worker is one of HTTP/2, and its first request is answered.
-async fn answer_over_http2(
-    worker: &FakeWorker,
-) -> h2::server::Connection<tokio::net::TcpStream, bytes::Bytes> {
-    let mut connection = h2::server::handshake(worker.accept().await.stream).await.unwrap();
-    let (_, mut respond) = connection.accept().await.unwrap().unwrap();
-    respond.send_response(http::Response::builder().status(204).body(()).unwrap(), true).unwrap();
-    connection
-}
-
-#[test]
-fn a_service_that_speaks_otherwise_now_gets_new_connections() {
-    const GET: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
-    let speaks = |protocol| {
-        let mut config = config();
-        treat(&mut config, config::Service { protocol, ..config::Service::default() });
-        config
-    };
-    run(async {
-        let lab = Lab::new(1).await;
-        let mut client = lab.send(GET).await;
-        let (mut worker, _) = lab.workers[0].request().await;
-        worker.answer("over HTTP/1.1").await;
-        assert_eq!(client.response().await.text(), "over HTTP/1.1");
-        // One more is in hand while it changes.
-        let mut other = lab.send(GET).await;
-        worker.request().await;
-        lab.gateway.reload(speaks(Protocol::H2c)).await.unwrap();
-        worker.answer("still").await;
-        assert_eq!(other.response().await.text(), "still");
-        worker.closed().await;
-        client.send(GET).await;
-        let mut connection = answer_over_http2(&lab.workers[0]).await;
-        let response = async { assert_eq!(client.response().await.status(), 204) };
-        let driven = tokio::spawn(async move { while let Some(Ok(_)) = connection.accept().await {} });
-        response.await;
-        lab.gateway.reload(speaks(Protocol::Http1)).await.unwrap();
-        driven.await.unwrap();
-        client.send(GET).await;
-        lab.workers[0].request().await.0.answer("and back").await;
-        assert_eq!(client.response().await.text(), "and back");
-    });
-}
-
-#[test]
-fn idle_connections_of_another_protocol_are_closed() {
-    run(async {
-        let lab = Lab::new(1).await;
-        let mut client = lab.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
-        let (mut worker, _) = lab.workers[0].request().await;
-        worker.answer("ok").await;
-        assert_eq!(client.response().await.text(), "ok");
-        let mut config = config();
-        treat(&mut config, config::Service { protocol: Protocol::H2c, ..config::Service::default() });
-        lab.gateway.reload(config).await.unwrap();
-        client.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
-        let _connection = answer_over_http2(&lab.workers[0]).await;
-        worker.closed().await;
     });
 }
 

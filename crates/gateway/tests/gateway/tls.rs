@@ -12,7 +12,10 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
 };
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::lab::{FakeWorker, Lab, Peer, config, run};
@@ -437,5 +440,38 @@ fn changed_files_are_taken_up() {
             () = lab.gateway.follow_certificates() => unreachable!("it never ends"),
             () = seen => {}
         }
+    });
+}
+
+/// Between its handshake and its first request, a client of a gateway that gives its listeners to another one has time, as
+/// it has with HTTP/1.1.
+#[test]
+fn a_client_that_has_just_connected_is_served_by_the_one_that_leaves() {
+    run(async {
+        let folder = TempDir::new().unwrap();
+        let (files, certificate) = issue(folder.path(), "shop.test");
+        let old = Lab::with(1, |config| speaks_tls(config, vec![files.clone()])).await;
+        let stream = connect(&old, &connector(&[&certificate], &["h2"]), "shop.test").await.unwrap();
+        old.until(|snapshot| snapshot.tls_handshakes == 1).await;
+        let _new = Lab::after(&old, 1, |config| speaks_tls(config, vec![files])).await;
+        let client = async {
+            let mut stream = stream;
+            // The preface, SETTINGS, and HEADERS with GET, https, / and an authority, all at once, as clients begin.
+            let head = b"\0\0\x0e\x01\x05\0\0\0\x01\x82\x87\x84\x41\x09shop.test";
+            let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+            stream.write_all(&[&preface[..], head].concat()).await.unwrap();
+            old.workers[0].request().await.0.answer("ok").await;
+            loop {
+                let mut head = [0; 9];
+                stream.read_exact(&mut head).await.unwrap();
+                let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+                stream.read_exact(&mut payload).await.unwrap();
+                if head[3] == 0 {
+                    assert_eq!(payload, b"ok");
+                    break;
+                }
+            }
+        };
+        tokio::join!(biased; old.gateway.release(), client);
     });
 }

@@ -2,8 +2,8 @@
 
 use std::{mem::MaybeUninit, path::PathBuf, time::Duration};
 
-use lethe_gateway::config::{self, Health, Protocol};
-use lethe_model::roster::Address;
+use lethe_gateway::config::{self, Health};
+use lethe_model::roster::{Address, Protocol, Worker};
 use socket2::SockRef;
 use tempfile::TempDir;
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     choosing::treat,
-    lab::{Lab, Message, Peer, entry, run},
+    lab::{Lab, Message, Peer, entry, run, service},
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
@@ -31,8 +31,17 @@ impl Stand {
         let folder = tempfile::tempdir().unwrap();
         let paths: Vec<PathBuf> = (1..=workers).map(|n| folder.path().join(n.to_string())).collect();
         let listeners = paths.iter().map(|path| Some(UnixListener::bind(path).unwrap())).collect();
-        let lab = Lab::with(0, tweak).await;
-        let entries = (1..).zip(&paths).map(|(n, path)| entry(n, Address::Unix(path.as_path().into())));
+        let mut protocol = Protocol::default();
+        let lab = Lab::with(0, |config| {
+            tweak(config);
+            protocol = config.services.get(&service()).map(|how| how.protocol).unwrap_or_default();
+        })
+        .await;
+        let entry = |(n, path): (u64, &PathBuf)| Worker {
+            protocol,
+            ..entry(n, Address::Unix(path.as_path().into()))
+        };
+        let entries = (1..).zip(&paths).map(entry);
         lab.publish_entries(entries.collect());
         lab.until(|snapshot| snapshot.workers.len() as u64 == workers).await;
         Self { lab, listeners, folder }

@@ -120,7 +120,7 @@ async fn piece(body: &mut RecvStream) -> Option<Bytes> {
 }
 
 /// Sends as much as the windows let through, to the end.
-async fn pour(sending: &mut SendStream<Bytes>, mut bytes: Bytes, ends: bool) {
+pub async fn pour(sending: &mut SendStream<Bytes>, mut bytes: Bytes, ends: bool) {
     while !bytes.is_empty() {
         sending.reserve_capacity(bytes.len());
         let granted = poll_fn(|cx| sending.poll_capacity(cx)).await.unwrap().unwrap();
@@ -485,4 +485,36 @@ fn a_draining_gateway_ends_what_is_open() {
         assert!(client.ready().await.is_err(), "the connection is over");
         assert_eq!(lab.gateway.snapshot().connections, 0);
     });
+}
+
+/// A page instead of the WebSocket: as an answer to the client's CONNECT its 200 would say that the tunnel is open.
+#[test]
+fn a_websocket_that_is_answered_as_a_plain_request_is_refused() {
+    run(async {
+        let lab = Lab::new(1).await;
+        let mut client = client(lab.address).await;
+        let response = connect(&mut client).await;
+        let (mut worker, _) = lab.workers[0].request().await;
+        worker.answer("<h1>Welcome</h1>").await;
+        let response = whole(response).await;
+        assert_eq!((response.status(), response.header("lethe-outcome")), (502, None));
+        assert_eq!(response.header("content-type"), Some("application/problem+json"));
+        // It is none of the worker's failures, or clients could have it put out.
+        assert_eq!(lab.gateway.snapshot().workers[&lab.workers[0].entry.instance].failures, 0);
+    });
+}
+
+/// Asks for a WebSocket, which is only allowed when the gateway has said that it offers it.
+pub async fn connect(client: &mut SendRequest<Bytes>) -> ResponseFuture {
+    while !client.is_extended_connect_protocol_enabled() {
+        tokio::task::yield_now().await;
+    }
+    let request = Request::builder()
+        .method(Method::CONNECT)
+        .uri("https://shop.test/chat")
+        .extension(h2::ext::Protocol::from_static("websocket"))
+        .body(())
+        .unwrap();
+    let (response, _) = client.send_request(request, false).unwrap();
+    response
 }

@@ -2,9 +2,14 @@
 
 use h2::Reason;
 
+use std::time::Duration;
+
+use lethe_gateway::config::ResponseStall;
+
 use crate::{
     exchange::{ask, begin, client, submit, try_whole, whole},
     lab::{Lab, run},
+    peer,
 };
 
 #[test]
@@ -186,5 +191,27 @@ fn all_that_wait_on_a_worker_are_saved_or_told() {
             }
         }
         assert_eq!(lab.gateway.snapshot().unknown as usize, STREAMS / 2);
+    });
+}
+
+/// A client that opens no window keeps the response waiting, not its worker; one worker that does stand still is cut.
+#[test]
+fn a_client_that_takes_nothing_is_not_taken_for_a_worker_that_gives_nothing() {
+    run(async {
+        let stall = ResponseStall::After(Duration::from_millis(200));
+        let lab = Lab::with(1, |config| config.routes[0].response_stall = stall).await;
+        let mut client = peer::Peer::greet(lab.address).await;
+        client.send(&peer::settings(&[(peer::INITIAL_WINDOW_SIZE, 0)])).await;
+        client.send(&peer::get(1)).await;
+        let (mut worker, _) = lab.workers[0].request().await;
+        worker.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n").await;
+        worker.send("6\r\nsecond\r\n0\r\n\r\n").await;
+        let other = lab.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
+        let (mut stalled, _) = lab.workers[0].request().await;
+        stalled.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        other.rest().await;
+        assert_eq!(lab.gateway.snapshot().cut, 1);
+        client.send(&peer::window_update(1, 100)).await;
+        assert_eq!(client.body(1).await, b"firstsecond");
     });
 }

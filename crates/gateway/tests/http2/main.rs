@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod chatty;
 mod conformance;
 mod exchange;
 mod floods;
@@ -16,6 +17,7 @@ mod peer;
 mod rfc7541;
 mod rfc9113;
 mod smuggling;
+mod workers;
 
 use self::lab::{FakeWorker, Lab, Peer, run};
 

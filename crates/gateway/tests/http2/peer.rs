@@ -34,6 +34,9 @@ pub const CANCEL: u32 = 0x8;
 pub const COMPRESSION_ERROR: u32 = 0x9;
 pub const ENHANCE_YOUR_CALM: u32 = 0xb;
 
+/// A setting.
+pub const INITIAL_WINDOW_SIZE: u16 = 0x4;
+
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Longer than anything takes that works.
@@ -240,7 +243,7 @@ impl Peer {
     }
 }
 
-async fn read_frame(from: &mut (impl AsyncReadExt + Unpin)) -> Option<Frame> {
+pub async fn read_frame(from: &mut (impl AsyncReadExt + Unpin)) -> Option<Frame> {
     let mut head = [0; 9];
     from.read_exact(&mut head).await.ok()?;
     let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];

@@ -14,11 +14,12 @@ use std::{
     net::{SocketAddr, TcpStream},
     sync::{Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::lab::{Lab, Peer, run};
+use crate::lab::{Lab, Peer, run_within};
 
 /// Far more than a connection should take, since debug builds and the allocator have their part in it.
 const IDLE_BYTES_MAX: usize = 16 << 10;
@@ -30,11 +31,14 @@ const HTTP2_BYTES_MAX: usize = 64 << 10;
 const STREAMING_BYTES_MAX: usize = 64 << 20;
 const GIBIBYTE: usize = 1 << 30;
 
+/// Only a test that has failed takes so long.
+const HANGS: Duration = Duration::from_secs(600);
+
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone(test: impl Future<Output = ()>) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    run(test);
+    run_within(HANGS, test);
 }
 
 /// A line of `/proc/self/status`, in bytes.
@@ -161,16 +165,16 @@ async fn blocking_on(streams: Vec<TcpStream>, each: fn(&TcpStream)) -> Vec<TcpSt
 }
 
 /// Passes a gibibyte through, to the end, and throws it away there.
-fn pour(mut into: impl Write + Send, mut from: impl Read) {
+fn pour(mut into: impl Write + Send, mut from: impl Read, bytes: usize) {
     thread::scope(|scope| {
         scope.spawn(|| {
             let piece = vec![b'x'; 256 << 10];
-            for _ in 0..GIBIBYTE / piece.len() {
+            for _ in 0..bytes / piece.len() {
                 into.write_all(&piece).unwrap();
             }
         });
         let mut piece = vec![0; 256 << 10];
-        let mut left = GIBIBYTE;
+        let mut left = bytes;
         while left > 0 {
             let count = from.read(&mut piece).unwrap();
             assert!(count > 0, "{left} bytes are missing");
@@ -187,32 +191,42 @@ fn blocking(peer: Peer) -> TcpStream {
 
 #[test]
 fn a_gibibyte_passes_each_way_in_little_memory() {
-    alone(async {
+    passes_each_way(GIBIBYTE);
+}
+
+/// The same of ten times as much, which takes a while: `cargo test --release -p lethe-gateway --test memory -- --ignored
+/// --nocapture`.
+#[test]
+#[ignore = "takes a minute or more"]
+fn ten_gibibytes_pass_each_way_in_little_memory() {
+    passes_each_way(10 * GIBIBYTE);
+}
+
+fn passes_each_way(bytes: usize) {
+    alone(async move {
         let lab = Lab::new(1).await;
         // The highest mark of the tests before is forgotten (proc(5)).
         fs::write("/proc/self/clear_refs", "5").unwrap();
         let before = memory("VmRSS");
-        let client =
-            lab.send(format!("PUT / HTTP/1.1\r\nhost: h\r\ncontent-length: {GIBIBYTE}\r\n\r\n")).await;
+        let client = lab.send(format!("PUT / HTTP/1.1\r\nhost: h\r\ncontent-length: {bytes}\r\n\r\n")).await;
         let mut worker = lab.workers[0].accept().await;
         worker.head().await;
         // Up, and then down, on the same two connections.
         let (up, mut down) = (blocking(client), blocking(worker));
         let both = tokio::task::spawn_blocking(move || {
-            pour(&up, &down);
-            down.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {GIBIBYTE}\r\n\r\n").as_bytes())
-                .unwrap();
+            pour(&up, &down, bytes);
+            down.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n").as_bytes()).unwrap();
             let mut head = Vec::new();
             let mut byte = [0];
             while !head.ends_with(b"\r\n\r\n") {
                 (&up).read_exact(&mut byte).unwrap();
                 head.push(byte[0]);
             }
-            pour(&down, &up);
+            pour(&down, &up, bytes);
         });
         both.await.unwrap();
         let grown = memory("VmHWM").saturating_sub(before);
-        println!("a gibibyte each way: {} KiB", grown >> 10);
+        println!("{} GiB each way: {} KiB", bytes >> 30, grown >> 10);
         assert!(grown < STREAMING_BYTES_MAX, "grew by {grown} bytes");
     });
 }

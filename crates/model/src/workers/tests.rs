@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{gate::Gate, roster::WorkerState, service::ServiceName};
+use crate::{
+    gate::Gate,
+    roster::{Protocol, WorkerState},
+    service::ServiceName,
+};
 
 fn instance(number: u64) -> InstanceId {
     InstanceId::new(&ServiceName::new("shop").unwrap(), number)
@@ -15,6 +19,7 @@ fn worker(number: u64) -> Worker {
     Worker {
         instance: instance(number),
         address: SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+        protocol: Protocol::Http1,
         state: WorkerState::Starting,
         gate: Gate::new(),
         weight: Worker::WEIGHT,

@@ -45,6 +45,7 @@ fn everything_about_the_gateway_can_be_said() {
         service = "web"
         balance = "random"
         class = "batch"
+        response-stall-timeout = "off"
         retry-on = ["503", "timeout"]
         resume = false
         server-timing = true
@@ -72,7 +73,7 @@ fn everything_about_the_gateway_can_be_said() {
     };
     assert_eq!(gateway.limits, limits);
     let web = gateway::Service {
-        protocol: gateway::Protocol::H2c,
+        protocol: lethe_model::roster::Protocol::H2c,
         concurrency: gateway::Concurrency::Limited(40),
         slow_start: Duration::from_secs(10),
         ejection: gateway::Ejection {
@@ -101,6 +102,7 @@ fn everything_about_the_gateway_can_be_said() {
     );
     let route = &gateway.routes[0];
     assert_eq!((route.balance, route.class), (gateway::Balance::Random, gateway::Class::Batch));
+    assert_eq!(route.response_stall, gateway::ResponseStall::Never);
     assert_eq!(route.retry_on, gateway::RetryOn { unavailable: true, timeout: true });
     assert_eq!((route.resume, route.server_timing), (false, true));
 }

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// What `[limits]` may say: the names of [`Limits`].
-pub(super) const KEYS: [&str; 20] = [
+pub(super) const KEYS: [&str; 21] = [
     "head-bytes-max",
     "target-bytes-max",
     "headers-max",
@@ -26,6 +26,7 @@ pub(super) const KEYS: [&str; 20] = [
     "replay-bytes-max",
     "replay-total-bytes-max",
     "hold-bytes-max",
+    "hold-total-bytes-max",
     "attempts-max",
     "deaths-max",
     "retry-percent-max",
@@ -62,6 +63,7 @@ pub(super) fn read(value: &Value<'_>, report: &mut Report<'_>) -> Limits {
     limit.size("replay-bytes-max", 0..=1 << 30, &mut limits.replay_bytes_max);
     limit.size("replay-total-bytes-max", 0..=1 << 40, &mut limits.replay_total_bytes_max);
     limit.size("hold-bytes-max", 0..=64 << 20, &mut limits.hold_bytes_max);
+    limit.size("hold-total-bytes-max", 0..=1 << 40, &mut limits.hold_total_bytes_max);
     limit.count("attempts-max", 1..=1000, &mut limits.attempts_max);
     limit.count("deaths-max", 1..=100, &mut limits.deaths_max);
     limit.count("retry-percent-max", 0..=100, &mut limits.retry_percent_max);
@@ -77,6 +79,8 @@ pub(super) fn read(value: &Value<'_>, report: &mut Report<'_>) -> Limits {
     );
     let total = limits.replay_total_bytes_max;
     limit.not_above("replay-bytes-max", &mut limits.replay_bytes_max, "replay-total-bytes-max", total);
+    let total = limits.hold_total_bytes_max;
+    limit.not_above("hold-bytes-max", &mut limits.hold_bytes_max, "hold-total-bytes-max", total);
     limits
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use lethe_gateway::config::{Concurrency, Ejection, Health, Protocol, Service};
+use lethe_gateway::config::{Concurrency, Ejection, Health, Service};
+use lethe_model::roster::Protocol;
 use toml::de::DeValue;
 
 use super::{

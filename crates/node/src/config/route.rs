@@ -1,8 +1,8 @@
 //! `[[routes]]`: which host and path lead to which service.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
-use lethe_gateway::config::{Balance, Class, RetryOn, Route};
+use lethe_gateway::config::{Balance, Class, ResponseStall, RetryOn, Route};
 use lethe_model::service::ServiceName;
 use toml::de::DeValue;
 
@@ -13,13 +13,14 @@ use super::{
 };
 
 /// What a route may say.
-pub(super) const KEYS: [&str; 10] = [
+pub(super) const KEYS: [&str; 11] = [
     "host",
     "path",
     "service",
     "idempotent",
     "balance",
     "timeout",
+    "response-stall-timeout",
     "class",
     "retry-on",
     "resume",
@@ -27,7 +28,11 @@ pub(super) const KEYS: [&str; 10] = [
 ];
 
 const BALANCE_EXPECTED: &str = "`\"round-robin\"`, `\"least-loaded\"` or `\"random\"`";
+const STALL_EXPECTED: &str = "a duration such as `\"75s\"`, or `\"off\"`";
 const RETRY_ON_EXPECTED: &str = "a list such as `[\"503\", \"timeout\"]`";
+
+/// Shortest `response-stall-timeout`.
+const STALL_MIN: Duration = Duration::from_millis(100);
 
 /// Longest host name, in bytes (RFC 1035, section 2.3.4, as text).
 const HOST_BYTES_MAX: usize = 253;
@@ -79,6 +84,7 @@ fn read(value: &Value<'_>, services: &[&str], report: &mut Report<'_>) -> Option
         Ok(timeout) if timeout.is_zero() => Err("is no time at all: write at least \"1ms\"".into()),
         parsed => parsed,
     });
+    let response_stall = table.parsed("response-stall-timeout", STALL_EXPECTED, report, parse_stall);
     let class = table.parsed("class", "`\"timely\"` or `\"batch\"`", report, parse_class);
     let retry_on = retry_on(&table, report);
     let resume = table.boolean("resume", report);
@@ -95,11 +101,25 @@ fn read(value: &Value<'_>, services: &[&str], report: &mut Report<'_>) -> Option
     route.idempotent = idempotent.unwrap_or(route.idempotent);
     route.balance = balance.unwrap_or(route.balance);
     route.timeout = timeout.unwrap_or(route.timeout);
+    route.response_stall = response_stall.unwrap_or(route.response_stall);
     route.class = class.unwrap_or(route.class);
     route.retry_on = retry_on.unwrap_or(route.retry_on);
     route.resume = resume.unwrap_or(route.resume);
     route.server_timing = server_timing.unwrap_or(route.server_timing);
     Some((route, table.span))
+}
+
+/// Looked at ten times a second.
+fn parse_stall(text: &str) -> Result<ResponseStall, String> {
+    match text {
+        "off" => Ok(ResponseStall::Never),
+        _ => match duration::parse(text)? {
+            timeout if timeout < STALL_MIN => {
+                Err("is too short: write at least \"100ms\", or \"off\" for no bound".into())
+            }
+            timeout => Ok(ResponseStall::After(timeout)),
+        },
+    }
 }
 
 /// What beside a lost worker is tried again.

@@ -80,6 +80,7 @@ pub(super) fn read(
             instances: instances.min,
             ready,
             listener: listener.unwrap_or_default(),
+            protocol: policy.protocol,
             drain: drain.unwrap_or(DRAIN_DEFAULT),
             env,
             directory: directory.clone(),

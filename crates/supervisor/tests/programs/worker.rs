@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use lethe_model::service::ServiceName;
+use lethe_model::{roster::Protocol, service::ServiceName};
 use lethe_supervisor::{
     service::{Listener, Spec},
     supervisor::{Config, Supervisor, guard},
@@ -194,6 +194,7 @@ fn lethe() {
             instances: 2,
             ready: None,
             listener: Listener::Port,
+            protocol: Protocol::Http1,
             drain: Duration::from_secs(5),
             env: [].into(),
             directory: "/".into(),

@@ -240,7 +240,7 @@ async fn a_program_that_cannot_be_run_is_trouble() {
 async fn workers_get_the_limit_of_descriptors_as_it_was() {
     let usual = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(1000), maximum: usual.maximum }).unwrap();
-    descriptors::raise().unwrap();
+    descriptors::raise(0).unwrap();
     assert!(getrlimit(Resource::Nofile).current.unwrap() > 1000, "the tests need a hard limit over 1000");
     let mut spec = spec(1, &[]);
     spec.command =

@@ -3,7 +3,7 @@
 use std::{future::Future, io, path::Path, sync::Arc, time::Duration};
 
 use lethe_model::{
-    roster::{Address, Roster, Worker, WorkerState},
+    roster::{Address, Protocol, Roster, Worker, WorkerState},
     service::ServiceName,
 };
 use lethe_supervisor::{
@@ -33,6 +33,7 @@ pub(crate) fn spec(instances: u32, habit: &[&str]) -> Spec {
         instances,
         ready: None,
         listener: Listener::Port,
+        protocol: Protocol::Http1,
         drain: Duration::from_secs(20),
         env: [].into(),
         directory: "/".into(),

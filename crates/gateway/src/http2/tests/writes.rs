@@ -68,7 +68,13 @@ fn responses_that_are_ready_together_are_written_together() {
             let on_request = |request, stream| {
                 tokio::task::spawn_local(answer(request, stream));
             };
-            serve(stream, &Limits::default(), std::future::pending(), on_request).await;
+            serve(
+                stream,
+                &Limits::default(),
+                super::super::Leaving { draining: std::future::pending(), parting: std::future::pending() },
+                on_request,
+            )
+            .await;
         });
         let mut peer = Peer::greet(address).await;
         // What comes back is as long, and so longer than what h2 copies for a socket that takes several pieces at once.

@@ -10,8 +10,9 @@ use tokio::{
 
 use super::*;
 use crate::{
+    body_budget::{BodyBudget, Share},
     downstream::fake::Client,
-    replay_budget::{ReplayBudget, Share},
+    socket::tests::whole_writes,
     watch::Phase,
 };
 
@@ -27,7 +28,7 @@ fn begun(length: Length) -> (Http1, UnixStream) {
 
 /// An upload of which nothing can be kept.
 fn unkept(length: Length) -> Upload {
-    Upload::new(length, 0, &Rc::new(Share::new(ReplayBudget::new(0))))
+    Upload::new(length, 0, &Rc::new(Share::new(BodyBudget::new(0))))
 }
 
 /// Sends until `done` says so of the connection and what is left to come from the client.
@@ -91,6 +92,24 @@ async fn a_worker_that_reads_nothing_holds_up_its_client() {
         worker.readable().await.unwrap();
         while worker.try_read(&mut space).is_ok() {}
     }
+}
+
+#[tokio::test]
+async fn small_chunks_go_out_together() {
+    const PIECES: usize = 500;
+    let (ours, worker) = whole_writes();
+    let mut link = Http1::over(Socket::Unix(ours));
+    assert!(link.begin(HEAD, Length::Chunked, false).is_ok());
+    let (mut client, mut upload) = (Client::sends(vec![&b"x"[..]; PIECES]), unkept(Length::Chunked));
+    let sent =
+        send((&mut link, &mut upload, &mut client), |link, left| left == 0 && link.outbox.is_empty()).await;
+    assert!(sent.is_ok());
+    worker.readable().await.unwrap();
+    let (mut writes, mut bytes, mut space) = (0, 0, vec![0; 1 << 20]);
+    while let Ok(count @ 1..) = worker.try_read(&mut space) {
+        (writes, bytes) = (writes + 1, bytes + count);
+    }
+    assert!(bytes == HEAD.len() + PIECES * b"1\r\nx\r\n".len() && writes <= 3, "{writes} writes");
 }
 
 #[tokio::test]

@@ -345,7 +345,8 @@ server-timing = 1
 protocol = 'h2c'
 [[routes]]
 path = '/x'
-retry-on = '503'"#,
+retry-on = '503'
+response-stall-timeout = '9ms'"#,
         r#"
 lethe.toml:4:9: `class`: `slow` is no class: write "timely" (somebody waits) or "batch" (nobody does)
   4 | class = 'slow'
@@ -370,6 +371,9 @@ lethe.toml:8:1: unknown key `protocol` in [[routes]]; it belongs under [services
     | ^^^^^^^^
 lethe.toml:11:12: `retry-on` in [[routes]] must be a list such as `["503", "timeout"]`, not the string `'503'`
   11 | retry-on = '503'
-     |            ^^^^^"#,
+     |            ^^^^^
+lethe.toml:12:26: `response-stall-timeout`: `9ms` is too short: write at least "100ms", or "off" for no bound
+  12 | response-stall-timeout = '9ms'
+     |                          ^^^^^"#,
     );
 }

@@ -1,5 +1,6 @@
-//! A health check of a worker that speaks HTTP/2 without TLS: one request with prior knowledge on a connection of its
-//! own, of which nothing but the status is read. A handful of frames, so no HTTP/2 library is asked.
+//! Whether a worker that speaks HTTP/2 without TLS answers well: one request with prior knowledge on a connection of its
+//! own, of which nothing but the status is read. A handful of frames, so no HTTP/2 library is asked. The supervisor asks it
+//! for readiness, the gateway for health.
 
 use std::io;
 
@@ -24,8 +25,13 @@ const FRAME_BYTES_MAX: usize = 16 << 10;
 /// Frames that are read until the response's head is there.
 const FRAMES_MAX: usize = 16;
 
-/// Asks for `path`, and returns the status. Not cancellation safe: the connection is then only good for closing.
-pub(crate) async fn ask(
+/// Asks for `path`, and returns the status. Waits as long as the worker lets it: the caller bounds it.
+///
+/// # Errors
+/// What the connection says, or `InvalidData` if that is no answer in HTTP/2.
+///
+/// Not cancellation safe: the connection is then only good for closing.
+pub async fn ask(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     path: &str,
     authority: &str,

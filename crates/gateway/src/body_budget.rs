@@ -1,24 +1,52 @@
-//! The memory for kept request bodies, which all cores share. Each core takes it in chunks, so that requests do not meet
-//! at one counter.
+//! The memory for bodies that are kept whole, which all cores share: of requests, to be sent again, and of responses that
+//! are held back. Each core takes it in chunks, so that requests do not meet at one counter.
 
 use std::{
     cell::Cell,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
+use crate::config::Limits;
+
 /// What a core takes at a time, if there is so much.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// What there is for each purpose.
+#[derive(Clone)]
+pub(crate) struct Budgets {
+    /// For request bodies.
+    pub(crate) replay: Arc<BodyBudget>,
+    /// For responses.
+    pub(crate) hold: Arc<BodyBudget>,
+}
+
+impl Budgets {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            replay: BodyBudget::new(limits.replay_total_bytes_max),
+            hold: BodyBudget::new(limits.hold_total_bytes_max),
+        }
+    }
+
+    /// Follows changed limits; see [`BodyBudget::resize`].
+    pub(crate) fn resize(&self, limits: &Limits) {
+        self.replay.resize(limits.replay_total_bytes_max);
+        self.hold.resize(limits.hold_total_bytes_max);
+    }
+}
+
 /// What there is for all cores.
-pub(crate) struct ReplayBudget {
+#[derive(Debug)]
+pub(crate) struct BodyBudget {
     bytes_max: AtomicUsize,
     taken: AtomicUsize,
 }
 
-impl ReplayBudget {
+impl BodyBudget {
     pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
         Arc::new(Self { bytes_max: AtomicUsize::new(bytes_max), taken: AtomicUsize::new(0) })
     }
@@ -48,14 +76,15 @@ impl ReplayBudget {
 }
 
 /// One core's part of it.
+#[derive(Debug)]
 pub(crate) struct Share {
-    budget: Arc<ReplayBudget>,
+    budget: Arc<BodyBudget>,
     /// Taken for this core, and not used now.
     spare: Cell<usize>,
 }
 
 impl Share {
-    pub(crate) fn new(budget: Arc<ReplayBudget>) -> Self {
+    pub(crate) fn new(budget: Arc<BodyBudget>) -> Self {
         Self { budget, spare: Cell::new(0) }
     }
 
@@ -72,6 +101,11 @@ impl Share {
         };
         self.spare.set(spare + more - bytes);
         true
+    }
+
+    /// As [`take`](Self::take), until what is returned is dropped.
+    pub(crate) fn borrow(self: &Rc<Self>, bytes: usize) -> Option<Borrowed> {
+        self.take(bytes).then(|| Borrowed { share: Rc::clone(self), bytes })
     }
 
     /// Gives back what was taken.
@@ -94,12 +128,25 @@ impl Share {
     }
 }
 
+/// Bytes that are given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Borrowed {
+    share: Rc<Share>,
+    bytes: usize,
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        self.share.give(self.bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shares(bytes_max: usize) -> (Arc<ReplayBudget>, Share, Share) {
-        let budget = ReplayBudget::new(bytes_max);
+    fn shares(bytes_max: usize) -> (Arc<BodyBudget>, Share, Share) {
+        let budget = BodyBudget::new(bytes_max);
         (Arc::clone(&budget), Share::new(Arc::clone(&budget)), Share::new(budget))
     }
 
