@@ -1,6 +1,8 @@
 //! `lethe state`: a look into what the services keep, and a hand in it, through the state API that they use themselves.
 
 mod blobs;
+mod limits;
+mod locks;
 mod sessions;
 mod tables;
 
@@ -10,7 +12,7 @@ use lethe_state::{Engines, remote::Remote};
 
 use crate::{arguments::Target, running};
 
-/// Look at sessions, tables and blobs, and change them
+/// Look at what the services keep, and change it
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -36,6 +38,12 @@ enum Kind {
     /// Files in buckets
     #[command(subcommand)]
     Blobs(blobs::Blobs),
+    /// Limits, by the keys that have used them
+    #[command(subcommand)]
+    Limits(limits::Limits),
+    /// Locks and who holds them
+    #[command(subcommand)]
+    Locks(locks::Locks),
 }
 
 impl State {
@@ -45,6 +53,8 @@ impl State {
             Kind::Tables(tables) => tables.run(),
             Kind::Sessions(sessions) => sessions.run(),
             Kind::Blobs(blobs) => blobs.run(),
+            Kind::Limits(limits) => limits.run(),
+            Kind::Locks(locks) => locks.run(),
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::{
     io::Write,
     process::{Output, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
 use lethe_state::{
+    limits::Quota,
     remote::Remote,
     sessions::{NewSession, Sessions},
 };
@@ -155,5 +157,34 @@ async fn blobs_are_copied_both_ways() -> anyhow::Result<()> {
         ensure!(said.contains(part), "{arguments:?}: {said}");
     }
     ensure!(std::fs::read(copy)? == bytes, "a copy that failed leaves the file as it was");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_and_locks_are_seen_and_let_go() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let lethe = place.up(&WORKER).await?;
+    let url = lethe.ready(1).await?.node.state.context("it says where its state is")?;
+    let engines = Remote::connect(&url)?.engines();
+    let quota = Quota::per(5, Duration::from_secs(3600));
+    engines.limits.take("sign-in", "192.0.2.7", quota, 5).await?;
+    let listed = json_of(&place, &["limits", "list", "sign-in"])?;
+    ensure!(listed["keys"][0]["key"] == "192.0.2.7", "{listed}");
+    let text = tell(&place, &["limits", "list", "sign-in"])?;
+    ensure!(text.contains("192.0.2.7") && text.contains("59m"), "{text}");
+    ensure!(!engines.limits.take("sign-in", "192.0.2.7", quota, 1).await?.allowed);
+    tell(&place, &["limits", "reset", "sign-in", "192.0.2.7"])?;
+    ensure!(engines.limits.take("sign-in", "192.0.2.7", quota, 1).await?.allowed);
+    let said = refused(&place, &["limits", "reset", "sign-in", "nobody"])?;
+    ensure!(said.contains("lethe state limits list sign-in"), "{said}");
+
+    let held = engines.locks.acquire("report", "web-1", Duration::from_secs(600)).await?;
+    let held = held.context("nobody else holds it")?;
+    let text = tell(&place, &["locks", "list"])?;
+    ensure!(text.contains("report") && text.contains("web-1") && text.contains("9m"), "{text}");
+    ensure!(tell(&place, &["locks", "release", "report"])? == "web-1 no longer holds `report`\n");
+    ensure!(engines.locks.renew("report", held.token, Duration::from_secs(1)).await?.is_none());
+    let said = refused(&place, &["locks", "release", "report"])?;
+    ensure!(said.contains("nobody holds the lock `report`"), "{said}");
     Ok(())
 }

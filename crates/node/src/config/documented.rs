@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use super::{Errors, file, limits, route, service, tls};
+use super::{Errors, file, limits, route, service, state, tls};
 
 const SERVICE: &str = "[services.shop]\ncommand = 'sh'\n";
 
@@ -40,6 +40,7 @@ fn every_key_and_its_default() {
         ("`[services.NAME]`", &service::KEYS, SERVICE, ""),
         ("`[[routes]]`", &route::KEYS, &format!("{SERVICE}[[routes]]\n"), ""),
         ("`[tls]`", &tls::KEYS, "", ""),
+        ("`[state]`", &state::KEYS, &format!("{SERVICE}[state]\n"), ""),
         ("`[limits]`", &limits::KEYS, &format!("{SERVICE}[limits]\n"), ""),
     ] {
         let rows = rows(&page, heading);
