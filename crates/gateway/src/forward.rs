@@ -21,9 +21,10 @@ use crate::{
     watch::Watched,
 };
 
-/// How long to wait for the word on how a worker died, before a request is blamed for it, or another worker is told of it. The
-/// broken connection is seen before the end of the process, mostly by less than a millisecond.
-const FATE_WAIT: Duration = Duration::from_millis(100);
+/// How long to wait for the word on how workers died, before a request is blamed for it, or another worker is told of it. The
+/// broken connection is seen before the end of the process, mostly by less than a millisecond; but where there is too much to
+/// do for the processors, the word may be late, and a request that is wrongly blamed is lost.
+const FATE_WAIT: Duration = Duration::from_secs(1);
 
 /// Forwards a request until it is answered, given up, or its client has gone.
 pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Result<End, Failure> {
@@ -236,8 +237,9 @@ impl Journey {
     /// a spot notice or a test has killed was not killed by what it was doing. One that takes a connection once more
     /// while it dies has died once; one that lives is lost as often as it breaks off.
     async fn acquit(&mut self) {
+        let deadline = tokio::time::Instant::now() + FATE_WAIT;
         for gate in std::mem::take(&mut self.deaths) {
-            let fate = tokio::time::timeout(FATE_WAIT, gate.fate()).await;
+            let fate = tokio::time::timeout_at(deadline, gate.fate()).await;
             let is_counted = || self.deaths.iter().any(|counted| Arc::ptr_eq(counted, &gate));
             match fate {
                 Ok(Fate::Killed) => {}
