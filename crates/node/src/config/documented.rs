@@ -46,7 +46,9 @@ fn every_key_and_its_default() {
         let rows = rows(&page, heading);
         let documented: BTreeSet<&str> = rows.iter().map(|row| row[0].trim_end_matches('`')).collect();
         // Tables have sections of their own.
-        let known = keys.iter().copied().filter(|key| !["tls", "limits", "services", "routes"].contains(key));
+        let is_section =
+            |key: &str| keys == &file::KEYS[..] && ["tls", "limits", "services", "routes"].contains(&key);
+        let known = keys.iter().copied().filter(|key| !is_section(key));
         assert_eq!(documented, known.collect(), "{heading}");
         for row in rows {
             let key = row[0].trim_end_matches('`');
@@ -69,6 +71,10 @@ fn every_example() {
     for page in [page("README.md"), page("docs/configuration.md")] {
         for block in page.split("```toml\n").skip(1) {
             let toml = block.split("```").next().unwrap();
+            // Where state is kept says nothing of services, and needs the environment of its example.
+            if toml.contains("${") {
+                continue;
+            }
             let is_whole = toml.contains("command");
             read(
                 &if is_whole { toml.to_owned() } else { toml.replace("[services.shop]\n", SERVICE) },
