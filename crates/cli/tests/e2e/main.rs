@@ -13,6 +13,7 @@ mod inbound;
 mod lethe;
 mod mortal;
 mod mortal_lab;
+mod redis;
 mod reload;
 mod retry_bounds;
 mod retry_table;

@@ -17,6 +17,7 @@ use lethe_model::roster::WorkerState;
 
 use crate::{
     lethe::{Lethe, Place, kill_9},
+    redis::RedisServer,
     seed::Random,
     visitor::{Page, Visitor},
 };
@@ -46,7 +47,34 @@ async fn nobody_notices_that_workers_are_killed() -> anyhow::Result<()> {
     let mut random = Random::for_test("nobody_notices_that_workers_are_killed");
     let place = Place::new()?;
     let lethe = open(&place).await?;
-    let load = Load::start(lethe.listen, &mut random);
+    kill_under_load(&lethe, &mut random).await?;
+    lethe.down().await
+}
+
+/// The same shop, unchanged, with all that it remembers but its photos in Redis.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_notices_that_workers_are_killed_where_state_is_in_redis() -> anyhow::Result<()> {
+    let mut random = Random::for_test("nobody_notices_that_workers_are_killed_where_state_is_in_redis");
+    let redis = RedisServer::start()?;
+    let place = Place::new()?;
+    let root = folder().join("../..").canonicalize()?;
+    let toml = std::fs::read_to_string(folder().join("lethe.toml"))?
+        .replace("directory = \"../..\"", &format!("directory = {root:?}"));
+    let state = "[state]\nurl = \"redis://127.0.0.1:${REDIS_PORT}/?namespace=shop\"\nblobs = \"embedded\"\n";
+    let file = place.path().join("lethe.toml");
+    std::fs::write(&file, format!("{toml}\n{state}"))?;
+    let file = file.to_str().context("the file's name is UTF-8")?;
+    let port = redis.port.to_string();
+    let lethe = place.up_with(&[file], &[("SHOP_ADMIN_PASSWORD", PASSWORD), ("REDIS_PORT", &port)]).await?;
+    lethe.ready(WORKERS).await?;
+    kill_under_load(&lethe, &mut random).await?;
+    ensure!(redis.keys()? > 100, "it was not kept in Redis");
+    lethe.down().await
+}
+
+/// Lets shoppers shop while one worker after the other is killed.
+async fn kill_under_load(lethe: &Lethe, random: &mut Random) -> anyhow::Result<()> {
+    let load = Load::start(lethe.listen, random);
     let mut killed = 0;
     let mut tick = tokio::time::interval(KILL_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -67,7 +95,7 @@ async fn nobody_notices_that_workers_are_killed() -> anyhow::Result<()> {
     println!("{killed} workers were killed; {report:?}");
     ensure!(killed >= 30, "only {killed} workers were killed");
     lethe.ready(WORKERS).await?;
-    lethe.down().await
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
