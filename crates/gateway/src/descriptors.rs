@@ -7,17 +7,22 @@ use crate::config::Limits;
 
 /// Kept for everything but connections: logs, the state, the pipes of workers.
 const RESERVE: u64 = 256;
+/// Fewer than that are said in any case.
+const ROOM_MIN: usize = 1000;
 
 /// `connections_max`, or what there are descriptors for, if that is less; which is said then.
 pub(crate) fn bounded(mut limits: Limits) -> Limits {
     let Some(files) = getrlimit(Resource::Nofile).current else { return limits };
     let room = room(files);
     if limits.connections_max > room {
-        tracing::warn!(
-            "`connections-max` is {}, and the limit of open files, {files}, is enough for {room}, which it is then; \
-             raise that limit (`ulimit -Hn`) for more",
-            limits.connections_max,
-        );
+        // Nobody has asked for the default.
+        if limits.connections_max != Limits::default().connections_max || room < ROOM_MIN {
+            tracing::warn!(
+                "`connections-max` is {}, and the limit of open files, {files}, is enough for {room}, which it is then; \
+                 raise that limit (`ulimit -Hn`) for more",
+                limits.connections_max,
+            );
+        }
         limits.connections_max = room;
     }
     limits

@@ -137,12 +137,13 @@ fn fixed(old: &Config, new: &Config) -> Vec<String> {
         check("admin", admin(old), admin(new));
     }
     check("state", old.state_dir.display().to_string(), new.state_dir.display().to_string());
-    check("state", placement(old), placement(new));
+    let other = if old.placement == new.placement { "" } else { ", with other options or another password" };
+    check("state", placement(old), placement(new) + other);
     check("cores", old.gateway.cores.to_string(), new.gateway.cores.to_string());
     refused
 }
 
-/// Where each kind is kept. Passwords do not count: the running engines have theirs.
+/// Where each kind is kept, without what is secret.
 fn placement(config: &Config) -> String {
     let place = |kind: Kind| format!("{} {}", kind.name(), config.placement.of(kind));
     Kind::ALL.map(place).join(", ")
@@ -370,6 +371,10 @@ mod tests {
             state.starts_with("`state` cannot change") && state.contains(".lethe → /elsewhere"),
             "{state}"
         );
+        let redis =
+            |password| format!("state = {{ url = 'redis://:{password}@cache', blobs = 'embedded' }}\n");
+        let state = planned(&redis("old-one"), &redis("new-one")).unwrap_err().to_string();
+        assert!(state.contains("another password") && !state.contains("-one"), "{state}");
         let tls = "tls.certificates = [{ chain = 'cert.pem', key = 'cert.pem' }]\n";
         check(tls, &["`listen` cannot change: !127.0.0.1:8080 → 127.0.0.1:8080 with TLS"]);
         check(

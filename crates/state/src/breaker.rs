@@ -17,7 +17,11 @@ pub(crate) const FAILURES_MAX: u32 = 5;
 pub(crate) const REST: Duration = Duration::from_secs(1);
 
 /// Decides whether an engine is asked at all. Time is tokio's.
-pub(crate) struct Breaker(Mutex<State>);
+pub(crate) struct Breaker {
+    /// Which engine it is of, for the log.
+    engine: String,
+    state: Mutex<State>,
+}
 
 enum State {
     Closed { failures: u32 },
@@ -32,9 +36,9 @@ pub(crate) struct Pass<'a> {
 }
 
 impl Breaker {
-    /// A closed one.
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new(State::Closed { failures: 0 }))
+    /// A closed one. `engine` names the engine in the log, which says when it goes away and when it is back.
+    pub(crate) fn new(engine: impl Into<String>) -> Self {
+        Self { engine: engine.into(), state: Mutex::new(State::Closed { failures: 0 }) }
     }
 
     /// Asks whether a call may be made; else says after how long to ask again.
@@ -57,14 +61,16 @@ impl Breaker {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Pass<'_> {
     /// The engine has answered, whatever it said.
     pub(crate) fn succeeded(mut self) {
-        self.is_probe = false;
+        if std::mem::take(&mut self.is_probe) {
+            tracing::info!("{} answers again", self.breaker.engine);
+        }
         *self.breaker.state() = State::Closed { failures: 0 };
     }
 
@@ -76,7 +82,15 @@ impl Pass<'_> {
             State::Closed { failures } if !was_probe && *failures + 1 < FAILURES_MAX => *failures += 1,
             // A call from before it opened says nothing new.
             State::Open { .. } | State::Probing if !was_probe => {}
-            _ => *state = State::Open { until: Instant::now() + jittered(REST) },
+            found => {
+                if matches!(found, State::Closed { .. }) {
+                    tracing::warn!(
+                        "{} does not answer; state that is kept there cannot be read or written until it does",
+                        self.breaker.engine
+                    );
+                }
+                *found = State::Open { until: Instant::now() + jittered(REST) };
+            }
         }
     }
 }
@@ -108,7 +122,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failures_in_a_row_open_it_and_a_probe_closes_it() {
-        let breaker = Breaker::new();
+        let breaker = Breaker::new("an engine");
         fail(&breaker, FAILURES_MAX - 1);
         breaker.enter().unwrap().succeeded();
         fail(&breaker, FAILURES_MAX);
@@ -127,7 +141,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_is_given_up_is_left_to_the_next() {
-        let breaker = Breaker::new();
+        let breaker = Breaker::new("an engine");
         let late = breaker.enter().unwrap();
         fail(&breaker, FAILURES_MAX);
         tokio::time::advance(REST).await;

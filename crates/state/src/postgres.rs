@@ -84,7 +84,7 @@ impl Postgres {
         };
         let store = Arc::new(Store {
             pool: Pool::new(server, pool),
-            breaker: Breaker::new(),
+            breaker: Breaker::new(format!("PostgreSQL at {address}")),
             clock,
             server: address,
             schema,

@@ -112,7 +112,7 @@ impl<'t> Report<'t> {
 
     /// Notes `message`, of one line, about the bytes `span` of the text.
     pub(super) fn at(&mut self, span: Range<usize>, message: impl Into<String>) {
-        let message = message.into().chars().map(harmless).collect();
+        let message = masked(&message.into()).chars().map(harmless).collect();
         self.found.push((span.start, Problem { quote: Some(self.quote(span)), message }));
     }
 
@@ -152,11 +152,11 @@ impl<'t> Report<'t> {
         let text_at = if self.text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 };
         let line_at = self.text[..start].rfind('\n').map_or(text_at, |newline| newline + 1);
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |newline| start + newline);
-        let source = self.text[line_at..line_end.max(line_at)].trim_end_matches('\r');
+        let source = masked(self.text[line_at..line_end.max(line_at)].trim_end_matches('\r'));
         let before = self.text[line_at..start.max(line_at)].chars().count();
         let inside = &self.text[start..boundary(self.text, span.end).clamp(start, line_end)];
         let carets = inside.trim_end().chars().count().max(1);
-        let (source, caret) = cut(source, before, carets);
+        let (source, caret) = cut(&source, before, carets);
         Quote { file: self.file.into(), line: self.line_of(start), column: before + 1, source, caret }
     }
 }
@@ -164,6 +164,24 @@ impl<'t> Report<'t> {
 /// The byte `at`, or the one nearest before it where a letter begins.
 fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
+}
+
+/// The same text, where a star stands for each character of what may be a password: all between `//` and the last `@` of a
+/// URL, or what was meant to be one.
+fn masked(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("//") {
+        masked += before;
+        masked += "//";
+        let end = behind
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ','))
+            .unwrap_or(behind.len());
+        let secret = behind[..end].rfind('@').unwrap_or(0);
+        masked.extend(behind[..secret].chars().map(|_| '*'));
+        rest = &behind[secret..];
+    }
+    masked + rest
 }
 
 /// What a terminal may be given of a file that anyone wrote: no control characters.
@@ -229,6 +247,25 @@ mod tests {
         check(&format!("{}x = 1", "\n".repeat(9)), 9..10, "f:10:1: no\n  10 | x = 1\n     | ^");
         check("\u{feff}a = 1", 3..4, "f:1:1: no\n  1 | a = 1\n    | ^");
         check("a\u{1b}[2J", 0..1, "f:1:1: no\n  1 | a\u{fffd}[2J\n    | ^");
+    }
+
+    #[test]
+    fn passwords_are_not_quoted() {
+        for (text, expected) in [
+            ("a = 'redis://:pw@h' # x@y", "a = 'redis://***@h' # x@y"),
+            ("url = redis://u:p@ss@h/0", "url = redis://******@h/0"),
+            ("url = \"redis//:pw@h\"", "url = \"redis//***@h\""),
+            ("a = 'postgres://u:p@h', b = 'http://h/@'", "a = 'postgres://***@h', b = 'http://**@'"),
+            ("a // b @ c", "a // b @ c"),
+        ] {
+            assert_eq!(masked(text), expected);
+        }
+        let url = "x = redis://:hunter2@cache";
+        check(
+            url,
+            4..url.len(),
+            "f:1:5: no\n  1 | x = redis://********@cache\n    |     ^^^^^^^^^^^^^^^^^^^^^^",
+        );
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl State {
 
 /// The engines that keep a kind.
 fn keepers(kind: Kind) -> String {
-    let engines = [EngineName::Embedded, EngineName::Redis, EngineName::Postgres, EngineName::S3];
+    let engines = [EngineName::Embedded, EngineName::Redis, EngineName::Postgres];
     let keepers = engines.into_iter().filter(|engine| engine.keeps(kind)).map(EngineName::name);
     format!("there are {} for it", listed(keepers))
 }
@@ -181,6 +181,9 @@ fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, St
 }
 
 fn state_folder(path: &str, folder: &Path) -> Result<PathBuf, String> {
+    if path.contains("//") {
+        return Err("is no folder: an address begins with `redis://` or `postgres://`".into());
+    }
     if path.is_empty() {
         return Err("names no folder: write \".lethe\" or \"embedded:.lethe\"".into());
     }
@@ -244,7 +247,7 @@ mod tests {
             (
                 "[state]\ntables = 'mysql://app:secret@db'",
                 "lethe.toml:2:10: `tables`: the address needs the engine `mysql`, which this version does not have; \
-                 there are `embedded`, `redis://`, `postgres://` and `s3://`",
+                 there are `embedded`, `redis://` and `postgres://`",
             ),
             (
                 "[state]\nlimits = 'postgres://app:secret@db'",

@@ -56,7 +56,11 @@ impl Node {
     /// A server, which is not asked anything yet.
     pub(super) fn new(whereabouts: Whereabouts, servers: Arc<Servers>) -> Self {
         let (link, making) = (Mutex::new(None), tokio::sync::Mutex::new(None));
-        Self { whereabouts, servers, link, making, breaker: Breaker::new() }
+        let breaker = Breaker::new(match &whereabouts {
+            Whereabouts::At(address) => format!("redis at {address}"),
+            Whereabouts::MasterOf(name) => format!("the master `{name}` of redis"),
+        });
+        Self { whereabouts, servers, link, making, breaker }
     }
 
     /// Has a request done; `asking` when its slot is just being moved to this server.
