@@ -371,9 +371,12 @@ mod tests {
             state.starts_with("`state` cannot change") && state.contains(".lethe → /elsewhere"),
             "{state}"
         );
-        let redis =
-            |password| format!("state = {{ url = 'redis://:{password}@cache', blobs = 'embedded' }}\n");
-        let state = planned(&redis("old-one"), &redis("new-one")).unwrap_err().to_string();
+        let folder = tempfile::tempdir().unwrap();
+        let redis = |password| {
+            let state = format!("state = {{ url = 'redis://:{password}@cache', blobs = 'embedded' }}\n");
+            load(folder.path(), &(state + BEFORE))
+        };
+        let state = plan(&redis("old-one"), &redis("new-one")).unwrap_err().to_string();
         assert!(state.contains("another password") && !state.contains("-one"), "{state}");
         let tls = "tls.certificates = [{ chain = 'cert.pem', key = 'cert.pem' }]\n";
         check(tls, &["`listen` cannot change: !127.0.0.1:8080 → 127.0.0.1:8080 with TLS"]);
