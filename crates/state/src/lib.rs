@@ -16,6 +16,7 @@ pub mod contract;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error;
+pub mod feed;
 pub mod idempotency;
 pub mod limits;
 pub mod locks;

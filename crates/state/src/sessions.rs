@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
-use crate::{Millis, Revision, error::Error};
+use crate::{Millis, Revision, error::Error, feed::Feed};
 
 /// Random bytes in a session id: 128 bits, twice what OWASP's Session Management Cheat Sheet asks for.
 pub const ID_BYTES: usize = 16;
@@ -47,6 +48,12 @@ impl SessionId {
     /// The text form. It is a secret: for a cookie, never for a log.
     pub fn to_text(&self) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    /// By which a feed and a log may name the session: the SHA-256 of the id (FIPS 180-4), in URL-safe base64. It tells nothing
+    /// of the id.
+    pub fn public_name(&self) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(self.0))
     }
 
     /// The raw bytes. They are a secret; engines keep a hash of them.
@@ -180,4 +187,10 @@ pub trait Sessions: Send + Sync + 'static {
 
     /// Ends the sessions of a user, or only the one with this handle; returns how many were live.
     async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error>;
+
+    /// Follows what changes in sessions from now on: an id of which something was patched, or which was renewed, destroyed or
+    /// revoked. That it was used is no change.
+    async fn follow(&self) -> Result<Feed, Error> {
+        Err(Error::Unsupported { engine: "state", what: "a feed of sessions" })
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Millis, Revision, error::Error, locks::Token};
+use crate::{Millis, Revision, error::Error, feed::Feed, locks::Token};
 
 /// Longest table name, in bytes: lower-case ASCII letters, digits, `-` and `_`.
 pub const TABLE_NAME_BYTES_MAX: usize = 64;
@@ -158,4 +158,10 @@ pub trait Tables: Send + Sync + 'static {
     /// Fails with [`Error::Conflict`] when a condition does not hold, and with [`Error::Fenced`] when a fence has seen a
     /// larger token.
     async fn apply(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, Error>;
+
+    /// Follows which rows of a table are written from now on.
+    async fn follow(&self, table: &str) -> Result<Feed, Error> {
+        let _ = table;
+        Err(Error::Unsupported { engine: "state", what: "a feed of tables" })
+    }
 }
