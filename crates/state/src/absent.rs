@@ -73,6 +73,10 @@ impl Sessions for Absent {
     async fn revoke(&self, _: &str, _: Option<&str>) -> Result<u64, Error> {
         self.refuse("sessions")
     }
+
+    async fn follow(&self) -> Result<Feed, Error> {
+        self.refuse("sessions")
+    }
 }
 
 #[async_trait]
@@ -86,6 +90,10 @@ impl Tables for Absent {
     }
 
     async fn apply(&self, _: Vec<Write>) -> Result<Vec<Outcome>, Error> {
+        self.refuse("tables")
+    }
+
+    async fn follow(&self, _: &str) -> Result<Feed, Error> {
         self.refuse("tables")
     }
 }

@@ -6,6 +6,7 @@ mod blobs;
 mod cache;
 mod call;
 mod connection;
+mod feeds;
 mod idempotency;
 mod limits;
 mod locks;

@@ -2,6 +2,7 @@
 //! members they do not know, so that a misspelt one is an error; answers may gain members.
 
 pub(crate) mod cache;
+pub(crate) mod feeds;
 pub(crate) mod idempotency;
 pub(crate) mod limits;
 pub(crate) mod locks;

@@ -10,6 +10,8 @@ mod blobs;
 mod cache;
 #[path = "api/contract.rs"]
 mod contract;
+#[path = "api/feeds.rs"]
+mod feeds;
 #[path = "api/harness.rs"]
 mod harness;
 #[path = "api/idempotency.rs"]

@@ -15,10 +15,12 @@ use crate::{
 
 mod concurrent;
 mod expiry;
+mod feeds;
 mod room;
 
 pub use concurrent::*;
 pub use expiry::*;
+pub use feeds::*;
 pub use room::*;
 
 /// Makes a test of each case of [`crate::contract::cache`].
@@ -55,6 +57,27 @@ macro_rules! contract_cache {
                 no_value_from_before_a_removal_comes_back,
             ]
         );
+    };
+}
+
+/// Makes a test of each case that needs feeds.
+#[macro_export]
+macro_rules! contract_cache_feeds {
+    ($engine:ident) => {
+        mod cache_feeds {
+            use super::$engine;
+
+            $crate::contract_cases!(
+                $engine,
+                cache,
+                [
+                    what_is_filled_or_removed_is_told,
+                    caches_are_followed_apart,
+                    a_cleared_cache_ends_its_feeds,
+                    a_copy_of_an_entry_comes_up_to_date,
+                ]
+            );
+        }
     };
 }
 

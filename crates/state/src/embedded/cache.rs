@@ -22,6 +22,7 @@ use crate::{
     cache::{Begun, Cache, Claim, Entry, Fill, READ_BYTES_MAX, Room, USED_STEP, Usage, rule},
     clock::{after, millis},
     error::Error,
+    feed::{Feed, followers::Topic},
 };
 
 /// Most entries that one fill removes to make room, so that no command waits long behind it. What is over it goes with the
@@ -82,6 +83,8 @@ impl Cache for Store {
         self.cache
             .writer
             .submit(move |txn| {
+                // Also when it is not there any more: copies of it may be.
+                txn.tell(|| (Topic::Cache(cache.as_str().into()), key.clone()));
                 let mut delete = txn.prepared(
                     "DELETE FROM entries WHERE cache = (SELECT id FROM caches WHERE name = ?1) AND key = ?2",
                 )?;
@@ -97,6 +100,7 @@ impl Cache for Store {
         self.cache
             .writer
             .submit(move |txn| {
+                txn.tell(|| (Topic::Cache(cache.as_str().into()), String::new()));
                 txn.prepared("UPDATE caches SET name = NULL WHERE name = ?1")?.execute([&cache])?;
                 Ok(())
             })
@@ -111,6 +115,11 @@ impl Cache for Store {
             Ok(select.query_row([cache], read_usage).optional()?)
         });
         Ok(usage.await?.unwrap_or_default())
+    }
+
+    async fn follow(&self, cache: &str) -> Result<Feed, Error> {
+        rule::check_cache(cache)?;
+        self.follow_of(&self.cache.writer, &self.cache_followers, Topic::Cache(cache.into())).await
     }
 }
 
@@ -316,7 +325,7 @@ fn abandon(txn: &Txn<'_>, claim: &Claim, pause: Duration) -> rusqlite::Result<bo
     Ok(true)
 }
 
-fn keep(txn: &Txn<'_>, claim: &Claim, fill: &Fill) -> rusqlite::Result<bool> {
+fn keep(txn: &mut Txn<'_>, claim: &Claim, fill: &Fill) -> rusqlite::Result<bool> {
     let Some(id) = held(txn, claim)? else { return Ok(false) };
     let Fill { value, fresh, stale, room } = fill;
     let life = fresh.saturating_add(*stale);
@@ -338,6 +347,7 @@ fn keep(txn: &Txn<'_>, claim: &Claim, fill: &Fill) -> rusqlite::Result<bool> {
         None => txn.prepared("DELETE FROM contents WHERE entry = ?1")?.execute([id])?,
     };
     make_room(txn, cache, id, *room)?;
+    txn.tell(|| (Topic::Cache(claim.cache.as_str().into()), claim.key.clone()));
     Ok(true)
 }
 

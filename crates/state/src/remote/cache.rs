@@ -16,6 +16,7 @@ use crate::{
         VALUE_BYTES_MAX,
     },
     error::Error,
+    feed::Feed,
     wire::{self, cache},
 };
 
@@ -119,6 +120,11 @@ impl Cache for Remote {
 
     async fn usage(&self, cache: &str) -> Result<Usage, Error> {
         self.pool.call(&Call::new(Method::GET, cache_target(cache)?)?).await?.done()?.json()
+    }
+
+    async fn follow(&self, cache: &str) -> Result<Feed, Error> {
+        let target = Target::new("/v1/feeds/cache").segment("a cache name", cache, CACHE_NAME_BYTES_MAX)?;
+        self.follow_at(target).await
     }
 }
 
