@@ -32,6 +32,8 @@ pub struct State {
 struct Inner {
     // Dropped in this order: first the engines, then their folder.
     engines: Engines,
+    /// Without copies.
+    behind: Engines,
     near: Kept,
     #[cfg(feature = "ephemeral")]
     _folder: Option<Arc<tempfile::TempDir>>,
@@ -58,6 +60,7 @@ impl State {
     pub fn new(engines: Engines) -> Self {
         Self {
             inner: Arc::new(Inner {
+                behind: engines.clone(),
                 engines,
                 near: Kept::default(),
                 #[cfg(feature = "ephemeral")]
@@ -66,8 +69,8 @@ impl State {
         }
     }
 
-    /// The same state with copies of what this worker reads in its memory; see [`Near`]. To be called once, at the start: what was made
-    /// from the state before, such as a layer, has none.
+    /// The same state with copies of what this worker reads in its memory, instead of those it had; see [`Near`]. To be called once, at the
+    /// start: what was made from the state before, such as a layer, has none, and what it writes is seen here only once it was told.
     ///
     /// ```no_run
     /// # use lethe::{State, near::Near, session::SessionLayer};
@@ -78,10 +81,12 @@ impl State {
     /// # }
     /// ```
     pub fn near(&self, near: Near) -> Self {
-        let mut engines = self.engines().clone();
+        let behind = self.inner.behind.clone();
+        let mut engines = behind.clone();
         let near = Kept::put(near, &mut engines);
         let inner = Inner {
             engines,
+            behind,
             near,
             #[cfg(feature = "ephemeral")]
             _folder: self.inner._folder.clone(),
@@ -116,7 +121,8 @@ impl State {
         let embedded = lethe_state::embedded::Embedded::open(folder.path())
             .map_err(|error| failed(folder.path(), error.into()))?;
         let (engines, folder) = (embedded.engines(), Some(Arc::new(folder)));
-        Ok(Self { inner: Arc::new(Inner { engines, near: Kept::default(), _folder: folder }) })
+        let behind = engines.clone();
+        Ok(Self { inner: Arc::new(Inner { engines, behind, near: Kept::default(), _folder: folder }) })
     }
 
     /// A table, whose rows are the JSON of `T`. It exists from its first row on. Names are lower-case

@@ -53,10 +53,10 @@ impl NearSessions {
         self.copies.followed().await
     }
 
-    /// Asks the engine.
+    /// Asks the engine, and no copy that something before it may have.
     fn read(&self, id: &SessionId) -> impl Future<Output = Result<Session, Error>> + Send + 'static {
         let (engine, id) = (Arc::clone(&self.engine), id.clone());
-        async move { engine.load(&id).await }
+        async move { engine.load_through(&id).await }
     }
 }
 
