@@ -78,7 +78,7 @@ impl State {
             .map_err(|error| failed(&env::temp_dir(), error.into()))?;
         let embedded = lethe_state::embedded::Embedded::open(folder.path())
             .map_err(|error| failed(folder.path(), error.into()))?;
-        Ok(Self { inner: Arc::new(Inner { engines: embedded.engines(), _folder: Some(folder) }) })
+        Ok(Self { inner: Arc::new(Inner { engines: embedded.engines().with_revocations(), _folder: Some(folder) }) })
     }
 
     /// A table, whose rows are the JSON of `T`. It exists from its first row on. Names are lower-case
