@@ -32,6 +32,7 @@ pub mod postgres;
 pub mod redis;
 #[cfg(feature = "remote")]
 pub mod remote;
+pub mod revocations;
 #[cfg(any(feature = "embedded", feature = "postgres", feature = "redis"))]
 mod rules;
 #[cfg(feature = "server")]

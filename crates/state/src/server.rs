@@ -145,6 +145,7 @@ fn routes() -> Vec<Route> {
 
 /// The API as a service, for these engines. Feeds end when the other end of `ending` is dropped.
 pub fn router(engines: Engines, ending: watch::Receiver<()>) -> Router {
+    let engines = engines.with_revocations();
     let (buffers, feeds) = (body::Buffers::new(), Arc::new(Semaphore::new(feeds::FEEDS_MAX)));
     let app = Arc::new(App { engines, buffers, feeds, ending });
     routes()

@@ -206,6 +206,11 @@ pub trait Sessions: Send + Sync + 'static {
     async fn follow(&self) -> Result<Feed, Error> {
         Err(Error::Unsupported { engine: "state", what: "a feed of sessions" })
     }
+
+    /// Whether the end of a session is told in the table of [revocations](crate::revocations) too.
+    fn tells_of_ends(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,10 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use lethe::session::SessionLayer;
+use lethe::{
+    session::SessionLayer,
+    token::{Keys, Turning},
+};
 
 use crate::{assets, error::Error, pages, photo, shop::Shop};
 
@@ -26,7 +29,8 @@ const UPLOAD_WRAPPING_BYTES_MAX: usize = 16 << 10;
 
 /// The whole shop. Every POST of it is safe to repeat.
 pub fn router(shop: Shop, state: &lethe::State) -> Router {
-    let mut sessions = SessionLayer::new(state).persistent();
+    let keys = Keys::new(state.engines().tables.clone(), "shop", Turning::default());
+    let mut sessions = SessionLayer::new(state).hybrid(keys).persistent();
     if shop.config.plain_http {
         sessions = sessions.insecure_cookies();
     }
