@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header, request::Parts};
 use lethe_state::sessions::{Lifetime, Sessions};
 use tower::{Layer, Service};
 
@@ -80,6 +80,15 @@ impl SessionLayer {
     /// Lets the cookie survive the end of the browser, with a `Max-Age` up to the absolute end of the session.
     pub fn persistent(self) -> Self {
         Self { persistent: true, ..self }
+    }
+}
+
+impl SessionLayer {
+    /// Lets the head of a request tell its session, for who only wants to know whose it is and answers nothing itself. It is
+    /// loaded when it is first asked for, and nothing of it is written.
+    pub fn attend(&self, parts: &mut Parts) {
+        let Self { vault, lifetime, cookie, .. } = self.clone();
+        parts.extensions.insert(Arc::new(Shared::new(vault, lifetime, cookie)));
     }
 }
 
