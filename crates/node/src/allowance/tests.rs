@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use lethe_state::{embedded::Embedded, sessions::Lifetime};
+use lethe_state::{embedded::Embedded, sessions::NewSession};
 
 use super::*;
 
@@ -122,8 +122,7 @@ async fn several_limits_are_asked_in_one_step() {
 async fn sessions_that_live_are_counted_for_themselves() {
     let lab = Lab::new(1);
     let judge = lab.counter.judge(0, &[limit("own", 1, By::Session)]);
-    let fields = Default::default();
-    let session = lab.engines.sessions.create(None, fields, Lifetime::default()).await.unwrap();
+    let session = lab.engines.sessions.create(NewSession::default()).await.unwrap();
     let id = session.id.to_text();
     for cookie in [format!("__Host-session={id}"), format!("a=b; session={id}")] {
         let cookie = format!("cookie: {cookie}\r\n");
@@ -181,7 +180,8 @@ fn what_is_taken_at_once() {
 #[tokio::test]
 async fn most_requests_ask_nobody() {
     let lab = Lab::new(2);
-    let large = Limit { calls: 1000, burst: 1000, period: Duration::from_secs(1), ..limit("l", 1, By::Address) };
+    let large =
+        Limit { calls: 1000, burst: 1000, period: Duration::from_secs(1), ..limit("l", 1, By::Address) };
     let judges = [0, 1].map(|core| lab.counter.judge(core, std::slice::from_ref(&large)));
     for _ in 0..100 {
         for judge in &judges {

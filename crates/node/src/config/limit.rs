@@ -17,7 +17,7 @@ use super::{
 };
 
 /// What a limit may say.
-const KEYS: [&str; 6] = ["rate", "burst", "by", "name", "leased", "on-outage"];
+pub(super) const KEYS: [&str; 6] = ["rate", "burst", "by", "name", "leased", "on-outage"];
 
 const EXPECTED: &str = "a rate such as `\"100/min\"`, a table such as `{ rate = \"100/min\", by = \"address\" }`, or a \
                         list of such tables";
