@@ -47,8 +47,11 @@ pub(crate) struct Counter {
     /// How many cores share a quota.
     cores: u32,
     /// What each core holds of a limit, for as long as it is in use, so that a reload does not lose it.
-    leased: Mutex<BTreeMap<(usize, String), (Lease, Weak<Leased>)>>,
+    leased: Mutex<BTreeMap<Place, (Lease, Weak<Leased>)>>,
 }
+
+/// A core by its number, and a limit by its name.
+type Place = (usize, String);
 
 impl Counter {
     /// For so many cores. The engines are asked on the runtime of the caller, never on a core.
