@@ -40,7 +40,7 @@ impl Config {
 
     /// Reads settings through `get`; an empty value counts as none.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, StartError> {
-        let get = |name| get(name).filter(|value| !value.is_empty());
+        let get = |name: &str| get(name).filter(|value| !value.is_empty());
         let number = |name: &str, default: u32, least: u32| {
             let Some(text) = get(name) else { return Ok(default) };
             text.parse().ok().filter(|number| *number >= least).ok_or_else(|| {
