@@ -3,13 +3,15 @@
 
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
-use crate::{config, service::Service, shard::RouteShard};
+use crate::{allowance::Judge, config, service::Service, shard::RouteShard};
 
 /// A route, with the service that it leads to.
 pub(crate) struct Target {
     pub(crate) route: config::Route,
     pub(crate) service: Rc<Service>,
     pub(crate) stats: Arc<RouteShard>,
+    /// Whether a request may pass; `None` where all do.
+    pub(crate) judge: Option<Box<dyn Judge>>,
 }
 
 /// All routes of one core.
@@ -89,7 +91,7 @@ mod tests {
             let mut route = route_to(name);
             route.host = host.map(Into::into);
             route.path = path.into();
-            Rc::new(Target { route, service: service(name), stats: Arc::default() })
+            Rc::new(Target { route, service: service(name), stats: Arc::default(), judge: None })
         };
         Table::new(routes.iter().map(target).collect())
     }

@@ -14,6 +14,7 @@ mod flags;
 #[cfg(test)]
 mod gateway_part;
 mod instances;
+mod limit;
 mod limits;
 mod network;
 mod policy;

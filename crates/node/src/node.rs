@@ -31,6 +31,7 @@ use tokio::{
 };
 
 use crate::{
+    allowance::Counter,
     build,
     config::{Config, ServiceConfig},
     folder::{Charge, Folder},
@@ -178,7 +179,8 @@ async fn begin(
             () = stop.asked(Wish::Drain) => return Err(build::Error::Stopped.into()),
         }
     }
-    let gateway = Arc::new(bound.run(supervisor.roster()));
+    let counter = Counter::new(&engines, config.gateway.cores);
+    let gateway = Arc::new(bound.counted_by(counter).run(supervisor.roster()));
     let traffic = {
         let gateway = Arc::clone(&gateway);
         Arc::new(move || gateway.snapshot())

@@ -11,6 +11,7 @@ mod crash;
 mod idempotent;
 mod inbound;
 mod lethe;
+mod limits;
 mod mortal;
 mod mortal_lab;
 mod redis;

@@ -63,8 +63,14 @@ pub fn user() -> Key {
 ///
 /// # Panics
 /// When no header may have that name.
-pub fn header(name: &'static str) -> Key {
-    Key(Source::Header(HeaderName::from_static(name)))
+pub fn header<N>(name: N) -> Key
+where
+    N: TryInto<HeaderName, Error: std::fmt::Debug>,
+{
+    match name.try_into() {
+        Ok(name) => Key(Source::Header(name)),
+        Err(error) => panic!("no header may have this name: {error:?}"),
+    }
 }
 
 /// What a function makes of the head of the request; a request of which it makes `None` is not counted. What is no key, as

@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header, request::Parts};
 use lethe_state::{
     revocations,
     sessions::{Lifetime, Sessions},
@@ -148,6 +148,15 @@ impl Source for SessionLayer {
         if let Some(revocations) = self.revocations() {
             revocations.count_on(page);
         }
+    }
+}
+
+impl SessionLayer {
+    /// Lets the head of a request tell its session, for who only wants to know whose it is and answers nothing itself. It is
+    /// loaded when it is first asked for, and nothing of it is written.
+    pub fn attend(&self, parts: &mut Parts) {
+        let Self { vault, lifetime, cookie, persistent: _, life } = self.clone();
+        parts.extensions.insert(Arc::new(Shared::new(vault, lifetime, cookie, life)));
     }
 }
 

@@ -7,13 +7,13 @@ use lethe_model::service::ServiceName;
 use toml::de::DeValue;
 
 use super::{
-    TIMEOUT_DEFAULT, duration,
+    TIMEOUT_DEFAULT, duration, limit,
     problem::{Report, listed, nearest},
     table::{Table, Text, Value, bad_value, integer, wrong_type},
 };
 
 /// What a route may say.
-pub(super) const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 12] = [
     "host",
     "path",
     "service",
@@ -22,6 +22,7 @@ pub(super) const KEYS: [&str; 11] = [
     "timeout",
     "response-stall-timeout",
     "class",
+    "limit",
     "retry-on",
     "resume",
     "server-timing",
@@ -49,12 +50,12 @@ pub(super) fn read_all(value: &Value<'_>, services: &[&str], report: &mut Report
         wrong_type("`routes`", "a list, each begun by [[routes]] with two brackets", value, report);
         return Vec::new();
     };
-    let mut routes: Vec<(Route, Range<usize>)> = Vec::new();
+    let mut routes: Vec<(Route, Vec<limit::Said>, Range<usize>)> = Vec::new();
     for item in items {
-        let Some((route, span)) = read(item, services, report) else { continue };
-        match routes.iter().find(|(other, _)| (&other.host, &other.path) == (&route.host, &route.path)) {
-            None => routes.push((route, span)),
-            Some((_, first)) => {
+        let Some((route, limits, span)) = read(item, services, report) else { continue };
+        match routes.iter().find(|(other, ..)| (&other.host, &other.path) == (&route.host, &route.path)) {
+            None => routes.push((route, limits, span)),
+            Some((.., first)) => {
                 let first = report.line_of(first.start);
                 let (host, path) = (route.host.as_deref().unwrap_or_default(), &route.path);
                 let message = format!("two routes for `{host}{path}`, first on line {first}; remove one");
@@ -62,10 +63,19 @@ pub(super) fn read_all(value: &Value<'_>, services: &[&str], report: &mut Report
             }
         }
     }
-    routes.into_iter().map(|(route, _)| route).collect()
+    limit::check_names(routes.iter().map(|(_, limits, _)| &limits[..]), report);
+    let limited = |(route, limits, _): (Route, Vec<limit::Said>, _)| Route {
+        limits: limits.into_iter().map(limit::Said::into_limit).collect(),
+        ..route
+    };
+    routes.into_iter().map(limited).collect()
 }
 
-fn read(value: &Value<'_>, services: &[&str], report: &mut Report<'_>) -> Option<(Route, Range<usize>)> {
+fn read(
+    value: &Value<'_>,
+    services: &[&str],
+    report: &mut Report<'_>,
+) -> Option<(Route, Vec<limit::Said>, Range<usize>)> {
     let DeValue::Table(entries) = value.get_ref() else {
         wrong_type(
             "each of `routes`",
@@ -106,7 +116,8 @@ fn read(value: &Value<'_>, services: &[&str], report: &mut Report<'_>) -> Option
     route.retry_on = retry_on.unwrap_or(route.retry_on);
     route.resume = resume.unwrap_or(route.resume);
     route.server_timing = server_timing.unwrap_or(route.server_timing);
-    Some((route, table.span))
+    let limits = limit::read(&table, &route, report);
+    Some((route, limits, table.span))
 }
 
 /// Looked at ten times a second.
