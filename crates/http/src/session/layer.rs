@@ -155,8 +155,8 @@ impl SessionLayer {
     /// Lets the head of a request tell its session, for who only wants to know whose it is and answers nothing itself. It is
     /// loaded when it is first asked for, and nothing of it is written.
     pub fn attend(&self, parts: &mut Parts) {
-        let Self { vault, lifetime, cookie, persistent: _, life } = self.clone();
-        parts.extensions.insert(Arc::new(Shared::new(vault, lifetime, cookie, life)));
+        let Self { vault, passes, lifetime, cookie, persistent: _, life } = self.clone();
+        parts.extensions.insert(Arc::new(Shared::new(vault, passes, lifetime, cookie, life)));
     }
 }
 
