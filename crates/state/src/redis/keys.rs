@@ -4,6 +4,7 @@
 //! | keys | slot |
 //! |---|---|
 //! | `NS:{NS:t}:…` all tables of a namespace | one, so that a batch may write to several tables |
+//! | `NS:touched:{NS:t}:TABLE:KEY` never there: it comes and goes within the script that writes the row | that one |
 //! | `NS:{NS:k}:…` all locks of a namespace | one, so that they can be listed |
 //! | `NS:i:SCOPE:KEY` an idempotency key | any |
 //! | `NS:{NS:l}:…` all limits of a namespace | one, so that several limits are judged in one step |
@@ -13,11 +14,12 @@
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
-use crate::sessions::SessionId;
+use crate::{feed::followers::Topic, sessions::SessionId};
 
 /// Makes the keys of a namespace.
 pub(super) struct Keys {
     namespace: String,
+    followed: [String; 2],
 }
 
 /// The SHA-256 of a session's secret id, as URL-safe base64. The id itself is never stored.
@@ -46,7 +48,9 @@ impl Hash {
 impl Keys {
     /// The keys of a namespace, which has no braces.
     pub(super) fn new(namespace: String) -> Self {
-        Self { namespace }
+        // `table_apply.lua` has the second one too.
+        let followed = [format!("{namespace}:{{s"), format!("{namespace}:touched:{{{namespace}:t}}:")];
+        Self { namespace, followed }
     }
 
     /// A session and its mark.
@@ -96,7 +100,61 @@ impl Keys {
         self.tables(&format!("order:{table}"))
     }
 
+    /// What the keys begin with by which a feed hears of changes. Neither begins with the other, which Redis refuses.
+    pub(super) fn followed(&self) -> &[String; 2] {
+        &self.followed
+    }
+
+    /// What has changed when the server says that this key has; nothing that is followed for some that merely begin alike.
+    pub(super) fn changed<'a>(&self, key: &'a str) -> Option<(Topic, &'a str)> {
+        let [sessions, touched] = &self.followed;
+        if let Some(row) = key.strip_prefix(&**touched) {
+            let (table, row) = row.split_once(':')?;
+            return Some((Topic::Table(table.into()), row));
+        }
+        let (shard, name) = key.strip_prefix(&**sessions)?.split_once("}:")?;
+        let name = name.strip_suffix(":m").unwrap_or(name);
+        let is_session = shard.len() == 2 && Hash::parse(name).is_some();
+        is_session.then_some((Topic::Sessions, name))
+    }
+
     fn tables(&self, what: &str) -> String {
         format!("{0}:{{{0}:t}}:{what}", self.namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_tell_what_has_changed() {
+        let hash = Hash::of(&SessionId::random().unwrap());
+        // A namespace may look like a session's shard.
+        for namespace in ["lethe", "s", "sab", "a:b", "touched"] {
+            let keys = Keys::new(namespace.into());
+            let touched = |rest: &str| format!("{}{rest}", keys.followed()[1]);
+            let table = |name: &str| Topic::Table(name.into());
+            let [session, mark] = keys.session(&hash);
+            for (key, changed) in [
+                (&session, Some((Topic::Sessions, hash.text.as_str()))),
+                (&mark, Some((Topic::Sessions, hash.text.as_str()))),
+                (&touched("t:k"), Some((table("t"), "k"))),
+                (&touched("t:"), Some((table("t"), ""))),
+                (&touched("t-1:a:b{c}"), Some((table("t-1"), "a:b{c}"))),
+                (&touched("t"), None),
+                (&keys.rows("t"), None),
+                (&keys.revision(), None),
+                (&keys.user("ada"), None),
+                (&keys.locks()[0], None),
+                (&format!("{session}x"), None),
+                (&format!("x{session}"), None),
+            ] {
+                assert_eq!(keys.changed(key), changed, "{key}");
+                if changed.is_some() {
+                    assert!(keys.followed().iter().any(|prefix| key.starts_with(prefix)), "{key}");
+                }
+            }
+        }
     }
 }
