@@ -204,7 +204,10 @@ impl Ear {
 
     fn changed(&self, key: &Value) {
         if let Some((topic, name)) = as_text(key).and_then(|key| self.keys.changed(key)) {
-            self.source.followers().tell(&topic, name);
+            match name {
+                "" => self.source.followers().fail_topic(&topic, "ends: all of it has changed"),
+                name => self.source.followers().tell(&topic, name),
+            }
         }
     }
 

@@ -4,10 +4,11 @@
 //! | keys | slot |
 //! |---|---|
 //! | `NS:{NS:t}:…` all tables of a namespace | one, so that a batch may write to several tables |
-//! | `NS:touched:{NS:t}:TABLE:KEY` never there: it comes and goes within the script that writes the row | that one |
 //! | `NS:{NS:k}:…` all locks of a namespace | one, so that they can be listed |
 //! | `NS:i:SCOPE:KEY` an idempotency key | any |
 //! | `NS:{NS:l}:…` all limits of a namespace | one, so that several limits are judged in one step |
+//! | `NS:{NS:c:CACHE}:…` a cache | one for each cache |
+//! | `NS:touched:{NS:t}:TABLE:KEY`, `NS:touched:{NS:c:CACHE}:KEY` never there: they come and go within the scripts that write a row or an entry, for feeds | as those |
 //! | `NS:{sXX}:HASH` a session, and `…:m` its mark | one of 256, by the first byte of the hash; renewal stays in it |
 //! | `NS:{u:USER}` index of a user's sessions | one for each user |
 
@@ -48,8 +49,8 @@ impl Hash {
 impl Keys {
     /// The keys of a namespace, which has no braces.
     pub(super) fn new(namespace: String) -> Self {
-        // `table_apply.lua` has the second one too.
-        let followed = [format!("{namespace}:{{s"), format!("{namespace}:touched:{{{namespace}:t}}:")];
+        // `touch.lua` has the second one too.
+        let followed = [format!("{namespace}:{{s"), format!("{namespace}:touched:{{{namespace}:")];
         Self { namespace, followed }
     }
 
@@ -80,6 +81,12 @@ impl Keys {
         ["times", "order"].map(|what| format!("{0}:{{{0}:l}}:{what}:{limit}", self.namespace))
     }
 
+    /// Entries of a cache, their values, when they were last used, and when they end.
+    pub(super) fn cache(&self, cache: &str) -> [String; 4] {
+        ["entries", "values", "used", "ends"]
+            .map(|what| format!("{0}:{{{0}:c:{cache}}}:{what}", self.namespace))
+    }
+
     /// The last revision of tables.
     pub(super) fn revision(&self) -> String {
         self.tables("revision")
@@ -105,11 +112,16 @@ impl Keys {
         &self.followed
     }
 
-    /// What has changed when the server says that this key has; nothing that is followed for some that merely begin alike.
+    /// What has changed when the server says that this key has: where, and its name, or the empty one for all that is there.
+    /// Some keys merely begin as those that tell something.
     pub(super) fn changed<'a>(&self, key: &'a str) -> Option<(Topic, &'a str)> {
         let [sessions, touched] = &self.followed;
-        if let Some(row) = key.strip_prefix(&**touched) {
-            let (table, row) = row.split_once(':')?;
+        if let Some(rest) = key.strip_prefix(&**touched) {
+            let (slot, name) = rest.split_once("}:")?;
+            if let Some(cache) = slot.strip_prefix("c:") {
+                return Some((Topic::Cache(cache.into()), name));
+            }
+            let (table, row) = name.split_once(':').filter(|_| slot == "t")?;
             return Some((Topic::Table(table.into()), row));
         }
         let (shard, name) = key.strip_prefix(&**sessions)?.split_once("}:")?;
@@ -139,10 +151,13 @@ mod tests {
             for (key, changed) in [
                 (&session, Some((Topic::Sessions, hash.text.as_str()))),
                 (&mark, Some((Topic::Sessions, hash.text.as_str()))),
-                (&touched("t:k"), Some((table("t"), "k"))),
-                (&touched("t:"), Some((table("t"), ""))),
-                (&touched("t-1:a:b{c}"), Some((table("t-1"), "a:b{c}"))),
-                (&touched("t"), None),
+                (&touched("t}:t:k"), Some((table("t"), "k"))),
+                (&touched("t}:t-1:a:b{c}:}:"), Some((table("t-1"), "a:b{c}:}:"))),
+                (&touched("t}:t"), None),
+                (&touched("c:t}:a:b}:"), Some((Topic::Cache("t".into()), "a:b}:"))),
+                (&touched("c:t}:"), Some((Topic::Cache("t".into()), ""))),
+                (&touched("x}:t:k"), None),
+                (&keys.cache("t")[0], None),
                 (&keys.rows("t"), None),
                 (&keys.revision(), None),
                 (&keys.user("ada"), None),

@@ -30,6 +30,9 @@ const SESSION: &str = include_str!("scripts/session.lua");
 const LOCK: &str = include_str!("scripts/lock.lua");
 const KEY: &str = include_str!("scripts/idempotency.lua");
 const ENLIST: &str = include_str!("scripts/enlist.lua");
+const TOUCH: &str = include_str!("scripts/touch.lua");
+const CACHE: &str = include_str!("scripts/cache.lua");
+const CACHE_KEEP: &str = include_str!("scripts/cache_keep.lua");
 
 macro_rules! script {
     ($name:ident, $is_repeatable:literal, [$($part:expr),+], $doc:literal) => {
@@ -46,7 +49,7 @@ script!(SCAN, true, [READS, CLOCK, ROW, include_str!("scripts/table_scan.lua")],
 script!(
     APPLY,
     false,
-    [WRITES, CLOCK, ROW, include_str!("scripts/integer.lua"), include_str!("scripts/table_apply.lua")],
+    [WRITES, CLOCK, ROW, include_str!("scripts/integer.lua"), TOUCH, include_str!("scripts/table_apply.lua")],
     "Does a batch of writes. Done again, it would undo what others have written in between."
 );
 script!(DUE, true, [READS, CLOCK, include_str!("scripts/table_due.lua")], "Names rows that have expired.");
@@ -173,6 +176,49 @@ script!(
     true,
     [READS, CLOCK, include_str!("scripts/limit_list.lua")],
     "Reads a page of keys that are not at rest."
+);
+script!(
+    CACHE_BEGIN,
+    true,
+    [TRIES, CLOCK, CACHE, CACHE_KEEP, include_str!("scripts/cache_begin.lua")],
+    "Looks at a key of a cache, and claims it. Done again with the same token, it finds it claimed."
+);
+script!(
+    CACHE_EXTEND,
+    true,
+    [WRITES, CLOCK, CACHE, CACHE_KEEP, include_str!("scripts/cache_extend.lua")],
+    "Lets a claim on a key of a cache last longer."
+);
+script!(
+    CACHE_FILL,
+    true,
+    [WRITES, CLOCK, CACHE, CACHE_KEEP, TOUCH, include_str!("scripts/cache_fill.lua")],
+    "Keeps a value. Done again with the same nonce, it finds it kept."
+);
+script!(
+    CACHE_ABANDON,
+    false,
+    [FREES, CLOCK, CACHE, CACHE_KEEP, include_str!("scripts/cache_abandon.lua")],
+    "Gives a claim back. Done again, it finds that it was."
+);
+script!(
+    CACHE_REMOVE,
+    true,
+    [FREES, CLOCK, CACHE, CACHE_KEEP, TOUCH, include_str!("scripts/cache_remove.lua")],
+    "Removes an entry, and its claim."
+);
+script!(
+    CACHE_CLEAR,
+    true,
+    [FREES, CLOCK, CACHE, TOUCH, include_str!("scripts/cache_clear.lua")],
+    "Removes all entries of a cache."
+);
+script!(CACHE_GET, true, [READS, CLOCK, CACHE, include_str!("scripts/cache_get.lua")], "Reads entries.");
+script!(
+    CACHE_USAGE,
+    true,
+    [READS, CLOCK, CACHE, include_str!("scripts/cache_usage.lua")],
+    "Reads how much a cache holds."
 );
 
 /// The text of a script and its hash.

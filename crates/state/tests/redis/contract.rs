@@ -15,6 +15,8 @@ mod by_hand {
     lethe_state::contract_idempotency!(engine);
     lethe_state::contract_limits!(engine);
     lethe_state::contract_feeds!(engine);
+    lethe_state::contract_cache!(engine);
+    lethe_state::contract_cache_feeds!(engine);
 }
 
 mod by_the_server {
@@ -33,4 +35,6 @@ mod by_the_server {
     lethe_state::contract_idempotency!(engine);
     lethe_state::contract_limits!(engine);
     lethe_state::contract_feeds!(engine);
+    lethe_state::contract_cache!(engine);
+    lethe_state::contract_cache_feeds!(engine);
 }

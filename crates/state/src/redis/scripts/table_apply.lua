@@ -78,21 +78,16 @@ for at = first, #ARGV, 6 do
     outcomes[#outcomes + 1] = outcome
 end
 
--- Who follows a table is told by the server which keys have changed, and a row is none: so a key with its name comes and goes.
--- No replica and no log hears of that. It is done first, since a slot that is being moved refuses it.
-redis.set_repl(redis.REPL_NONE)
-local namespace, slot = KEYS[1]:match('^(.-):({.-}):')
-local touched = namespace .. ':touched:' .. slot .. ':'
+local touched = {}
 for _, row in ipairs(order) do
     if row.is_changed and (row.revision or row.is_stored) then
-        local key = touched .. ARGV[2 + row.number] .. ':' .. row.key
-        if redis.pcall('SET', key, '').err then
-            return redis.error_reply('TRYAGAIN the slot is being moved')
-        end
-        redis.call('DEL', key)
+        touched[#touched + 1] = ARGV[2 + row.number] .. ':' .. row.key
     end
 end
-redis.set_repl(redis.REPL_ALL)
+local refusal = touch(touched)
+if refusal then
+    return refusal
+end
 
 local did_set = false
 for _, row in ipairs(order) do
