@@ -14,7 +14,7 @@ use super::{
     server::Servers,
     url::{Address, Place},
 };
-use crate::{breaker::jittered, error::Error};
+use crate::{clock::jittered, error::Error};
 
 /// Most times that a request is sent.
 const ATTEMPTS_MAX: u32 = 5;
