@@ -19,6 +19,9 @@ pub struct Config {
     /// Networks of proxies whose word about the client is taken (`Forwarded`, `X-Forwarded-*`, the PROXY protocol), as
     /// `address/prefix-length`. Empty: nobody's.
     pub trusted_proxies: Vec<Network>,
+    /// The name that is put into `Via` of requests and responses, a token (RFC 9110, sections 5.6.2 and 7.6.3); by it a
+    /// request that goes round in circles is known. `None`: nothing is said.
+    pub via: Option<String>,
     /// What is written of each request.
     pub access_log: AccessLog,
     /// Runtimes, each with its own listeners: by default one per processor.
@@ -36,6 +39,7 @@ impl Config {
             routes: Vec::new(),
             services: BTreeMap::new(),
             trusted_proxies: Vec::new(),
+            via: None,
             access_log: AccessLog::Off,
             cores: 1,
             limits: Limits::default(),

@@ -38,6 +38,7 @@ use crate::{
     service::Service,
     shard::Shard,
     slices::Slices,
+    via::Via,
     watch::{Overdue, Phase, Watched},
 };
 
@@ -118,6 +119,8 @@ pub(crate) struct Core {
     date_seconds: Cell<u64>,
     /// Whose word about clients is taken.
     pub(crate) trust: RefCell<Trust>,
+    /// What it says of itself on the way of a message, if anything.
+    pub(crate) via: RefCell<Option<Via>>,
     limits: RefCell<Limits>,
     services: RefCell<BTreeMap<ServiceName, Rc<Service>>>,
     /// Held by who brings the services up to the roster.
@@ -221,6 +224,7 @@ impl Core {
             date: Cell::new([b' '; 29]),
             date_seconds: Cell::new(u64::MAX),
             trust: RefCell::new(Trust::new(&[])),
+            via: RefCell::default(),
             limits: RefCell::default(),
             services: RefCell::default(),
             following: tokio::sync::Mutex::default(),
@@ -248,6 +252,7 @@ impl Core {
         self.replay_share.settle();
         self.hold_share.settle();
         self.trust.replace(Trust::new(&config.trusted_proxies));
+        self.via.replace(config.via.as_deref().map(Via::new));
         let mut services = self.services.borrow_mut();
         let (usual, now) = (config::Service::default(), Instant::now());
         for (name, joint) in joints {

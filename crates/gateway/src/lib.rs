@@ -73,4 +73,5 @@ mod tunnel;
 mod upload;
 mod upstream;
 mod verdict;
+mod via;
 mod watch;

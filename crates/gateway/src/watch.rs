@@ -36,6 +36,8 @@ pub(crate) enum Phase {
     Lingering,
     /// An HTTP/2 connection with open streams, each of which is watched by itself.
     Busy,
+    /// An HTTP/2 connection without any, which it watches itself.
+    Quiet,
 }
 
 /// What the tick must do to a task.
@@ -180,7 +182,7 @@ impl Watched {
             Phase::Answering => (self.stall.get(), Overdue::Answer),
             Phase::Tunnel => (limits.tunnel_timeout, Overdue::Close),
             Phase::Lingering => (LINGER_FOR, Overdue::Close),
-            Phase::Choosing | Phase::Busy => return None,
+            Phase::Choosing | Phase::Busy | Phase::Quiet => return None,
         };
         (age > limit).then_some(overdue)
     }
@@ -253,6 +255,8 @@ mod tests {
         client.enter(Phase::Tunnel);
         assert_eq!((after(20), after(21)), (None, Some(Overdue::Close)));
         client.enter(Phase::Busy);
+        assert_eq!(after(99), None);
+        client.enter(Phase::Quiet);
         assert_eq!(after(99), None);
     }
 

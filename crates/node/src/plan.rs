@@ -201,6 +201,9 @@ fn of_gateway(old: &gateway::Config, new: &gateway::Config) -> Vec<String> {
     if old.trusted_proxies != new.trusted_proxies {
         changes.push(format!("trusted-proxies: {}", networks(&new.trusted_proxies)));
     }
+    if old.via != new.via {
+        changes.push(format!("via: {}", new.via.as_deref().unwrap_or("off")));
+    }
     match &new.access_log {
         log if *log == old.access_log => {}
         gateway::AccessLog::Off => changes.push("access-log: off".into()),
@@ -340,8 +343,8 @@ mod tests {
         check("path = '/b'", "path = '/b'\ntimeout = '1s'", &["route /b: changed"]);
         check(
             "",
-            "trusted-proxies = ['10.0.0.0/8', '::1']\naccess-log = 'stdout'\nlimits.queue-max = 7\n",
-            &["trusted-proxies: 10.0.0.0/8, ::1/128", "access-log: stdout", "limits: changed"],
+            "trusted-proxies = ['10.0.0.0/8', '::1']\nvia = 'edge'\naccess-log = 'stdout'\nlimits.queue-max = 7\n",
+            &["trusted-proxies: 10.0.0.0/8, ::1/128", "via: edge", "access-log: stdout", "limits: changed"],
         );
     }
 

@@ -15,6 +15,7 @@ fn everything_about_the_gateway_can_be_said() {
         cores = 3
         proxy-protocol = true
         trusted-proxies = ["10.0.0.0/8", "::1"]
+        via = "edge-1"
         access-log = "access.log"
         [tls]
         listen = "0.0.0.0:8443"
@@ -62,6 +63,7 @@ fn everything_about_the_gateway_can_be_said() {
     let files = gateway::CertificateFiles { chain: path.join("a.pem"), key: path.join("a.key") };
     assert_eq!(gateway.tls, Some(gateway::Tls::Files(vec![files])));
     assert_eq!((gateway.cores, gateway.trusted_proxies.len()), (3, 2));
+    assert_eq!(gateway.via.as_deref(), Some("edge-1"));
     assert_eq!(gateway.access_log, gateway::AccessLog::File(path.join("access.log")));
     let limits = gateway::Limits {
         head_bytes_max: 64 << 10,

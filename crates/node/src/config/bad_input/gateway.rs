@@ -327,6 +327,16 @@ lethe.toml:4:9: `cores`: `0` is out of bounds: write a number from 1 to 1024
     );
     check(
         r#"
+via = 'the edge'
+[services.shop]
+command = 'sh'"#,
+        r#"
+lethe.toml:1:7: `via`: `the edge` is no name for `Via`: write one of letters, digits, `-`, `.` and `_`, such as "edge-1"
+  1 | via = 'the edge'
+    |       ^^^^^^^^^^"#,
+    );
+    check(
+        r#"
 trusted-proxies = '10.0.0.0/8'
 access-log = true
 cores = 'all'
