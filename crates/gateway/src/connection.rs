@@ -145,7 +145,10 @@ async fn serve_http2(core: Rc<Core>, client: Rc<Client>, watched: Rc<Watched>, i
             if is(&watched) { Poll::Ready(()) } else { Poll::Pending }
         })
     };
-    let leaving = http2::Leaving { draining: when(|watched| watched.draining.get()), parting: when(Watched::ends_idle) };
+    let leaving = http2::Leaving {
+        draining: when(|watched| watched.draining.get()),
+        parting: when(Watched::ends_idle),
+    };
     let limits = core.limits().clone();
     let mut input = input;
     let io = http2::Prefixed::new(Bytes::copy_from_slice(input.data()), io);

@@ -4,6 +4,7 @@
 mod blobs;
 mod body;
 pub mod description;
+pub mod feeds;
 mod idempotency;
 mod limits;
 mod locks;
@@ -56,6 +57,10 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 struct App {
     engines: Engines,
     buffers: body::Buffers,
+    /// Room for feeds.
+    feeds: Arc<Semaphore>,
+    /// Closes when the server ends: feeds do not wait for their end then.
+    ending: watch::Receiver<()>,
 }
 
 /// One method of one path.
@@ -118,14 +123,17 @@ fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/idempotency/{scope}/extend", idempotency::extend),
         route(Method::POST, "/v1/idempotency/{scope}/finish", idempotency::finish),
         route(Method::POST, "/v1/idempotency/{scope}/abandon", idempotency::abandon),
+        route(Method::GET, "/v1/feeds/sessions", feeds::sessions),
+        route(Method::GET, "/v1/feeds/tables/{table}", feeds::table),
         route(Method::GET, "/v1/openapi.json", description::get),
         route(Method::GET, "/v1/health", health),
     ]
 }
 
-/// The API as a service, for these engines.
-pub fn router(engines: Engines) -> Router {
-    let app = Arc::new(App { engines, buffers: body::Buffers::new() });
+/// The API as a service, for these engines. Feeds end when the other end of `ending` is dropped.
+pub fn router(engines: Engines, ending: watch::Receiver<()>) -> Router {
+    let (buffers, feeds) = (body::Buffers::new(), Arc::new(Semaphore::new(feeds::FEEDS_MAX)));
+    let app = Arc::new(App { engines, buffers, feeds, ending });
     routes()
         .into_iter()
         .fold(Router::new(), |router, route| router.route(route.path, route.handler))
@@ -137,11 +145,11 @@ pub fn router(engines: Engines) -> Router {
 }
 
 /// Serves the API on `listener` until `shutdown` ends; then takes no new connection, lets the running requests
-/// finish within [`DRAIN_TIMEOUT`], and returns. Dropping it cuts all connections at once.
+/// finish within [`DRAIN_TIMEOUT`], ends feeds at once, and returns. Dropping it cuts all connections at once.
 pub async fn serve(listener: UnixListener, engines: Engines, shutdown: impl Future<Output = ()>) {
-    let router = router(engines);
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (closing, closed) = watch::channel(());
+    let router = router(engines, closed.clone());
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
