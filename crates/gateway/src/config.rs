@@ -115,6 +115,9 @@ pub struct Route {
     pub path: String,
     /// The service that answers.
     pub service: ServiceName,
+    /// It answers a share of the requests alone, in proportion to this: further routes for the same host and path say who the
+    /// others are. `None`: all of them.
+    pub weight: Option<u32>,
     /// All requests of this route may be sent again after a worker was lost, whatever their method.
     pub idempotent: bool,
     /// How a worker is chosen.
@@ -141,6 +144,7 @@ impl Route {
             host: None,
             path: "/".into(),
             service,
+            weight: None,
             idempotent: false,
             balance: Balance::default(),
             timeout: Duration::from_secs(30),

@@ -183,7 +183,7 @@ fn route(core: &Core, admitted: &Admitted<'_>) -> Option<Rc<Target>> {
         Ok(path) => path,
         Err(error) => std::str::from_utf8(&admitted.path[..error.valid_up_to()]).unwrap_or("/"),
     };
-    core.table.borrow().find(host, path).cloned()
+    core.table.borrow().find(host, path)
 }
 
 /// Answers a request to the end of its response.

@@ -110,6 +110,24 @@ fn everything_about_the_gateway_can_be_said() {
 }
 
 #[test]
+fn several_services_may_share_a_route() {
+    let toml = "[services.web]\ncommand = 'sh'\n[services.next]\ncommand = 'sh'\n[services.old]\ncommand = 'sh'\n\
+                [[routes]]\ntimeout = '9s'\nservice = { web = 9, next = 1, old = 0 }\n[[routes]]\npath = '/a'\nservice = 'web'\n";
+    let (_kept, path) = folder(&[("lethe.toml", toml)]);
+    let config = load_path(&path, Overrides::default()).unwrap();
+    let mut routes: Vec<_> =
+        config.gateway.routes.iter().map(|route| (route.service.as_str(), route.weight)).collect();
+    routes.sort_unstable();
+    assert_eq!(routes, [("next", Some(1)), ("web", None), ("web", Some(9))]);
+    assert!(config.gateway.routes[..2].iter().all(|route| route.timeout == Duration::from_secs(9)));
+    assert!(
+        config.notices.iter().any(|notice| notice.contains("`old`: no route leads to it")),
+        "{:?}",
+        config.notices
+    );
+}
+
+#[test]
 fn tls_is_spoken_in_one_place() {
     const CERTIFICATES: &str = "certificates = [{ chain = 'a.pem', key = 'a.pem' }]";
     let check = |tls: &str, self_signed: bool, expected: &[(&str, bool)]| {
