@@ -1,15 +1,17 @@
 //! The state tier: what a service must remember, kept outside its workers. Each kind of state is one
 //! narrow trait ([`sessions::Sessions`], [`tables::Tables`], [`blobs::Blobs`], [`limits::Limits`],
-//! [`idempotency::Idempotency`], [`locks::Locks`]); each engine implements the kinds it can, and passes the kind's
+//! [`idempotency::Idempotency`], [`locks::Locks`], [`cache::Cache`]); each engine implements the kinds it can, and passes the kind's
 //! contract suite.
 //!
 //! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `redis` and `postgres` (features of these names),
-//! `remote` (feature `remote`: the state API of another process, which `server` serves).
+//! `remote` (feature `remote`: the state API of another process, which `server` serves). In front of any of them, `near` (feature
+//! `near`) keeps copies of what was read.
 
 mod absent;
 pub mod blobs;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod breaker;
+pub mod cache;
 pub mod clock;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -20,6 +22,8 @@ pub mod feed;
 pub mod idempotency;
 pub mod limits;
 pub mod locks;
+#[cfg(feature = "near")]
+pub mod near;
 pub mod open;
 pub mod place;
 #[cfg(feature = "postgres")]
@@ -61,4 +65,6 @@ pub struct Engines {
     pub locks: Arc<dyn locks::Locks>,
     /// Keeps idempotency keys.
     pub idempotency: Arc<dyn idempotency::Idempotency>,
+    /// Keeps caches.
+    pub cache: Arc<dyn cache::Cache>,
 }

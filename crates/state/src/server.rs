@@ -3,6 +3,7 @@
 
 mod blobs;
 mod body;
+mod cache;
 pub mod description;
 pub mod feeds;
 mod idempotency;
@@ -89,6 +90,8 @@ fn routes() -> Vec<Route> {
     const SESSION: &str = "/v1/sessions/{id}";
     const USER: &str = "/v1/users/{user}/sessions";
     const BLOB: &str = "/v1/blobs/{bucket}/{*key}";
+    const CACHE: &str = "/v1/cache/{cache}";
+    const ENTRY: &str = "/v1/cache/{cache}/{key}";
     vec![
         route(Method::GET, ROW, tables::get),
         route(Method::PUT, ROW, tables::put),
@@ -123,8 +126,18 @@ fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/idempotency/{scope}/extend", idempotency::extend),
         route(Method::POST, "/v1/idempotency/{scope}/finish", idempotency::finish),
         route(Method::POST, "/v1/idempotency/{scope}/abandon", idempotency::abandon),
+        route(Method::GET, ENTRY, cache::get),
+        route(Method::PUT, ENTRY, cache::fill),
+        route(Method::DELETE, ENTRY, cache::remove),
+        route(Method::POST, "/v1/cache/{cache}/{key}/begin", cache::begin),
+        route(Method::POST, "/v1/cache/{cache}/{key}/extend", cache::extend),
+        route(Method::POST, "/v1/cache/{cache}/{key}/abandon", cache::abandon),
+        route(Method::POST, CACHE, cache::get_many),
+        route(Method::GET, CACHE, cache::usage),
+        route(Method::DELETE, CACHE, cache::clear),
         route(Method::GET, "/v1/feeds/sessions", feeds::sessions),
         route(Method::GET, "/v1/feeds/tables/{table}", feeds::table),
+        route(Method::GET, "/v1/feeds/cache/{cache}", feeds::cache),
         route(Method::GET, "/v1/openapi.json", description::get),
         route(Method::GET, "/v1/health", health),
     ]

@@ -6,6 +6,8 @@
 
 #[path = "api/blobs.rs"]
 mod blobs;
+#[path = "api/cache.rs"]
+mod cache;
 #[path = "api/contract.rs"]
 mod contract;
 #[path = "api/feeds.rs"]
@@ -20,6 +22,8 @@ mod lifecycle;
 mod limits;
 #[path = "api/locks.rs"]
 mod locks;
+#[path = "api/near.rs"]
+mod near;
 #[path = "api/sessions.rs"]
 mod sessions;
 #[path = "api/tables.rs"]

@@ -40,6 +40,14 @@ pub(super) async fn table(
     send(&app, app.engines.tables.follow(&table)).await
 }
 
+/// `GET /v1/feeds/cache/{cache}`
+pub(super) async fn cache(
+    State(app): State<Arc<App>>,
+    Segments(cache): Segments<String>,
+) -> Result<Response, Problem> {
+    send(&app, app.engines.cache.follow(&cache)).await
+}
+
 /// Answers with a feed. That the head of the answer is there tells that all that is acknowledged from now on will be told.
 async fn send(app: &App, follow: impl Future<Output = Result<Feed, Error>>) -> Result<Response, Problem> {
     let room = Arc::clone(&app.feeds).try_acquire_owned();
