@@ -15,6 +15,7 @@ use lethe_state::{
     Engines,
     clock::{Clock, ManualClock},
     error::Error,
+    feed::Feed,
     remote::Remote,
     revocations::{TABLE, of_session},
     server::{self, socket},
@@ -151,6 +152,9 @@ impl Sessions for Away {
         Err(Error::Unavailable("away".into()))
     }
     async fn revoke(&self, _: &str, _: Option<&str>) -> Result<u64, Error> {
+        Err(Error::Unavailable("away".into()))
+    }
+    async fn follow(&self) -> Result<Feed, Error> {
         Err(Error::Unavailable("away".into()))
     }
 }
