@@ -40,6 +40,8 @@ pub(super) struct Visit {
     pub(super) current: Current,
     pub(super) pending: Pending,
     pub(super) cookie: CookieChange,
+    /// Whether the session was changed, or may have been, and kept its id.
+    has_written: bool,
     /// Whether the browser has a pass.
     had_pass: bool,
     /// A pass that the browser shall have, unless it gets another id.
@@ -132,6 +134,7 @@ impl Shared {
             current: Current::Unread,
             pending: Pending::new(),
             cookie: CookieChange::Keep,
+            has_written: false,
             had_pass: false,
             signed: None,
             closed: false,
@@ -199,8 +202,15 @@ impl Shared {
         let is_good =
             |passes: &Passes| pass.is_some_and(|(id, pass)| passes.trusts(pass, id) && !passes.is_old(pass));
         let unsigned = self.passes.as_ref().filter(|passes| !is_good(passes));
+        // A pass is signed for what the engine says now: of a copy it would be good for longer than the copy itself.
+        let has_written = self.cookie.has_written(headers);
         let mark = unsigned.and_then(Passes::mark);
-        let found = self.vault.load(self.cookie.values(headers), self.lifetime).await?;
+        let load = |as_it_is| self.vault.load(self.cookie.values(headers), as_it_is, self.lifetime);
+        let (found, mark) = match load(has_written || mark.is_some()).await {
+            // A copy serves where the engine cannot, and gets no pass.
+            Err(StateError::Unavailable(_)) if mark.is_some() && !has_written => (load(false).await?, None),
+            found => (found?, mark),
+        };
         match (&found, unsigned, mark) {
             (Found::Live(held), Some(passes), Some(mark)) => {
                 let signed = match self.vault.id(&held.cookie) {
@@ -274,12 +284,19 @@ impl Shared {
             Some((held, seen)) => {
                 let change = Change { value: Some(value), expect: compare.then_some(seen) };
                 let patch = Patch { changes: [(field.to_owned(), change)].into() };
-                let session = self.vault.patch(&held, patch, self.lifetime).await.map_err(ended)?;
-                self.visit().enter(session);
+                self.patch(&held, patch).await?;
             }
             None => self.create([(field.to_owned(), value)].into()).await?,
         }
         self.visit().pending.remove(field);
+        Ok(())
+    }
+
+    async fn patch(&self, held: &Held, patch: Patch) -> Result<(), Error> {
+        // Also when it fails: what cannot be known may have been done.
+        self.visit().has_written = true;
+        let session = self.vault.patch(held, patch, self.lifetime).await.map_err(ended)?;
+        self.visit().enter(session);
         Ok(())
     }
 
@@ -300,12 +317,7 @@ impl Shared {
         };
         match live {
             _ if pending.is_empty() => Ok(()),
-            Some(held) => {
-                let session =
-                    self.vault.patch(&held, super::patch(&pending), self.lifetime).await.map_err(ended)?;
-                self.visit().enter(session);
-                Ok(())
-            }
+            Some(held) => self.patch(&held, super::patch(&pending)).await,
             None => self.create(fields(&pending)).await,
         }
     }
@@ -318,6 +330,11 @@ impl Shared {
     /// Whether the request has looked at its session, so that the response may depend on it.
     pub(super) fn was_read(&self) -> bool {
         !matches!(self.visit().current, Current::Unread)
+    }
+
+    /// Whether the browser shall say, for a moment, that its session was changed.
+    pub(super) fn shall_say_written(&self) -> bool {
+        self.visit().has_written && self.vault.lags()
     }
 
     /// What the browser shall do with its cookie.

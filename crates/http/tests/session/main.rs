@@ -4,6 +4,7 @@
 
 mod hybrid;
 mod life;
+mod near;
 mod stored;
 mod token;
 #[path = "../visitor/mod.rs"]
