@@ -109,6 +109,14 @@ impl Sessions for Telling {
         self.sessions.load(id).await
     }
 
+    async fn load_through(&self, id: &SessionId) -> Result<Session, Error> {
+        self.sessions.load_through(id).await
+    }
+
+    fn lag(&self) -> Duration {
+        self.sessions.lag()
+    }
+
     async fn patch(&self, id: &SessionId, patch: Patch) -> Result<Session, Error> {
         self.sessions.patch(id, patch).await
     }

@@ -202,10 +202,15 @@ impl Shared {
         let is_good =
             |passes: &Passes| pass.is_some_and(|(id, pass)| passes.trusts(pass, id) && !passes.is_old(pass));
         let unsigned = self.passes.as_ref().filter(|passes| !is_good(passes));
-        let mark = unsigned.and_then(Passes::mark);
         // A pass is signed for what the engine says now: of a copy it would be good for longer than the copy itself.
-        let asks_engine = self.cookie.has_written(headers) || (unsigned.is_some() && mark.is_some());
-        let found = self.vault.load(self.cookie.values(headers), asks_engine, self.lifetime).await?;
+        let has_written = self.cookie.has_written(headers);
+        let mark = unsigned.and_then(Passes::mark);
+        let load = |as_it_is| self.vault.load(self.cookie.values(headers), as_it_is, self.lifetime);
+        let (found, mark) = match load(has_written || mark.is_some()).await {
+            // A copy serves where the engine cannot, and gets no pass.
+            Err(StateError::Unavailable(_)) if mark.is_some() && !has_written => (load(false).await?, None),
+            found => (found?, mark),
+        };
         match (&found, unsigned, mark) {
             (Found::Live(held), Some(passes), Some(mark)) => {
                 let signed = match self.vault.id(&held.cookie) {

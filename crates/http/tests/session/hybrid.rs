@@ -454,6 +454,69 @@ async fn a_forged_pass_is_worth_nothing_and_counted() {
     assert_eq!(worker.keys.refusals().of(Refusal::Expired), 1);
 }
 
+/// Sessions of which one is kept, as it once was.
+struct Copy {
+    engine: Arc<dyn Sessions>,
+    of: Session,
+}
+
+#[async_trait]
+impl Sessions for Copy {
+    async fn create(&self, new: NewSession) -> Result<Session, Error> {
+        self.engine.create(new).await
+    }
+    async fn load(&self, _: &SessionId) -> Result<Session, Error> {
+        Ok(self.of.clone())
+    }
+    async fn load_through(&self, id: &SessionId) -> Result<Session, Error> {
+        self.engine.load(id).await
+    }
+    async fn patch(&self, id: &SessionId, patch: Patch) -> Result<Session, Error> {
+        self.engine.patch(id, patch).await
+    }
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+        self.engine.renew(id, user, patch).await
+    }
+    async fn destroy(&self, id: &SessionId) -> Result<(), Error> {
+        self.engine.destroy(id).await
+    }
+    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        self.engine.list(user).await
+    }
+    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+        self.engine.revoke(user, handle).await
+    }
+}
+
+#[tokio::test]
+async fn a_pass_is_signed_for_what_the_engine_says_and_for_no_copy() {
+    let daemon = Daemon::start();
+    let plain = daemon.worker();
+    let browser = signed_in(&plain).await;
+    let id = SessionId::parse(&browser.cookie(COOKIE).unwrap()).unwrap();
+    let of = plain.engines.sessions.load(&id).await.unwrap();
+    let copy = |engine| Copy { engine, of: of.clone() };
+    let with_copy = |sessions: Arc<dyn Sessions>| {
+        Worker::new(Engines { sessions, ..plain.engines.clone() }, &daemon.clock)
+    };
+    let (near, lame) = (
+        with_copy(Arc::new(copy(Arc::clone(&plain.engines.sessions)))),
+        with_copy(Arc::new(copy(Arc::new(Away)))),
+    );
+    near.revocations().followed().await;
+    lame.revocations().followed().await;
+    daemon.engine.sessions().destroy(&id).await.unwrap();
+    let without_pass = |worker: &Worker| {
+        let mut visitor = worker.browser();
+        visitor.plant(COOKIE, &id.to_text());
+        visitor
+    };
+    assert_eq!(without_pass(&near).get("/who").await.text, "");
+    // Where the engine is away, the copy serves, as it does without passes.
+    let answer = without_pass(&lame).get("/who").await;
+    assert_eq!((answer.text.as_str(), answer.set_cookies()), ("ada", vec![]));
+}
+
 #[tokio::test]
 async fn an_answer_that_comes_late_does_not_take_the_newer_session_away() {
     let daemon = Daemon::start();
