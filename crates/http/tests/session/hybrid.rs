@@ -486,6 +486,9 @@ impl Sessions for Copy {
     async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         self.engine.revoke(user, handle).await
     }
+    async fn follow(&self) -> Result<Feed, Error> {
+        Err(Error::Unavailable("away".into()))
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use lethe_state::{
     Engines,
     cache::{Cache, Claim, Entry, Fill, Usage},
+    feed::Feed,
 };
 
 use super::*;
@@ -63,6 +64,10 @@ impl Cache for Unsteady {
 
     async fn usage(&self, cache: &str) -> Result<Usage, StateError> {
         self.ask().await?.usage(cache).await
+    }
+
+    async fn follow(&self, _: &str) -> Result<Feed, StateError> {
+        Err(StateError::Unsupported { engine: "test", what: "feeds" })
     }
 }
 
