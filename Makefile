@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check format lint deny test fuzz bench bench-gateway bench-kill install
+.PHONY: help check format lint deny pages test fuzz bench bench-gateway bench-kill install
 
 # Elsewhere a change of dependencies may update Cargo.lock; where changes are judged, it must come with them.
 LOCKED := $(if $(CI),--locked)
@@ -13,13 +13,17 @@ DENY := .ci/cargo-deny $(LOCKED) --all-features
 help: ## Lists what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
-check: format lint deny ## Format, lints, licences and known holes of the dependencies
+check: format lint deny pages ## Format, lints, licences and known holes of the dependencies, tests that pages name
 
 format:
 	cargo fmt --all --check
 
 lint:
 	cargo clippy $(LOCKED) --workspace --all-targets --all-features -- -D warnings
+
+pages:
+	@.ci/programs python3:python3
+	.ci/named-tests
 
 # The list of known holes comes from GitHub; where that cannot be reached, the rest is still checked.
 deny:

@@ -153,7 +153,7 @@ def wrk(url, connections, seconds, *options):
         ["wrk", "--latency", "-t2", f"-c{connections}", f"-d{seconds}s", *options, url],
         capture_output=True, text=True, check=True).stdout
     said = re.search(
-        r"50%\s+([\d.]+)(us|ms|s)\n.*99%\s+([\d.]+)(us|ms|s)\n.*?(\d+) requests in.*Requests/sec:\s+([\d.]+)",
+        r"50%\s+([\d.]+)(us|ms|s)\n.*99%\s+([\d.]+)(us|ms|s)\s*\n.*?(\d+) requests in.*Requests/sec:\s+([\d.]+)",
         text, re.DOTALL)
     if not said or "Non-2xx" in text or "Socket errors" in text:
         raise ValueError("the load met errors:\n" + text)
@@ -167,8 +167,10 @@ def wrk(url, connections, seconds, *options):
 
 
 def spread(values):
-    return {"min": round(min(values), 3), "median": round(statistics.median(values), 3),
-            "max": round(max(values), 3), "runs": len(values)}
+    # With a handful of values the quartiles are the extremes.
+    low, _, high = statistics.quantiles(values, method="inclusive") if len(values) > 4 else (min(values), 0, max(values))
+    return {"min": round(min(values), 3), "low": round(low, 3), "median": round(statistics.median(values), 3),
+            "high": round(high, 3), "max": round(max(values), 3), "runs": len(values)}
 
 
 def need_release_build():

@@ -9,41 +9,40 @@ from measure import spread
 RATIOS = {"cpu_us": min, "p99_ms": min, "requests_per_s": max, "bytes_per_connection": min}
 COLUMNS = [("cpu_us", "CPU µs/request"), ("requests_per_s", "requests/s"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"),
            ("p999_ms", "p99.9 ms"), ("cpu_us_at_rate", "CPU µs at the rate"), ("resident_mib", "MiB")]
-IDLE_COLUMNS = [("bytes_per_connection", "bytes/connection"), ("resident_mib_before", "MiB before"),
+IDLE_COLUMNS = [("connections", "connections"), ("bytes_per_connection", "bytes/connection"), ("resident_mib_before", "MiB before"),
                 ("resident_mib_after", "MiB after")]
 RATIO_COLUMNS = {"cpu_us": "CPU ratio", "p99_ms": "p99 ratio", "bytes_per_connection": "ratio"}
 
 
 def summary(rounds):
-    """For each name its medians, and how it compares with the best peer of the same round. `rounds` is a list of
-    {name: figures}; a name that is missing in a round did not make it."""
+    """For each name its medians, and how it compares, round by round, with the peer whose median is the best. `rounds` is
+    a list of {name: figures}; a name that is missing in a round did not make it."""
     names = list(dict.fromkeys(name for figures in rounds for name in figures))
     summed = {}
     for name in names:
         own = [figures[name] for figures in rounds if name in figures]
         summed[name] = {"median": {key: statistics.median(figures[key] for figures in own) for key in own[0]}}
-        ratios = {}
+    for name in names:
+        ratios = summed[name]["ratio_to_best_peer"] = {}
         for key, best in RATIOS.items():
-            if key not in own[0]:
+            peers = {peer: summed[peer]["median"][key] for peer in names if peer != "lethe" and key in summed[peer]["median"]}
+            if key not in summed[name]["median"] or not peers:
                 continue
-            per_round = []
-            for figures in rounds:
-                peers = [other[key] for peer, other in figures.items() if peer != "lethe"]
-                if name in figures and peers and best(peers) > 0:
-                    per_round.append(figures[name][key] / best(peers))
-            if per_round:
-                ratios[key] = spread(per_round)
-        summed[name]["ratio_to_best_peer"] = ratios
+            # Not the best of each round: among several that vary, somebody is always lucky.
+            peer = best(peers, key=peers.get)
+            both = [(figures[name][key], figures[peer][key]) for figures in rounds if name in figures and peer in figures]
+            if per_round := [value / other for value, other in both if other > 0]:
+                ratios[key] = spread(per_round) | {"peer": peer}
     return summed
 
 
 def markdown(results):
     lines = [
         "# The gateway beside its peers", "",
-        "In each round all proxies in turn; medians of the rounds.", "",
+        "In each round all proxies in turn, another one first each time; medians of the rounds.", "",
         "CPU is user and system time of all processes of a proxy, divided by the requests of a closed loop that goes "
-        "as fast as it can. Latencies are those at a fixed rate, timed from when a request was due. A ratio compares "
-        "with the best peer of the same round (and has its range).", ""]
+        "as fast as it can. Latencies are those at a fixed rate, timed from when a request was due. A ratio compares, round by "
+        "round, with the peer whose median is the best: the median of the ratios (and the middle half of them).", ""]
     for name, row in results["rows"].items():
         run = row["run"]
         lines += [
@@ -85,7 +84,7 @@ def shown(value):
 
 
 def ratio(spread_of):
-    return "" if spread_of is None else "{median:.2f} ({min:.2f} to {max:.2f})".format(**spread_of)
+    return "" if spread_of is None else "{median:.2f} ({low:.2f} to {high:.2f})".format(**{"low": spread_of["min"], "high": spread_of["max"]} | spread_of)
 
 
 TITLES = {row.name: row.title for row in load.ROWS} | {

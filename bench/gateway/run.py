@@ -33,6 +33,7 @@ def main():
         sys.exit(f"the load and the upstreams need {', '.join(missing)}, which cannot be installed here; "
                  f"as root: apt-get install {' '.join(TOOLS[name] for name in missing)}")
     names = peers.available(options.peers)
+    load.raise_open_files()
     run = {
         "at": datetime.datetime.now().isoformat(" ", "minutes"), "cores": os.cpu_count(),
         "kernel": os.uname().release, "rounds": options.rounds, "seconds": options.seconds,
@@ -61,28 +62,32 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=among(report.TITLES), default=list(report.TITLES), help="such as get-32,tls")
     parser.add_argument("--peers", type=among(peers.NAMES), default=peers.NAMES, help="such as nginx,haproxy,lethe")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=3, help="for each figure")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=int, default=1, help="for each figure of a round")
     return parser.parse_args()
 
 
 def measured(name, names, certificate, options):
     """All rounds of one row."""
     rounds, missing = [], {}
-    for number in range(options.rounds):
-        # Proxies are started anew for each round: what one keeps from a round is not measured in the next.
-        with contextlib.ExitStack() as stack:
-            ours = stack.enter_context(peers.Ours(certificate))
+    row = next((row for row in load.ROWS if row.name == name), None)
+    with contextlib.ExitStack() as stack:
+        ours = stack.enter_context(peers.Ours(certificate))
+        running = started(names, ours, certificate, stack, missing) if name != "roster" else []
+        if row:
+            running = [proxy for proxy in running if is_warm(row, proxy, missing)]
+        # Memory is weighed once: a second time it would be that of connections that were there before.
+        for number in range(options.rounds if name != "idle" else 1):
+            # Nobody is always the first: what else goes on here meets all alike.
+            turn = number % max(1, len(running))
             if name == "roster":
                 figures = roster.measured(ours.upstreams, options.seconds)
             else:
-                running = started(names, ours, certificate, stack, missing)
-                figures = one_round(name, running, certificate, options, missing)
+                figures = one_round(row, running[turn:] + running[:turn], certificate, options, missing)
             rounds.append(figures)
-        for proxy, values in figures.items():
-            shown = "  ".join(f"{key} {value}" for key, value in values.items())
-            print(f"  round {number + 1}  {proxy:<8} {shown}", flush=True)
-    row = next((row for row in load.ROWS if row.name == name), None)
+            for proxy, values in figures.items():
+                shown = "  ".join(f"{key} {value}" for key, value in values.items())
+                print(f"  round {number + 1}  {proxy:<8} {shown}", flush=True)
     result = {"title": report.TITLES[name], "rounds": rounds, "peers": report.summary(rounds), "missing": missing}
     if row:
         result["rate"] = row.rate
@@ -105,15 +110,24 @@ def started(names, ours, certificate, stack, missing):
     return running
 
 
-def one_round(name, running, certificate, options, missing):
+def is_warm(row, proxy, missing):
+    """Whether it offers what the row is about, and has opened its connections to the workers."""
+    if not proxy.offers(row.protocol):
+        excuse = f": {proxy.excuse}" if proxy.excuse and row.protocol != "h2c" else ""
+        note(missing, proxy.name, f"does not offer {row.protocol}{excuse}")
+        return False
+    try:
+        load.warm(row, proxy)
+    except (ValueError, OSError, subprocess.CalledProcessError) as error:
+        note(missing, proxy.name, f"{error} {getattr(error, 'stderr', None) or ''}".strip())
+        return False
+    return True
+
+
+def one_round(row, running, certificate, options, missing):
     """Each proxy in turn; {name: figures} of those that made it."""
-    row = next((row for row in load.ROWS if row.name == name), None)
     figures = {}
     for proxy in running:
-        if row and not proxy.offers(row.protocol):
-            excuse = f": {proxy.excuse}" if proxy.excuse and row.protocol != "h2c" else ""
-            note(missing, proxy.name, f"does not offer {row.protocol}{excuse}")
-            continue
         try:
             figures[proxy.name] = (
                 load.measured(row, proxy, certificate, options.seconds) if row else load.idle_connections(proxy))
@@ -123,7 +137,7 @@ def one_round(name, running, certificate, options, missing):
 
 
 def note(missing, name, why):
-    """Says once why a proxy has no figures; that of the first round is enough."""
+    """Says once why a proxy has no figures, or not those of all rounds."""
     if name not in missing:
         print(f"  {name}: {why}", flush=True)
         missing[name] = why

@@ -7,10 +7,7 @@ use std::{
     net::IpAddr,
     pin::pin,
     rc::{Rc, Weak},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -30,6 +27,7 @@ use crate::{
     buffer::Pool,
     client::Client,
     config::{self, Config, Limits},
+    crowd::{Crowd, Notice},
     forwarded::{Scheme, Trust},
     head::Bounds,
     joint::Joint,
@@ -90,8 +88,8 @@ pub(crate) struct Seed {
     pub(crate) roster: watch::Receiver<Arc<Roster>>,
     /// When and how the gateway is to stop.
     pub(crate) leaving: watch::Receiver<Leaving>,
-    /// Client connections of all cores.
-    pub(crate) connections: Arc<AtomicUsize>,
+    /// The clients of all cores.
+    pub(crate) crowd: Arc<Crowd>,
     pub(crate) budgets: Budgets,
     /// What it writes its spans into.
     #[cfg(feature = "otel")]
@@ -123,7 +121,8 @@ pub(crate) struct Core {
     /// Held by who brings the services up to the roster.
     following: tokio::sync::Mutex<()>,
     clients: RefCell<Slab<(Rc<Watched>, AbortHandle)>>,
-    connections: Arc<AtomicUsize>,
+    crowd: Arc<Crowd>,
+    notice: Notice,
     /// The gateway is stopping, and tunnels are not waited for.
     pub(crate) refuses_tunnels: Cell<bool>,
     /// Woken when a client connection is opened or closed.
@@ -135,19 +134,9 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let Seed {
-            index,
-            mut turns,
-            reached,
-            doors,
-            shard,
-            mut roster,
-            mut leaving,
-            connections,
-            budgets,
-            ..
-        } = seed;
-        let core = Rc::new(Core::new(index, shard, connections, budgets));
+        let Seed { index, mut turns, reached, doors, shard, mut roster, mut leaving, crowd, budgets, .. } =
+            seed;
+        let core = Rc::new(Core::new(index, shard, crowd, budgets));
         #[cfg(feature = "otel")]
         core.observer.set_spans(seed.spans);
         core.configure(&turns.borrow_and_update());
@@ -201,12 +190,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
 }
 
 impl Core {
-    pub(crate) fn new(
-        index: usize,
-        shard: Arc<Shard>,
-        connections: Arc<AtomicUsize>,
-        budgets: Budgets,
-    ) -> Self {
+    pub(crate) fn new(index: usize, shard: Arc<Shard>, crowd: Arc<Crowd>, budgets: Budgets) -> Self {
         let core = Self {
             index,
             observer: Observer::new(Arc::clone(&shard)),
@@ -225,7 +209,8 @@ impl Core {
             services: RefCell::default(),
             following: tokio::sync::Mutex::default(),
             clients: RefCell::default(),
-            connections,
+            crowd,
+            notice: Notice::default(),
             refuses_tunnels: Cell::new(false),
             moved: Notify::new(),
         };
@@ -345,14 +330,14 @@ impl Core {
 
     /// Whether one more client connection may be opened.
     pub(crate) fn has_room(&self) -> bool {
-        self.connections.load(Relaxed) < self.limits().connections_max
+        self.crowd.admits(self.limits().connections_max)
     }
 
     /// Takes a client connection into the books.
     pub(crate) fn opened(&self, id: usize, watched: Rc<Watched>, task: AbortHandle) {
         self.joined(id, watched, task);
         self.tell_time();
-        self.connections.fetch_add(1, Relaxed);
+        self.crowd.enter();
         self.shard.connections.add(1);
         self.moved.notify_waiters();
     }
@@ -368,6 +353,14 @@ impl Core {
         let now = Instant::now();
         self.tell_time();
         self.enforce(now);
+        if self.notice.is_wanted(&self.crowd) {
+            let clients = self.clients.borrow();
+            self.notice.make_room(
+                clients.iter().map(|(_, (client, _))| client),
+                self.limits().connections_max,
+                now,
+            );
+        }
         let services: Vec<Rc<Service>> = self.services.borrow().values().map(Rc::clone).collect();
         let (mut slices, mut has_pooled) = (Slices::begin(), false);
         for service in services {
@@ -475,7 +468,7 @@ impl Drop for Books {
     fn drop(&mut self) {
         let core = &self.core;
         if core.clients.borrow_mut().try_remove(self.id).is_some() && self.is_connection {
-            core.connections.fetch_sub(1, Relaxed);
+            core.crowd.leave();
             core.shard.connections.subtract(1);
         }
         core.moved.notify_waiters();

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Instant,
 };
@@ -20,6 +20,7 @@ use crate::{
     body_budget::Budgets,
     config::{self, AccessLog, Config},
     core::{self, Leaving, Seed, Turn},
+    crowd::Crowd,
     descriptors,
     health::{self, Checked},
     joint::Joint,
@@ -226,7 +227,7 @@ impl Bound {
         let (leaving, leave) = watch::channel(Leaving::Not);
         let (ended, running) = watch::channel(self.doors.len());
         let ended = Arc::new(ended);
-        let connections = Arc::new(AtomicUsize::new(0));
+        let crowd = Arc::<Crowd>::default();
         let budgets = Budgets::new(&self.config.limits);
         let (reaching, reached) = watch::channel(vec![0; self.doors.len()]);
         let reaching = Arc::new(reaching);
@@ -247,7 +248,7 @@ impl Bound {
                 shard: Arc::clone(&shard),
                 roster: roster.clone(),
                 leaving: leave.clone(),
-                connections: Arc::clone(&connections),
+                crowd: Arc::clone(&crowd),
                 budgets: budgets.clone(),
                 #[cfg(feature = "otel")]
                 spans: self.exporter.as_ref().map(Exporter::spans),

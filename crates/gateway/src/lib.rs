@@ -19,6 +19,7 @@ mod concurrency;
 pub mod config;
 mod connection;
 mod core;
+mod crowd;
 mod descriptors;
 mod downstream;
 mod ejection;

@@ -112,6 +112,11 @@ impl Watched {
         self.phase.get()
     }
 
+    /// Since when a tick has seen it idle; `None` for one that is not, or is to leave already.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        self.since.get().filter(|_| self.phase.get() == Phase::Idle && !self.draining.get())
+    }
+
     /// An attempt begins: from the last byte of the request on, the worker will have `timeout`.
     pub(crate) fn expect(&self, timeout: Duration) {
         self.timeout.set(timeout);

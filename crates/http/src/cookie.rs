@@ -3,33 +3,57 @@
 
 use http::{HeaderMap, HeaderValue, header};
 
+/// What makes browsers refuse a cookie unless it is `Secure`, has `Path=/` and no `Domain` (RFC 6265bis, section 4.1.3.2).
+const HOST_PREFIX: &str = "__Host-";
+
 /// How the session cookie is called, and whether it travels over TLS alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionCookie {
+    /// Without the prefix that secure ones have.
     name: &'static str,
     secure: bool,
 }
 
 impl SessionCookie {
-    /// `__Host-session`: the prefix makes browsers refuse the cookie unless it is `Secure`, has `Path=/` and no
-    /// `Domain` (RFC 6265bis, section 4.1.3.2), so that a sibling domain cannot plant one.
-    pub const SECURE: Self = Self { name: "__Host-session", secure: true };
+    /// `__Host-session`: by its prefix, a sibling domain cannot plant one.
+    pub const SECURE: Self = Self { name: "session", secure: true };
     /// `session`, also over plain HTTP. Whoever is on the way can read and replace it.
     pub const INSECURE: Self = Self { name: "session", secure: false };
+
+    /// The same under another name: letters, digits, `-` and `_`. Two services on one host need two names, on other ports
+    /// too, since cookies know no ports (RFC 6265, section 8.5).
+    ///
+    /// # Panics
+    /// When the name is empty or has other characters.
+    pub fn named(self, name: &'static str) -> Self {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        assert!(
+            !name.is_empty() && name.bytes().all(allowed),
+            "the cookie's name {name:?} is not made of letters, digits, `-` and `_`"
+        );
+        Self { name, ..self }
+    }
+
+    /// The same for plain HTTP.
+    pub fn insecure(self) -> Self {
+        Self { secure: false, ..self }
+    }
+
+    /// The name that browsers see.
+    pub fn full_name(&self) -> String {
+        format!("{}{}", self.prefix(), self.name)
+    }
+
+    fn prefix(&self) -> &'static str {
+        if self.secure { HOST_PREFIX } else { "" }
+    }
 
     /// The values of the cookie in the order they were sent, best match first (RFC 6265, section 5.4). There is
     /// more than one when cookies of the same name were set for several paths or domains. A value that is not
     /// visible ASCII is passed over; that a name occurs twice is no error.
     pub fn values<'a>(&self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
-        let name = self.name;
-        headers
-            .get_all(header::COOKIE)
-            .into_iter()
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(';'))
-            .filter_map(|pair| pair.split_once('='))
-            .filter(move |(key, _)| key.trim_matches([' ', '\t']) == name)
-            .map(|(_, value)| value.trim_matches([' ', '\t']))
+        let (prefix, name) = (self.prefix(), self.name);
+        values(headers, move |key| key.strip_prefix(prefix) == Some(name))
     }
 
     /// The `Set-Cookie` line that stores `value`, for `max_age_s` seconds or, with `None`, until the browser ends
@@ -40,7 +64,7 @@ impl SessionCookie {
         }
         let age = max_age_s.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
         let mut line =
-            HeaderValue::try_from(format!("{}={value}{}{age}", self.name, self.attributes())).ok()?;
+            HeaderValue::try_from(format!("{}={value}{}{age}", self.full_name(), self.attributes())).ok()?;
         line.set_sensitive(true);
         Some(line)
     }
@@ -48,12 +72,9 @@ impl SessionCookie {
     /// The `Set-Cookie` line that makes the browser forget the cookie. The attributes are those it was set with,
     /// else the browser takes it for another cookie.
     pub fn clear(&self) -> HeaderValue {
-        match self.secure {
-            true => {
-                HeaderValue::from_static("__Host-session=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0")
-            }
-            false => HeaderValue::from_static("session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0"),
-        }
+        let line = format!("{}={}; Max-Age=0", self.full_name(), self.attributes());
+        // A name has none but the characters that a field may have.
+        HeaderValue::try_from(line).unwrap_or(HeaderValue::from_static("session=; Max-Age=0"))
     }
 
     fn attributes(&self) -> &'static str {
@@ -62,6 +83,18 @@ impl SessionCookie {
             false => "; Path=/; HttpOnly; SameSite=Lax",
         }
     }
+}
+
+/// The values of the cookies whose names are meant, in the order they were sent.
+pub(crate) fn values(headers: &HeaderMap, is_meant: impl Fn(&str) -> bool) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(header::COOKIE)
+        .into_iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.split_once('='))
+        .filter(move |(key, _)| is_meant(key.trim_matches([' ', '\t'])))
+        .map(|(_, value)| value.trim_matches([' ', '\t']))
 }
 
 /// RFC 6265, section 4.1.1: visible ASCII without the double quote, comma, semicolon and backslash.
@@ -114,6 +147,23 @@ mod tests {
             "__Host-session=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0"
         );
         assert_eq!(SessionCookie::INSECURE.clear(), "session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
+    }
+
+    #[test]
+    fn a_name_of_its_own_keeps_the_prefix() {
+        let cookie = SessionCookie::SECURE.named("till");
+        assert_eq!(cookie.set("a", None).unwrap(), "__Host-till=a; Path=/; Secure; HttpOnly; SameSite=Lax");
+        assert_eq!(cookie.insecure().set("a", None).unwrap(), "till=a; Path=/; HttpOnly; SameSite=Lax");
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, HeaderValue::from_static("till=1; __Host-session=2; __Host-till=3"));
+        assert_eq!(cookie.values(&headers).collect::<Vec<_>>(), ["3"]);
+        assert_eq!(cookie.insecure().values(&headers).collect::<Vec<_>>(), ["1"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "is not made of letters")]
+    fn a_name_cannot_smuggle_attributes() {
+        SessionCookie::SECURE.named("a=b; Domain=evil.example");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod cookie;
 pub mod csrf;
 pub mod idempotency;
 pub mod limit;
+pub mod metrics;
 pub mod problem;
 pub mod secure_headers;
 pub mod session;

@@ -8,6 +8,7 @@
 
 mod error;
 mod layer;
+mod life;
 mod vault;
 mod visit;
 
@@ -25,7 +26,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-pub use self::{error::Error, layer::SessionLayer, vault::COOKIE_TOKEN_BYTES_MAX};
+pub use self::{
+    error::Error,
+    layer::SessionLayer,
+    life::{Event, LOG_TARGET, Life},
+    vault::COOKIE_TOKEN_BYTES_MAX,
+};
 use self::{
     vault::Vault,
     visit::{Current, Shared},
@@ -92,7 +98,7 @@ impl Session {
     /// The session of the request with this head.
     pub(crate) async fn of(parts: &Parts) -> Result<Self, Error> {
         let shared = parts.extensions.get::<Arc<Shared>>().ok_or(Error::NoLayer)?.clone();
-        shared.load(&parts.headers).await?;
+        shared.load(parts).await?;
         Ok(Self { shared })
     }
 
@@ -184,6 +190,7 @@ impl Session {
         let known = match shared.known_session() {
             Some((cookie, Some(held))) if held.user.as_deref().is_some_and(|other| other != user) => {
                 shared.vault.destroy(&cookie).await?;
+                shared.tell(Event::SignedOut, &cookie, held.user.as_deref());
                 shared.visit().forget();
                 None
             }
@@ -193,7 +200,7 @@ impl Session {
         let lifetime = shared.lifetime;
         let renewed = match known {
             Some((cookie, held)) => {
-                shared.vault.renew(&cookie, held.as_deref(), user, patch(&pending), lifetime).await?
+                shared.vault.renew(&cookie, held.as_deref(), Some(user), patch(&pending), lifetime).await?
             }
             None => None,
         };
@@ -201,6 +208,29 @@ impl Session {
             Some(session) => session,
             None => shared.vault.create(Some(user), visit::fields(&pending), lifetime).await?,
         };
+        shared.tell(Event::SignedIn, &session.cookie, Some(user));
+        let mut visit = shared.visit();
+        visit.written(&pending);
+        visit.enter(session);
+        Ok(())
+    }
+
+    /// Gives the session another id, and keeps its user and its fields: to be called whenever what the user may do changes
+    /// and who it is does not, as with a new password, another role or a second factor (OWASP Session Management Cheat Sheet,
+    /// "Renew the Session ID After Any Privilege Level Change"). What was buffered is stored in the same step, at once.
+    ///
+    /// Without a session there is nothing to do. Fails with [`Error::Ended`] when it ended since it was loaded.
+    pub async fn renew(&self) -> Result<(), Error> {
+        let shared = &self.shared;
+        let _turn = shared.turn.lock().await;
+        shared.visit().check_open()?;
+        let Some((cookie, Some(held))) = shared.known_session() else { return Ok(()) };
+        let pending = shared.visit().pending.clone();
+        let user = held.user.as_deref();
+        let renewed =
+            shared.vault.renew(&cookie, Some(&held), user, patch(&pending), shared.lifetime).await?;
+        let session = renewed.ok_or(Error::Ended)?;
+        shared.tell(Event::Renewed, &session.cookie, user);
         let mut visit = shared.visit();
         visit.written(&pending);
         visit.enter(session);
@@ -213,8 +243,11 @@ impl Session {
         let shared = &self.shared;
         let _turn = shared.turn.lock().await;
         shared.visit().check_open()?;
-        if let Some((cookie, _)) = shared.known_session() {
+        if let Some((cookie, held)) = shared.known_session() {
             shared.vault.destroy(&cookie).await?;
+            if let Some(held) = held {
+                shared.tell(Event::SignedOut, &cookie, held.user.as_deref());
+            }
         }
         let mut visit = shared.visit();
         visit.pending.clear();

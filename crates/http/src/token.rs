@@ -3,10 +3,11 @@
 //! token can choose how it is checked (RFC 8725, section 3.1).
 //!
 //! A token goes `Claims → jws::sign` (`→ jwe::seal`, when the ring encrypts); one that comes in is read by
-//! [`Keys::verify`], which refuses by a typed [`Refusal`] and counts it.
+//! [`Issuer::verify`], which refuses by a typed [`Refusal`] and counts it.
 
 mod bearer;
 mod claims;
+mod fingerprint;
 mod issuer;
 mod jwe;
 mod jwks;
@@ -18,7 +19,8 @@ mod ring;
 
 pub use self::{
     bearer::{Bearer, BearerLayer},
-    claims::{Claims, Expected},
+    claims::Claims,
+    fingerprint::Fingerprint,
     issuer::Issuer,
     jwks::jwks,
     key::Algorithm,

@@ -90,11 +90,18 @@ async fn a_token_for_one_purpose_is_none_for_another() {
 #[tokio::test]
 async fn claims_of_its_own_cannot_be_set() {
     let issuer = Fleet::new().worker();
-    for name in ["iss", "aud", "sub", "exp", "nbf", "iat", "jti"] {
+    for name in ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "fgp"] {
         let rest = Map::from_iter([(name.to_owned(), json!(1))]);
         let error = issuer.issue(None, rest).await.unwrap_err().to_string();
         assert!(error.contains(&format!("`{name}`")), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_token_cannot_outlive_the_keys_of_its_ring() {
+    let issuer = Fleet::new().worker().life(DAY * 365);
+    let claims = issuer.verify(&issuer.issue(Some("ada"), Map::new()).await.unwrap()).await.unwrap();
+    assert_eq!(claims.exp - claims.iat, DAY.as_secs() as i64);
 }
 
 #[tokio::test]
@@ -231,6 +238,30 @@ async fn a_handler_gets_what_the_bearer_may_do() {
     let (_, challenge, _) = ask(&[&format!("Bearer {token}")]).await;
     assert_eq!(challenge.unwrap(), "Bearer error=\"invalid_token\", error_description=\"expired\"");
     fleet.engine.close().await;
+}
+
+#[tokio::test]
+async fn a_bound_token_is_worth_nothing_without_its_cookie() {
+    async fn whoami(Bearer(claims): Bearer) -> String {
+        claims.sub.unwrap_or_default()
+    }
+    let issuer = Fleet::new().worker();
+    let site = Router::new().route("/", get(whoami)).layer(BearerLayer::new(issuer.clone()));
+    let (token, fingerprint) = issuer.issue_bound(Some("ada"), Map::new()).await.unwrap();
+    let (_, another) = issuer.issue_bound(Some("ada"), Map::new()).await.unwrap();
+    let pair = |line: http::HeaderValue| line.to_str().unwrap().split(';').next().unwrap().to_owned();
+    let ask = async |cookie: Option<String>| {
+        let mut request = Request::get("/").header(header::AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(cookie) = cookie {
+            request = request.header(header::COOKIE, cookie);
+        }
+        site.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status()
+    };
+    assert_eq!(ask(Some(pair(fingerprint.set_cookie()))).await, StatusCode::OK);
+    assert_eq!(ask(None).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(ask(Some(pair(another.set_cookie()))).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(refusal(issuer.verify(&token).await.unwrap_err()), Refusal::Unbound);
+    assert_eq!(issuer.keys().refusals().of(Refusal::Unbound), 3);
 }
 
 fn header_of(token: &str) -> Value {

@@ -40,7 +40,7 @@ pub mod sql;
 pub mod state;
 pub mod table;
 
-pub use lethe_http::{address, csrf, idempotency, problem, secure_headers, session, token};
+pub use lethe_http::{address, csrf, idempotency, metrics, problem, secure_headers, session, token};
 
 #[cfg(feature = "sql")]
 pub use self::sql::sql;

@@ -2,7 +2,12 @@
 
 use std::{env, ffi::OsString, sync::Arc};
 
-use lethe_state::{Engines, idempotency::Idempotency, remote::Remote, sessions::Sessions};
+use lethe_state::{
+    Engines,
+    idempotency::Idempotency,
+    remote::Remote,
+    sessions::{SessionInfo, Sessions},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, batch::Batch, bucket::Bucket, counter::Counter, lock::Lock, table::Table};
@@ -115,6 +120,17 @@ impl State {
     /// ```
     pub async fn end_sessions(&self, user: &str) -> Result<u64, Error> {
         Ok(self.engines().sessions.revoke(user, None).await?)
+    }
+
+    /// The live sessions of a user, newest first, at most [`LIST_MAX`](lethe_state::sessions::LIST_MAX): so that users can see
+    /// where they are signed in.
+    pub async fn sessions(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        Ok(self.engines().sessions.list(user).await?)
+    }
+
+    /// Ends the one session of a user that has this [handle](SessionInfo::handle); false when there is none.
+    pub async fn end_session(&self, user: &str, handle: &str) -> Result<bool, Error> {
+        Ok(self.engines().sessions.revoke(user, Some(handle)).await? > 0)
     }
 
     /// The engines themselves, for what the typed handles do not offer.

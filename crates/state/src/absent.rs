@@ -9,6 +9,7 @@ use crate::{
     Engines,
     blobs::{self, Blob, BlobInfo, Blobs, ByteRange, ByteStream, Put},
     error::Error,
+    feed::Feed,
     idempotency::{Answer, Beginning, Begun, Claim, Idempotency},
     limits::{self, Limits, Take, Verdict},
     locks::{self, Lease, Locks, Token},
@@ -70,6 +71,10 @@ impl Sessions for Absent {
     async fn revoke(&self, _: &str, _: Option<&str>) -> Result<u64, Error> {
         self.refuse("sessions")
     }
+
+    async fn follow(&self) -> Result<Feed, Error> {
+        self.refuse("sessions")
+    }
 }
 
 #[async_trait]
@@ -83,6 +88,10 @@ impl Tables for Absent {
     }
 
     async fn apply(&self, _: Vec<Write>) -> Result<Vec<Outcome>, Error> {
+        self.refuse("tables")
+    }
+
+    async fn follow(&self, _: &str) -> Result<Feed, Error> {
         self.refuse("tables")
     }
 }

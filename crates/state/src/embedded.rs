@@ -7,13 +7,14 @@
 //! While one `lethe` takes over from another, two engines have the folder open ([`Embedded::open_beside`]). They are safe
 //! beside each other because nothing that another writer could change is kept in memory: the revision is read in each
 //! transaction, ids are random or given by SQLite, expiry is judged by the machine's clock, and a reader that finds a
-//! blob's file gone looks at its row again. What only a sole engine may do is left out: settling what is in doubt, which
+//! blob's file gone looks at its row again. Feeds of changes fail when the other one has written (`feeds`). What only a sole engine may do is left out: settling what is in doubt, which
 //! would remove files that the other one is just writing; another schema; and emptying the log at the end.
 
 mod blob_fences;
 mod blobs;
 mod command;
 pub mod failure;
+mod feeds;
 mod files;
 mod idempotency;
 mod limits;
@@ -49,6 +50,7 @@ use crate::{
     Engines,
     clock::{Clock, SystemClock},
     error::Error,
+    feed::followers::Followers,
 };
 
 /// The database's file name in the state folder.
@@ -81,12 +83,13 @@ pub struct Claim {
 /// it runs its program; so it is let go by word, unless it was given away on purpose.
 struct Lock {
     file: fs::File,
-    is_given_away: AtomicBool,
+    /// It never becomes false again: the other one may go on for long after this one is in charge.
+    is_given_away: Arc<AtomicBool>,
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if !*self.is_given_away.get_mut() {
+        if !self.is_given_away.load(Ordering::Relaxed) {
             // It is let go by the close that follows in any case.
             let _ = self.file.unlock();
         }
@@ -100,6 +103,9 @@ struct Store {
     limits: Base,
     clock: Arc<dyn Clock>,
     files: Arc<Files>,
+    followers: Arc<Followers>,
+    /// Whether another process may write to the folder too, now or until somewhat ago.
+    is_shared: Arc<AtomicBool>,
 }
 
 /// A database of its own.
@@ -155,27 +161,32 @@ impl Embedded {
         files: Arc<Files>,
         shared: bool,
     ) -> Result<Self, Error> {
-        let lock = Lock { file: lock, is_given_away: AtomicBool::new(shared) };
+        let is_given_away = Arc::new(AtomicBool::new(shared));
+        let lock = Lock { file: lock, is_given_away: is_given_away.clone() };
         let claim = Claim { lock: Arc::new(lock), shared: Arc::new(AtomicBool::new(shared)) };
         schema::sync_folder(directory).map_err(|error| Failure::io("write", directory, &error))?;
         let (unlinker, unlinked) = Unlinker::new();
         let thread_failure = |error| Failure::io("start a thread for", directory, &error);
-        let base = |name, file, connection| {
+        let base = |name, file, connection: rusqlite::Connection, followers| {
             let database = Arc::new(directory.join(file));
             let readers = Readers::open(database.clone())?;
             let (clock, unlinker, claim) = (clock.clone(), unlinker.clone(), claim.clone());
-            let desk = Desk { connection, database, clock, unlinker, claim };
+            let data_version =
+                writer::read_data_version(&connection).map_err(|error| Failure::sqlite(&database, &error))?;
+            let desk = Desk { connection, database, clock, unlinker, claim, followers, data_version };
             let (writer, thread) = Writer::start(name, desk).map_err(thread_failure)?;
             Ok::<_, Failure>((Base { writer, readers }, thread))
         };
-        let [state, limits] = connections;
-        let (Base { writer, readers }, writer_thread) = base("state-writer", DATABASE, state)?;
-        let (limits, limits_thread) = base("limits-writer", LIMITS, limits)?;
+        let ([state, limits], followers) = (connections, Arc::<Followers>::default());
+        let (Base { writer, readers }, writer_thread) =
+            base("state-writer", DATABASE, state, followers.clone())?;
+        let (limits, limits_thread) = base("limits-writer", LIMITS, limits, Arc::default())?;
         drop(unlinker);
         let writers = sweeper::Writers { state: writer.downgrade(), limits: limits.writer.downgrade() };
         let sweeper_thread = sweeper::start(writers, unlinked).map_err(thread_failure)?;
         let threads = vec![writer_thread, limits_thread, sweeper_thread];
-        let store = Arc::new(Store { writer, readers, limits, clock, files });
+        let store =
+            Arc::new(Store { writer, readers, limits, clock, files, followers, is_shared: is_given_away });
         Ok(Self { store, threads, claim })
     }
 

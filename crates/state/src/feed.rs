@@ -1,6 +1,9 @@
 //! Feeds: what changes in a kind of state, told while it changes, so that whoever holds a copy of something knows when it is
 //! stale. A feed tells names, never values, and it never just falls silent: it fails, and then every copy is to be dropped.
 
+#[cfg(any(feature = "embedded", feature = "postgres", feature = "redis"))]
+pub(crate) mod followers;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream::BoxStream};

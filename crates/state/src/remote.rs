@@ -5,6 +5,7 @@
 mod blobs;
 mod call;
 mod connection;
+mod feeds;
 mod idempotency;
 mod limits;
 mod locks;

@@ -5,6 +5,7 @@ pub mod access;
 mod blobs;
 mod body;
 pub mod description;
+pub mod feeds;
 mod idempotency;
 mod limits;
 mod locks;
@@ -62,6 +63,15 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 struct App {
     engines: Engines,
     buffers: body::Buffers,
+}
+
+/// What all that comes through one socket shares.
+#[derive(Clone)]
+struct Socket {
+    /// Room for feeds.
+    feeds: Arc<Semaphore>,
+    /// Closes when the server ends: feeds do not wait for their end then.
+    ending: watch::Receiver<()>,
 }
 
 /// One method of one path.
@@ -130,6 +140,8 @@ fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/idempotency/{scope}/extend", Named(Idempotency), idempotency::extend),
         route(Method::POST, "/v1/idempotency/{scope}/finish", Named(Idempotency), idempotency::finish),
         route(Method::POST, "/v1/idempotency/{scope}/abandon", Named(Idempotency), idempotency::abandon),
+        route(Method::GET, "/v1/feeds/sessions", Sessions, feeds::sessions),
+        route(Method::GET, "/v1/feeds/tables/{table}", Named(Tables), feeds::table),
         route(Method::GET, "/v1/openapi.json", Free, description::get),
         route(Method::GET, "/v1/health", Free, health),
     ]
@@ -157,10 +169,11 @@ impl Api {
     }
 
     /// Serves it on `listener`, to those and with what `door` says, until `shutdown` ends; then takes no new connection,
-    /// lets the running requests finish within [`DRAIN_TIMEOUT`], and returns. Dropping it cuts all connections at once.
+    /// lets the running requests finish within [`DRAIN_TIMEOUT`], ends feeds at once, and returns. Dropping it cuts all connections at once.
     pub async fn serve(self, listener: UnixListener, door: Door, shutdown: impl Future<Output = ()>) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let (closing, closed) = watch::channel(());
+        let (closing, ending) = watch::channel(());
+        let socket = Socket { feeds: Arc::new(Semaphore::new(feeds::FEEDS_MAX)), ending };
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
         loop {
@@ -174,7 +187,7 @@ impl Api {
                 Some(_) = connections.join_next() => {}
                 (permit, accepted) = accepted => match accepted {
                     Ok((stream, _)) => {
-                        let connection = connection(stream, self.router.clone(), door.clone(), closed.clone());
+                        let connection = connection(stream, self.router.clone(), door.clone(), socket.clone());
                         connections.spawn(async move {
                             connection.await;
                             drop(permit);
@@ -206,8 +219,9 @@ pub async fn serve(listener: UnixListener, engines: Engines, shutdown: impl Futu
     Api::new(engines).serve(listener, Door::open(), shutdown).await;
 }
 
-async fn connection(stream: UnixStream, router: Router, door: Door, mut closed: watch::Receiver<()>) {
-    let visitor = door.meet(&stream).await;
+async fn connection(stream: UnixStream, router: Router, door: Door, socket: Socket) {
+    let mut ending = socket.ending.clone();
+    let visitor = door.meet(&stream, socket).await;
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert::<Visitor>(visitor.clone());
@@ -223,7 +237,7 @@ async fn connection(stream: UnixStream, router: Router, door: Door, mut closed: 
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         // Nothing is ever sent: the channel closes when the server ends.
-        _ = closed.changed() => {
+        _ = ending.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

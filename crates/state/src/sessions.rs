@@ -194,3 +194,34 @@ pub trait Sessions: Send + Sync + 'static {
         Err(Error::Unsupported { engine: "state", what: "a feed of sessions" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_128_random_bits() {
+        let ids: Vec<u128> =
+            (0..1000).map(|_| u128::from_be_bytes(*SessionId::random().unwrap().as_bytes())).collect();
+        // Of a thousand throws, each coin has shown both sides, and by far not one of them alone.
+        for bit in 0..128 {
+            let heads = ids.iter().filter(|id| *id >> bit & 1 == 1).count();
+            assert!((300..=700).contains(&heads), "bit {bit} was set in {heads} of 1000 ids");
+        }
+    }
+
+    #[test]
+    fn an_id_has_one_text_and_shows_it_to_nobody() {
+        let id = SessionId::random().unwrap();
+        let text = id.to_text();
+        assert_eq!((text.len(), SessionId::parse(&text)), (22, Some(id.clone())));
+        for other in [&text[1..], &format!("{text}A"), &format!("{text}="), &format!(" {text}"), "", "é"] {
+            assert_eq!(SessionId::parse(other), None, "{other:?}");
+        }
+        // The last letter stands for four bits alone: others of the same four are no other text of it.
+        let texts =
+            (b'A'..=b'z').filter_map(|last| SessionId::parse(&format!("{}{}", &text[..21], last as char)));
+        assert_eq!(texts.filter(|other| *other == id).count(), 1);
+        assert!(!format!("{id:?}").contains(&text) && !id.public_name().contains(&text));
+    }
+}

@@ -8,6 +8,8 @@
 mod blobs;
 #[path = "api/contract.rs"]
 mod contract;
+#[path = "api/feeds.rs"]
+mod feeds;
 #[path = "api/harness.rs"]
 mod harness;
 #[path = "api/idempotency.rs"]

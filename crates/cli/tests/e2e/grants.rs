@@ -194,9 +194,11 @@ async fn what_stands_in_addresses_of_state_is_kept_from_workers() -> anyhow::Res
     let lethe = place.up_with(&[path.to_str().context("UTF-8")?], &env).await?;
     lethe.ready(2).await?;
     let mut visitor = Visitor::new(lethe.listen);
-    for (question, answer) in
-        [("/env/SECRET_OF_LOCKS", "-"), ("/env/NO_SECRET", "seen"), ("/second/env/SECRET_OF_LOCKS", "its own")]
-    {
+    for (question, answer) in [
+        ("/env/SECRET_OF_LOCKS", "-"),
+        ("/env/NO_SECRET", "seen"),
+        ("/second/env/SECRET_OF_LOCKS", "its own"),
+    ] {
         let page = visitor.get(question).await?;
         ensure!(page.text() == answer, "{question}: {page:?}");
     }

@@ -89,6 +89,20 @@ fn connections_over_the_limit_wait() {
 }
 
 #[test]
+fn who_is_idle_leaves_for_those_who_wait() {
+    run(async {
+        let lab = Lab::with(1, |config| config.limits.connections_max = 1).await;
+        let mut first = lab.send(GET).await;
+        lab.workers[0].request().await.0.answer("ok").await;
+        assert_eq!(first.response().await.status(), 200);
+        let mut second = lab.send(GET).await;
+        first.closed().await;
+        lab.workers[0].request().await.0.answer("ok").await;
+        assert_eq!(second.response().await.status(), 200);
+    });
+}
+
+#[test]
 fn requests_wait_for_a_worker_and_are_shed_when_too_many() {
     run(async {
         let mut lab = Lab::with(0, |config| config.limits.queue_max = 2).await;

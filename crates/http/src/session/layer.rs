@@ -15,10 +15,16 @@ use lethe_state::sessions::{Lifetime, Sessions};
 use tower::{Layer, Service};
 
 use super::{
+    life::Life,
     vault::{TokenVault, Vault},
     visit::{CookieChange, Shared},
 };
-use crate::{cookie::SessionCookie, problem::Problem, token::Keys};
+use crate::{
+    cookie::SessionCookie,
+    metrics::{Page, Source},
+    problem::Problem,
+    token::Keys,
+};
 
 /// Gives handlers their [`Session`](super::Session).
 ///
@@ -34,16 +40,22 @@ pub struct SessionLayer {
     lifetime: Lifetime,
     cookie: SessionCookie,
     persistent: bool,
+    life: Arc<Life>,
 }
 
 impl SessionLayer {
     /// Keeps sessions in this engine: `&state` of the `lethe` crate, or any `Arc<dyn Sessions>`.
     pub fn new(engine: impl Into<Arc<dyn Sessions>>) -> Self {
+        Self::of(Vault::Stored(engine.into()))
+    }
+
+    fn of(vault: Vault) -> Self {
         Self {
-            vault: Vault::Stored(engine.into()),
+            vault,
             lifetime: Lifetime::default(),
             cookie: SessionCookie::SECURE,
             persistent: false,
+            life: Arc::default(),
         }
     }
 
@@ -54,8 +66,7 @@ impl SessionLayer {
     /// be used until it expires, for nobody keeps a list. The idle time is at most the ring's
     /// [`life_max`](crate::token::Turning::life_max).
     pub fn tokens(keys: Keys) -> Self {
-        let vault = Vault::Token(TokenVault { keys, sealed: false });
-        Self { vault, lifetime: Lifetime::default(), cookie: SessionCookie::SECURE, persistent: false }
+        Self::of(Vault::Token(TokenVault { keys, sealed: false }))
     }
 
     /// Encrypts sessions that are kept in the cookie. Others are never seen by the browser anyway.
@@ -69,7 +80,15 @@ impl SessionLayer {
     /// For plain HTTP on other hosts than `localhost`: the cookie is `session`, without `Secure`. Whoever is on
     /// the way can then take over a session.
     pub fn insecure_cookies(self) -> Self {
-        Self { cookie: SessionCookie::INSECURE, ..self }
+        Self { cookie: self.cookie.insecure(), ..self }
+    }
+
+    /// Calls the cookie otherwise: `__Host-NAME`. Two services on one host need two names, on other ports too.
+    ///
+    /// # Panics
+    /// When the name has other characters than letters, digits, `-` and `_`.
+    pub fn cookie_name(self, name: &'static str) -> Self {
+        Self { cookie: self.cookie.named(name), ..self }
     }
 
     /// How long new sessions live.
@@ -80,6 +99,17 @@ impl SessionLayer {
     /// Lets the cookie survive the end of the browser, with a `Max-Age` up to the absolute end of the session.
     pub fn persistent(self) -> Self {
         Self { persistent: true, ..self }
+    }
+
+    /// What became of its sessions since the worker began; all clones of the layer count together.
+    pub fn life(&self) -> &Life {
+        &self.life
+    }
+}
+
+impl Source for SessionLayer {
+    fn count_on(&self, page: &mut Page) {
+        self.life.count_on(page, &self.cookie.full_name());
     }
 }
 
@@ -111,8 +141,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let SessionLayer { vault, lifetime, cookie, persistent } = self.layer.clone();
-        let shared = Arc::new(Shared::new(vault, lifetime, cookie));
+        let SessionLayer { vault, lifetime, cookie, persistent, life } = self.layer.clone();
+        let shared = Arc::new(Shared::new(vault, lifetime, cookie, life));
         request.extensions_mut().insert(Arc::clone(&shared));
         let accept = request.headers().get(header::ACCEPT).cloned();
         let answer = self.inner.call(request);

@@ -10,7 +10,7 @@ use lethe_state::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::token::{Claims, Error as TokenError, Issuer, Keys};
+use crate::token::{Claims, Error as TokenError, Issuer, Keys, Refusal};
 
 /// Longest token in a cookie, in bytes. Browsers keep 4,096 bytes of name and value (RFC 6265bis, section 5.6).
 pub const COOKIE_TOKEN_BYTES_MAX: usize = 4000;
@@ -53,6 +53,10 @@ pub(super) enum Found {
     Absent,
     /// It was of a session that is not there any more.
     Ended(String),
+    /// It names a session that never was, or that is forgotten.
+    Unknown(String),
+    /// It is nothing that could name a session.
+    Nonsense,
     /// A session. Its cookie may be another than the one that came.
     Live(Held),
 }
@@ -61,22 +65,22 @@ impl Vault {
     /// The session that one of the cookies is of.
     pub(super) async fn load(
         &self,
-        mut cookies: impl Iterator<Item = &str>,
+        cookies: impl Iterator<Item = &str>,
         lifetime: Lifetime,
     ) -> Result<Found, StateError> {
+        let mut cookies = cookies.peekable();
+        let Some(&first) = cookies.peek() else { return Ok(Found::Absent) };
         match self {
             Self::Stored(engine) => {
-                let Some(id) = cookies.find_map(SessionId::parse) else { return Ok(Found::Absent) };
+                let Some(id) = cookies.find_map(SessionId::parse) else { return Ok(Found::Nonsense) };
                 match engine.load(&id).await {
                     Ok(session) => Ok(Found::Live(session.into())),
-                    Err(StateError::Gone | StateError::NotFound) => Ok(Found::Ended(id.to_text())),
+                    Err(StateError::Gone) => Ok(Found::Ended(id.to_text())),
+                    Err(StateError::NotFound) => Ok(Found::Unknown(id.to_text())),
                     Err(error) => Err(error),
                 }
             }
-            Self::Token(vault) => {
-                let Some(cookie) = cookies.next() else { return Ok(Found::Absent) };
-                vault.load(cookie, lifetime).await
-            }
+            Self::Token(vault) => vault.load(first, lifetime).await,
         }
     }
 
@@ -120,25 +124,25 @@ impl Vault {
         }
     }
 
-    /// The session that a cookie names, live or ended within the grace, under another cookie and of this user; `None` when
-    /// it has ended. `held` is the session, while it is live.
+    /// The session that a cookie names, live or ended within the grace, under another cookie and of this user, or of none;
+    /// `None` when it has ended. `held` is the session, while it is live.
     pub(super) async fn renew(
         &self,
         cookie: &str,
         held: Option<&Held>,
-        user: &str,
+        user: Option<&str>,
         patch: Patch,
         lifetime: Lifetime,
     ) -> Result<Option<Held>, StateError> {
         match self {
-            Self::Stored(engine) => match engine.renew(&id(cookie)?, Some(user), patch).await {
+            Self::Stored(engine) => match engine.renew(&id(cookie)?, user, patch).await {
                 Ok(session) => Ok(Some(session.into())),
                 Err(StateError::Gone | StateError::NotFound) => Ok(None),
                 Err(error) => Err(error),
             },
             Self::Token(vault) => {
                 let Some(held) = held else { return Ok(None) };
-                let renewed = held.patched(Some(user.to_owned()), patch)?;
+                let renewed = held.patched(user.map(str::to_owned), patch)?;
                 vault.sign(renewed, lifetime).await.map(Some)
             }
         }
@@ -149,6 +153,14 @@ impl Vault {
         match self {
             Self::Stored(engine) => engine.load(&id(&held.cookie)?).await.map(|session| Some(session.into())),
             Self::Token(_) => Ok(None),
+        }
+    }
+
+    /// By what the session of a cookie may be named where others read; one in a token has no name that would stay.
+    pub(super) fn public_name(&self, cookie: &str) -> Option<String> {
+        match self {
+            Self::Stored(_) => Some(SessionId::parse(cookie)?.public_name()),
+            Self::Token(_) => None,
         }
     }
 
@@ -171,7 +183,8 @@ impl TokenVault {
     async fn load(&self, cookie: &str, lifetime: Lifetime) -> Result<Found, StateError> {
         let claims = match self.issuer(lifetime).verify(cookie).await {
             Ok(claims) => claims,
-            Err(TokenError::Refused(_)) => return Ok(Found::Ended(cookie.to_owned())),
+            Err(TokenError::Refused(Refusal::Expired)) => return Ok(Found::Ended(cookie.to_owned())),
+            Err(TokenError::Refused(_)) => return Ok(Found::Unknown(cookie.to_owned())),
             Err(TokenError::State(error)) => return Err(error),
         };
         let now = self.keys.now();

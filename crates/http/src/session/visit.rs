@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use http::HeaderMap;
+use http::request::Parts;
 use lethe_state::{
     error::Error as StateError,
     sessions::{Change, Lifetime, Patch},
@@ -15,9 +15,10 @@ use serde_json::Value;
 
 use super::{
     Error,
+    life::{Event, Life},
     vault::{Found, Held, Vault},
 };
-use crate::cookie::SessionCookie;
+use crate::{address::ClientAddress, cookie::SessionCookie};
 
 /// Buffered writes by field; `None` removes the field.
 pub(super) type Pending = BTreeMap<String, Option<Value>>;
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) vault: Vault,
     pub(super) lifetime: Lifetime,
     pub(super) cookie: SessionCookie,
+    life: Arc<Life>,
     /// Held by each call that talks to the engine, so that two of one request cannot both create a session.
     pub(super) turn: tokio::sync::Mutex<()>,
     visit: Mutex<Visit>,
@@ -111,14 +113,14 @@ impl Visit {
 }
 
 impl Shared {
-    pub(super) fn new(vault: Vault, lifetime: Lifetime, cookie: SessionCookie) -> Self {
+    pub(super) fn new(vault: Vault, lifetime: Lifetime, cookie: SessionCookie, life: Arc<Life>) -> Self {
         let visit = Visit {
             current: Current::Unread,
             pending: Pending::new(),
             cookie: CookieChange::Keep,
             closed: false,
         };
-        Self { vault, lifetime, cookie, turn: tokio::sync::Mutex::new(()), visit: Mutex::new(visit) }
+        Self { vault, lifetime, cookie, life, turn: tokio::sync::Mutex::new(()), visit: Mutex::new(visit) }
     }
 
     /// No code that could panic runs while it is held for a write, so a poisoned lock is as good as another.
@@ -128,16 +130,22 @@ impl Shared {
 
     /// Loads the session that the request names, the first time it is called. With several cookies of the name,
     /// the first that can be an id counts.
-    pub(super) async fn load(&self, headers: &HeaderMap) -> Result<(), Error> {
+    pub(super) async fn load(&self, parts: &Parts) -> Result<(), Error> {
+        let headers = &parts.headers;
         let _turn = self.turn.lock().await;
         if !matches!(self.visit().current, Current::Unread) {
             return Ok(());
         }
         let found = self.vault.load(self.cookie.values(headers), self.lifetime).await?;
+        match &found {
+            Found::Ended(cookie) => self.tell(Event::Ended, cookie, None),
+            Found::Unknown(_) | Found::Nonsense => self.life.unknown(ClientAddress::of(parts)),
+            Found::Absent | Found::Live(_) => {}
+        }
         let mut visit = self.visit();
         match found {
-            Found::Absent => visit.current = Current::Absent,
-            Found::Ended(cookie) => visit.current = Current::Ended(cookie),
+            Found::Absent | Found::Nonsense => visit.current = Current::Absent,
+            Found::Ended(cookie) | Found::Unknown(cookie) => visit.current = Current::Ended(cookie),
             Found::Live(held) => {
                 let is_known = self.cookie.values(headers).any(|cookie| cookie == held.cookie);
                 match is_known {
@@ -147,6 +155,11 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Counts and logs what became of the session of a cookie.
+    pub(super) fn tell(&self, event: Event, cookie: &str, user: Option<&str>) {
+        self.life.tell(event, self.vault.public_name(cookie).as_deref(), user);
     }
 
     /// The cookie that the request knows, of a live or an ended session, and the session, while it is live.
@@ -188,6 +201,7 @@ impl Shared {
 
     async fn create(&self, fields: BTreeMap<String, Value>) -> Result<(), Error> {
         let session = self.vault.create(None, fields, self.lifetime).await?;
+        self.tell(Event::Begun, &session.cookie, None);
         self.visit().enter(session);
         Ok(())
     }

@@ -56,6 +56,8 @@ where
 
 /// What the token of a request says, as an argument of a handler that is for those alone who have one.
 ///
+/// A token that is bound to a cookie ([`Issuer::issue_bound`]) is taken only with it.
+///
 /// A request without a token, or with one that is refused, is answered with 401 and `WWW-Authenticate`; why it was refused is
 /// counted in [`Keys::refusals`](super::Keys::refusals) and not said, but for a token that has expired, which a client may
 /// want to renew. When the keys cannot be read: 503.
@@ -76,7 +78,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Bearer {
         let Some(token) = token(&parts.headers) else {
             return Err(refuse("Send a token: `Authorization: Bearer …`.", "Bearer"));
         };
-        match issuer.verify(token).await {
+        match issuer.verify_for(token, &parts.headers).await {
             Ok(claims) => Ok(Self(claims)),
             Err(Error::Refused(Refusal::Expired)) => Err(refuse(
                 "The token has expired. Get a new one.",

@@ -58,15 +58,15 @@ mod audience {
 
 /// What a token must say to be taken. All of it is checked always.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expected {
+pub(super) struct Expected {
     /// The issuer.
-    pub issuer: String,
+    pub(super) issuer: String,
     /// One of the audiences.
-    pub audience: String,
+    pub(super) audience: String,
     /// The `typ` of the header, so that a token for one purpose is none for another; compared without regard to case.
-    pub kind: &'static str,
+    pub(super) kind: &'static str,
     /// Seconds by which clocks may differ.
-    pub leeway_s: i64,
+    pub(super) leeway_s: i64,
 }
 
 impl Expected {
@@ -121,6 +121,17 @@ mod tests {
         assert_eq!(lenient.check(&claims(), 94_999), Err(Refusal::NotYet));
         assert_eq!(lenient.check(&claims(), 1_004_999), Ok(()));
         assert_eq!(lenient.check(&claims(), 1_005_000), Err(Refusal::Expired));
+    }
+
+    #[test]
+    fn a_token_that_leaves_a_claim_out_is_none() {
+        let whole = serde_json::to_value(claims()).unwrap();
+        assert!(serde_json::from_value::<Claims>(whole.clone()).is_ok());
+        for name in ["iss", "aud", "exp", "nbf", "iat", "jti"] {
+            let mut part = whole.clone();
+            part.as_object_mut().unwrap().remove(name);
+            assert!(serde_json::from_value::<Claims>(part).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use lethe_state::error::Error as StateError;
 use serde_json::{Map, Value};
 
-use super::{Claims, Expected, Keys, key, keys::Error};
+use super::{
+    Claims, Fingerprint, Keys, Refusal,
+    claims::Expected,
+    fingerprint::{self, CLAIM},
+    key,
+    keys::Error,
+};
 
 /// Random bytes in a token's name (`jti`).
 const NAME_BYTES: usize = 16;
@@ -62,11 +69,35 @@ impl Issuer {
     /// A token about `user` that says `rest` beside. Fails with [`StateError::Invalid`] when `rest` names what a token says
     /// in any case.
     pub async fn issue(&self, user: Option<&str>, rest: Map<String, Value>) -> Result<String, StateError> {
-        const OWN: [&str; 7] = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti"];
+        self.issue_with(user, rest, None).await
+    }
+
+    /// A token that is good only with a cookie, which must be sent to the browser beside it
+    /// ([`Fingerprint::set_cookie`]): for pages whose scripts have the token.
+    pub async fn issue_bound(
+        &self,
+        user: Option<&str>,
+        rest: Map<String, Value>,
+    ) -> Result<(String, Fingerprint), StateError> {
+        let fingerprint = Fingerprint::random(self.life)?;
+        let token = self.issue_with(user, rest, Some(&fingerprint)).await?;
+        Ok((token, fingerprint))
+    }
+
+    async fn issue_with(
+        &self,
+        user: Option<&str>,
+        mut rest: Map<String, Value>,
+        fingerprint: Option<&Fingerprint>,
+    ) -> Result<String, StateError> {
+        const OWN: [&str; 8] = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", CLAIM];
         if let Some(name) = OWN.into_iter().find(|name| rest.contains_key(*name)) {
             return Err(StateError::Invalid(format!(
                 "the claim `{name}` is made by the issuer; name yours otherwise"
             )));
+        }
+        if let Some(fingerprint) = fingerprint {
+            rest.insert(CLAIM.to_owned(), fingerprint.claim().into());
         }
         let now = self.keys.now().div_euclid(1000);
         let life = i64::try_from(self.life.as_secs()).unwrap_or(i64::MAX);
@@ -83,8 +114,20 @@ impl Issuer {
         self.keys.sign(self.expected.kind, self.sealed, &claims).await
     }
 
-    /// What a token of this kind says.
+    /// What a token of this kind says. One that is bound to a cookie is refused here: see
+    /// [`verify_for`](Self::verify_for).
     pub async fn verify(&self, token: &str) -> Result<Claims, Error> {
-        self.keys.verify(token, &self.expected, self.sealed).await
+        self.verify_for(token, &HeaderMap::new()).await
+    }
+
+    /// The same for a token of a request with these headers, which must have the cookie that the token is bound to.
+    pub async fn verify_for(&self, token: &str, headers: &HeaderMap) -> Result<Claims, Error> {
+        let claims = self.keys.verify(token, &self.expected, self.sealed).await?;
+        match claims.rest.get(CLAIM) {
+            Some(claim) if !claim.as_str().is_some_and(|claim| fingerprint::came(headers, claim)) => {
+                Err(self.keys.refuse(Refusal::Unbound))
+            }
+            _ => Ok(claims),
+        }
     }
 }

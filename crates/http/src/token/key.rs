@@ -177,6 +177,24 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_random_and_of_256_bits() {
+        let keys: Vec<Stored> = (0..100).map(|_| Stored::random(Algorithm::HS256, 0).unwrap()).collect();
+        let secrets: Vec<[u8; 32]> =
+            keys.iter().flat_map(|key| [decode(&key.secret).unwrap(), decode(&key.seal).unwrap()]).collect();
+        for (byte, bit) in (0..32).flat_map(|byte| (0..8).map(move |bit| (byte, bit))) {
+            let heads = secrets.iter().filter(|secret| secret[byte] >> bit & 1 == 1).count();
+            // Two hundred throws: 50 of one side are seven deviations away from the middle.
+            assert!(
+                (50..=150).contains(&heads),
+                "bit {bit} of byte {byte} was set in {heads} of 200 secrets"
+            );
+        }
+        // A shorter one, as somebody might type it, is no key.
+        let typed = Stored { secret: BASE64_URL_SAFE_NO_PAD.encode("secret"), ..keys[0].clone() };
+        assert!(typed.open().is_none());
+    }
+
+    #[test]
     fn secrets_are_not_shown() {
         let stored = Stored::random(Algorithm::HS256, 7).unwrap();
         let shown = format!("{stored:?} {:?}", stored.open());

@@ -19,9 +19,12 @@ use lethe_state::{
 };
 
 use super::{
-    Claims, Expected, Refusal, Refusals, jwe, jws,
+    Claims, Refusal, Refusals,
+    claims::Expected,
+    jwe, jws,
     ring::{Ring, StoredRing, Turning},
 };
+use crate::metrics::{Page, Source};
 
 /// The table that rings are in, a row for each.
 pub const TABLE: &str = "lethe-token-keys";
@@ -100,7 +103,7 @@ impl Keys {
         &self.inner.turning
     }
 
-    /// What was refused since the worker began.
+    /// What was refused since the worker began. For a scrape: [`crate::metrics::Metrics`].
     pub fn refusals(&self) -> &Refusals {
         &self.inner.refusals
     }
@@ -123,13 +126,24 @@ impl Keys {
     }
 
     /// What a token says, if it is all that is `expected`. Refusals are counted.
-    pub async fn verify(&self, token: &str, expected: &Expected, sealed: bool) -> Result<Claims, Error> {
+    pub(super) async fn verify(
+        &self,
+        token: &str,
+        expected: &Expected,
+        sealed: bool,
+    ) -> Result<Claims, Error> {
         let ring = self.ring().await?;
         let mut claims = read(&ring, token, expected, sealed, self.now());
         if claims == Err(Refusal::UnknownKey) && self.refresh_if_older(UNKNOWN_REFRESH).await? {
             claims = read(&self.copy(), token, expected, sealed, self.now());
         }
         Ok(claims.inspect_err(|refusal| self.inner.refusals.count(*refusal))?)
+    }
+
+    /// Counts a token that was signed and in time, and is refused all the same.
+    pub(super) fn refuse(&self, refusal: Refusal) -> Error {
+        self.inner.refusals.count(refusal);
+        Error::Refused(refusal)
     }
 
     /// Reads the ring again now, and turns it if that is due. For a service that is about to be ready, so that its first
@@ -233,6 +247,19 @@ impl Keys {
         let ring = Arc::new(Ring::open(stored));
         *self.inner.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
         self.inner.read_at.store(now, Ordering::Release);
+    }
+}
+
+impl Source for Keys {
+    fn count_on(&self, page: &mut Page) {
+        for refusal in Refusal::ALL {
+            page.counter(
+                "lethe_token_refusals_total",
+                "Tokens that were refused, by reason.",
+                &[("ring", &self.inner.name), ("reason", refusal.name())],
+                self.inner.refusals.of(refusal),
+            );
+        }
     }
 }
 

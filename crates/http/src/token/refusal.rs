@@ -45,11 +45,14 @@ pub enum Refusal {
     /// It was revoked: its user's epoch is a later one.
     #[error("the token was revoked")]
     Revoked,
+    /// It is bound to a cookie that did not come with it ([`Fingerprint`](super::Fingerprint)).
+    #[error("the token came without the cookie that it is bound to")]
+    Unbound,
 }
 
 impl Refusal {
     /// All there are.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::TooLong,
         Self::Malformed,
         Self::Unsupported,
@@ -63,6 +66,7 @@ impl Refusal {
         Self::Expired,
         Self::NotYet,
         Self::Revoked,
+        Self::Unbound,
     ];
 
     /// Its name, for a metric's label.
@@ -81,6 +85,7 @@ impl Refusal {
             Self::Expired => "expired",
             Self::NotYet => "not_yet",
             Self::Revoked => "revoked",
+            Self::Unbound => "unbound",
         }
     }
 }

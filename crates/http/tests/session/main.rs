@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod life;
 mod stored;
 mod token;
 #[path = "../visitor/mod.rs"]

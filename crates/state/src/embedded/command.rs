@@ -9,7 +9,9 @@ use super::{
     failure::{Failure, Stop},
     files::{Incoming, Outgoing},
 };
-use crate::{Millis, Revision, clock::whole_millis, error::Error, limits::gcra::Micros};
+use crate::{
+    Millis, Revision, clock::whole_millis, error::Error, feed::followers::Topic, limits::gcra::Micros,
+};
 
 /// What a command works with: one transaction, shared with other commands but guarded by its own savepoint.
 pub(super) struct Txn<'a> {
@@ -23,7 +25,12 @@ pub(super) struct Txn<'a> {
     last_revision: &'a mut Revision,
     /// The files whose fate hangs on the commit.
     files: Files,
+    /// Of what copies are stale after the commit; `None` when nobody wants to know.
+    stale: Option<Vec<Stale>>,
 }
+
+/// Of what copies are stale: where it is, and its name.
+pub(super) type Stale = (Topic, String);
 
 /// Files that a transaction brings in or leaves without a row.
 #[derive(Default)]
@@ -35,8 +42,15 @@ pub(super) struct Files {
 }
 
 impl<'a> Txn<'a> {
-    pub(super) fn new(connection: &'a Connection, now_us: Micros, last_revision: &'a mut Revision) -> Self {
-        Self { now: whole_millis(now_us), now_us, connection, last_revision, files: Files::default() }
+    /// `is_followed` says whether anybody wants to know of changes.
+    pub(super) fn new(
+        connection: &'a Connection,
+        now_us: Micros,
+        last_revision: &'a mut Revision,
+        is_followed: bool,
+    ) -> Self {
+        let (files, stale) = (Files::default(), is_followed.then(Vec::new));
+        Self { now: whole_millis(now_us), now_us, connection, last_revision, files, stale }
     }
 
     /// A statement that is prepared once for the connection.
@@ -65,9 +79,16 @@ impl<'a> Txn<'a> {
         self.files.outgoing.push(file);
     }
 
-    /// What the command did to files.
-    pub(super) fn into_files(self) -> Files {
-        self.files
+    /// Has those told who follow it that copies of something are stale, once the transaction is committed.
+    pub(super) fn tell(&mut self, what: impl FnOnce() -> Stale) {
+        if let Some(stale) = &mut self.stale {
+            stale.push(what());
+        }
+    }
+
+    /// What the command did to files, and what is to be told.
+    pub(super) fn into_parts(self) -> (Files, Vec<Stale>) {
+        (self.files, self.stale.unwrap_or_default())
     }
 }
 

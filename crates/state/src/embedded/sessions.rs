@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Store,
-    command::Txn,
+    command::{Stale, Txn},
     failure::Stop,
     session_row::{Found, Hash, Loaded, Tombstone, find},
 };
@@ -16,6 +16,7 @@ use crate::{
     Millis,
     clock::{after, millis},
     error::Error,
+    feed::{Feed, followers::Topic},
     rules::check_user,
     sessions::{Change, LIST_MAX, NewSession, Patch, RENEW_GRACE, Session, SessionId, SessionInfo, Sessions},
 };
@@ -82,6 +83,9 @@ impl Sessions for Store {
             let mut session = find(txn.connection(), &hash, txn.now)?.live()?;
             session.change(txn, &patch)?;
             session.touch(txn)?;
+            if !patch.changes.is_empty() {
+                txn.tell(|| stale(&hash));
+            }
             Ok(session)
         });
         Ok(patched.await?.into_session(id.clone()))
@@ -96,6 +100,7 @@ impl Sessions for Store {
             session.change(txn, &patch)?;
             bury(txn, &hash, &new, user.as_deref(), session.absolute_expires_at)?;
             session.rename(txn, &new, user)?;
+            txn.tell(|| stale(&hash));
             Ok(session)
         });
         Ok(renewed.await?.into_session(new_id))
@@ -139,10 +144,19 @@ impl Sessions for Store {
             })
             .await
     }
+
+    async fn follow(&self) -> Result<Feed, Error> {
+        self.follow_topic(Topic::Sessions).await
+    }
 }
 
 fn hash(id: &SessionId) -> Hash {
     Sha256::digest(id.as_bytes()).into()
+}
+
+/// That copies of a session are stale. The hash of its id is its public name.
+fn stale(hash: &Hash) -> Stale {
+    (Topic::Sessions, BASE64_URL_SAFE_NO_PAD.encode(hash))
 }
 
 /// The session to renew: the one with this id, or, when the id was renewed for the same user within the grace,
@@ -192,7 +206,7 @@ struct Ended {
 
 /// Ends the sessions that `which` selects. Parameters 1 and 2 are the time and [`TOMBSTONE_KEPT_MS`]; those of
 /// `which` follow.
-fn end(txn: &Txn<'_>, which: &str, parameters: impl Params + Clone) -> Result<Ended, Stop> {
+fn end(txn: &mut Txn<'_>, which: &str, parameters: impl Params + Clone) -> Result<Ended, Stop> {
     txn.prepared(&format!(
         "INSERT INTO tombstones (hash, ended_at, forget_at)
          SELECT hash, ?1, absolute_expires_at + ?2 FROM sessions WHERE {which}"
@@ -200,18 +214,23 @@ fn end(txn: &Txn<'_>, which: &str, parameters: impl Params + Clone) -> Result<En
     .execute(parameters.clone())?;
     // Their fields go with them: the reference cascades.
     let mut statement =
-        txn.prepared(&format!("DELETE FROM sessions WHERE {which} RETURNING idle_expires_at, ?1, ?2"))?;
-    let mut expiries = statement.query(parameters)?;
+        txn.prepared(&format!("DELETE FROM sessions WHERE {which} RETURNING idle_expires_at, hash, ?1, ?2"))?;
+    let mut rows = statement.query(parameters)?;
     let mut ended = Ended { all: 0, live: 0 };
-    while let Some(row) = expiries.next()? {
+    while let Some(row) = rows.next()? {
         ended.all += 1;
-        ended.live += u64::from(row.get::<_, Millis>(0)? > txn.now);
+        // Of those that had expired, everybody knows by the clock.
+        if row.get::<_, Millis>(0)? > txn.now {
+            ended.live += 1;
+            let hash = row.get(1)?;
+            txn.tell(|| stale(&hash));
+        }
     }
     Ok(ended)
 }
 
 /// Turns at most `limit` expired sessions into tombstones; how many it did.
-pub(super) fn end_expired(txn: &Txn<'_>, limit: usize) -> Result<usize, Stop> {
+pub(super) fn end_expired(txn: &mut Txn<'_>, limit: usize) -> Result<usize, Stop> {
     let which = "serial IN (SELECT serial FROM sessions WHERE idle_expires_at <= ?1 LIMIT ?3)";
     Ok(end(txn, which, (txn.now, TOMBSTONE_KEPT_MS, limit as i64))?.all)
 }

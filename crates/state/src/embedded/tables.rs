@@ -11,6 +11,7 @@ use crate::{
     Millis, Revision,
     clock::after,
     error::Error,
+    feed::{Feed, followers::Topic},
     locks::Token,
     rules::{check_batch, check_key, check_name, key_range},
     tables::{
@@ -48,6 +49,11 @@ impl Tables for Store {
                 batch.iter().enumerate().map(|(index, write)| apply(txn, index, write)).collect()
             })
             .await
+    }
+
+    async fn follow(&self, table: &str) -> Result<Feed, Error> {
+        check_name("table", table, TABLE_NAME_BYTES_MAX)?;
+        self.follow_topic(Topic::Table(table.into())).await
     }
 }
 
@@ -145,14 +151,18 @@ fn put(
          SET value = excluded.value, revision = excluded.revision, expires_at = excluded.expires_at",
     )?
     .execute((&write.table, write.key.as_bytes(), value, revision.cast_signed(), expires_at))?;
+    txn.tell(|| (Topic::Table(write.table.as_str().into()), write.key.clone()));
     Ok(revision)
 }
 
-fn delete(txn: &Txn<'_>, write: &Write) -> rusqlite::Result<bool> {
+fn delete(txn: &mut Txn<'_>, write: &Write) -> rusqlite::Result<bool> {
     let mut statement =
         txn.prepared("DELETE FROM rows WHERE table_name = ?1 AND key = ?2 RETURNING expires_at")?;
     let expiry: Option<Option<Millis>> =
         statement.query_row((&write.table, write.key.as_bytes()), |row| row.get(0)).optional()?;
+    if expiry.is_some() {
+        txn.tell(|| (Topic::Table(write.table.as_str().into()), write.key.clone()));
+    }
     // A row that had expired was not there for anyone.
     Ok(expiry.is_some_and(|expires_at| expires_at.is_none_or(|at| at > txn.now)))
 }

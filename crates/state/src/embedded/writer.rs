@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 
 use super::{
     Claim,
-    command::{Command, Done, Files, Task, Txn, closing},
+    command::{Command, Done, Files, Stale, Task, Txn, closing},
     failure::{Failure, Stop},
     files::Outgoing,
     sweeper::Unlinker,
 };
-use crate::{Revision, clock::Clock, error::Error};
+use crate::{Revision, clock::Clock, error::Error, feed::followers::Followers};
 
 /// Most commands that wait for the writer; callers beyond it wait for room.
 const COMMANDS_QUEUED_MAX: usize = 1024;
@@ -45,6 +45,10 @@ pub(super) struct Desk {
     pub(super) unlinker: Unlinker,
     /// Keeps other engines out of the folder for as long as the thread runs.
     pub(super) claim: Claim,
+    /// Are told what has changed.
+    pub(super) followers: Arc<Followers>,
+    /// SQLite's `data_version` at the last group: it changes when another process has written.
+    pub(super) data_version: i64,
 }
 
 enum Message {
@@ -124,9 +128,11 @@ impl Desk {
         read.query_row([], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
     }
 
-    /// Does a group of commands in one transaction, and answers them.
+    /// Does a group of commands in one transaction, tells those who follow, and answers the callers. In this order: what was
+    /// acknowledged has been told.
     fn commit(&mut self, mut group: Vec<Box<dyn Command>>) {
-        let result = self.transact(&mut group);
+        let mut stale = Vec::new();
+        let result = self.transact(&mut group, &mut stale);
         if result.is_err() && !self.connection.is_autocommit() {
             self.execute("ROLLBACK").unwrap_or_else(|error| {
                 tracing::error!(%error, "the state engine cannot roll back a transaction that failed");
@@ -136,6 +142,10 @@ impl Desk {
             Ok(_) => Ok(()),
             Err(failure) => Err(failure),
         };
+        // Also those of a commit that seems to have failed: it may not have.
+        for (topic, name) in stale {
+            self.followers.tell(&topic, &name);
+        }
         for command in group {
             command.answer(committed);
         }
@@ -144,19 +154,30 @@ impl Desk {
         }
     }
 
-    /// Returns the files that nothing refers to any more.
-    fn transact(&mut self, group: &mut [Box<dyn Command>]) -> Result<Vec<Outgoing>, Failure> {
-        let failure = |error| Failure::sqlite(&self.database, &error);
+    /// Returns the files that nothing refers to any more; adds to `stale` what copies are stale of.
+    fn transact(
+        &mut self,
+        group: &mut [Box<dyn Command>],
+        stale: &mut Vec<Stale>,
+    ) -> Result<Vec<Outgoing>, Failure> {
+        let database = self.database.clone();
+        let failure = |error| Failure::sqlite(&database, &error);
         let mut files = Files::default();
         self.execute("BEGIN IMMEDIATE").map_err(failure)?;
+        self.look_for_others().map_err(failure)?;
         // Read anew for each group: while one lethe takes over from another, both write.
         let first_revision = self.read_revision().map_err(failure)?;
         let (now_us, mut last_revision) = (self.clock.now_us(), first_revision);
         for command in group {
             self.execute("SAVEPOINT command").map_err(failure)?;
-            let mut txn = Txn::new(&self.connection, now_us, &mut last_revision);
+            let is_followed = !self.followers.is_empty();
+            let mut txn = Txn::new(&self.connection, now_us, &mut last_revision, is_followed);
             match command.run(&mut txn) {
-                Done::Keep => files.append(txn.into_files()),
+                Done::Keep => {
+                    let (its_files, mut its_stale) = txn.into_parts();
+                    files.append(its_files);
+                    stale.append(&mut its_stale);
+                }
                 // SQLite ends the whole transaction by itself for some errors, such as a full disk.
                 Done::Failed(failure) if self.connection.is_autocommit() => return Err(failure),
                 Done::TakeBack | Done::Failed(_) => self.execute("ROLLBACK TO command").map_err(failure)?,
@@ -177,6 +198,17 @@ impl Desk {
         }
     }
 
+    /// Fails all feeds when another process has written since the last group, as it may while one `lethe` takes over from
+    /// another: what it was that changed is not known here.
+    fn look_for_others(&mut self) -> rusqlite::Result<()> {
+        let found = read_data_version(&self.connection)?;
+        if std::mem::replace(&mut self.data_version, found) != found {
+            self.followers
+                .fail("ends: another lethe writes to the same state, as while one takes over from another");
+        }
+        Ok(())
+    }
+
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
@@ -184,7 +216,8 @@ impl Desk {
     /// Brings the log into the database, so that the next start has nothing to recover. Where another process has the
     /// folder too, it is left to that one, which would have to wait meanwhile.
     fn end(self) {
-        let Self { connection, claim, database, .. } = self;
+        let Self { connection, claim, database, followers, .. } = self;
+        followers.fail("ends: the state engine is being closed");
         if !claim.is_shared()
             && let Err(error) =
                 connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
@@ -194,4 +227,10 @@ impl Desk {
         drop(connection);
         drop(claim);
     }
+}
+
+/// A number that changes when another connection than this one has written to the database
+/// (<https://sqlite.org/pragma.html#pragma_data_version>).
+pub(super) fn read_data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }

@@ -168,7 +168,7 @@ impl Blobs for Remote {
 
 impl Remote {
     /// Makes a call as far as the head of its answer.
-    async fn open(&self, call: &Call) -> Result<(Connection, Response<Incoming>), Error> {
+    pub(super) async fn open(&self, call: &Call) -> Result<(Connection, Response<Incoming>), Error> {
         let mut retry = Retry::default();
         loop {
             let mut connection = self.pool.connection(&mut retry).await?;

@@ -120,7 +120,8 @@ impl Connection {
         Ok(Answer { status: head.status, headers: head.headers, body })
     }
 
-    async fn chunk(&mut self, incoming: &mut Incoming) -> Result<Option<Bytes>, Lost> {
+    /// The next piece of the body of an answer; `None` at its end.
+    pub(super) async fn chunk(&mut self, incoming: &mut Incoming) -> Result<Option<Bytes>, Lost> {
         std::future::poll_fn(|cx| self.poll_chunk(incoming, cx)).await.transpose().map_err(Lost::midway)
     }
 

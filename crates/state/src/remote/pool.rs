@@ -25,6 +25,8 @@ const CALLS_MAX: usize = 32;
 const UPLOADS_MAX: usize = 32;
 /// Most blobs that are read at one time.
 const DOWNLOADS_MAX: usize = 64;
+/// Most feeds at one time.
+const FEEDS_MAX: usize = 128;
 /// How long a call waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer may take.
@@ -55,6 +57,7 @@ pub(super) struct Pool {
     calls: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
+    feeds: Arc<Semaphore>,
 }
 
 struct Idle {
@@ -76,6 +79,7 @@ impl Pool {
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
             downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
+            feeds: Arc::new(Semaphore::new(FEEDS_MAX)),
         }
     }
 
@@ -94,6 +98,13 @@ impl Pool {
                 TURN_TIMEOUT.as_secs()
             ))),
         }
+    }
+
+    /// Leave to have one more feed, which nobody waits for: feeds stay.
+    pub(super) fn feed(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.feeds)
+            .try_acquire_owned()
+            .map_err(|_| self.unavailable(&format!("there are {FEEDS_MAX} feeds already")))
     }
 
     /// A connection that takes a request now: one that was kept, else a new one. Tries for a while when the other

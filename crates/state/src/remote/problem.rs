@@ -29,7 +29,8 @@ pub(super) fn code(body: &[u8]) -> Option<String> {
     serde_json::from_slice(body).ok().map(|problem: wire::Problem| problem.code.into_owned())
 }
 
-fn typed(status: StatusCode, problem: wire::Problem) -> Error {
+/// The error that a problem tells of; the status counts where its code is not known.
+pub(super) fn typed(status: StatusCode, problem: wire::Problem) -> Error {
     let wire::Problem { code, detail, index, key, found, token, newest, what, size, max, engine, .. } =
         problem;
     let key = key.unwrap_or_default();

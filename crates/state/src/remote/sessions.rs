@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    feed::Feed,
     sessions::{NAME_BYTES_MAX, NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
     wire,
 };
@@ -63,6 +64,10 @@ impl Sessions for Remote {
         let answer: wire::Revoked =
             self.pool.call(&Call::new(Method::DELETE, target)?).await?.done()?.json()?;
         Ok(answer.revoked)
+    }
+
+    async fn follow(&self) -> Result<Feed, Error> {
+        self.follow_at(Target::new("/v1/feeds/sessions")).await
     }
 }
 

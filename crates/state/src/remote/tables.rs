@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    feed::Feed,
     tables::{
         Action, Condition, KEY_BYTES_MAX, Outcome, Page, Row, Scan, TABLE_NAME_BYTES_MAX, Tables, Write,
     },
@@ -73,6 +74,11 @@ impl Tables for Remote {
             )));
         }
         Ok(answer.outcomes.into_iter().map(Into::into).collect())
+    }
+
+    async fn follow(&self, table: &str) -> Result<Feed, Error> {
+        let target = Target::new("/v1/feeds/tables").segment("a table name", table, TABLE_NAME_BYTES_MAX)?;
+        self.follow_at(target).await
     }
 }
 

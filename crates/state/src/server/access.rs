@@ -17,7 +17,7 @@ use axum::{
 use http::request::Parts;
 use tokio::net::UnixStream;
 
-use super::problem::Problem;
+use super::{Socket, problem::Problem};
 use crate::{
     error::Error,
     grant::{Grant, Pattern, Resource},
@@ -107,7 +107,7 @@ impl Door {
     }
 
     /// Finds out who comes.
-    pub(super) async fn meet(self, stream: &UnixStream) -> Visitor {
+    pub(super) async fn meet(self, stream: &UnixStream, socket: Socket) -> Visitor {
         let peer = match &self.peers {
             Some(peers) => match stream.peer_cred() {
                 Ok(credentials) => peers.peer(credentials.pid().filter(|pid| *pid > 0)).await,
@@ -115,13 +115,14 @@ impl Door {
             },
             None => Peer::Other,
         };
-        Visitor(Arc::new(Visit { door: self, peer }))
+        Visitor(Arc::new(Visit { door: self, peer, socket }))
     }
 }
 
 struct Visit {
     door: Door,
     peer: Peer,
+    socket: Socket,
 }
 
 /// Who makes a request, as each request of a connection carries it.
@@ -129,6 +130,11 @@ struct Visit {
 pub(super) struct Visitor(Arc<Visit>);
 
 impl Visitor {
+    /// The socket that it has come through.
+    pub(super) fn socket(&self) -> &Socket {
+        &self.0.socket
+    }
+
     /// Whether this name may be used.
     pub(super) fn may_use(&self, resource: Resource, name: &str) -> Result<(), Error> {
         self.judge(|grant| match grant.has(resource, name) {
@@ -156,7 +162,8 @@ impl Visitor {
         Ok(granted)
     }
 
-    fn may_use_sessions(&self) -> Result<(), Error> {
+    /// Whether sessions may be used.
+    pub(super) fn may_use_sessions(&self) -> Result<(), Error> {
         self.judge(|grant| match grant.sessions {
             true => None,
             false => {
@@ -171,7 +178,7 @@ impl Visitor {
 
     /// Asks about the grant, if there is one.
     fn judge(&self, ask: impl FnOnce(&Grant) -> Option<Missing>) -> Result<(), Error> {
-        let Visit { door, peer } = &*self.0;
+        let Visit { door, peer, .. } = &*self.0;
         door.grants.with(|grants| {
             cross(door.service.as_deref(), peer, grants)?;
             let Some(service) = door.service.as_deref() else { return Ok(()) };

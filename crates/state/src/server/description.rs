@@ -20,7 +20,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        blobs, idempotency, limits, locks, sessions,
+        blobs, feed, idempotency, limits, locks, sessions,
         tables::{BATCH_WRITES_MAX, KEY_BYTES_MAX, SCAN_ROWS_MAX, VALUE_BYTES_MAX},
         wire::{BATCH_BODY_BYTES_MAX, limits::TAKE_BODY_BYTES_MAX},
     };
@@ -162,6 +162,10 @@ mod tests {
                 super::super::idempotency::ANSWER_BODY_BYTES_MAX,
             ),
             ("/components/schemas/KeptAnswer/description", idempotency::ANSWER_BYTES_MAX as u64),
+            ("/components/responses/Feed/description", feed::NOTICES_MAX as u64),
+            ("/components/responses/Feed/description", feed::BEAT.as_millis() as u64),
+            ("/components/responses/Feed/description", feed::SILENCE_MAX.as_millis() as u64),
+            ("/components/responses/Feed/description", super::super::feeds::FEEDS_MAX as u64),
             ("/components/parameters/Fence/description", blobs::FENCE_KEPT.as_secs() / (24 * 3600)),
             ("/paths/~1v1~1tables~1{table}~1{key}/put/requestBody/description", VALUE_BYTES_MAX as u64),
             (

@@ -75,6 +75,12 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "no-method", "Method not allowed", detail)
     }
 
+    /// The body of its answer.
+    pub(super) fn into_json(mut self) -> Vec<u8> {
+        self.body.status = self.status.as_u16();
+        serde_json::to_vec(&self.body).unwrap_or_default()
+    }
+
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: String) -> Self {
         let body = wire::Problem {
             kind: Cow::Owned(format!("urn:lethe:state:{code}")),
@@ -137,19 +143,18 @@ impl From<Error> for Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(mut self) -> Response {
-        self.body.status = self.status.as_u16();
-        let json = serde_json::to_vec(&self.body).unwrap_or_default();
-        let mut response = Response::new(json.into());
-        *response.status_mut() = self.status;
+    fn into_response(self) -> Response {
+        let (status, unsatisfied_size) = (self.status, self.unsatisfied_size);
+        let mut response = Response::new(self.into_json().into());
+        *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if let Some(size) = self.unsatisfied_size
+        if let Some(size) = unsatisfied_size
             && let Ok(value) = HeaderValue::try_from(format!("bytes */{size}"))
         {
             headers.insert(header::CONTENT_RANGE, value);
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

@@ -163,6 +163,28 @@ async fn a_sign_in_that_comes_again_with_the_old_cookie_keeps_the_cart() {
 }
 
 #[tokio::test]
+async fn every_page_has_a_way_out() {
+    let workers = Workers::open(10).await;
+    let mut ada = workers.customer("ada").await;
+    ada.post("/cart", &[("product", "night-ink"), ("quantity", "1")]).await;
+    for path in [
+        "/",
+        "/search?q=ink",
+        "/products/night-ink",
+        "/cart",
+        "/checkout",
+        "/orders",
+        "/sign-in",
+        "/register",
+    ] {
+        let page = ada.get(path).await;
+        assert!(page.text.contains("action=\"/sign-out\""), "{path}: {}", page.text);
+    }
+    let admin = workers.admin().await.get("/admin").await;
+    assert!(admin.text.contains("action=\"/sign-out\""), "{}", admin.text);
+}
+
+#[tokio::test]
 async fn signing_in_leads_to_pages_of_this_shop_only() {
     let workers = Workers::open(1).await;
     workers.customer("ada").await;

@@ -8,6 +8,8 @@ use super::{Embedded, blob_files, body, failure, put};
 use crate::{
     blobs::Put,
     embedded::{DATABASE, LOCK, failure::Failure},
+    error::Error,
+    feed::{Feed, Notice},
     sessions::NewSession,
     tables::Outcome,
 };
@@ -56,6 +58,58 @@ async fn revisions_are_of_one_row() {
     old.close().await;
     new.engines().sessions.load(&session).await.unwrap();
     new.close().await;
+}
+
+/// What comes before the next sign of life.
+async fn before_a_beat(feed: &mut Feed) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    loop {
+        match feed.next().await? {
+            Notice::Changed(name) => names.push(name.to_string()),
+            Notice::Beat => return Ok(names),
+        }
+    }
+}
+
+/// Neither knows what the other one has changed, so its feeds fail then. Once one is alone they live.
+#[tokio::test]
+async fn feeds_fail_when_the_other_one_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = Embedded::open(directory.path()).unwrap();
+    let (old_tables, new_tables);
+    let mut from_before = old.engines().tables.follow("t").await.unwrap();
+    before_a_beat(&mut from_before).await.unwrap();
+    let new = Embedded::open_beside(directory.path(), old.claim().share().unwrap()).unwrap();
+    (old_tables, new_tables) = (old.engines().tables, new.engines().tables);
+    new_tables.apply(vec![put("k", "first")]).await.unwrap();
+    // The beat that finds it out may still be one.
+    let _ = before_a_beat(&mut from_before).await;
+    assert!(before_a_beat(&mut from_before).await.is_err());
+    for (here, there) in [(&old_tables, &new_tables), (&new_tables, &old_tables)] {
+        let mut feed = here.follow("t").await.unwrap();
+        // Also in charge it may not be alone yet.
+        new.claim().hold();
+        here.apply(vec![put("own", "v")]).await.unwrap();
+        let mut told = Vec::new();
+        while told.is_empty() {
+            told = before_a_beat(&mut feed).await.unwrap();
+        }
+        assert_eq!(told, ["own"]);
+        there.apply(vec![put("k", "other")]).await.unwrap();
+        let _ = before_a_beat(&mut feed).await;
+        let error = before_a_beat(&mut feed).await.unwrap_err();
+        assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
+    }
+    old.close().await;
+    let mut feed = new_tables.follow("t").await.unwrap();
+    new_tables.apply(vec![put("alone", "v")]).await.unwrap();
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        told.extend(before_a_beat(&mut feed).await.unwrap());
+    }
+    assert_eq!(told, ["alone"]);
+    new.close().await;
+    assert!(before_a_beat(&mut feed).await.is_err(), "a closed engine has no feeds");
 }
 
 /// What the old one is just receiving looks like what a crash has left, and is not touched.

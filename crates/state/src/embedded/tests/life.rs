@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use sha2::{Digest, Sha256};
+
 use super::{Embedded, ManualClock, blob_files, body, doubts, put};
 use crate::{
     blobs::{Condition as BlobCondition, FENCE_KEPT, Put},
@@ -23,6 +25,35 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn count(directory: &Path, table: &str) -> i64 {
     let connection = rusqlite::Connection::open(directory.join(DATABASE)).unwrap();
     connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+/// Whoever reads the files, or a copy of them, finds the hash of an id, and nothing of the id.
+#[tokio::test]
+async fn the_secret_id_is_never_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Embedded::open(directory.path()).unwrap();
+    let sessions = engine.engines().sessions;
+    let first =
+        sessions.create(NewSession { user: Some("ada".into()), ..NewSession::default() }).await.unwrap();
+    sessions.load(&first.id).await.unwrap();
+    let second = sessions.renew(&first.id, Some("ada"), Patch::default()).await.unwrap();
+    let third = sessions.renew(&second.id, Some("ada"), Patch::default()).await.unwrap();
+    sessions.destroy(&third.id).await.unwrap();
+    let fourth =
+        sessions.create(NewSession { user: Some("ada".into()), ..NewSession::default() }).await.unwrap();
+    let written: Vec<u8> = super::files(directory.path())
+        .iter()
+        .filter(|file| file.is_file())
+        .flat_map(|file| fs::read(file).unwrap())
+        .collect();
+    let has = |part: &[u8]| written.windows(part.len()).any(|window| window == part);
+    assert!(
+        has(b"ada") && has(&Sha256::digest(fourth.id.as_bytes())),
+        "the files are not where they were looked for"
+    );
+    for session in [&first, &second, &third, &fourth] {
+        assert!(!has(session.id.to_text().as_bytes()) && !has(session.id.as_bytes()));
+    }
 }
 
 #[tokio::test]

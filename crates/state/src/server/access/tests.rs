@@ -51,7 +51,10 @@ async fn ask(served: &Served, method: &Method, path: &str, body: &str) -> (u16, 
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
+    // A feed has no end.
+    let has = |answer: &[u8], what: &[u8]| answer.windows(what.len()).any(|part| part == what);
+    let is_feed = |answer: &[u8]| has(answer, b"text/event-stream") && has(answer, b"\r\n\r\n");
+    while stream.read_buf(&mut answer).await.unwrap() > 0 && !is_feed(&answer) {}
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
@@ -211,6 +214,24 @@ async fn a_lock_comes_with_its_fence() {
     assert_eq!(batch("other", r#""action":"fence","token":7"#).await.0, 403);
     // It may not be opened.
     assert_eq!(batch("own", r#""action":"delete""#).await.0, 403);
+}
+
+#[tokio::test]
+async fn a_feed_ends_with_the_right_to_it() {
+    for path in ["/v1/feeds/tables/notes", "/v1/feeds/sessions"] {
+        let served = served(None);
+        let mut stream = UnixStream::connect(&served.path).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: state\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut told = Vec::new();
+        while !told.windows(4).any(|part| part == b"\r\n\r\n") {
+            stream.read_buf(&mut told).await.unwrap();
+        }
+        served.grants.set("web", Some(some()));
+        stream.read_to_end(&mut told).await.unwrap();
+        let told = String::from_utf8(told).unwrap();
+        assert!(told.contains("200 OK") && told.contains(r#""code":"denied""#), "{path}: {told}");
+    }
 }
 
 #[tokio::test]
