@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use crate::{
     Engines,
     blobs::{self, Blob, BlobInfo, Blobs, ByteRange, ByteStream, Put},
+    cache::{self, Begun as BegunKey, Cache},
     error::Error,
     feed::Feed,
     idempotency::{Answer, Beginning, Begun, Claim, Idempotency},
@@ -37,7 +38,8 @@ impl Engines {
             blobs: absent.clone(),
             limits: absent.clone(),
             locks: absent.clone(),
-            idempotency: absent,
+            idempotency: absent.clone(),
+            cache: absent,
         }
     }
 }
@@ -176,6 +178,45 @@ impl Limits for Absent {
     }
 }
 
+#[async_trait]
+impl Cache for Absent {
+    async fn begin(&self, _: &str, _: &str, _: Duration) -> Result<BegunKey, Error> {
+        self.refuse("caches")
+    }
+
+    async fn extend(&self, _: &cache::Claim, _: Duration) -> Result<bool, Error> {
+        self.refuse("caches")
+    }
+
+    async fn fill(&self, _: &cache::Claim, _: cache::Fill) -> Result<bool, Error> {
+        self.refuse("caches")
+    }
+
+    async fn abandon(&self, _: &cache::Claim, _: Duration) -> Result<bool, Error> {
+        self.refuse("caches")
+    }
+
+    async fn get_many(&self, _: &str, _: &[String]) -> Result<Vec<Option<cache::Entry>>, Error> {
+        self.refuse("caches")
+    }
+
+    async fn remove(&self, _: &str, _: &str) -> Result<(), Error> {
+        self.refuse("caches")
+    }
+
+    async fn clear(&self, _: &str) -> Result<(), Error> {
+        self.refuse("caches")
+    }
+
+    async fn usage(&self, _: &str) -> Result<cache::Usage, Error> {
+        self.refuse("caches")
+    }
+
+    async fn follow(&self, _: &str) -> Result<Feed, Error> {
+        self.refuse("caches")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,5 +237,7 @@ mod tests {
         let quota = limits::Quota::per(1, std::time::Duration::from_secs(1));
         let error = engines.limits.take("l", "k", quota, 1).await.unwrap_err();
         assert_eq!(error.to_string(), "the paper engine does not offer limits");
+        let error = engines.cache.get("c", "k").await.unwrap_err();
+        assert_eq!(error.to_string(), "the paper engine does not offer caches");
     }
 }

@@ -5,7 +5,8 @@
 //! => Closed when that call succeeds, => Open when it fails, and free for the next call when nothing is heard of it.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -25,8 +26,21 @@ pub(crate) struct Breaker {
 
 enum State {
     Closed { failures: u32 },
-    Open { until: Instant },
-    Probing,
+    Open { until: Instant, why: Arc<str> },
+    Probing { why: Arc<str> },
+}
+
+/// The engine is not asked now. Says why it was given up, in the words of the last failure, and when it is asked again.
+#[derive(Clone, Debug)]
+pub(crate) struct Resting {
+    why: Arc<str>,
+    left: Duration,
+}
+
+impl fmt::Display for Resting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; it is tried again in {} ms", self.why, self.left.as_millis().max(1))
+    }
 }
 
 /// The right to make one call. Dropped without a word, as when the caller has gone, it counts as neither.
@@ -41,21 +55,21 @@ impl Breaker {
         Self { engine: engine.into(), state: Mutex::new(State::Closed { failures: 0 }) }
     }
 
-    /// Asks whether a call may be made; else says after how long to ask again.
-    pub(crate) fn enter(&self) -> Result<Pass<'_>, Duration> {
+    /// Asks whether a call may be made; else says why not, and after how long to ask again.
+    pub(crate) fn enter(&self) -> Result<Pass<'_>, Resting> {
         let mut state = self.state();
-        let is_probe = match *state {
+        let is_probe = match &*state {
             State::Closed { .. } => false,
-            State::Open { until } => {
-                let left = until.saturating_duration_since(Instant::now());
+            State::Open { until, why } => {
+                let (left, why) = (until.saturating_duration_since(Instant::now()), Arc::clone(why));
                 if !left.is_zero() {
-                    return Err(left);
+                    return Err(Resting { why, left });
                 }
-                *state = State::Probing;
+                *state = State::Probing { why };
                 true
             }
             // The probe ends soon: its own timeout sees to that.
-            State::Probing => return Err(REST),
+            State::Probing { why } => return Err(Resting { why: Arc::clone(why), left: REST }),
         };
         Ok(Pass { breaker: self, is_probe })
     }
@@ -74,22 +88,22 @@ impl Pass<'_> {
         *self.breaker.state() = State::Closed { failures: 0 };
     }
 
-    /// The engine did not answer.
-    pub(crate) fn failed(mut self) {
+    /// The engine did not answer. `why` is for whoever is told so while it rests, and shows no secret.
+    pub(crate) fn failed(mut self, why: &str) {
         let was_probe = std::mem::take(&mut self.is_probe);
         let mut state = self.breaker.state();
         match &mut *state {
             State::Closed { failures } if !was_probe && *failures + 1 < FAILURES_MAX => *failures += 1,
             // A call from before it opened says nothing new.
-            State::Open { .. } | State::Probing if !was_probe => {}
+            State::Open { .. } | State::Probing { .. } if !was_probe => {}
             found => {
                 if matches!(found, State::Closed { .. }) {
                     tracing::warn!(
-                        "{} does not answer; state that is kept there cannot be read or written until it does",
+                        "{} does not answer ({why}); state that is kept there cannot be read or written until it does",
                         self.breaker.engine
                     );
                 }
-                *found = State::Open { until: Instant::now() + jittered(REST) };
+                *found = State::Open { until: Instant::now() + jittered(REST), why: why.into() };
             }
         }
     }
@@ -97,8 +111,11 @@ impl Pass<'_> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if self.is_probe {
-            *self.breaker.state() = State::Open { until: Instant::now() };
+        let mut state = self.breaker.state();
+        if self.is_probe
+            && let State::Probing { why } = &*state
+        {
+            *state = State::Open { until: Instant::now(), why: Arc::clone(why) };
         }
     }
 }
@@ -116,7 +133,7 @@ mod tests {
 
     fn fail(breaker: &Breaker, times: u32) {
         for _ in 0..times {
-            breaker.enter().expect("a closed breaker").failed();
+            breaker.enter().expect("a closed breaker").failed("it hung up");
         }
     }
 
@@ -126,13 +143,15 @@ mod tests {
         fail(&breaker, FAILURES_MAX - 1);
         breaker.enter().unwrap().succeeded();
         fail(&breaker, FAILURES_MAX);
-        let left = breaker.enter().err().expect("an open breaker");
-        assert!(left <= REST && left >= REST / 2, "{left:?}");
+        let resting = breaker.enter().err().expect("an open breaker");
+        assert!(resting.left <= REST && resting.left >= REST / 2, "{resting:?}");
+        assert!(resting.to_string().starts_with("it hung up; it is tried again in "), "{resting}");
         tokio::time::advance(REST).await;
         let probe = breaker.enter().expect("a probe after the rest");
         assert!(breaker.enter().is_err(), "one probe at a time");
-        probe.failed();
-        assert!(breaker.enter().is_err(), "a failed probe opens it again");
+        probe.failed("it is still away");
+        let resting = breaker.enter().err().expect("a failed probe opens it again");
+        assert!(resting.to_string().starts_with("it is still away"), "{resting}");
         tokio::time::advance(REST).await;
         breaker.enter().unwrap().succeeded();
         fail(&breaker, FAILURES_MAX - 1);
@@ -147,7 +166,7 @@ mod tests {
         tokio::time::advance(REST).await;
         drop(breaker.enter().unwrap());
         let probe = breaker.enter().expect("the next is a probe at once");
-        late.failed();
+        late.failed("it hung up");
         probe.succeeded();
         assert!(breaker.enter().is_ok());
     }

@@ -20,7 +20,7 @@
 //! ```
 //!
 //! One kind alone: `lethe_state::contract_tables!(engine);`, `contract_sessions!`, `contract_blobs!`, `contract_limits!`,
-//! `contract_locks!`, `contract_idempotency!`, `contract_feeds!`.
+//! `contract_locks!`, `contract_idempotency!`, `contract_cache!`, `contract_feeds!`.
 //! Each case is also a public function, `contract::tables::increments_add_up(fixture).await`.
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
@@ -30,6 +30,7 @@ use std::{any::Any, time::Duration};
 use crate::Engines;
 
 pub mod blobs;
+pub mod cache;
 pub mod feeds;
 pub mod idempotency;
 pub mod limits;
@@ -138,6 +139,8 @@ macro_rules! contract_suite {
         $crate::contract_limits!($engine);
         $crate::contract_locks!($engine);
         $crate::contract_idempotency!($engine);
+        $crate::contract_cache!($engine);
+        $crate::contract_cache_feeds!($engine);
         $crate::contract_feeds!($engine);
     };
 }

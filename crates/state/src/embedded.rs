@@ -1,5 +1,5 @@
 //! The embedded engine: SQLite with one writer and group commit, and a folder of blobs beside it. It needs
-//! nothing installed, and what it has acknowledged survives `kill -9` and power cuts; of limits, `kill -9` alone.
+//! nothing installed, and what it has acknowledged survives `kill -9` and power cuts; of limits and caches, `kill -9` alone.
 //!
 //! A write goes `writer` → `command` → commit → answer; a read goes to the `readers`, which see the last commit
 //! and never wait for the writer. Each kind of state is one file that both use.
@@ -12,6 +12,7 @@
 
 mod blob_fences;
 mod blobs;
+mod cache;
 mod command;
 pub mod failure;
 mod feeds;
@@ -57,6 +58,8 @@ use crate::{
 pub const DATABASE: &str = "state.db";
 /// The file name of the database of limits. While no engine runs it may be removed: then nothing counts that was done before.
 pub const LIMITS: &str = "limits.db";
+/// The file name of the database of caches. While no engine runs it may be removed: then nothing is cached.
+pub const CACHE: &str = "cache.db";
 /// The name of the file that is locked while an engine has the folder open.
 pub const LOCK: &str = "lock";
 /// The name of the folder of blobs.
@@ -101,9 +104,12 @@ struct Store {
     writer: Writer,
     readers: Readers,
     limits: Base,
+    cache: Base,
     clock: Arc<dyn Clock>,
     files: Arc<Files>,
     followers: Arc<Followers>,
+    /// Those who follow caches.
+    cache_followers: Arc<Followers>,
     /// Whether another process may write to the folder too, now or until somewhat ago.
     is_shared: Arc<AtomicBool>,
 }
@@ -130,9 +136,10 @@ impl Embedded {
         let database = Arc::new(directory.join(DATABASE));
         let connection = schema::open_writer(&schema::STATE, &database)?;
         let limits = schema::open_writer(&schema::LIMITS, &directory.join(LIMITS))?;
+        let cache = cache::open(&directory.join(CACHE))?;
         let files = Files::open(directory.join(BLOBS))?;
         settle(&files, &connection, &database)?;
-        Self::begin(directory, clock, lock, [connection, limits], files, false)
+        Self::begin(directory, clock, lock, [connection, limits, cache], files, false)
     }
 
     /// Opens the state in a folder that another process has open and goes on to use for a while: `lock` is that one's
@@ -144,8 +151,10 @@ impl Embedded {
         let lock = adopt(directory, lock)?;
         let connection = schema::open_beside(&schema::STATE, &directory.join(DATABASE))?;
         let limits = schema::open_beside(&schema::LIMITS, &directory.join(LIMITS))?;
+        let cache = schema::open_beside(&schema::CACHE, &directory.join(CACHE))?;
         let files = Files::open(directory.join(BLOBS))?;
-        Self::begin(directory, Arc::new(SystemClock), lock, [connection, limits], files, true)
+        let connections = [connection, limits, cache];
+        Self::begin(directory, Arc::new(SystemClock), lock, connections, files, true)
     }
 
     /// Its claim on the folder.
@@ -157,7 +166,7 @@ impl Embedded {
         directory: &Path,
         clock: Arc<dyn Clock>,
         lock: fs::File,
-        connections: [rusqlite::Connection; 2],
+        connections: [rusqlite::Connection; 3],
         files: Arc<Files>,
         shared: bool,
     ) -> Result<Self, Error> {
@@ -177,16 +186,32 @@ impl Embedded {
             let (writer, thread) = Writer::start(name, desk).map_err(thread_failure)?;
             Ok::<_, Failure>((Base { writer, readers }, thread))
         };
-        let ([state, limits], followers) = (connections, Arc::<Followers>::default());
+        let [state, limits, cache] = connections;
+        let [followers, cache_followers] = [(); 2].map(|()| Arc::<Followers>::default());
         let (Base { writer, readers }, writer_thread) =
             base("state-writer", DATABASE, state, followers.clone())?;
         let (limits, limits_thread) = base("limits-writer", LIMITS, limits, Arc::default())?;
+        let (cache, cache_thread) = base("cache-writer", CACHE, cache, cache_followers.clone())?;
         drop(unlinker);
-        let writers = sweeper::Writers { state: writer.downgrade(), limits: limits.writer.downgrade() };
+        let writers = sweeper::Writers {
+            state: writer.downgrade(),
+            limits: limits.writer.downgrade(),
+            cache: cache.writer.downgrade(),
+        };
         let sweeper_thread = sweeper::start(writers, unlinked).map_err(thread_failure)?;
-        let threads = vec![writer_thread, limits_thread, sweeper_thread];
-        let store =
-            Arc::new(Store { writer, readers, limits, clock, files, followers, is_shared: is_given_away });
+        let threads = vec![writer_thread, limits_thread, cache_thread, sweeper_thread];
+        let is_shared = is_given_away;
+        let store = Arc::new(Store {
+            writer,
+            readers,
+            limits,
+            cache,
+            clock,
+            files,
+            followers,
+            cache_followers,
+            is_shared,
+        });
         Ok(Self { store, threads, claim })
     }
 
@@ -200,22 +225,26 @@ impl Embedded {
             limits: store.clone(),
             locks: store.clone(),
             idempotency: store.clone(),
+            cache: store.clone(),
         }
     }
 
     /// Removes what has expired by now, and says how much it was. The engine does so by itself every few
     /// seconds; nobody sees an expired thing in between.
     pub async fn sweep(&self) -> Result<Swept, Error> {
-        sweeper::sweep(&self.store.writer, &self.store.limits.writer).await
+        let Store { writer, limits, cache, .. } = &*self.store;
+        sweeper::sweep(writer, &limits.writer, &cache.writer).await
     }
 
     /// Does what was asked of the engine before, and closes its files. Calls that come later, through whatever
     /// is left of its [`Engines`], fail with [`Error::Unavailable`].
     pub async fn close(self) {
         self.store.writer.close().await;
-        self.store.limits.writer.close().await;
         self.store.readers.close().await;
-        self.store.limits.readers.close().await;
+        for base in [&self.store.limits, &self.store.cache] {
+            base.writer.close().await;
+            base.readers.close().await;
+        }
         let Self { store, threads, .. } = self;
         drop(store);
         let joined = tokio::task::spawn_blocking(|| {

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::{blobs, idempotency, limits, locks, rules::check_name, tables};
+use crate::{blobs, cache, idempotency, limits, locks, rules::check_name, tables};
 
 /// Most names that a grant has of one resource.
 pub const NAMES_MAX: usize = 256;
@@ -15,6 +15,8 @@ pub enum Resource {
     Tables,
     /// [`crate::blobs`]
     Buckets,
+    /// [`crate::cache`]
+    Caches,
     /// [`crate::limits`]
     Limits,
     /// [`crate::locks`]
@@ -25,13 +27,15 @@ pub enum Resource {
 
 impl Resource {
     /// All there are.
-    pub const ALL: [Self; 5] = [Self::Tables, Self::Buckets, Self::Limits, Self::Locks, Self::Idempotency];
+    pub const ALL: [Self; 6] =
+        [Self::Tables, Self::Buckets, Self::Caches, Self::Limits, Self::Locks, Self::Idempotency];
 
     /// Its name, as in a configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tables => "tables",
             Self::Buckets => "buckets",
+            Self::Caches => "caches",
             Self::Limits => "limits",
             Self::Locks => "locks",
             Self::Idempotency => "idempotency",
@@ -43,6 +47,7 @@ impl Resource {
         match self {
             Self::Tables => "table",
             Self::Buckets => "bucket",
+            Self::Caches => "cache",
             Self::Limits => "limit",
             Self::Locks => "lock",
             Self::Idempotency => "idempotency scope",
@@ -54,6 +59,7 @@ impl Resource {
         match self {
             Self::Tables => tables::TABLE_NAME_BYTES_MAX,
             Self::Buckets => blobs::BUCKET_NAME_BYTES_MAX,
+            Self::Caches => cache::CACHE_NAME_BYTES_MAX,
             Self::Limits => limits::LIMIT_NAME_BYTES_MAX,
             Self::Locks => locks::NAME_BYTES_MAX,
             Self::Idempotency => idempotency::SCOPE_BYTES_MAX,

@@ -1,6 +1,6 @@
 //! The state tier: what a service must remember, kept outside its workers. Each kind of state is one
 //! narrow trait ([`sessions::Sessions`], [`tables::Tables`], [`blobs::Blobs`], [`limits::Limits`],
-//! [`idempotency::Idempotency`], [`locks::Locks`]); each engine implements the kinds it can, and passes the kind's
+//! [`idempotency::Idempotency`], [`locks::Locks`], [`cache::Cache`]); each engine implements the kinds it can, and passes the kind's
 //! contract suite.
 //!
 //! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `redis` and `postgres` (features of these names),
@@ -10,6 +10,7 @@ mod absent;
 pub mod blobs;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod breaker;
+pub mod cache;
 pub mod clock;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -63,4 +64,6 @@ pub struct Engines {
     pub locks: Arc<dyn locks::Locks>,
     /// Keeps idempotency keys.
     pub idempotency: Arc<dyn idempotency::Idempotency>,
+    /// Keeps caches.
+    pub cache: Arc<dyn cache::Cache>,
 }

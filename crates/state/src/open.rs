@@ -34,6 +34,7 @@ pub fn open(placement: &Placement, embedded: &Engines) -> Result<Engines, Error>
         limits: of(Kind::Limits).limits.clone(),
         locks: of(Kind::Locks).locks.clone(),
         idempotency: of(Kind::Idempotency).idempotency.clone(),
+        cache: of(Kind::Cache).cache.clone(),
     })
 }
 

@@ -18,12 +18,21 @@ pub enum Kind {
     Idempotency,
     /// [`crate::locks`]
     Locks,
+    /// [`crate::cache`]
+    Cache,
 }
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Self; 6] =
-        [Self::Sessions, Self::Tables, Self::Blobs, Self::Limits, Self::Idempotency, Self::Locks];
+    pub const ALL: [Self; 7] = [
+        Self::Sessions,
+        Self::Tables,
+        Self::Blobs,
+        Self::Limits,
+        Self::Idempotency,
+        Self::Locks,
+        Self::Cache,
+    ];
 
     /// Its name, as in a configuration.
     pub fn name(self) -> &'static str {
@@ -34,6 +43,7 @@ impl Kind {
             Self::Limits => "limits",
             Self::Idempotency => "idempotency",
             Self::Locks => "locks",
+            Self::Cache => "cache",
         }
     }
 }
@@ -67,7 +77,7 @@ impl EngineName {
         match self {
             Self::Embedded => true,
             Self::Redis => kind != Kind::Blobs,
-            Self::Postgres => !matches!(kind, Kind::Blobs | Kind::Limits),
+            Self::Postgres => !matches!(kind, Kind::Blobs | Kind::Limits | Kind::Cache),
             Self::S3 => kind == Kind::Blobs,
         }
     }

@@ -8,6 +8,7 @@
 //! A call goes kind (`tables`, `sessions`) → `request` → `router` → `node` → `script`; `failure` decides what may be sent
 //! again, and [`crate::breaker`] when a server is left alone.
 
+mod cache;
 mod cluster;
 mod failure;
 mod idempotency;
@@ -89,7 +90,8 @@ impl Redis {
             tables: store.clone(),
             limits: store.clone(),
             locks: store.clone(),
-            idempotency: store,
+            idempotency: store.clone(),
+            cache: store,
             ..Engines::absent("redis")
         }
     }

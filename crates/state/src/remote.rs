@@ -3,6 +3,7 @@
 //! that a call costs one trip and no hand-over between threads.
 
 mod blobs;
+mod cache;
 mod call;
 mod connection;
 mod feeds;
@@ -49,7 +50,8 @@ impl Remote {
             blobs: Arc::clone(&shared) as _,
             limits: Arc::clone(&shared) as _,
             locks: Arc::clone(&shared) as _,
-            idempotency: shared,
+            idempotency: Arc::clone(&shared) as _,
+            cache: shared,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The state API: the kinds of state over HTTP/1.1 on a unix socket, so that a worker in any language has them
-//! with no library. `openapi.json` describes it, and [`router`] serves that description too.
+//! with no library. `openapi.json` describes it, and [`Api`] serves that description too.
 
 pub mod access;
 mod blobs;
 mod body;
+mod cache;
 pub mod description;
 pub mod feeds;
 mod idempotency;
@@ -99,13 +100,15 @@ where
 
 /// Every route there is.
 fn routes() -> Vec<Route> {
-    use Resource::{Buckets, Idempotency, Limits, Locks, Tables};
+    use Resource::{Buckets, Caches, Idempotency, Limits, Locks, Tables};
     use Rule::{Free, InBody, Listed, Named, Sessions};
 
     const ROW: &str = "/v1/tables/{table}/{key}";
     const SESSION: &str = "/v1/sessions/{id}";
     const USER: &str = "/v1/users/{user}/sessions";
     const BLOB: &str = "/v1/blobs/{bucket}/{*key}";
+    const CACHE: &str = "/v1/cache/{cache}";
+    const ENTRY: &str = "/v1/cache/{cache}/{key}";
     vec![
         route(Method::GET, ROW, Named(Tables), tables::get),
         route(Method::PUT, ROW, Named(Tables), tables::put),
@@ -140,8 +143,18 @@ fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/idempotency/{scope}/extend", Named(Idempotency), idempotency::extend),
         route(Method::POST, "/v1/idempotency/{scope}/finish", Named(Idempotency), idempotency::finish),
         route(Method::POST, "/v1/idempotency/{scope}/abandon", Named(Idempotency), idempotency::abandon),
+        route(Method::GET, ENTRY, Named(Caches), cache::get),
+        route(Method::PUT, ENTRY, Named(Caches), cache::fill),
+        route(Method::DELETE, ENTRY, Named(Caches), cache::remove),
+        route(Method::POST, "/v1/cache/{cache}/{key}/begin", Named(Caches), cache::begin),
+        route(Method::POST, "/v1/cache/{cache}/{key}/extend", Named(Caches), cache::extend),
+        route(Method::POST, "/v1/cache/{cache}/{key}/abandon", Named(Caches), cache::abandon),
+        route(Method::POST, CACHE, Named(Caches), cache::get_many),
+        route(Method::GET, CACHE, Named(Caches), cache::usage),
+        route(Method::DELETE, CACHE, Named(Caches), cache::clear),
         route(Method::GET, "/v1/feeds/sessions", Sessions, feeds::sessions),
         route(Method::GET, "/v1/feeds/tables/{table}", Named(Tables), feeds::table),
+        route(Method::GET, "/v1/feeds/cache/{cache}", Named(Caches), feeds::cache),
         route(Method::GET, "/v1/openapi.json", Free, description::get),
         route(Method::GET, "/v1/health", Free, health),
     ]

@@ -1,6 +1,7 @@
 //! The JSON of the state API, as its two ends, `server` and `remote`, write and read it. Requests refuse
 //! members they do not know, so that a misspelt one is an error; answers may gain members.
 
+pub(crate) mod cache;
 pub(crate) mod feeds;
 pub(crate) mod idempotency;
 pub(crate) mod limits;

@@ -6,6 +6,8 @@
 
 #[path = "api/blobs.rs"]
 mod blobs;
+#[path = "api/cache.rs"]
+mod cache;
 #[path = "api/contract.rs"]
 mod contract;
 #[path = "api/feeds.rs"]

@@ -19,6 +19,8 @@ mod server;
 mod service;
 #[path = "postgres/sweeper.rs"]
 mod sweeper;
+#[path = "postgres/tls.rs"]
+mod tls;
 
 use std::time::Duration;
 

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "redis/cache.rs"]
+mod cache;
 #[path = "redis/cluster.rs"]
 mod cluster;
 #[path = "redis/contract.rs"]

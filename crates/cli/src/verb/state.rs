@@ -1,6 +1,7 @@
 //! `lethe state`: a look into what the services keep, and a hand in it, through the state API that they use themselves.
 
 mod blobs;
+mod cache;
 mod limits;
 mod locks;
 mod sessions;
@@ -44,6 +45,9 @@ enum Kind {
     /// Locks and who holds them
     #[command(subcommand)]
     Locks(locks::Locks),
+    /// Caches and what they hold
+    #[command(subcommand)]
+    Cache(cache::Caches),
 }
 
 impl State {
@@ -55,6 +59,7 @@ impl State {
             Kind::Blobs(blobs) => blobs.run(),
             Kind::Limits(limits) => limits.run(),
             Kind::Locks(locks) => locks.run(),
+            Kind::Cache(caches) => caches.run(),
         }
     }
 }

@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use lethe_state::{
+    cache::{Begun, Cache, Fill, Room},
     limits::Quota,
     remote::Remote,
     sessions::{NewSession, Sessions},
@@ -122,6 +123,38 @@ async fn sessions_are_seen_and_ended() -> anyhow::Result<()> {
     ensure!(said.contains("lethe state sessions list ada"), "{said}");
     ensure!(tell(&place, &["sessions", "revoke", "ada", "--all"])? == "2 sessions ended\n");
     ensure!(remote.load(&sessions[1].id).await.is_err());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caches_are_seen_and_emptied() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let lethe = place.up(&WORKER).await?;
+    let url = lethe.ready(1).await?.node.state.context("it says where its state is")?;
+    let remote = Remote::connect(&url)?;
+    let minute = Duration::from_secs(60);
+    for (key, value) in [("mug", Some("a mug")), ("cup", Some("a cup")), ("pot", None)] {
+        let Begun::Missing(claim) = remote.begin("catalogue", key, minute).await? else {
+            bail!("not missing")
+        };
+        let value = value.map(Into::into);
+        let fill = Fill { value, fresh: minute, stale: Duration::ZERO, room: Room::default() };
+        ensure!(remote.fill(&claim, fill).await?);
+    }
+    ensure!(tell(&place, &["cache", "usage", "catalogue"])? == "3 entries, 19 B\n");
+    ensure!(json_of(&place, &["cache", "usage", "catalogue"])? == json!({"entries": 3, "bytes": 19}));
+    ensure!(tell(&place, &["cache", "get", "catalogue", "mug"])? == "a mug", "bytes as they are");
+    let entry = json_of(&place, &["cache", "get", "catalogue", "mug"])?;
+    ensure!(entry["value"] == "a mug" && entry["fresh_ms"].as_u64().context("a time")? <= 60_000, "{entry}");
+    let said = refused(&place, &["cache", "get", "catalogue", "pot"])?;
+    ensure!(said.contains("remembers that there is nothing under `pot`"), "{said}");
+    tell(&place, &["cache", "remove", "catalogue", "mug"])?;
+    let said = refused(&place, &["cache", "get", "catalogue", "mug"])?;
+    ensure!(said.contains("the cache `catalogue` has nothing under `mug`"), "{said}");
+    tell(&place, &["cache", "clear", "catalogue"])?;
+    ensure!(tell(&place, &["cache", "usage", "catalogue"])? == "0 entries, 0 B\n");
+    let said = refused(&place, &["cache", "clear", "No Cache"])?;
+    ensure!(said.contains("lower-case"), "{said}");
     Ok(())
 }
 

@@ -9,7 +9,8 @@ use super::{
 };
 
 /// What a grant may say.
-pub(super) const KEYS: [&str; 6] = ["tables", "buckets", "limits", "locks", "idempotency", "sessions"];
+pub(super) const KEYS: [&str; 7] =
+    ["tables", "buckets", "caches", "limits", "locks", "idempotency", "sessions"];
 
 const EXPECTED: &str =
     "a table of what the service may use, such as `{ tables = [\"orders\"], sessions = true }`";

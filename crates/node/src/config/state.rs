@@ -18,7 +18,8 @@ use super::{
 };
 
 /// What `[state]` may say: where all is that is not placed, and where each kind is.
-pub(super) const KEYS: [&str; 7] = ["url", "sessions", "tables", "blobs", "limits", "idempotency", "locks"];
+pub(super) const KEYS: [&str; 8] =
+    ["url", "sessions", "tables", "blobs", "limits", "idempotency", "locks", "cache"];
 
 const EXPECTED: &str = "a folder such as `\".lethe\"`, or a URL such as `\"redis://127.0.0.1\"`";
 const KIND_EXPECTED: &str = "`\"embedded\"`, or a URL such as `\"redis://127.0.0.1\"`";
@@ -268,7 +269,7 @@ mod tests {
             ),
             (
                 "state = 'postgres://app:secret@db'",
-                "lethe.toml:1:9: the postgres engine does not keep `blobs` and `limits`: place them in [state], such as \
+                "lethe.toml:1:9: the postgres engine does not keep `blobs`, `limits` and `cache`: place them in [state], such as \
                  blobs = \"embedded\", which is this machine alone",
             ),
             (

@@ -48,7 +48,7 @@ const ATTEMPTS_MAX: usize = 20;
 const BEATS_MAX: usize = 20;
 
 /// Does a case, with a table of its own, until no feed of it has failed.
-async fn kept(case: impl AsyncFn(&str) -> Result<(), Error>) {
+pub(super) async fn kept(case: impl AsyncFn(&str) -> Result<(), Error>) {
     for attempt in 1.. {
         match case(&format!("t{attempt}")).await {
             Ok(()) => return,
@@ -59,7 +59,7 @@ async fn kept(case: impl AsyncFn(&str) -> Result<(), Error>) {
 }
 
 /// Reads until all of `names` were told; gives all that was.
-async fn told(feed: &mut Feed, names: &[&str]) -> Result<BTreeSet<String>, Error> {
+pub(super) async fn told(feed: &mut Feed, names: &[&str]) -> Result<BTreeSet<String>, Error> {
     let (mut all, mut beats) = (BTreeSet::<String>::new(), 0);
     while let Some(missing) = names.iter().find(|name| !all.contains(**name)) {
         match feed.next().await? {

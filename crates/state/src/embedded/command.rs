@@ -29,7 +29,7 @@ pub(super) struct Txn<'a> {
     stale: Option<Vec<Stale>>,
 }
 
-/// Of what copies are stale: where it is, and its name.
+/// Of what copies are stale: where it is, and its name; the empty one for all that is there.
 pub(super) type Stale = (Topic, String);
 
 /// Files that a transaction brings in or leaves without a row.

@@ -14,12 +14,16 @@ use std::sync::{
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::{Store, command::closing, writer::WeakWriter};
+use super::{
+    Store,
+    command::closing,
+    writer::{WeakWriter, Writer},
+};
 use crate::{
     error::Error,
     feed::{
         BEAT, Feed, Notice,
-        followers::{Notices, Topic},
+        followers::{Followers, Notices, Topic},
     },
 };
 
@@ -36,11 +40,21 @@ impl Store {
     /// Follows what changes there. The writer itself enters who follows: what it has answered before is seen by whoever reads
     /// now, and what it does later it tells.
     pub(super) async fn follow_topic(&self, topic: Topic) -> Result<Feed, Error> {
-        let followers = self.followers.clone();
-        let notices = self.writer.submit(move |_| Ok(followers.follow(topic)?)).await?;
+        self.follow_of(&self.writer, &self.followers, topic).await
+    }
+
+    /// The same for what another database has.
+    pub(super) async fn follow_of(
+        &self,
+        writer: &Writer,
+        followers: &Arc<Followers>,
+        topic: Topic,
+    ) -> Result<Feed, Error> {
+        let followers = followers.clone();
+        let notices = writer.submit(move |_| Ok(followers.follow(topic)?)).await?;
         let mut tick = interval(BEAT);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (writer, is_shared) = (self.writer.downgrade(), self.is_shared.clone());
+        let (writer, is_shared) = (writer.downgrade(), self.is_shared.clone());
         let following = Following { notices, tick, writer, is_shared };
         Ok(Feed::new(stream::unfold(following, |mut following| async move {
             Some((following.next().await?, following))

@@ -44,6 +44,14 @@ pub(super) const LIMITS: Schema = Schema {
     log_pages: WAL_BYTES_KEPT / 4096,
 };
 
+/// What can be computed again: a database of its own for the same reason, whose values come and go.
+pub(super) const CACHE: Schema = Schema {
+    application_id: 0x6c65_7463, // "letc" in ASCII
+    steps: &[include_str!("schema/cache.sql")],
+    synchronous: "normal",
+    log_pages: WAL_BYTES_KEPT / 4096,
+};
+
 /// Page cache of the writing connection, in KiB. It is only as large as what is really used.
 const WRITER_CACHE_KIB: i64 = 2048;
 /// Page cache of each reading connection, in KiB: small, since each commit empties it anyway.
@@ -261,8 +269,8 @@ mod tests {
     }
 
     #[test]
-    fn commits_wait_for_the_disk_but_those_of_limits() {
-        for (schema, synchronous, log_pages) in [(STATE, 2, 1000), (LIMITS, 1, 4096)] {
+    fn commits_wait_for_the_disk_but_those_of_limits_and_caches() {
+        for (schema, synchronous, log_pages) in [(STATE, 2, 1000), (LIMITS, 1, 4096), (CACHE, 1, 4096)] {
             let directory = tempfile::tempdir().unwrap();
             let connection = open_writer(&schema, &directory.path().join("some.db")).unwrap();
             let number =

@@ -1,6 +1,6 @@
 //! The sweeper: a thread that removes what nobody can see any more, in small steps between other commands:
-//! expired rows and sessions, tombstones that have served, keys of limits that are at rest, leases that are over, and files
-//! of overwritten or deleted blobs.
+//! expired rows and sessions, tombstones that have served, keys of limits that are at rest, leases that are over, entries of
+//! caches that have ended, and files of overwritten or deleted blobs.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    blob_fences,
+    blob_fences, cache,
     command::Txn,
     failure::Stop,
     files::Outgoing,
@@ -24,6 +24,8 @@ use crate::error::Error;
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Most rows of a kind that one step removes, so that no command waits long behind it.
 const STEP_ROWS_MAX: usize = 256;
+/// Most entries of caches that one step removes. They are longer than rows, up to 1 MiB each.
+const STEP_ENTRIES_MAX: usize = 32;
 /// Most files that wait to be removed; what is over it stays until the next start.
 const FILES_QUEUED_MAX: usize = 1024;
 
@@ -44,6 +46,8 @@ pub struct Swept {
     pub keys: usize,
     /// Keys of limits whose whole burst is there again.
     pub limits: usize,
+    /// Entries of caches that have expired or were cleared.
+    pub entries: usize,
 }
 
 impl Swept {
@@ -55,19 +59,22 @@ impl Swept {
         self.fences += step.fences;
         self.keys += step.keys;
         self.limits += step.limits;
+        self.entries += step.entries;
     }
 
     /// Whether a step found less than it may remove, of every kind.
     fn is_all(self) -> bool {
-        let Self { rows, sessions, tombstones, limits, locks, fences, keys } = self;
-        [rows, sessions, tombstones, limits, locks, fences, keys].iter().all(|swept| *swept < STEP_ROWS_MAX)
+        let Self { rows, sessions, tombstones, limits, locks, fences, keys, entries } = self;
+        let rows = [rows, sessions, tombstones, limits, locks, fences, keys];
+        rows.iter().all(|swept| *swept < STEP_ROWS_MAX) && entries < STEP_ENTRIES_MAX
     }
 }
 
-/// The writers of both databases.
+/// The writers of all databases.
 pub(super) struct Writers {
     pub(super) state: WeakWriter,
     pub(super) limits: WeakWriter,
+    pub(super) cache: WeakWriter,
 }
 
 /// Takes files to remove, without waiting.
@@ -92,7 +99,8 @@ impl Unlinker {
 /// Starts the thread. It ends after the writers, when all files that these gave it are removed.
 pub(super) fn start(writers: Writers, files: Receiver<Outgoing>) -> io::Result<thread::JoinHandle<()>> {
     let sweep = move || {
-        for (writer, step) in [(&writers.state, step as Step), (&writers.limits, limits_step as Step)] {
+        let Writers { state, limits, cache } = &writers;
+        for (writer, step) in [(state, step as Step), (limits, limits_step), (cache, cache_step)] {
             let Some(writer) = writer.upgrade() else { continue };
             if let Err(error) = sweep_blocking(&writer, step) {
                 tracing::warn!(%error, "expired state could not be removed; it is tried again");
@@ -126,10 +134,10 @@ fn sweep_blocking(writer: &Writer, step: Step) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes all that has expired by now, of the state and of the limits.
-pub(super) async fn sweep(state: &Writer, limits: &Writer) -> Result<Swept, Error> {
+/// Removes all that has expired by now, of the state, the limits and the caches.
+pub(super) async fn sweep(state: &Writer, limits: &Writer, cache: &Writer) -> Result<Swept, Error> {
     let mut all = Swept::default();
-    for (writer, step) in [(state, step as Step), (limits, limits_step as Step)] {
+    for (writer, step) in [(state, step as Step), (limits, limits_step), (cache, cache_step)] {
         loop {
             let swept = writer.submit(step).await?;
             all.add(swept);
@@ -143,6 +151,10 @@ pub(super) async fn sweep(state: &Writer, limits: &Writer) -> Result<Swept, Erro
 
 fn limits_step(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
     Ok(Swept { limits: limits::remove_rested(txn, STEP_ROWS_MAX)?, ..Swept::default() })
+}
+
+fn cache_step(txn: &mut Txn<'_>) -> Result<Swept, Stop> {
+    Ok(Swept { entries: cache::remove_ended(txn, STEP_ENTRIES_MAX)?, ..Swept::default() })
 }
 
 fn step(txn: &mut Txn<'_>) -> Result<Swept, Stop> {

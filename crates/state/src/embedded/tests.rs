@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod beside;
+mod caching;
 mod counting;
 mod crash;
 mod disk;

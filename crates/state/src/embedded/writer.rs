@@ -144,7 +144,10 @@ impl Desk {
         };
         // Also those of a commit that seems to have failed: it may not have.
         for (topic, name) in stale {
-            self.followers.tell(&topic, &name);
+            match name.as_str() {
+                "" => self.followers.fail_topic(&topic, "ends: all that was followed has changed"),
+                name => self.followers.tell(&topic, name),
+            }
         }
         for command in group {
             command.answer(committed);

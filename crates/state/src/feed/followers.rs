@@ -27,6 +27,9 @@ pub(crate) enum Topic {
     Sessions,
     /// The rows of a table.
     Table(Box<str>),
+    /// The keys of a cache.
+    #[cfg_attr(not(feature = "embedded"), allow(dead_code, reason = "no other engine has it"))]
+    Cache(Box<str>),
 }
 
 /// All who follow something of an engine.
@@ -90,6 +93,18 @@ impl Followers {
         for follower in topics.values().flatten() {
             let _ = follower.notices.try_send(Notice::Beat);
         }
+    }
+
+    /// Fails the feeds of those who follow `topic`, since all of it has changed.
+    #[cfg_attr(not(feature = "embedded"), allow(dead_code, reason = "no other engine has a use for it"))]
+    pub(crate) fn fail_topic(&self, topic: &Topic, why: &str) {
+        if self.is_empty() {
+            return;
+        }
+        let why: Arc<str> = why.into();
+        let failed = self.topics().remove(topic).unwrap_or_default();
+        self.count.fetch_sub(failed.len(), Ordering::Release);
+        failed.into_iter().for_each(|follower| follower.fail(why.clone()));
     }
 
     /// Fails all feeds at once, whatever they have yet to read.
@@ -228,6 +243,21 @@ mod tests {
         tokio::task::yield_now().await;
         followers.fail("was cut again");
         assert!(waiting.await.unwrap().unwrap().is_err(), "who waits is woken up");
+    }
+
+    #[tokio::test]
+    async fn one_topic_fails_alone() {
+        let followers = Followers::default();
+        let (mut rows, mut others) =
+            (followers.follow(table("t")).unwrap(), followers.follow(table("u")).unwrap());
+        followers.fail_topic(&table("t"), "was cut");
+        followers.fail_topic(&table("v"), "was cut");
+        followers.tell(&table("u"), "a");
+        assert!(rows.next().await.unwrap().unwrap_err().to_string().ends_with("the feed of changes was cut"));
+        assert_eq!(others.next().await.unwrap().unwrap(), changed("a"));
+        drop(others);
+        followers.beat();
+        assert!(followers.is_empty());
     }
 
     #[tokio::test]

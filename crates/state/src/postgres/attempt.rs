@@ -103,11 +103,10 @@ impl<'a> Attempts<'a> {
     pub(super) async fn begin(&mut self) -> Result<Option<Ready<'a>>, Error> {
         let pass = match self.store.breaker.enter() {
             Ok(pass) => pass,
-            Err(wait) => {
+            Err(resting) => {
                 // A caller that tries again and again leaves others their turn.
                 tokio::task::yield_now().await;
-                let why = format_args!("it has not answered lately, and is tried again in {wait:.1?}");
-                return Err(self.store.unavailable(why));
+                return Err(self.store.unavailable(resting));
             }
         };
         // Twice what one statement may take: the server is the first to lose its patience.
@@ -183,9 +182,10 @@ impl<'a> Attempts<'a> {
             }
             NoConnection::Closed => Err(self.store.unavailable("this engine is closing")),
             NoConnection::Late => {
-                pass.failed();
                 let limit = self.store.pool.config().create_timeout;
-                self.again_or(format!("no connection could be made within {limit:?}")).await
+                let why = format!("no connection could be made within {limit:?}");
+                pass.failed(&why);
+                self.again_or(why).await
             }
             NoConnection::Sql(error) => match Meaning::of(&error, &self.store.schema) {
                 Meaning::Failed(failure) => {
@@ -194,7 +194,7 @@ impl<'a> Attempts<'a> {
                 }
                 Meaning::TakenBack => self.again_or(error.to_string()).await,
                 Meaning::Stale(why) | Meaning::Overloaded(why) | Meaning::Lost(why) => {
-                    pass.failed();
+                    pass.failed(&why);
                     self.again_or(why).await
                 }
             },
@@ -238,7 +238,7 @@ impl<'a> Attempts<'a> {
                 Some(failure.into())
             }
             Meaning::Lost(why) => {
-                pass.failed();
+                pass.failed(&why);
                 connection.lose();
                 if in_doubt {
                     return Some(

@@ -59,6 +59,15 @@ pub enum Failure {
         /// What PostgreSQL says.
         detail: String,
     },
+    /// The server cannot show that it is the one meant.
+    #[error(
+        "PostgreSQL is not spoken to, since its certificate is not good ({detail}): see `sslmode` and `sslrootcert` in the URL, \
+         and the names in the certificate"
+    )]
+    Untrusted {
+        /// What is wrong with the certificate.
+        detail: String,
+    },
     /// No room to write.
     #[error("PostgreSQL has no room left to write ({detail}): free some disk space on its machine")]
     Full {
@@ -127,6 +136,10 @@ impl Meaning {
     pub(super) fn of(error: &sqlx::Error, schema: &str) -> Self {
         match error {
             sqlx::Error::Database(error) => Self::of_answer(&**error, schema),
+            sqlx::Error::Tls(_) => Self::Failed(Failure::Untrusted { detail: text(error) }),
+            sqlx::Error::Io(cause) if cause.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()) => {
+                Self::Failed(Failure::Untrusted { detail: cause.to_string() })
+            }
             sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => {
                 Self::Lost(text(error))
             }

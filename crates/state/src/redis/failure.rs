@@ -22,6 +22,16 @@ pub(super) enum Failure {
     Refused(Refusal),
 }
 
+impl Failure {
+    /// What is said of a server that could not be reached or did not answer; `None` when it has answered.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::NotDone(text) | Self::Unknown(text) | Self::Resting(text) => Some(text),
+            Self::Elsewhere { .. } | Self::NoScript | Self::Refused(_) => None,
+        }
+    }
+}
+
 /// What a server said no to. It never says a password.
 #[derive(Debug, thiserror::Error)]
 #[error("redis at {server} refused: {said}{advice}")]

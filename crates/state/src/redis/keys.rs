@@ -7,6 +7,7 @@
 //! | `NS:{NS:k}:…` all locks of a namespace | one, so that they can be listed |
 //! | `NS:i:SCOPE:KEY` an idempotency key | any |
 //! | `NS:{NS:l}:…` all limits of a namespace | one, so that several limits are judged in one step |
+//! | `NS:{NS:c:CACHE}:…` a cache | one for each cache |
 //! | `NS:{sXX}:HASH` a session, and `…:m` its mark | one of 256, by the first byte of the hash; renewal stays in it |
 //! | `NS:{u:USER}` index of a user's sessions | one for each user |
 
@@ -74,6 +75,12 @@ impl Keys {
     /// When keys of a limit have their whole burst again, and its keys in their order.
     pub(super) fn limit(&self, limit: &str) -> [String; 2] {
         ["times", "order"].map(|what| format!("{0}:{{{0}:l}}:{what}:{limit}", self.namespace))
+    }
+
+    /// Entries of a cache, their values, when they were last used, and when they end.
+    pub(super) fn cache(&self, cache: &str) -> [String; 4] {
+        ["entries", "values", "used", "ends"]
+            .map(|what| format!("{0}:{{{0}:c:{cache}}}:{what}", self.namespace))
     }
 
     /// The last revision of tables.

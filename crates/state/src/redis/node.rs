@@ -1,12 +1,9 @@
 //! One server and the connection to it, which is made when it is first needed, shared by all calls, and made anew when it is
 //! lost. Commands of many callers follow each other on it without waiting for answers, so that one is enough.
 
-use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use redis::{
@@ -76,14 +73,13 @@ impl Node {
 
     /// Has a command done.
     pub(super) async fn command(&self, command: &Cmd, asking: bool) -> Result<Value, Failure> {
-        let pass = self.breaker.enter().map_err(|left| self.resting(left))?;
+        let pass = self.breaker.enter().map_err(|resting| Failure::Resting(resting.to_string()))?;
         let link = match self.link().await {
             Ok(link) => link,
             Err(failure) => {
-                if matches!(failure, Failure::Refused(_)) {
-                    pass.succeeded();
-                } else {
-                    pass.failed();
+                match failure.text() {
+                    Some(why) => pass.failed(why),
+                    None => pass.succeeded(),
                 }
                 return Err(failure);
             }
@@ -97,8 +93,8 @@ impl Node {
             Err(error) => Failure::of(&link.address, &error),
         };
         match &failure {
-            Failure::Unknown(_) => {
-                pass.failed();
+            Failure::Unknown(why) => {
+                pass.failed(why);
                 link.is_lost.store(true, Ordering::Relaxed);
             }
             Failure::NotDone(_) if matches!(self.whereabouts, Whereabouts::MasterOf(_)) => {
@@ -109,19 +105,6 @@ impl Node {
             _ => pass.succeeded(),
         }
         Err(failure)
-    }
-
-    fn resting(&self, left: Duration) -> Failure {
-        let ms = left.as_millis().max(1);
-        Failure::Resting(format!("redis {} did not answer; it is tried again in {ms} ms", self.name()))
-    }
-
-    /// How the server is called in errors.
-    fn name(&self) -> String {
-        match &self.whereabouts {
-            Whereabouts::At(address) => format!("at {address}"),
-            Whereabouts::MasterOf(service) => format!("master of `{service}`"),
-        }
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Link>> {

@@ -30,6 +30,8 @@ const SESSION: &str = include_str!("scripts/session.lua");
 const LOCK: &str = include_str!("scripts/lock.lua");
 const KEY: &str = include_str!("scripts/idempotency.lua");
 const ENLIST: &str = include_str!("scripts/enlist.lua");
+const CACHE: &str = include_str!("scripts/cache.lua");
+const CACHE_KEEP: &str = include_str!("scripts/cache_keep.lua");
 
 macro_rules! script {
     ($name:ident, $is_repeatable:literal, [$($part:expr),+], $doc:literal) => {
@@ -173,6 +175,49 @@ script!(
     true,
     [READS, CLOCK, include_str!("scripts/limit_list.lua")],
     "Reads a page of keys that are not at rest."
+);
+script!(
+    CACHE_BEGIN,
+    true,
+    [TRIES, CLOCK, CACHE, CACHE_KEEP, include_str!("scripts/cache_begin.lua")],
+    "Looks at a key of a cache, and claims it. Done again with the same token, it finds it claimed."
+);
+script!(
+    CACHE_EXTEND,
+    true,
+    [WRITES, CLOCK, CACHE, CACHE_KEEP, include_str!("scripts/cache_extend.lua")],
+    "Lets a claim on a key of a cache last longer."
+);
+script!(
+    CACHE_FILL,
+    true,
+    [WRITES, CLOCK, CACHE, CACHE_KEEP, include_str!("scripts/cache_fill.lua")],
+    "Keeps a value. Done again with the same nonce, it finds it kept."
+);
+script!(
+    CACHE_ABANDON,
+    false,
+    [FREES, CLOCK, CACHE, CACHE_KEEP, include_str!("scripts/cache_abandon.lua")],
+    "Gives a claim back. Done again, it finds that it was."
+);
+script!(
+    CACHE_REMOVE,
+    true,
+    [FREES, CLOCK, CACHE, CACHE_KEEP, include_str!("scripts/cache_remove.lua")],
+    "Removes an entry, and its claim."
+);
+script!(
+    CACHE_CLEAR,
+    true,
+    [FREES, CLOCK, CACHE, include_str!("scripts/cache_clear.lua")],
+    "Removes all entries of a cache."
+);
+script!(CACHE_GET, true, [READS, CLOCK, CACHE, include_str!("scripts/cache_get.lua")], "Reads entries.");
+script!(
+    CACHE_USAGE,
+    true,
+    [READS, CLOCK, CACHE, include_str!("scripts/cache_usage.lua")],
+    "Reads how much a cache holds."
 );
 
 /// The text of a script and its hash.

@@ -73,6 +73,7 @@ pub(super) struct Call {
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
+    is_repeatable: bool,
 }
 
 impl Call {
@@ -82,7 +83,14 @@ impl Call {
             .map_err(|error| Error::Invalid(format!("the names are too long for a request: {error}")))?;
         let mut headers = HeaderMap::with_capacity(4);
         headers.insert(header::HOST, HeaderValue::from_static("lethe"));
-        Ok(Self { method, uri, headers, body: Bytes::new() })
+        let is_repeatable = method.is_safe();
+        Ok(Self { method, uri, headers, body: Bytes::new(), is_repeatable })
+    }
+
+    /// One that is the same when it is done twice.
+    pub(super) fn repeatable(mut self) -> Self {
+        self.is_repeatable = true;
+        self
     }
 
     /// With these bytes as its body.
@@ -114,9 +122,9 @@ impl Call {
         self.body.len()
     }
 
-    /// Whether it changes nothing, so that it may be sent again when its fate is not known.
-    pub(super) fn is_read(&self) -> bool {
-        self.method.is_safe()
+    /// Whether it may be sent again when its fate is not known: it changes nothing, or nothing more the second time.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.is_repeatable
     }
 
     /// The request to send.

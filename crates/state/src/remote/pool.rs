@@ -148,7 +148,7 @@ impl Pool {
                     self.keep(connection);
                     return Ok(answer);
                 }
-                Ok(Err(lost)) if call.is_read() || lost.unsent.is_some() => {
+                Ok(Err(lost)) if call.is_repeatable() || lost.unsent.is_some() => {
                     retry.after(&lost.text, self).await?
                 }
                 Ok(Err(lost)) => return Err(self.unknown(&lost.text)),

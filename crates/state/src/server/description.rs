@@ -20,9 +20,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        blobs, feed, idempotency, limits, locks, sessions,
+        blobs, cache, feed, idempotency, limits, locks, sessions,
         tables::{BATCH_WRITES_MAX, KEY_BYTES_MAX, SCAN_ROWS_MAX, VALUE_BYTES_MAX},
-        wire::{BATCH_BODY_BYTES_MAX, limits::TAKE_BODY_BYTES_MAX},
+        wire::{
+            BATCH_BODY_BYTES_MAX,
+            cache::{CLAIM_BODY_BYTES_MAX, READ_BODY_BYTES_MAX},
+            limits::TAKE_BODY_BYTES_MAX,
+        },
     };
 
     fn document() -> Value {
@@ -117,6 +121,22 @@ mod tests {
                 format!("{schemas}/KeptAnswer/properties/fields/maxItems"),
                 idempotency::ANSWER_FIELDS_MAX as u64,
             ),
+            ("/components/parameters/CacheKey/schema/maxLength".to_owned(), cache::KEY_BYTES_MAX as u64),
+            ("/components/parameters/CacheEntries/schema/maximum".to_owned(), u64::from(cache::ENTRIES_MAX)),
+            (
+                "/components/parameters/CacheEntries/schema/default".to_owned(),
+                u64::from(cache::Room::default().entries),
+            ),
+            ("/components/parameters/CacheBytes/schema/maximum".to_owned(), cache::BYTES_MAX),
+            ("/components/parameters/CacheBytes/schema/minimum".to_owned(), cache::Room::BYTES_MIN),
+            ("/components/parameters/CacheBytes/schema/default".to_owned(), cache::Room::default().bytes),
+            (format!("{schemas}/CacheLeaseMs/maximum"), cache::LEASE_MAX.as_millis() as u64),
+            (
+                format!("{schemas}/AbandonEntry/properties/pause_ms/maximum"),
+                cache::LEASE_MAX.as_millis() as u64,
+            ),
+            (format!("{schemas}/ReadEntries/properties/keys/maxItems"), cache::READ_KEYS_MAX as u64),
+            (format!("{schemas}/Entries/properties/entries/maxItems"), cache::READ_KEYS_MAX as u64),
             (format!("{schemas}/LeaseMs/maximum"), locks::LEASE_MAX.as_millis() as u64),
             (format!("{schemas}/Token/maximum"), locks::TOKEN_MAX),
             (format!("{schemas}/LeasePage/properties/leases/maxItems"), locks::LIST_MAX as u64),
@@ -161,6 +181,10 @@ mod tests {
                 "/paths/~1v1~1idempotency~1{scope}~1finish/post/requestBody/description",
                 super::super::idempotency::ANSWER_BODY_BYTES_MAX,
             ),
+            ("/paths/~1v1~1cache~1{cache}~1{key}/put/requestBody/description", cache::VALUE_BYTES_MAX as u64),
+            ("/paths/~1v1~1cache~1{cache}~1{key}~1begin/post/requestBody/description", CLAIM_BODY_BYTES_MAX),
+            ("/paths/~1v1~1cache~1{cache}/post/requestBody/description", READ_BODY_BYTES_MAX),
+            ("/components/parameters/EntryStaleMs/description", cache::LIFE_MAX.as_secs() / (24 * 3600)),
             ("/components/schemas/KeptAnswer/description", idempotency::ANSWER_BYTES_MAX as u64),
             ("/components/responses/Feed/description", feed::NOTICES_MAX as u64),
             ("/components/responses/Feed/description", feed::BEAT.as_millis() as u64),

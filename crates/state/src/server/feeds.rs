@@ -21,6 +21,7 @@ pub const FEEDS_MAX: usize = super::CONNECTIONS_MAX / 2;
 enum Subject {
     Sessions,
     Table(String),
+    Cache(String),
 }
 
 /// A feed on its way to a client, which may lose the right to it.
@@ -48,6 +49,15 @@ pub(super) async fn table(
     Segments(table): Segments<String>,
 ) -> Result<Response, Problem> {
     send(visitor, Subject::Table(table.clone()), app.engines.tables.follow(&table)).await
+}
+
+/// `GET /v1/feeds/cache/{cache}`
+pub(super) async fn cache(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    Segments(cache): Segments<String>,
+) -> Result<Response, Problem> {
+    send(visitor, Subject::Cache(cache.clone()), app.engines.cache.follow(&cache)).await
 }
 
 /// Answers with a feed. That the head of the answer is there tells that all that is acknowledged from now on will be told.
@@ -83,6 +93,7 @@ impl Outgoing {
         match &self.subject {
             Subject::Sessions => self.visitor.may_use_sessions()?,
             Subject::Table(table) => self.visitor.may_use(Resource::Tables, table)?,
+            Subject::Cache(cache) => self.visitor.may_use(Resource::Caches, cache)?,
         }
         Ok(wire::feeds::notice(&notice))
     }

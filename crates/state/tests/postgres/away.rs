@@ -122,7 +122,7 @@ async fn a_server_that_is_away_is_said_to_be() {
     say("stop").await;
     eventually(async || {
         let why = unavailable(engines.tables.get("t", "k").await);
-        why.contains("it has not answered lately")
+        why.contains("; it is tried again in ")
     })
     .await;
     unavailable(bounded(engines.sessions.load(&session.id)).await);

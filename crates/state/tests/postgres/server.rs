@@ -40,6 +40,16 @@ pub fn fresh_schema() -> String {
 impl Server {
     /// One that is ready.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// One that listens on these addresses too, port 5432, with TLS alone: `server.crt` and `server.key` of a folder that
+    /// all may read. Roles need a password there.
+    pub fn start_with_tls(addresses: &str, folder: &Path) -> Self {
+        Self::start_with(&[addresses.as_ref(), folder.as_os_str()])
+    }
+
+    fn start_with(more: &[&OsStr]) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres/server.sh");
         // PostgreSQL refuses to be root; its folder is made by whoever it is.
         let mut command = match ordinary_user() {
@@ -51,7 +61,12 @@ impl Server {
             None => Command::new("bash"),
         };
         // The script is read by us, since that user may not see this folder.
-        command.arg("-c").arg(fs::read_to_string(script).unwrap()).arg("server.sh").arg(programs());
+        command
+            .arg("-c")
+            .arg(fs::read_to_string(script).unwrap())
+            .arg("server.sh")
+            .arg(programs())
+            .args(more);
         let mut child = command
             .current_dir("/")
             .stdin(Stdio::piped())

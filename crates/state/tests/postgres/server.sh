@@ -1,6 +1,9 @@
 # Keeps one PostgreSQL server in a folder of its own, for as long as its standard input is open: server.sh PROGRAMS. So
 # nothing is left running and no folder stays behind, however the tests end.
 #
+# server.sh PROGRAMS ADDRESSES FOLDER also has it listen on these addresses, with TLS and passwords alone; the
+# certificate and its key are copied from the folder.
+#
 # It says the folder, then obeys a word a line, and says "done" after each: `start`, `stop` (as an administrator would),
 # `kill` (the server has no time for anything).
 set -u
@@ -47,6 +50,15 @@ max_connections = 200
 shared_buffers = 32MB
 max_wal_size = 256MB
 END
+    if [ $# -gt 1 ]; then
+        install -m 600 "$3/server.crt" "$3/server.key" data &&
+            cat >>data/postgresql.conf <<END &&
+listen_addresses = '$2'
+ssl = on
+END
+            echo 'hostssl all all 127.0.0.0/8 scram-sha-256' >data/pg_hba.conf &&
+            echo 'local all all trust' >>data/pg_hba.conf
+    fi
 } >control 2>&1 || {
     cat control >&2
     exit 1

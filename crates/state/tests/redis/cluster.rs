@@ -95,6 +95,7 @@ lethe_state::contract_sessions!(engine);
 lethe_state::contract_locks!(engine);
 lethe_state::contract_idempotency!(engine);
 lethe_state::contract_limits!(engine);
+lethe_state::contract_cache!(engine);
 
 /// While the slot of all tables moves from one master to another, nothing is lost and nothing is done twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

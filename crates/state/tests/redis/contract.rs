@@ -14,6 +14,7 @@ mod by_hand {
     lethe_state::contract_locks!(engine);
     lethe_state::contract_idempotency!(engine);
     lethe_state::contract_limits!(engine);
+    lethe_state::contract_cache!(engine);
 }
 
 mod by_the_server {
@@ -31,4 +32,5 @@ mod by_the_server {
     lethe_state::contract_locks!(engine);
     lethe_state::contract_idempotency!(engine);
     lethe_state::contract_limits!(engine);
+    lethe_state::contract_cache!(engine);
 }

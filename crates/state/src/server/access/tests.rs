@@ -218,7 +218,7 @@ async fn a_lock_comes_with_its_fence() {
 
 #[tokio::test]
 async fn a_feed_ends_with_the_right_to_it() {
-    for path in ["/v1/feeds/tables/notes", "/v1/feeds/sessions"] {
+    for path in ["/v1/feeds/tables/notes", "/v1/feeds/cache/pages", "/v1/feeds/sessions"] {
         let served = served(None);
         let mut stream = UnixStream::connect(&served.path).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: state\r\nconnection: close\r\n\r\n");

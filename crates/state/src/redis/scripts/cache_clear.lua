@@ -1,0 +1,2 @@
+redis.call('UNLINK', ENTRIES, VALUES, USED, ENDS)
+return 1

@@ -1,0 +1,3 @@
+-- ARGV: time, key.
+forget(ARGV[2])
+return 1

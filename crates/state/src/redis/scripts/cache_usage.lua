@@ -1,0 +1,1 @@
+return {redis.call('ZCARD', USED), tonumber(redis.call('HGET', ENTRIES, '') or 0)}
