@@ -71,7 +71,7 @@ command = 'sh'
 [state]
 path = 'x'"#,
         r#"
-lethe.toml:4:1: unknown key `path` in [state]; known there: `url`, `sessions`, `tables`, `blobs`, `limits`, `idempotency` and `locks`
+lethe.toml:4:1: unknown key `path` in [state]; known there: `url`, `sessions`, `tables`, `blobs`, `limits`, `idempotency`, `locks` and `cache`
   4 | path = 'x'
     | ^^^^"#,
     );
