@@ -82,6 +82,14 @@ fn path(route: &Route, name: &str) -> String {
     route.path.split('/').map(segment).collect::<Vec<_>>().join("/")
 }
 
+/// What the segment is called that names one.
+fn parameter_of(resource: Resource) -> &'static str {
+    match resource {
+        Resource::Idempotency => "scope",
+        other => other.one(),
+    }
+}
+
 /// A body that uses this name beside one that was given.
 fn body(route: &Route, name: &str) -> String {
     match route.path {
@@ -104,10 +112,16 @@ async fn no_route_gives_what_was_not_granted() {
         let (method, what) = (&route.method, format!("{} {}", route.method, route.path));
         let (refused, allowed) = match route.rule {
             Rule::Free => {
+                assert!(
+                    ["/v1/openapi.json", "/v1/health"].contains(&route.path),
+                    "{what} says nothing of what is kept?"
+                );
                 assert_ne!(ask(&served, method, &path(&route, "x"), "").await.0, 403, "{what}");
                 continue;
             }
-            Rule::Named(_) => {
+            Rule::Named(resource) => {
+                let parameter = route.path.split(['{', '}']).nth(1);
+                assert_eq!(parameter, Some(parameter_of(resource)), "{what} is of another kind");
                 let refused = ask(&served, method, &path(&route, "foreign"), "").await;
                 (refused, ask(&served, method, &path(&route, "own"), "").await)
             }
