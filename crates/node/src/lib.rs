@@ -6,6 +6,7 @@ mod attendant;
 pub mod build;
 mod coming;
 pub mod config;
+mod doors;
 mod folder;
 mod handover;
 mod hangup;
