@@ -5,6 +5,7 @@ pub mod attendant;
 pub mod build;
 mod coming;
 pub mod config;
+mod doors;
 mod folder;
 mod handover;
 mod hangup;
