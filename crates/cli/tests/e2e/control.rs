@@ -152,11 +152,17 @@ async fn what_is_missing_is_said() -> anyhow::Result<()> {
     ensure!(text.contains("exit status 7 before it was ready: the disk is missing"), "{text}");
     ensure!(tell(&["scale", "bad=0"])?.0 == Some(0), "nothing has to start for that");
     let (_, text) = tell(&["ps"])?;
-    ensure!(text.contains("bad: no workers, since it was scaled to 0; `lethe scale bad=1` starts one"), "{text}");
+    ensure!(
+        text.contains("bad: no workers, since it was scaled to 0; `lethe scale bad=1` starts one"),
+        "{text}"
+    );
     ensure!(operator.get("/readyz").await?.status == 200, "as it was wished");
     let (status, text) = tell(&["scale", "bad=2"])?;
     ensure!(status == Some(1) && text.contains("the disk is missing"), "{text}");
-    ensure!(text.contains("bad shall have 2 now, and goes on trying; `lethe scale bad=0` takes it back"), "{text}");
+    ensure!(
+        text.contains("bad shall have 2 now, and goes on trying; `lethe scale bad=0` takes it back"),
+        "{text}"
+    );
     let (status, text) = tell(&["scale", "web=3"])?;
     ensure!(status == Some(0) && text.contains("3 is outside of `instances = \"1..2\"`"), "{text}");
     lethe.down().await
