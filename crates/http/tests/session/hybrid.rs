@@ -15,6 +15,7 @@ use lethe_state::{
     Engines,
     clock::{Clock, ManualClock},
     error::Error,
+    feed::Feed,
     remote::Remote,
     revocations::{TABLE, of_session},
     server::{self, socket},
@@ -151,6 +152,9 @@ impl Sessions for Away {
         Err(Error::Unavailable("away".into()))
     }
     async fn revoke(&self, _: &str, _: Option<&str>) -> Result<u64, Error> {
+        Err(Error::Unavailable("away".into()))
+    }
+    async fn follow(&self) -> Result<Feed, Error> {
         Err(Error::Unavailable("away".into()))
     }
 }
@@ -481,6 +485,9 @@ impl Sessions for Copy {
     }
     async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         self.engine.revoke(user, handle).await
+    }
+    async fn follow(&self) -> Result<Feed, Error> {
+        self.engine.follow().await
     }
 }
 
