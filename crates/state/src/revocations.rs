@@ -170,5 +170,5 @@ impl Sessions for Telling {
     }
 }
 
-#[cfg(all(test, feature = "embedded", feature = "contract"))]
+#[cfg(test)]
 mod tests;

@@ -487,7 +487,7 @@ impl Sessions for Copy {
         self.engine.revoke(user, handle).await
     }
     async fn follow(&self) -> Result<Feed, Error> {
-        Err(Error::Unavailable("away".into()))
+        self.engine.follow().await
     }
 }
 

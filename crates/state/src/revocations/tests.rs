@@ -105,6 +105,10 @@ impl Tables for Slow {
         self.let_through.acquire().await.unwrap().forget();
         self.tables.apply(batch).await
     }
+
+    async fn follow(&self, table: &str) -> Result<Feed, Error> {
+        self.tables.follow(table).await
+    }
 }
 
 #[tokio::test]
