@@ -122,11 +122,7 @@ async fn run<V: Copied>(shelf: Arc<Shelf<V>>, source: Arc<Source>, state: watch:
 }
 
 /// Does what the feed says until it fails; returns why.
-async fn hear<V: Copied>(
-    shelf: &Arc<Shelf<V>>,
-    mut feed: Feed,
-    state: &watch::Sender<State>,
-) -> Error {
+async fn hear<V: Copied>(shelf: &Arc<Shelf<V>>, mut feed: Feed, state: &watch::Sender<State>) -> Error {
     let _followed = Followed::begin(shelf, state);
     shelf.purge().await;
     loop {

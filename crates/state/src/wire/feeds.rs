@@ -21,6 +21,7 @@ pub(crate) enum Event {
 }
 
 /// The event that tells of a notice.
+#[cfg(feature = "server")]
 pub(crate) fn notice(notice: &Notice) -> Bytes {
     match notice {
         Notice::Changed(name) => {
@@ -32,6 +33,7 @@ pub(crate) fn notice(notice: &Notice) -> Bytes {
 }
 
 /// The last event of a feed that fails. JSON has no line end in it.
+#[cfg(feature = "server")]
 pub(crate) fn failed(problem: &[u8]) -> Bytes {
     [b"event: failed\ndata: ", problem, b"\n\n"].concat().into()
 }
