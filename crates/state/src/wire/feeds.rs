@@ -1,6 +1,7 @@
 //! Feeds as server-sent events (WHATWG HTML, section 9.2): `changed`, whose data is the name as a string of JSON, so that a
 //! line end in it is none of the stream; `beat`; and, as the last, `failed` with the problem.
 
+#[cfg(feature = "server")]
 use bytes::Bytes;
 
 use super::Problem;
