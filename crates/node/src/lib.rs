@@ -4,6 +4,7 @@
 pub mod attendant;
 pub mod build;
 pub mod config;
+mod doors;
 mod folder;
 mod handover;
 mod hangup;
