@@ -1,7 +1,10 @@
 //! The session cookie: how its name is found in a request and how it is set and cleared in a response, by the
 //! letter of RFC 6265.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue, header};
+use lethe_state::feed::SILENCE_MAX;
 
 /// What makes browsers refuse a cookie unless it is `Secure`, has `Path=/` and no `Domain` (RFC 6265bis, section 4.1.3.2).
 const HOST_PREFIX: &str = "__Host-";
@@ -13,6 +16,13 @@ pub struct SessionCookie {
     name: &'static str,
     secure: bool,
 }
+
+/// Follows the cookie's name in that of another one, by which a browser says, for a moment, that its session has just been changed.
+const WRITTEN_SUFFIX: &str = "-written";
+/// How long a browser says that its session was changed. Browsers count in whole seconds, some of them from the last one on.
+const WRITTEN_MAX_AGE_S: u64 = 3;
+// By then every worker has been told, or knows that it was not.
+const _: () = assert!(Duration::from_secs(WRITTEN_MAX_AGE_S - 1).as_millis() > SILENCE_MAX.as_millis());
 
 impl SessionCookie {
     /// `__Host-session`: by its prefix, a sibling domain cannot plant one.
@@ -54,6 +64,24 @@ impl SessionCookie {
     pub fn values<'a>(&self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
         let (prefix, name) = (self.prefix(), self.name);
         values(headers, move |key| key.strip_prefix(prefix) == Some(name))
+    }
+
+    /// Whether the browser says that its session has just been changed. Anybody may say so: it costs a read.
+    pub fn has_written(&self, headers: &HeaderMap) -> bool {
+        let (prefix, name) = (self.prefix(), self.name);
+        let is_meant = |key: &str| {
+            let name = key.strip_prefix(prefix).and_then(|key| key.strip_prefix(name));
+            name == Some(WRITTEN_SUFFIX)
+        };
+        values(headers, is_meant).next().is_some()
+    }
+
+    /// The `Set-Cookie` line that has the browser say that its session has just been changed, for as long as a worker may
+    /// still have a copy from before. It is no secret. `None` when the name is not made of cookie octets.
+    pub fn say_written(&self) -> Option<HeaderValue> {
+        let (name, attributes) = (self.full_name(), self.attributes());
+        let line = format!("{name}{WRITTEN_SUFFIX}=1{attributes}; Max-Age={WRITTEN_MAX_AGE_S}");
+        HeaderValue::try_from(line).ok()
     }
 
     /// The `Set-Cookie` line that stores `value`, for `max_age_s` seconds or, with `None`, until the browser ends
@@ -164,6 +192,25 @@ mod tests {
     #[should_panic(expected = "is not made of letters")]
     fn a_name_cannot_smuggle_attributes() {
         SessionCookie::SECURE.named("a=b; Domain=evil.example");
+    }
+
+    #[test]
+    fn that_it_was_written_is_said_under_a_name_of_its_own() {
+        let shop = SessionCookie::INSECURE.named("shop");
+        let lines = [
+            "__Host-session-written=1; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=3",
+            "shop-written=1; Path=/; HttpOnly; SameSite=Lax; Max-Age=3",
+        ];
+        for (cookie, line) in [SessionCookie::SECURE, shop].into_iter().zip(lines) {
+            assert_eq!(cookie.say_written().unwrap(), line);
+            let said =
+                [(line.split(';').next().unwrap(), true), ("__Host-session=a; shop=b", false), ("", false)];
+            for (sent, expected) in said {
+                let headers = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(sent).unwrap())]);
+                assert_eq!(cookie.has_written(&headers), expected, "{sent}");
+                assert_eq!(cookie.values(&headers).count(), usize::from(sent.contains("=b")), "{sent}");
+            }
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub mod counter;
 pub mod error;
 pub mod limit;
 pub mod lock;
+pub mod near;
 pub mod serve;
 #[cfg(feature = "sql")]
 pub mod sql;

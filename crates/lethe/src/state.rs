@@ -10,7 +10,15 @@ use lethe_state::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, batch::Batch, bucket::Bucket, counter::Counter, lock::Lock, table::Table};
+use crate::{
+    Error,
+    batch::Batch,
+    bucket::Bucket,
+    counter::Counter,
+    lock::Lock,
+    near::{Kept, Near},
+    table::Table,
+};
 
 /// The environment variable with the address of the state API: `unix:///path/to/state.sock`.
 pub const STATE_ENV: &str = "LETHE_STATE";
@@ -24,8 +32,11 @@ pub struct State {
 struct Inner {
     // Dropped in this order: first the engines, then their folder.
     engines: Engines,
+    /// Without copies.
+    behind: Engines,
+    near: Kept,
     #[cfg(feature = "ephemeral")]
-    _folder: Option<tempfile::TempDir>,
+    _folder: Option<Arc<tempfile::TempDir>>,
 }
 
 impl State {
@@ -49,11 +60,42 @@ impl State {
     pub fn new(engines: Engines) -> Self {
         Self {
             inner: Arc::new(Inner {
+                behind: engines.clone(),
                 engines,
+                near: Kept::default(),
                 #[cfg(feature = "ephemeral")]
                 _folder: None,
             }),
         }
+    }
+
+    /// The same state with copies of what this worker reads in its memory, instead of those it had; see [`Near`]. To be called once, at the
+    /// start: what was made from the state before, such as a layer, has none, and what it writes is seen here only once it was told.
+    ///
+    /// ```no_run
+    /// # use lethe::{State, near::Near, session::SessionLayer};
+    /// # fn main() -> Result<(), lethe::Error> {
+    /// let state = State::from_env()?.near(Near::default());
+    /// let sessions = SessionLayer::new(&state);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn near(&self, near: Near) -> Self {
+        let behind = self.inner.behind.clone();
+        let mut engines = behind.clone();
+        let near = Kept::put(near, &mut engines);
+        let inner = Inner {
+            engines,
+            behind,
+            near,
+            #[cfg(feature = "ephemeral")]
+            _folder: self.inner._folder.clone(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.inner.near
     }
 
     /// State for a test: the embedded engine inside of this process, in a temporary folder that is removed when the
@@ -78,7 +120,9 @@ impl State {
             .map_err(|error| failed(&env::temp_dir(), error.into()))?;
         let embedded = lethe_state::embedded::Embedded::open(folder.path())
             .map_err(|error| failed(folder.path(), error.into()))?;
-        Ok(Self { inner: Arc::new(Inner { engines: embedded.engines(), _folder: Some(folder) }) })
+        let (engines, folder) = (embedded.engines(), Some(Arc::new(folder)));
+        let behind = engines.clone();
+        Ok(Self { inner: Arc::new(Inner { engines, behind, near: Kept::default(), _folder: folder }) })
     }
 
     /// A table, whose rows are the JSON of `T`. It exists from its first row on. Names are lower-case

@@ -12,6 +12,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::clock::jittered;
+
 /// Failures in a row that open it.
 pub(crate) const FAILURES_MAX: u32 = 5;
 /// How long it stays open: between half of this and all of it, so that many workers do not come back at once.
@@ -118,13 +120,6 @@ impl Drop for Pass<'_> {
             *state = State::Open { until: Instant::now(), why: Arc::clone(why) };
         }
     }
-}
-
-/// Between half of a time and all of it.
-pub(crate) fn jittered(most: Duration) -> Duration {
-    // Without random numbers it is all of it: only the spread is lost.
-    let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
-    most.mul_f64(0.5 + share / 2.0)
 }
 
 #[cfg(test)]

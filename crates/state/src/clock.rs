@@ -89,6 +89,14 @@ pub(crate) fn after(now: Millis, duration: Duration) -> Millis {
     now.saturating_add(millis(duration))
 }
 
+/// Between half of a time and all of it, by chance, so that many who wait do not come back at once.
+#[cfg(any(feature = "near", feature = "postgres", feature = "redis"))]
+pub(crate) fn jittered(most: Duration) -> Duration {
+    // Without random numbers it is all of it: only the spread is lost.
+    let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
+    most.mul_f64(0.5 + share / 2.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

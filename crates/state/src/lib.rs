@@ -4,7 +4,8 @@
 //! contract suite.
 //!
 //! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `redis` and `postgres` (features of these names),
-//! `remote` (feature `remote`: the state API of another process, which `server` serves).
+//! `remote` (feature `remote`: the state API of another process, which `server` serves). In front of any of them, `near` (feature
+//! `near`) keeps copies of what was read.
 
 mod absent;
 pub mod blobs;
@@ -21,6 +22,8 @@ pub mod feed;
 pub mod idempotency;
 pub mod limits;
 pub mod locks;
+#[cfg(feature = "near")]
+pub mod near;
 pub mod open;
 pub mod place;
 #[cfg(feature = "postgres")]

@@ -1,7 +1,7 @@
 //! Sessions: what is known of one visitor, under an unguessable id. Fields are patched one by one under
 //! compare-and-swap, so that two tabs lose nothing; an ended id never comes back.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -94,7 +94,7 @@ pub struct Field {
     pub revision: Revision,
 }
 
-/// A session as it was read.
+/// A session as it was read. Cheap to clone, however much it holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
     /// Its secret id.
@@ -102,9 +102,11 @@ pub struct Session {
     /// Who is signed in; `None` for an anonymous visitor.
     pub user: Option<String>,
     /// Its fields.
-    pub fields: BTreeMap<String, Field>,
+    pub fields: Arc<BTreeMap<String, Field>>,
     /// When it was first created; a renewal keeps it.
     pub created_at: Millis,
+    /// For how long it may be without use; [`Lifetime::idle`] in milliseconds.
+    pub idle_ms: Millis,
     /// When it ends unless it is used.
     pub idle_expires_at: Millis,
     /// When it ends in any case.
@@ -165,6 +167,17 @@ pub trait Sessions: Send + Sync + 'static {
 
     /// Reads a session, which counts as use.
     async fn load(&self, id: &SessionId) -> Result<Session, Error>;
+
+    /// The same, read now: an engine that has a copy near does not take it. For who knows that there was a change which may not have been
+    /// told here yet.
+    async fn load_through(&self, id: &SessionId) -> Result<Session, Error> {
+        self.load(id).await
+    }
+
+    /// How long after a change elsewhere was acknowledged [`load`](Self::load) may still return what was before.
+    fn lag(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Changes fields, in one step, and returns the session as it is then. Fails with [`Error::Conflict`]
     /// when a field has another revision than expected.

@@ -7,7 +7,7 @@ pub(crate) mod idempotency;
 pub(crate) mod limits;
 pub(crate) mod locks;
 
-use std::{borrow::Cow, collections::BTreeMap, str, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, str, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -269,6 +269,7 @@ pub(crate) struct Session {
     pub(crate) user: Option<String>,
     pub(crate) fields: BTreeMap<String, sessions::Field>,
     pub(crate) created_at: Millis,
+    pub(crate) idle_ms: Millis,
     pub(crate) idle_expires_at: Millis,
     pub(crate) absolute_expires_at: Millis,
 }
@@ -278,8 +279,9 @@ impl From<sessions::Session> for Session {
         Self {
             id: session.id.to_text(),
             user: session.user,
-            fields: session.fields,
+            fields: Arc::unwrap_or_clone(session.fields),
             created_at: session.created_at,
+            idle_ms: session.idle_ms,
             idle_expires_at: session.idle_expires_at,
             absolute_expires_at: session.absolute_expires_at,
         }

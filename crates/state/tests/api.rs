@@ -22,6 +22,8 @@ mod lifecycle;
 mod limits;
 #[path = "api/locks.rs"]
 mod locks;
+#[path = "api/near.rs"]
+mod near;
 #[path = "api/sessions.rs"]
 mod sessions;
 #[path = "api/tables.rs"]

@@ -32,6 +32,10 @@ use crate::{
 /// over TLS, and over plain HTTP on `localhost` (Safari: not even there). It is gone when the browser ends its own
 /// session, see [`persistent`](Self::persistent).
 ///
+/// Where workers keep copies of sessions ([`Sessions::lag`]), a response to a request that has changed its session also sets
+/// `__Host-session-written` for three seconds. Requests that bring it read their session from the engine, whichever worker they meet:
+/// a visitor sees what they have done.
+///
 /// A response to a request that has read its session gets `Vary: Cookie` and, unless the handler has set it,
 /// `Cache-Control: private, no-cache`; one that sets the cookie gets `Cache-Control: no-store`.
 #[derive(Clone)]
@@ -188,6 +192,11 @@ async fn finish(
     };
     let headers = response.headers_mut();
     headers.append(header::VARY, HeaderValue::from(header::COOKIE));
+    if shared.shall_say_written()
+        && let Some(line) = shared.cookie.say_written()
+    {
+        headers.append(header::SET_COOKIE, line);
+    }
     // The session may be under a new id even if the handler or the commit has failed: the browser must know it.
     if let Some(line) = cookie_line(shared, persistent) {
         headers.append(header::SET_COOKIE, line);

@@ -42,7 +42,7 @@ pub(super) struct Held {
     /// What the browser shall send to have it again.
     pub(super) cookie: String,
     pub(super) user: Option<String>,
-    pub(super) fields: BTreeMap<String, Field>,
+    pub(super) fields: Arc<BTreeMap<String, Field>>,
     created_at: Millis,
     pub(super) absolute_expires_at: Millis,
 }
@@ -62,10 +62,19 @@ pub(super) enum Found {
 }
 
 impl Vault {
-    /// The session that one of the cookies is of.
+    /// Whether what is loaded may be older than what the same visitor has just written through another worker.
+    pub(super) fn lags(&self) -> bool {
+        match self {
+            Self::Stored(engine) => !engine.lag().is_zero(),
+            Self::Token(_) => false,
+        }
+    }
+
+    /// The session that one of the cookies is of; as it is now, if the visitor `has_written` a moment ago.
     pub(super) async fn load(
         &self,
         cookies: impl Iterator<Item = &str>,
+        has_written: bool,
         lifetime: Lifetime,
     ) -> Result<Found, StateError> {
         let mut cookies = cookies.peekable();
@@ -73,7 +82,9 @@ impl Vault {
         match self {
             Self::Stored(engine) => {
                 let Some(id) = cookies.find_map(SessionId::parse) else { return Ok(Found::Nonsense) };
-                match engine.load(&id).await {
+                let loaded =
+                    if has_written { engine.load_through(&id).await } else { engine.load(&id).await };
+                match loaded {
                     Ok(session) => Ok(Found::Live(session.into())),
                     Err(StateError::Gone) => Ok(Found::Ended(id.to_text())),
                     Err(StateError::NotFound) => Ok(Found::Unknown(id.to_text())),
@@ -102,7 +113,7 @@ impl Vault {
                 let held = Held {
                     cookie: String::new(),
                     user: user.map(str::to_owned),
-                    fields: fields.into_iter().map(field).collect(),
+                    fields: Arc::new(fields.into_iter().map(field).collect()),
                     created_at: now,
                     absolute_expires_at: later(now, lifetime.absolute),
                 };
@@ -226,7 +237,7 @@ impl Held {
         };
         Some(Self {
             cookie: cookie.to_owned(),
-            fields: fields.iter().map(field).collect(),
+            fields: Arc::new(fields.iter().map(field).collect()),
             created_at: claims.rest.get("created")?.as_i64()?,
             absolute_expires_at: claims.rest.get("ends")?.as_i64()?,
             user: claims.sub,
@@ -235,7 +246,7 @@ impl Held {
 
     /// The same with changed fields, if they are as expected, and of this user.
     fn patched(&self, user: Option<String>, patch: Patch) -> Result<Self, StateError> {
-        let mut fields = self.fields.clone();
+        let mut fields = BTreeMap::clone(&self.fields);
         for (index, (name, change)) in patch.changes.into_iter().enumerate() {
             let found = fields.get(&name).map(|field| field.revision);
             if change.expect.is_some_and(|expected| expected != found.unwrap_or(0)) {
@@ -249,7 +260,7 @@ impl Held {
         Ok(Self {
             cookie: String::new(),
             user,
-            fields,
+            fields: fields.into(),
             created_at: self.created_at,
             absolute_expires_at: self.absolute_expires_at,
         })

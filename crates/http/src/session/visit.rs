@@ -38,6 +38,8 @@ pub(super) struct Visit {
     pub(super) current: Current,
     pub(super) pending: Pending,
     pub(super) cookie: CookieChange,
+    /// Whether the session was changed, or may have been, and kept its id.
+    has_written: bool,
     closed: bool,
 }
 
@@ -118,6 +120,7 @@ impl Shared {
             current: Current::Unread,
             pending: Pending::new(),
             cookie: CookieChange::Keep,
+            has_written: false,
             closed: false,
         };
         Self { vault, lifetime, cookie, life, turn: tokio::sync::Mutex::new(()), visit: Mutex::new(visit) }
@@ -136,7 +139,8 @@ impl Shared {
         if !matches!(self.visit().current, Current::Unread) {
             return Ok(());
         }
-        let found = self.vault.load(self.cookie.values(headers), self.lifetime).await?;
+        let has_written = self.cookie.has_written(headers);
+        let found = self.vault.load(self.cookie.values(headers), has_written, self.lifetime).await?;
         match &found {
             Found::Ended(cookie) => self.tell(Event::Ended, cookie, None),
             Found::Unknown(_) | Found::Nonsense => self.life.unknown(ClientAddress::of(parts)),
@@ -190,12 +194,19 @@ impl Shared {
             Some((held, seen)) => {
                 let change = Change { value: Some(value), expect: compare.then_some(seen) };
                 let patch = Patch { changes: [(field.to_owned(), change)].into() };
-                let session = self.vault.patch(&held, patch, self.lifetime).await.map_err(ended)?;
-                self.visit().enter(session);
+                self.patch(&held, patch).await?;
             }
             None => self.create([(field.to_owned(), value)].into()).await?,
         }
         self.visit().pending.remove(field);
+        Ok(())
+    }
+
+    async fn patch(&self, held: &Held, patch: Patch) -> Result<(), Error> {
+        // Also when it fails: what cannot be known may have been done.
+        self.visit().has_written = true;
+        let session = self.vault.patch(held, patch, self.lifetime).await.map_err(ended)?;
+        self.visit().enter(session);
         Ok(())
     }
 
@@ -216,12 +227,7 @@ impl Shared {
         };
         match live {
             _ if pending.is_empty() => Ok(()),
-            Some(held) => {
-                let session =
-                    self.vault.patch(&held, super::patch(&pending), self.lifetime).await.map_err(ended)?;
-                self.visit().enter(session);
-                Ok(())
-            }
+            Some(held) => self.patch(&held, super::patch(&pending)).await,
             None => self.create(fields(&pending)).await,
         }
     }
@@ -234,6 +240,11 @@ impl Shared {
     /// Whether the request has looked at its session, so that the response may depend on it.
     pub(super) fn was_read(&self) -> bool {
         !matches!(self.visit().current, Current::Unread)
+    }
+
+    /// Whether the browser shall say, for a moment, that its session was changed.
+    pub(super) fn shall_say_written(&self) -> bool {
+        self.visit().has_written && self.vault.lags()
     }
 
     /// What the browser shall do with its cookie.

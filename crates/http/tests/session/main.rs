@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod life;
+mod near;
 mod stored;
 mod token;
 #[path = "../visitor/mod.rs"]

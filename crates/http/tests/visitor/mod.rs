@@ -92,6 +92,10 @@ impl Visitor {
         self.cookies.get(name).cloned()
     }
 
+    pub fn forget(&mut self, name: &str) {
+        self.cookies.remove(name);
+    }
+
     pub fn plant(&mut self, name: &str, value: &str) {
         self.cookies.insert(name.into(), value.into());
     }

@@ -99,6 +99,7 @@ pub async fn a_session_is_what_was_created(fixture: Fixture) {
     assert!(created.fields["cart"].revision > 0);
     assert_eq!(created.idle_expires_at - created.created_at, 600_000);
     assert_eq!(created.absolute_expires_at - created.created_at, 3_600_000);
+    assert_eq!(created.idle_ms, 600_000);
     assert_eq!(sessions.load(&created.id).await.unwrap(), created);
 
     let bare = sessions.create(NewSession::default()).await.unwrap();
@@ -244,7 +245,7 @@ pub async fn field_names_and_values_of_every_kind(fixture: Fixture) {
         sessions.create(NewSession { fields: fields.clone(), ..NewSession::default() }).await.unwrap();
     let loaded = sessions.load(&created.id).await.unwrap();
     let found: std::collections::BTreeMap<_, _> =
-        loaded.fields.into_iter().map(|(name, field)| (name, field.value)).collect();
+        loaded.fields.iter().map(|(name, field)| (name.clone(), field.value.clone())).collect();
     assert_eq!(found, fields);
 }
 

@@ -209,8 +209,9 @@ impl Loaded {
         Session {
             id,
             user: self.user,
-            fields: self.fields,
+            fields: self.fields.into(),
             created_at: self.created_at,
+            idle_ms: self.idle_ms,
             idle_expires_at: self.idle_expires_at,
             absolute_expires_at: self.absolute_expires_at,
         }

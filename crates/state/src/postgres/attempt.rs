@@ -12,10 +12,7 @@ use super::{
     pool::{Lent, NoConnection},
     schema,
 };
-use crate::{
-    breaker::{Pass, jittered},
-    error::Error,
-};
+use crate::{breaker::Pass, clock::jittered, error::Error};
 
 /// Most attempts of one call after failures of the server or of connections.
 const ATTEMPTS_MAX: u32 = 6;

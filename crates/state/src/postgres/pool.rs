@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::config::PoolConfig;
-use crate::breaker::jittered;
+use crate::clock::jittered;
 
 mod keeper;
 

@@ -7,7 +7,7 @@ use sqlx::{Connection, PgPool, postgres::PgPoolOptions};
 use tokio::time::timeout;
 
 use super::config::Config;
-use crate::{breaker::jittered, error::Error};
+use crate::{clock::jittered, error::Error};
 
 /// Parameters of the engine that mean nothing to a service, and what to write instead.
 const OF_THE_ENGINE: [(&str, &str); 2] = [

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, Row};
 use tokio::time::sleep;
 
 use super::{Store, attempt::attempt, failure::Stop, schema::advisory_lock, sessions::end, sql::statements};
-use crate::{breaker::jittered, error::Error};
+use crate::{clock::jittered, error::Error};
 
 /// How often expired things are looked for, at the least. They are invisible from the moment they expire; only the room they take
 /// waits so long.

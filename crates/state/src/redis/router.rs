@@ -13,7 +13,7 @@ use super::{
     server::Servers,
     url::Place,
 };
-use crate::{breaker::jittered, error::Error};
+use crate::{clock::jittered, error::Error};
 
 /// Most times that a request is sent.
 const ATTEMPTS_MAX: u32 = 5;

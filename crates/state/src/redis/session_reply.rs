@@ -59,17 +59,16 @@ fn read(status: &str, reply: &mut Reply, id: SessionId, patch: &Patch) -> Result
 }
 
 fn fields(mut flat: Reply, id: SessionId) -> Result<(Session, String), Error> {
-    let (mut session, mut handle) = (
-        Session {
-            id,
-            user: None,
-            fields: BTreeMap::new(),
-            created_at: 0,
-            idle_expires_at: 0,
-            absolute_expires_at: 0,
-        },
-        String::new(),
-    );
+    let (mut fields, mut handle) = (BTreeMap::new(), String::new());
+    let mut session = Session {
+        id,
+        user: None,
+        fields: Default::default(),
+        created_at: 0,
+        idle_ms: 0,
+        idle_expires_at: 0,
+        absolute_expires_at: 0,
+    };
     while flat.len() > 0 {
         let (name, value) = (flat.text()?, flat.text()?);
         let number = || value.parse::<Millis>().map_err(|_| unexpected("a time"));
@@ -79,13 +78,15 @@ fn fields(mut flat: Reply, id: SessionId) -> Result<(Session, String), Error> {
             "c" => session.created_at = number()? / 1000,
             "e" => session.idle_expires_at = number()?,
             "a" => session.absolute_expires_at = number()?,
-            "i" | "r" => {}
+            "i" => session.idle_ms = number()?,
+            "r" => {}
             _ => {
                 let name = name.strip_prefix(':').ok_or_else(|| unexpected("a field"))?;
-                session.fields.insert(name.to_owned(), field(&value)?);
+                fields.insert(name.to_owned(), field(&value)?);
             }
         }
     }
+    session.fields = fields.into();
     Ok((session, handle))
 }
 

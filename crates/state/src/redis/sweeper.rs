@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::Store;
-use crate::{breaker::jittered, error::Error};
+use crate::{clock::jittered, error::Error};
 
 /// How often expired rows are looked for, at the most; the first time as soon.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);

@@ -77,8 +77,9 @@ impl Remote {
         Ok(Session {
             id: SessionId::parse(&session.id).ok_or_else(|| misunderstood("an id that is none".into()))?,
             user: session.user,
-            fields: session.fields,
+            fields: session.fields.into(),
             created_at: session.created_at,
+            idle_ms: session.idle_ms,
             idle_expires_at: session.idle_expires_at,
             absolute_expires_at: session.absolute_expires_at,
         })

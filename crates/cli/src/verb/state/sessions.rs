@@ -105,7 +105,7 @@ impl Show {
             SessionId::parse(line.trim()).context("standard input has no session id, of 22 characters")?;
         let session = with(&self.target, async |engines| Ok(engines.sessions.load(&id).await?))?;
         let fields: BTreeMap<String, Value> =
-            session.fields.into_iter().map(|(name, field)| (name, field.value)).collect();
+            session.fields.iter().map(|(name, field)| (name.clone(), field.value.clone())).collect();
         Ok(output::json(&json!({
             "user": session.user,
             "fields": fields,

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use super::{Entry, NoConnection, Shared, lock, say_farewell};
-use crate::breaker::jittered;
+use crate::clock::jittered;
 
 /// How often it looks after the pool.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
