@@ -161,8 +161,5 @@ pub trait Cache: Send + Sync + 'static {
 
     /// Follows which keys of a cache are filled or removed from now on. When the whole cache is cleared, the feed fails. What
     /// goes for want of room is not told: it is no less true.
-    async fn follow(&self, cache: &str) -> Result<Feed, Error> {
-        let _ = cache;
-        Err(Error::Unsupported { engine: "state", what: "a feed of a cache" })
-    }
+    async fn follow(&self, cache: &str) -> Result<Feed, Error>;
 }

@@ -3,6 +3,8 @@
 
 #[cfg(any(feature = "embedded", feature = "postgres", feature = "redis"))]
 pub(crate) mod followers;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) mod source;
 
 use std::{fmt, sync::Arc, time::Duration};
 

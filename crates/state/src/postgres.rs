@@ -7,6 +7,7 @@
 mod attempt;
 pub mod config;
 pub mod failure;
+mod feeds;
 mod idempotency;
 mod locks;
 mod pool;
@@ -24,7 +25,7 @@ use tokio::sync::OnceCell;
 
 pub use self::pool::Figures;
 use self::{attempt::attempt, config::Config, pool::Pool, sweeper::Swept};
-use crate::{Engines, Millis, breaker::Breaker, clock::Clock, error::Error};
+use crate::{Engines, Millis, breaker::Breaker, clock::Clock, error::Error, feed::source::Source};
 
 /// An engine that keeps its state in PostgreSQL. Clones are the same; their connections are closed by
 /// [`Postgres::close`], or cut when the last one is dropped.
@@ -45,10 +46,14 @@ struct Store {
     /// Set once the schema is known to be of this version.
     is_ready: OnceCell<()>,
     sql: Sql,
+    feeds: Arc<Source>,
+    /// What of the changes that are kept for feeds may be forgotten soon.
+    horizon: feeds::Horizon,
 }
 
 /// The statements of each kind.
 struct Sql {
+    feeds: feeds::Sql,
     idempotency: idempotency::Sql,
     locks: locks::Sql,
     sessions: sessions::Sql,
@@ -76,6 +81,7 @@ impl Postgres {
             None => format!("{}:{}", server.get_host(), server.get_port()),
         };
         let sql = Sql {
+            feeds: feeds::Sql::new(&schema),
             idempotency: idempotency::Sql::new(&schema),
             locks: locks::Sql::new(&schema),
             sessions: sessions::Sql::new(&schema),
@@ -90,6 +96,8 @@ impl Postgres {
             schema,
             is_ready: OnceCell::new(),
             sql,
+            feeds: Arc::default(),
+            horizon: feeds::Horizon::default(),
         });
         tokio::spawn(sweeper::run(Arc::downgrade(&store)));
         Ok(Self { store })
@@ -129,6 +137,7 @@ impl Postgres {
     /// Waits for calls that are under way, `grace` long at most, and closes all connections. Calls that come later fail
     /// with [`Error::Unavailable`].
     pub async fn close(&self, grace: Duration) {
+        self.store.feeds.close();
         self.store.pool.close(grace).await;
     }
 }

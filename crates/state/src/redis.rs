@@ -11,6 +11,7 @@
 mod cache;
 mod cluster;
 mod failure;
+mod feeds;
 mod idempotency;
 mod keys;
 mod limits;
@@ -40,6 +41,7 @@ use crate::{
     Engines,
     clock::{Clock, millis},
     error::Error,
+    feed::source::Source,
 };
 
 /// The longest time that is told apart from for ever, in milliseconds: what is longer counts as that, 140,000 years. Scripts
@@ -56,6 +58,7 @@ pub struct Redis {
 struct Store {
     router: Arc<Router>,
     keys: Arc<Keys>,
+    feeds: Arc<Source>,
     /// Whose time it is instead of the server's.
     clock: Option<Arc<dyn Clock>>,
 }
@@ -77,7 +80,7 @@ impl Redis {
     fn open_as(url: Url, clock: Option<Arc<dyn Clock>>) -> Result<Self, Error> {
         let keys = Arc::new(Keys::new(url.namespace.clone()));
         let router = Arc::new(Router::new(Servers::new(url)?));
-        let store = Store { router, keys, clock };
+        let store = Store { router, keys, feeds: Arc::default(), clock };
         sweeper::start(&store);
         Ok(Self { store })
     }

@@ -203,9 +203,7 @@ pub trait Sessions: Send + Sync + 'static {
 
     /// Follows what changes in sessions from now on: an id of which something was patched, or which was renewed, destroyed or
     /// revoked. That it was used is no change.
-    async fn follow(&self) -> Result<Feed, Error> {
-        Err(Error::Unsupported { engine: "state", what: "a feed of sessions" })
-    }
+    async fn follow(&self) -> Result<Feed, Error>;
 }
 
 #[cfg(test)]

@@ -160,8 +160,5 @@ pub trait Tables: Send + Sync + 'static {
     async fn apply(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, Error>;
 
     /// Follows which rows of a table are written from now on.
-    async fn follow(&self, table: &str) -> Result<Feed, Error> {
-        let _ = table;
-        Err(Error::Unsupported { engine: "state", what: "a feed of tables" })
-    }
+    async fn follow(&self, table: &str) -> Result<Feed, Error>;
 }

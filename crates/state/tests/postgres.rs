@@ -7,6 +7,8 @@
 mod away;
 #[path = "postgres/contract.rs"]
 mod contract;
+#[path = "postgres/feeds.rs"]
+mod feeds;
 #[path = "postgres/pool.rs"]
 mod pool;
 #[path = "postgres/proxy.rs"]

@@ -11,6 +11,8 @@ mod cluster;
 mod contract;
 #[path = "redis/faults.rs"]
 mod faults;
+#[path = "redis/feeds.rs"]
+mod feeds;
 #[path = "redis/harness.rs"]
 mod harness;
 #[path = "redis/keyspace.rs"]

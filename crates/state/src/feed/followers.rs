@@ -28,7 +28,10 @@ pub(crate) enum Topic {
     /// The rows of a table.
     Table(Box<str>),
     /// The keys of a cache.
-    #[cfg_attr(not(feature = "embedded"), allow(dead_code, reason = "no other engine has it"))]
+    #[cfg_attr(
+        not(any(feature = "embedded", feature = "redis")),
+        allow(dead_code, reason = "no other engine has it")
+    )]
     Cache(Box<str>),
 }
 
@@ -62,8 +65,8 @@ impl Followers {
     ///
     /// Fails with [`Error::Unavailable`] when there are [`FOLLOWERS_MAX`].
     pub(crate) fn follow(&self, topic: Topic) -> Result<Notices, Error> {
+        self.clear();
         let mut topics = self.topics();
-        self.clear(&mut topics);
         if self.count.load(Ordering::Relaxed) >= FOLLOWERS_MAX {
             return Err(Error::Unavailable(format!("there are {FOLLOWERS_MAX} feeds already")));
         }
@@ -85,18 +88,17 @@ impl Followers {
         }
     }
 
-    #[cfg_attr(not(test), allow(dead_code, reason = "the embedded engine's feeds beat by their own timer"))]
     /// Gives all a sign of life. Who has something to read needs none.
+    #[cfg(any(test, feature = "postgres", feature = "redis"))]
     pub(crate) fn beat(&self) {
-        let mut topics = self.topics();
-        self.clear(&mut topics);
-        for follower in topics.values().flatten() {
+        for follower in self.topics().values().flatten() {
+            // It fails when there is something to read, or nobody to read it.
             let _ = follower.notices.try_send(Notice::Beat);
         }
     }
 
     /// Fails the feeds of those who follow `topic`, since all of it has changed.
-    #[cfg_attr(not(feature = "embedded"), allow(dead_code, reason = "no other engine has a use for it"))]
+    #[cfg(any(test, feature = "embedded", feature = "redis"))]
     pub(crate) fn fail_topic(&self, topic: &Topic, why: &str) {
         if self.is_empty() {
             return;
@@ -121,8 +123,8 @@ impl Followers {
     }
 
     /// Forgets those who have left.
-    fn clear(&self, topics: &mut HashMap<Topic, Vec<Follower>>) {
-        topics.retain(|_, followers| {
+    pub(crate) fn clear(&self) {
+        self.topics().retain(|_, followers| {
             self.retain(followers, Follower::is_there);
             !followers.is_empty()
         });
@@ -256,7 +258,7 @@ mod tests {
         assert!(rows.next().await.unwrap().unwrap_err().to_string().ends_with("the feed of changes was cut"));
         assert_eq!(others.next().await.unwrap().unwrap(), changed("a"));
         drop(others);
-        followers.beat();
+        followers.clear();
         assert!(followers.is_empty());
     }
 
@@ -268,7 +270,7 @@ mod tests {
         all.pop();
         drop(followers.follow(table("u")).unwrap());
         all.clear();
-        followers.beat();
+        followers.clear();
         assert!(followers.is_empty());
     }
 }

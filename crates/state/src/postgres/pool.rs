@@ -172,6 +172,11 @@ impl Pool {
         Ok(Lent { entry: Some(entry), shared: shared.clone(), _permit: permit })
     }
 
+    /// A connection that is not one of the pool's, for somebody who keeps it.
+    pub(super) async fn connect_apart(&self) -> Result<PgConnection, NoConnection> {
+        self.shared.open().await
+    }
+
     /// What it is doing.
     pub(super) fn figures(&self) -> Figures {
         let shared = &self.shared;
@@ -234,21 +239,23 @@ impl Shared {
         *lock(&self.lost_at) = Some(Instant::now());
     }
 
-    async fn connect(self: &Arc<Self>) -> Result<Entry, NoConnection> {
+    /// Makes a connection.
+    async fn open(&self) -> Result<PgConnection, NoConnection> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(NoConnection::Closed);
         }
-        self.size.fetch_add(1, Ordering::Relaxed);
-        let counted = Counted(self.size.clone());
         let made = timeout(self.config.create_timeout, async {
             let mut connection = self.server.connect().await?;
             connection.execute(AssertSqlSafe(set_up(&self.config))).await?;
             Ok(connection)
         });
-        let connection = match made.await {
-            Ok(made) => made.map_err(NoConnection::Sql)?,
-            Err(_) => return Err(NoConnection::Late),
-        };
+        made.await.map_or(Err(NoConnection::Late), |made| made.map_err(NoConnection::Sql))
+    }
+
+    async fn connect(self: &Arc<Self>) -> Result<Entry, NoConnection> {
+        self.size.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted(self.size.clone());
+        let connection = self.open().await?;
         self.created.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         // Up to a tenth earlier, so that connections made together do not end together.

@@ -7,7 +7,7 @@ use sqlx::{Acquire, AssertSqlSafe, Executor, PgConnection, Row};
 use super::failure::{Failure, Stop};
 
 /// What brings version `n` to `n + 1`, each in one transaction. Steps are only ever added.
-const STEPS: &[&str] = &[include_str!("schema/1.sql")];
+const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// Longest wait, in milliseconds, for another worker that is just bringing the schema to this version.
 const WAIT_MS: u32 = 60_000;

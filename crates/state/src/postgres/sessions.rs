@@ -20,6 +20,7 @@ use crate::{
     Millis,
     clock::millis,
     error::Error,
+    feed::{Feed, followers::Topic},
     rules::check_user,
     sessions::{Change, LIST_MAX, NewSession, Patch, RENEW_GRACE, Session, SessionId, SessionInfo, Sessions},
 };
@@ -198,6 +199,10 @@ impl Sessions for Store {
             let row = query.bind(handle).fetch_one(connection).await?;
             Ok::<_, Stop>(row.try_get::<i64, _>(1)?.cast_unsigned())
         })
+    }
+
+    async fn follow(&self) -> Result<Feed, Error> {
+        self.follow_topic(Topic::Sessions).await
     }
 }
 

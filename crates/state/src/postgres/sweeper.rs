@@ -7,7 +7,9 @@ use std::{sync::Weak, time::Duration};
 use sqlx::{PgConnection, Row};
 use tokio::time::sleep;
 
-use super::{Store, attempt::attempt, failure::Stop, schema::advisory_lock, sessions::end, sql::statements};
+use super::{
+    Store, attempt::attempt, failure::Stop, feeds, schema::advisory_lock, sessions::end, sql::statements,
+};
 use crate::{clock::jittered, error::Error};
 
 /// How often expired things are looked for, at the least. They are invisible from the moment they expire; only the room they take
@@ -98,6 +100,7 @@ pub(super) async fn sweep(store: &Store) -> Result<Swept, Error> {
             break;
         }
     }
+    feeds::forget(store).await?;
     Ok(all)
 }
 

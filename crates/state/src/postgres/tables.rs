@@ -8,6 +8,7 @@ use sqlx::{PgConnection, Row as SqlRow, postgres::PgRow};
 use super::{Store, attempt::attempt, failure::Stop, sql::statements};
 use crate::{
     error::Error,
+    feed::{Feed, followers::Topic},
     rules::{check_batch, check_key, check_name, key_range},
     tables::{KEY_BYTES_MAX, Outcome, Page, Row, SCAN_ROWS_MAX, Scan, TABLE_NAME_BYTES_MAX, Tables, Write},
 };
@@ -79,6 +80,11 @@ impl Tables for Store {
             return Ok(vec![outcome]);
         }
         attempt!(self, Transaction, |connection| batch::apply(self, connection, &batch))
+    }
+
+    async fn follow(&self, table: &str) -> Result<Feed, Error> {
+        check_name("table", table, TABLE_NAME_BYTES_MAX)?;
+        self.follow_topic(Topic::Table(table.into())).await
     }
 }
 

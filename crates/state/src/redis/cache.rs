@@ -15,6 +15,7 @@ use super::{
 use crate::{
     cache::{Begun, Cache, Claim, Entry, Fill, READ_BYTES_MAX, USED_STEP, Usage, rule},
     error::Error,
+    feed::{Feed, followers::Topic},
 };
 
 /// Most entries that one fill removes to make room, so that no other call waits long behind it. What is over it goes with the
@@ -113,6 +114,11 @@ impl Cache for Store {
             Reply::list(self.router.run(&self.cache_request(&script::CACHE_USAGE, cache)).await?)?;
         let mut amount = || u64::try_from(reply.number()?).map_err(|_| unexpected("an amount"));
         Ok(Usage { entries: amount()?, bytes: amount()? })
+    }
+
+    async fn follow(&self, cache: &str) -> Result<Feed, Error> {
+        rule::check_cache(cache)?;
+        self.follow_topic(Topic::Cache(cache.into())).await
     }
 }
 

@@ -11,7 +11,7 @@ use redis::Value;
 use super::{
     failure::Failure,
     node::{Node, Whereabouts},
-    server::Servers,
+    server::{Servers, member, text},
     url::Address,
 };
 
@@ -80,18 +80,30 @@ impl Cluster {
         if !Arc::ptr_eq(&self.map(), seen) {
             return Ok(());
         }
+        let read = |answer: &Value, host: &str| self.read(answer, host).filter(|map| !map.ranges.is_empty());
+        self.keep(self.ask("SLOTS", read).await?);
+        Ok(())
+    }
+
+    /// All masters, also those without a slot, which may get one any time. In the order of their addresses.
+    pub(super) async fn masters(&self) -> Result<Vec<Address>, Failure> {
+        let is_tls = self.servers.url.tls.is_some();
+        let mut masters = self.ask("SHARDS", |answer, host| read_masters(answer, host, is_tls)).await?;
+        masters.sort_by_cached_key(Address::to_string);
+        Ok(masters)
+    }
+
+    /// Asks one server after the other about the cluster, until an answer can be read.
+    async fn ask<T>(&self, what: &str, read: impl Fn(&Value, &str) -> Option<T>) -> Result<T, Failure> {
         let known: Vec<Address> =
             self.nodes.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
         let seeds = self.servers.url.addresses.iter().filter(|seed| !known.contains(seed));
         let mut said = Vec::new();
         for address in known.iter().chain(seeds) {
-            match self.node(address.clone()).command(redis::cmd("CLUSTER").arg("SLOTS"), false).await {
-                Ok(answer) => match self.read(&answer, &address.host) {
-                    Some(map) if !map.ranges.is_empty() => {
-                        self.keep(map);
-                        return Ok(());
-                    }
-                    _ => said.push(format!("{address} knows no slots")),
+            match self.node(address.clone()).command(redis::cmd("CLUSTER").arg(what), false).await {
+                Ok(answer) => match read(&answer, &address.host) {
+                    Some(read) => return Ok(read),
+                    None => said.push(format!("{address} knows no slots")),
                 },
                 Err(Failure::NotDone(text) | Failure::Unknown(text) | Failure::Resting(text)) => {
                     said.push(text)
@@ -130,6 +142,28 @@ impl Cluster {
         }
         Some(map)
     }
+}
+
+/// Understands the answer to CLUSTER SHARDS of a server at `host`: the masters, without those that have failed.
+fn read_masters(answer: &Value, host: &str, is_tls: bool) -> Option<Vec<Address>> {
+    let Value::Array(shards) = answer else { return None };
+    let mut masters = Vec::new();
+    for shard in shards {
+        let Some(Value::Array(nodes)) = member(shard, "nodes") else { return None };
+        for node in nodes.iter().filter(|node| text(node, "role") == Some("master")) {
+            if text(node, "health") == Some("failed") {
+                continue;
+            }
+            let Value::Int(port) = member(node, if is_tls { "tls-port" } else { "port" })? else {
+                return None;
+            };
+            // A server that does not know its own name is where it was asked.
+            let named = text(node, "endpoint").filter(|named| !matches!(*named, "" | "?"));
+            let host = named.unwrap_or(host).to_owned();
+            masters.push(Address { host, port: u16::try_from(*port).ok()? });
+        }
+    }
+    (!masters.is_empty()).then_some(masters)
 }
 
 impl Map {

@@ -10,8 +10,9 @@ use super::{
     failure::{Failure, Refusal},
     node::{Node, Whereabouts},
     request::Request,
+    sentinel,
     server::Servers,
-    url::Place,
+    url::{Address, Place},
 };
 use crate::{clock::jittered, error::Error};
 
@@ -23,6 +24,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The way to the servers.
 pub(super) struct Router {
     way: Way,
+    servers: Arc<Servers>,
     /// No call takes longer.
     call_timeout: Duration,
 }
@@ -38,11 +40,32 @@ impl Router {
         let call_timeout = servers.url.connect_timeout + servers.url.response_timeout;
         let servers = Arc::new(servers);
         let whereabouts = match &servers.url.place {
-            Place::Cluster => return Self { way: Way::Cluster(Cluster::new(servers)), call_timeout },
+            Place::Cluster => {
+                return Self { way: Way::Cluster(Cluster::new(servers.clone())), servers, call_timeout };
+            }
             Place::One => Whereabouts::At(servers.url.addresses[0].clone()),
             Place::Sentinels(service) => Whereabouts::MasterOf(service.clone()),
         };
-        Self { way: Way::One(Arc::new(Node::new(whereabouts, servers))), call_timeout }
+        Self { way: Way::One(Arc::new(Node::new(whereabouts, servers.clone()))), servers, call_timeout }
+    }
+
+    /// How the servers are reached.
+    pub(super) fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    /// No call takes longer.
+    pub(super) fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
+    /// All servers that keys may be written to, in the order of their addresses.
+    pub(super) async fn masters(&self) -> Result<Vec<Address>, Failure> {
+        match (&self.way, &self.servers.url.place) {
+            (Way::Cluster(cluster), _) => cluster.masters().await,
+            (_, Place::Sentinels(service)) => Ok(vec![sentinel::find_master(&self.servers, service).await?]),
+            _ => Ok(vec![self.servers.url.addresses[0].clone()]),
+        }
     }
 
     /// Whether keys of one request must be in one slot.

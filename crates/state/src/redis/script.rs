@@ -30,6 +30,7 @@ const SESSION: &str = include_str!("scripts/session.lua");
 const LOCK: &str = include_str!("scripts/lock.lua");
 const KEY: &str = include_str!("scripts/idempotency.lua");
 const ENLIST: &str = include_str!("scripts/enlist.lua");
+const TOUCH: &str = include_str!("scripts/touch.lua");
 const CACHE: &str = include_str!("scripts/cache.lua");
 const CACHE_KEEP: &str = include_str!("scripts/cache_keep.lua");
 
@@ -48,7 +49,7 @@ script!(SCAN, true, [READS, CLOCK, ROW, include_str!("scripts/table_scan.lua")],
 script!(
     APPLY,
     false,
-    [WRITES, CLOCK, ROW, include_str!("scripts/integer.lua"), include_str!("scripts/table_apply.lua")],
+    [WRITES, CLOCK, ROW, include_str!("scripts/integer.lua"), TOUCH, include_str!("scripts/table_apply.lua")],
     "Does a batch of writes. Done again, it would undo what others have written in between."
 );
 script!(DUE, true, [READS, CLOCK, include_str!("scripts/table_due.lua")], "Names rows that have expired.");
@@ -191,7 +192,7 @@ script!(
 script!(
     CACHE_FILL,
     true,
-    [WRITES, CLOCK, CACHE, CACHE_KEEP, include_str!("scripts/cache_fill.lua")],
+    [WRITES, CLOCK, CACHE, CACHE_KEEP, TOUCH, include_str!("scripts/cache_fill.lua")],
     "Keeps a value. Done again with the same nonce, it finds it kept."
 );
 script!(
@@ -203,13 +204,13 @@ script!(
 script!(
     CACHE_REMOVE,
     true,
-    [FREES, CLOCK, CACHE, CACHE_KEEP, include_str!("scripts/cache_remove.lua")],
+    [FREES, CLOCK, CACHE, CACHE_KEEP, TOUCH, include_str!("scripts/cache_remove.lua")],
     "Removes an entry, and its claim."
 );
 script!(
     CACHE_CLEAR,
     true,
-    [FREES, CLOCK, CACHE, include_str!("scripts/cache_clear.lua")],
+    [FREES, CLOCK, CACHE, TOUCH, include_str!("scripts/cache_clear.lua")],
     "Removes all entries of a cache."
 );
 script!(CACHE_GET, true, [READS, CLOCK, CACHE, include_str!("scripts/cache_get.lua")], "Reads entries.");

@@ -118,16 +118,23 @@ pub(super) async fn check(
     }
 }
 
-fn text<'a>(hello: &'a Value, name: &str) -> Option<&'a str> {
-    let bytes = |value: &'a Value| match value {
+/// The text of a member of a map, such as HELLO answers with.
+pub(super) fn text<'a>(map: &'a Value, name: &str) -> Option<&'a str> {
+    member(map, name).and_then(as_text)
+}
+
+/// A member of a map.
+pub(super) fn member<'a>(map: &'a Value, name: &str) -> Option<&'a Value> {
+    let Value::Map(pairs) = map else { return None };
+    pairs.iter().find(|(key, _)| as_text(key) == Some(name)).map(|(_, value)| value)
+}
+
+/// The text that a value is.
+pub(super) fn as_text(value: &Value) -> Option<&str> {
+    match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text.as_str()),
-        _ => None,
-    };
-    match hello {
-        Value::Map(pairs) => {
-            pairs.iter().find(|(key, _)| bytes(key) == Some(name)).and_then(|(_, value)| bytes(value))
-        }
+        Value::SimpleString(text) => Some(text),
+        Value::VerbatimString { text, .. } => Some(text),
         _ => None,
     }
 }

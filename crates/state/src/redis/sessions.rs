@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    feed::{Feed, followers::Topic},
     rules::{check_field, check_user},
     sessions::{
         Change, NewSession, Patch, RENEW_GRACE, SESSION_BYTES_MAX, Session, SessionId, SessionInfo, Sessions,
@@ -117,6 +118,10 @@ impl Sessions for Store {
         let (store, user, handle) = (self.clone(), user.to_owned(), handle.map(str::to_owned));
         // Several steps that belong together go on when the caller has gone.
         whole(tokio::spawn(async move { store.revoke_of(&user, handle.as_deref()).await })).await
+    }
+
+    async fn follow(&self) -> Result<Feed, Error> {
+        self.follow_topic(Topic::Sessions).await
     }
 }
 

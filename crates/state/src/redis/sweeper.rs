@@ -19,7 +19,8 @@ pub(super) fn start(store: &Store) {
             // All workers sweep the same rows: they take turns by chance.
             tokio::time::sleep(jittered(SWEEP_EVERY)).await;
             let Some(router) = router.upgrade() else { return };
-            let store = Store { router, keys: keys.clone(), clock: clock.clone() };
+            let (keys, clock) = (keys.clone(), clock.clone());
+            let store = Store { router, keys, feeds: Arc::default(), clock };
             if let Err(error) = sweep(&store).await {
                 tracing::debug!(%error, "expired rows could not be removed; it is tried again");
             }

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Millis, Revision,
     error::Error,
+    feed::{Feed, followers::Topic},
     rules::{check_batch, check_key, check_name, key_range},
     tables::{
         Action, Condition, KEY_BYTES_MAX, Outcome, Page, Row, SCAN_ROWS_MAX, Scan, TABLE_NAME_BYTES_MAX,
@@ -81,6 +82,11 @@ impl Tables for Store {
             "integer" => Err(Error::NotAnInteger { key: refused(&batch, &mut reply)?.1 }),
             _ => Err(unexpected("what became of a batch")),
         }
+    }
+
+    async fn follow(&self, table: &str) -> Result<Feed, Error> {
+        check_name("table", table, TABLE_NAME_BYTES_MAX)?;
+        self.follow_topic(Topic::Table(table.into())).await
     }
 }
 

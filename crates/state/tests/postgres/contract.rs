@@ -21,3 +21,4 @@ lethe_state::contract_tables!(engine);
 lethe_state::contract_sessions!(engine);
 lethe_state::contract_locks!(engine);
 lethe_state::contract_idempotency!(engine);
+lethe_state::contract_feeds!(engine);

@@ -24,15 +24,12 @@ pub struct Cluster {
 impl Cluster {
     /// Three masters that know each other and have all slots.
     fn start() -> Arc<Self> {
-        let masters: Vec<Server> = SHARES
-            .iter()
-            .map(|_| {
-                // The usual port of the bus may be over 65535.
-                let bus = harness::free_port().to_string();
-                let args = ["--save", "", "--appendonly", "no", "--cluster-enabled", "yes", "--cluster-port"];
-                Server::start_with(&[&args[..], &[&bus]].concat())
-            })
-            .collect();
+        Arc::new(Self::begin())
+    }
+
+    /// The same for somebody who changes it.
+    pub fn begin() -> Self {
+        let masters: Vec<Server> = SHARES.iter().map(|_| start_alone()).collect();
         for ((first, last), master) in SHARES.iter().zip(&masters) {
             master.command(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
         }
@@ -48,7 +45,22 @@ impl Cluster {
                 std::thread::yield_now();
             }
         }
-        Arc::new(Self { masters })
+        Self { masters }
+    }
+
+    /// Has one more master join, without a slot.
+    pub fn grow(&mut self) {
+        let (master, known) = (start_alone(), self.masters.len() + 1);
+        let bus = self.masters[0].command(&["CONFIG", "GET", "cluster-port"]);
+        let bus = bus.lines().last().unwrap();
+        master.command(&["CLUSTER", "MEET", "127.0.0.1", &self.masters[0].port.to_string(), bus]);
+        self.masters.push(master);
+        let knows_all = format!("cluster_known_nodes:{known}");
+        for master in &self.masters {
+            while !master.command(&["CLUSTER", "INFO"]).contains(&knows_all) {
+                std::thread::yield_now();
+            }
+        }
     }
 
     /// Where one of them is.
@@ -58,9 +70,23 @@ impl Cluster {
 
     /// Moves the slot of the only namespace's tables to the next master.
     fn move_tables(&self) {
+        let from = self.master_of_tables();
+        self.move_tables_from(from, (from + 1) % self.masters.len());
+    }
+
+    /// Moves it to the master that came last.
+    pub fn move_tables_to_the_last(&mut self) {
+        self.move_tables_from(self.master_of_tables(), self.masters.len() - 1);
+    }
+
+    fn master_of_tables(&self) -> usize {
+        let has_them = |master: &Server| !master.command(&["KEYS", "*:revision"]).trim().is_empty();
+        self.masters.iter().position(has_them).unwrap()
+    }
+
+    fn move_tables_from(&self, from: usize, to: usize) {
         let keys = |master: &Server| master.command(&["KEYS", "*:revision"]).trim().to_owned();
-        let from = self.masters.iter().position(|master| !keys(master).is_empty()).unwrap();
-        let (from, to) = (&self.masters[from], &self.masters[(from + 1) % self.masters.len()]);
+        let (from, to) = (&self.masters[from], &self.masters[to]);
         let slot = from.command(&["CLUSTER", "KEYSLOT", &keys(from)]).trim().to_owned();
         let [from_id, to_id] =
             [from, to].map(|master| master.command(&["CLUSTER", "MYID"]).trim().to_owned());
@@ -75,9 +101,17 @@ impl Cluster {
         }
     }
 
-    fn url(&self) -> Url {
+    pub fn url(&self) -> Url {
         format!("redis://{}/?cluster&namespace={}", self.address(), harness::namespace()).parse().unwrap()
     }
+}
+
+/// A server that belongs to no cluster yet.
+fn start_alone() -> Server {
+    // The usual port of the bus may be over 65535.
+    let bus = harness::free_port().to_string();
+    let args = ["--save", "", "--appendonly", "no", "--cluster-enabled", "yes", "--cluster-port"];
+    Server::start_with(&[&args[..], &[&bus]].concat())
 }
 
 /// The cluster that cases share which do nothing to it.
@@ -95,7 +129,9 @@ lethe_state::contract_sessions!(engine);
 lethe_state::contract_locks!(engine);
 lethe_state::contract_idempotency!(engine);
 lethe_state::contract_limits!(engine);
+lethe_state::contract_feeds!(engine);
 lethe_state::contract_cache!(engine);
+lethe_state::contract_cache_feeds!(engine);
 
 /// While the slot of all tables moves from one master to another, nothing is lost and nothing is done twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,7 +14,9 @@ mod by_hand {
     lethe_state::contract_locks!(engine);
     lethe_state::contract_idempotency!(engine);
     lethe_state::contract_limits!(engine);
+    lethe_state::contract_feeds!(engine);
     lethe_state::contract_cache!(engine);
+    lethe_state::contract_cache_feeds!(engine);
 }
 
 mod by_the_server {
@@ -32,5 +34,7 @@ mod by_the_server {
     lethe_state::contract_locks!(engine);
     lethe_state::contract_idempotency!(engine);
     lethe_state::contract_limits!(engine);
+    lethe_state::contract_feeds!(engine);
     lethe_state::contract_cache!(engine);
+    lethe_state::contract_cache_feeds!(engine);
 }

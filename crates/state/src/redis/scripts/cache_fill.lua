@@ -10,6 +10,10 @@ entry = held(key, ARGV[3])
 if not entry then
     return 0
 end
+local refusal = touch({key})
+if refusal then
+    return refusal
+end
 local filled = {filled = now, fresh = tonumber(ARGV[5]), life = tonumber(ARGV[6]), failures = 0, nonce = nonce}
 filled.bytes = #key + #ARGV[8]
 if ARGV[7] == '1' then

@@ -78,6 +78,17 @@ for at = first, #ARGV, 6 do
     outcomes[#outcomes + 1] = outcome
 end
 
+local touched = {}
+for _, row in ipairs(order) do
+    if row.is_changed and (row.revision or row.is_stored) then
+        touched[#touched + 1] = ARGV[2 + row.number] .. ':' .. row.key
+    end
+end
+local refusal = touch(touched)
+if refusal then
+    return refusal
+end
+
 local did_set = false
 for _, row in ipairs(order) do
     local stored_in, ordered_in = KEYS[1 + 2 * row.number], KEYS[2 + 2 * row.number]
