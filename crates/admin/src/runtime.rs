@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lethe_model::service::NAME_BYTES_MAX;
 use sha2::{Digest, Sha256};
 
 use crate::api::Node;
@@ -25,6 +26,11 @@ pub const NEXT_SOCKET: &str = "next.sock";
 /// finish their requests.
 const STATE_SOCKETS_MAX: usize = 100;
 
+/// The folder of the workers' sockets has the name of the state API's socket, with this extension.
+const WORKERS: &str = "workers";
+/// That of the services' sockets has this one.
+const SERVICES: &str = "services";
+
 /// The note of who serves the sockets.
 const NOTE: &str = "node.json";
 
@@ -32,8 +38,8 @@ const NOTE: &str = "node.json";
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// What a node's folder and the longest of its sockets' names add to the base: `/`, 12 digits, `/` and the name, which is
-/// that of a worker's socket, with its number of up to 11 digits.
-const SUFFIX_BYTES: usize = 1 + 12 + 1 + "state-99.workers/".len() + 11 + ".sock".len();
+/// that of a service's socket.
+const SUFFIX_BYTES: usize = 1 + 12 + 1 + "state-99.services/".len() + NAME_BYTES_MAX + ".sock".len();
 
 /// A `lethe` that answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,16 +63,28 @@ pub fn directory_for(state_dir: &Path) -> io::Result<PathBuf> {
 /// Makes the folder of the workers' sockets, anew, for the node that serves this state API's socket, which is its alone:
 /// what a `lethe` that was killed has left there is removed.
 pub fn workers_in(state_socket: &Path) -> io::Result<PathBuf> {
-    let workers = workers_beside(state_socket);
-    match fs::remove_dir_all(&workers) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => private(&workers)?,
-    }
-    Ok(workers)
+    anew(state_socket.with_extension(WORKERS))
 }
 
-fn workers_beside(state_socket: &Path) -> PathBuf {
-    state_socket.with_extension("workers")
+/// The same for the folder of the services' sockets of the state API, one for each service.
+pub fn services_in(state_socket: &Path) -> io::Result<PathBuf> {
+    anew(state_socket.with_extension(SERVICES))
+}
+
+fn anew(folder: PathBuf) -> io::Result<PathBuf> {
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => private(&folder)?,
+    }
+    Ok(folder)
+}
+
+/// Removes the folders that belong to a state API's socket, and the socket itself.
+fn remove(state_socket: &Path) {
+    for folder in [WORKERS, SERVICES] {
+        let _ = fs::remove_dir_all(state_socket.with_extension(folder));
+    }
+    let _ = fs::remove_file(state_socket);
 }
 
 /// The nodes of this user that run now. Folders of those that have ended are passed over.
@@ -131,8 +149,7 @@ pub fn put_in_charge(directory: &Path, node: &Node) -> io::Result<()> {
 /// Removes what a node has in its folder, at its end, and the folder when it was the last one in it. `is_in_charge` is
 /// false for one that another has taken over from. What cannot be removed is left: the next start replaces it.
 pub fn withdraw(directory: &Path, state_socket: &Path, is_in_charge: bool) {
-    let _ = fs::remove_dir_all(workers_beside(state_socket));
-    let _ = fs::remove_file(state_socket);
+    remove(state_socket);
     if is_in_charge {
         let _ = fs::remove_file(directory.join(NOTE));
         let _ = fs::remove_file(directory.join(CONTROL_SOCKET));
@@ -147,8 +164,7 @@ fn remove_dead(directory: &Path) {
     let paths = entries.flatten().map(|entry| entry.path());
     for socket in paths.filter(|path| path.extension().is_some_and(|extension| extension == "sock")) {
         if UnixStream::connect(&socket).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            let _ = fs::remove_dir_all(workers_beside(&socket));
-            let _ = fs::remove_file(socket);
+            remove(&socket);
         }
     }
 }
@@ -321,6 +337,9 @@ mod tests {
         let workers = workers_in(&directory.join("state.sock")).unwrap();
         assert_eq!(mode(&workers), 0o700);
         fs::write(workers.join("1.sock"), "").unwrap();
+        let services = services_in(&directory.join("state.sock")).unwrap();
+        assert_eq!(mode(&services), 0o700);
+        fs::write(services.join("web.sock"), "").unwrap();
         // A `lethe` that was killed leaves its files.
         drop(listener);
         assert_eq!(running_in(&place.base()), []);
@@ -335,8 +354,12 @@ mod tests {
         let mut states = state_sockets(&directory);
         let (old_state, new_state) = (states.next().unwrap(), states.next().unwrap());
         assert!(usable(Path::new("/tmp"), 0) || !rustix::process::geteuid().is_root());
-        let of_worker = |state: PathBuf| workers_beside(&state).join("12345678901.sock").as_os_str().len();
-        let longest = state_sockets(&directory).map(of_worker).max().unwrap();
+        let service = format!("{}.sock", "s".repeat(NAME_BYTES_MAX));
+        let length = |path: PathBuf| path.as_os_str().len();
+        let of_worker = |state: &Path| length(state.with_extension(WORKERS).join("12345678901.sock"));
+        let of_service = |state: &Path| length(state.with_extension(SERVICES).join(&service));
+        let longest = state_sockets(&directory).map(|state| of_worker(&state).max(of_service(&state))).max();
+        let longest = longest.unwrap();
         assert_eq!(longest, place.base().as_os_str().len() + SUFFIX_BYTES);
         let bind = |path: &Path| UnixListener::bind(path).unwrap();
         let _old = (bind(&directory.join(CONTROL_SOCKET)), bind(&old_state));

@@ -88,6 +88,7 @@ impl Place {
             protocol: Protocol::Http1,
             drain: Duration::from_secs(5),
             env: Default::default(),
+            withheld: [].into(),
             directory: folder.path().join("work"),
         };
         // The guard's work is done here by the test's end, which leaves no worker behind.
@@ -95,7 +96,7 @@ impl Place {
         std::fs::write(&guard, "#!/bin/sh\nexec cat\n").unwrap();
         std::fs::set_permissions(&guard, std::fs::Permissions::from_mode(0o700)).unwrap();
         let config =
-            supervisor::Config { services: vec![spec], sockets: "/nowhere".into(), state_url: None, guard };
+            supervisor::Config { services: vec![spec], sockets: "/nowhere".into(), state_urls: None, guard };
         let supervisor = Supervisor::start(config).await.unwrap();
         let stats =
             WorkerStats { requests: 42, failures: 1, latency_us: vec![(900, 42)], ..WorkerStats::default() };

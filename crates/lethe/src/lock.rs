@@ -22,7 +22,7 @@ pub const LEASE: Duration = Duration::from_secs(15);
 /// The shortest lease: less is over before it can be renewed on a busy machine.
 pub const LEASE_MIN: Duration = Duration::from_millis(100);
 /// The table in which [`Batch::fence`](crate::batch::Batch::fence) keeps the tokens that it has seen, one row a lock.
-pub const FENCES_TABLE: &str = "lethe-fences";
+pub const FENCES_TABLE: &str = lethe_state::locks::FENCES_TABLE;
 /// How often a lock that somebody holds is asked for: at first soon, then each time after twice as long.
 const ASK_FIRST: Duration = Duration::from_millis(10);
 const ASK_LAST: Duration = Duration::from_millis(250);

@@ -13,6 +13,7 @@ mod file;
 mod flags;
 #[cfg(test)]
 mod gateway_part;
+mod grant;
 mod instances;
 mod limit;
 mod limits;
@@ -31,7 +32,7 @@ mod table;
 mod tls;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -40,7 +41,7 @@ use std::{
 
 use lethe_gateway::config as gateway;
 use lethe_model::{roster::Protocol, service::ServiceName};
-use lethe_state::place::Placement;
+use lethe_state::{grant::Grant, place::Placement};
 use lethe_supervisor::service::{Listener, Spec};
 
 use self::{flags::Flags, problem::Quote};
@@ -148,6 +149,8 @@ pub struct ServiceConfig {
     pub instances: Instances,
     /// How the gateway treats its workers; a copy of what stands in [`Config::gateway`].
     pub policy: gateway::Service,
+    /// What it may use of what is kept; `None` for everything.
+    pub grant: Option<Grant>,
     /// Where the program comes from; then the directories of `spec` and `build` are relative to what is fetched, see
     /// [`ServiceConfig::fetched`].
     pub source: Option<crate::source::Source>,
@@ -216,10 +219,12 @@ impl ServiceConfig {
             protocol: Protocol::default(),
             drain: DRAIN_DEFAULT,
             env: BTreeMap::new(),
+            withheld: BTreeSet::new(),
             directory,
         };
         let policy = gateway::Service::default();
-        Self { spec, instances: INSTANCES_DEFAULT, policy, source: None, build: None, command_quote: None }
+        let (instances, grant) = (INSTANCES_DEFAULT, None);
+        Self { spec, instances, policy, grant, source: None, build: None, command_quote: None }
     }
 
     /// The same as `check_command`, as a sentence.

@@ -5,6 +5,7 @@ pub mod allowance;
 mod attendant;
 pub mod build;
 pub mod config;
+mod doors;
 mod folder;
 mod handover;
 mod hangup;

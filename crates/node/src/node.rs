@@ -19,21 +19,18 @@ use lethe_admin::{
 };
 use lethe_gateway::gateway;
 use lethe_model::service::ServiceName;
-use lethe_state::{Engines, blobs::Blobs, embedded::Embedded, open, server};
+use lethe_state::{blobs::Blobs, embedded::Embedded, open, server};
 use lethe_supervisor::{
-    service::Spec,
+    service::{Spec, StateUrls},
     supervisor::{self, Supervisor},
 };
-use tokio::{
-    net::UnixListener,
-    sync::{oneshot, watch},
-    task::JoinHandle,
-};
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     allowance::Counter,
     build,
     config::{Config, ServiceConfig},
+    doors::{self, Doors},
     folder::{Charge, Folder},
     handover::{self, Ear, Word, Workers},
     heir::{Heir, Upgrader},
@@ -80,7 +77,7 @@ pub struct Node {
     handles: Arc<Handles>,
     gateway: Arc<gateway::Gateway>,
     engine: Embedded,
-    state: Served,
+    doors: Arc<Doors>,
     admin: Vec<JoinHandle<()>>,
     folder: Folder,
     upgrader: Arc<Upgrader>,
@@ -93,12 +90,6 @@ const KILLED_WAIT: Duration = Duration::from_secs(2);
 
 /// How long a process that has taken over waits until the other one accepts no more.
 const WELCOME_WAIT: Duration = Duration::from_secs(5);
-
-/// A server task, and the way to end it.
-struct Served {
-    end: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
 
 /// Claims, builds and starts all that `config` asks for. The claim on the state folder is the engine's lock on it. When it
 /// returns, the gateway accepts and the workers are on their way; requests wait for the first of them.
@@ -155,10 +146,14 @@ async fn begin(
     build_all(&config.services, &stop, watch).await?;
 
     let (folder, state_listener) = Folder::enter(runtime::directory_for(&state_dir)?, charge)?;
-    let state = serve_state(state_listener, engines.clone());
+    let services_folder = runtime::services_in(&folder.state_socket)?;
+    let doors = Arc::new(Doors::new(engines.clone(), state_listener, services_folder.clone()));
+    for service in &config.services {
+        doors.open(&service.spec.name, service.grant.clone())?;
+    }
     let control_socket = folder.bind_control()?;
     let state_url = server::socket::url(&folder.state_socket);
-    let node = describe(&config, &bound, admin.as_ref(), state_dir.clone(), state_url.clone())?;
+    let node = describe(&config, &bound, admin.as_ref(), state_dir.clone(), state_url)?;
     if charge == Charge::Is {
         runtime::announce(&folder.path, &node)?;
     }
@@ -168,11 +163,14 @@ async fn begin(
     scale_as_before(&mut services, &workers);
     let numbers = workers.iter().map(|(name, workers)| (name.clone(), workers.last)).collect();
     let sockets = runtime::workers_in(&folder.state_socket)?;
+    let state_urls =
+        StateUrls::new(move |service| server::socket::url(&doors::socket(&services_folder, service)));
     let supervisor = Supervisor::start_after(
-        supervisor::Config { services, sockets, state_url: Some(state_url), guard },
+        supervisor::Config { services, sockets, state_urls: Some(state_urls), guard },
         numbers,
     )
     .await?;
+    doors.know(supervisor.clone());
     if charge == Charge::Coming {
         tokio::select! {
             ready = supervisor.all_ready() => ready?,
@@ -188,6 +186,7 @@ async fn begin(
     let reloader = Arc::new(Reloader {
         supervisor: supervisor.clone(),
         gateway: Arc::clone(&gateway),
+        doors: Arc::clone(&doors),
         blobs: engines.blobs,
         sources: state_dir.join(SOURCES),
         stop: stop.clone(),
@@ -215,7 +214,7 @@ async fn begin(
     if let Some(listener) = admin {
         tasks.push(tokio::spawn(operator::serve(into_tokio(listener)?, Arc::clone(&handles))));
     }
-    Ok(Node { handles, gateway, engine, state, admin: tasks, folder, upgrader })
+    Ok(Node { handles, gateway, engine, doors, admin: tasks, folder, upgrader })
 }
 
 /// All that only one process may have, and what else was inherited.
@@ -338,15 +337,10 @@ impl Node {
             self.upgrader.reloader.forget_all().await;
         }
         drop(self.folder);
-        let _ = self.state.end.send(());
-        let mut state = self.state.task;
         let served = tokio::select! {
             biased;
-            served = &mut state => served,
-            () = stop.asked(Wish::Now) => {
-                state.abort();
-                Ok(())
-            }
+            served = self.doors.end() => served,
+            () = stop.asked(Wish::Now) => Ok(()),
         };
         self.engine.close().await;
         let heir = self.upgrader.heir.borrow().clone();
@@ -487,13 +481,6 @@ async fn build_all(
         return Err(build::Error::Stopped.into());
     }
     Ok(())
-}
-
-fn serve_state(listener: UnixListener, engines: Engines) -> Served {
-    let (end, ended) = oneshot::channel::<()>();
-    let shutdown = async move { drop(ended.await) };
-    let task = tokio::spawn(server::serve(listener, engines, shutdown));
-    Served { end, task }
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ impl Plan {
             ("listener", spec.listener != old.spec.listener),
             ("protocol", spec.protocol != old.spec.protocol),
             ("drain", spec.drain != old.spec.drain),
-            ("env", spec.env != old.spec.env),
+            ("env", spec.env != old.spec.env || spec.withheld != old.spec.withheld),
             ("directory", spec.directory != old.spec.directory),
         ]);
         let policy = differing([
@@ -92,6 +92,7 @@ impl Plan {
             ("slow-start", new.policy.slow_start != old.policy.slow_start),
             ("eject", new.policy.ejection != old.policy.ejection),
             ("health", new.policy.health != old.policy.health),
+            ("state", new.grant != old.grant),
         ]);
         let scale = (spec.instances != old.spec.instances).then_some(spec.instances);
         if let Some(keys) = &replacing {
@@ -303,6 +304,7 @@ mod tests {
             "'sh a'\nprotocol = 'h2c'",
             &["service `a`: `protocol` changed, workers replaced", "~a r"],
         );
+        check("'sh a'", "'sh a'\nstate = { tables = ['a'] }", &["service `a`: `state` changed"]);
         check(
             "'sh a'",
             "'sh a'\nbuild = 'true'",

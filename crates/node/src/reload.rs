@@ -17,7 +17,7 @@ use lethe_admin::{
 };
 use lethe_gateway::gateway::{self, Gateway};
 use lethe_model::service::ServiceName;
-use lethe_state::blobs::Blobs;
+use lethe_state::{blobs::Blobs, grant::Grant};
 use lethe_supervisor::{
     service::Spec,
     supervisor::{self, Supervisor},
@@ -27,6 +27,7 @@ use tokio::sync::Mutex;
 use crate::{
     build,
     config::{self, Config, ServiceConfig, Source},
+    doors::Doors,
     plan::{Plan, Refused, plan},
     source,
 };
@@ -55,6 +56,9 @@ pub enum Error {
     /// A program was not built.
     #[error(transparent)]
     Build(#[from] build::Error),
+    /// A new service's way to its state was not opened.
+    #[error("service `{0}`: its socket of the state API")]
+    Door(ServiceName, #[source] io::Error),
     /// Workers did not start.
     #[error(transparent)]
     Supervisor(#[from] supervisor::Error),
@@ -70,6 +74,7 @@ pub enum Error {
 pub(crate) struct Reloader {
     pub(crate) supervisor: Supervisor,
     pub(crate) gateway: Arc<Gateway>,
+    pub(crate) doors: Arc<Doors>,
     pub(crate) blobs: Arc<dyn Blobs>,
     /// The folder of fetched sources.
     pub(crate) sources: PathBuf,
@@ -137,7 +142,7 @@ impl Reloader {
             self.forget_fetched(&plan, running.count);
             return Err(error);
         }
-        self.end(&plan).await;
+        self.end(&plan, &new).await;
         let reloaded = api::Reloaded { changes: plan.changes, notices: new.notices.clone() };
         let mut now = running.specs.clone();
         now.extend(specs);
@@ -194,6 +199,7 @@ impl Reloader {
         done: &mut Vec<Step>,
     ) -> Result<(), Error> {
         let spec = |service: &ServiceConfig| specs.get(&service.spec.name).unwrap_or(&service.spec).clone();
+        self.open_doors(plan, new, running, done)?;
         let added = join_all(plan.added.iter().map(|service| self.supervisor.add(spec(service)))).await;
         for (service, added) in plan.added.iter().zip(&added) {
             if added.is_ok() {
@@ -217,18 +223,56 @@ impl Reloader {
         Ok(self.gateway.reload(new.gateway.clone()).await?)
     }
 
+    /// Opens the state to new services. As long as it is not sure that the reload comes about, and workers of both versions
+    /// are there, the others may use what either version may.
+    fn open_doors(
+        &self,
+        plan: &Plan,
+        new: &Config,
+        running: &Running,
+        done: &mut Vec<Step>,
+    ) -> Result<(), Error> {
+        for service in &plan.added {
+            let name = &service.spec.name;
+            let opened = self.doors.open(name, service.grant.clone());
+            opened.map_err(|error| Error::Door(name.clone(), error))?;
+            done.push(Step::Opened(name.clone()));
+        }
+        for old in &running.config.services {
+            let name = &old.spec.name;
+            let Some(new) = new.services.iter().find(|new| new.spec.name == *name) else { continue };
+            if new.grant != old.grant {
+                self.doors.grant(name, Grant::either(old.grant.as_ref(), new.grant.as_ref()));
+                done.push(Step::Granted(name.clone(), old.grant.clone()));
+            }
+        }
+        Ok(())
+    }
+
     /// What is left to do once the new routes are there. It fails only if `lethe` stops meanwhile, which does the rest.
-    async fn end(&self, plan: &Plan) {
+    async fn end(&self, plan: &Plan, new: &Config) {
+        for service in &new.services {
+            self.doors.grant(&service.spec.name, service.grant.clone());
+        }
         let scaled = plan.changed.iter().filter_map(|changed| Some((&changed.new.spec.name, changed.scale?)));
         let fewer = scaled.map(|(name, count)| self.supervisor.scale(name.as_str(), count));
         let removed = plan.removed.iter().map(|name| self.supervisor.remove(name.as_str()));
         let ((), ()) = tokio::join!(join_all(fewer).map(drop), join_all(removed).map(drop));
+        plan.removed.iter().for_each(|name| self.doors.close(name));
     }
 
     /// Takes back what was done, the last step first. A step that cannot be taken back is told, and the others are.
     async fn undo(&self, done: Vec<Step>) {
         for step in done.into_iter().rev() {
             let undone = match step {
+                Step::Opened(name) => {
+                    self.doors.close(&name);
+                    Ok(())
+                }
+                Step::Granted(name, grant) => {
+                    self.doors.grant(&name, grant);
+                    Ok(())
+                }
                 Step::Added(name) => self.supervisor.remove(name.as_str()).await,
                 Step::Updated(old) => self.supervisor.update(old).await.map(drop),
                 Step::Scaled(name, count) => self.supervisor.scale(name.as_str(), count).await,
@@ -279,6 +323,9 @@ pub(crate) fn fetched(number: u64) -> String {
 
 /// A step that can be taken back.
 enum Step {
+    Opened(ServiceName),
+    /// What it had.
+    Granted(ServiceName, Option<Grant>),
     Added(ServiceName),
     /// How it was.
     Updated(Spec),

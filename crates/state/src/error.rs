@@ -57,6 +57,9 @@ pub enum Error {
         /// The row's key.
         key: String,
     },
+    /// The service was not given that: the text says what, and what it was given.
+    #[error("{0}")]
+    Denied(String),
     /// This engine cannot do that.
     #[error("the {engine} engine does not offer {what}")]
     Unsupported {

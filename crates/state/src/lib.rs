@@ -19,6 +19,8 @@ pub mod contract;
 pub mod embedded;
 pub mod error;
 pub mod feed;
+#[cfg(feature = "server")]
+pub mod grant;
 pub mod idempotency;
 pub mod limits;
 pub mod locks;
@@ -32,7 +34,7 @@ pub mod postgres;
 pub mod redis;
 #[cfg(feature = "remote")]
 pub mod remote;
-#[cfg(any(feature = "embedded", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "embedded", feature = "postgres", feature = "redis", feature = "server"))]
 mod rules;
 #[cfg(feature = "server")]
 pub mod server;

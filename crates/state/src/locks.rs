@@ -19,6 +19,9 @@ pub const LIST_MAX: usize = 1000;
 /// The largest token, so that every engine and JSON's readers in other languages have a type for it.
 pub const TOKEN_MAX: Token = i64::MAX as Token;
 
+/// The table in which callers keep the fences of locks, a row for each lock: who was granted a lock may set its fence.
+pub const FENCES_TABLE: &str = "lethe-fences";
+
 /// Grows with each lease of a lock, over all its holders. Never 0, and never given twice, also after the lock was let go,
 /// its lease has ended, or the engine was restarted.
 pub type Token = u64;

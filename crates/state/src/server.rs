@@ -1,6 +1,7 @@
 //! The state API: the kinds of state over HTTP/1.1 on a unix socket, so that a worker in any language has them
-//! with no library. `openapi.json` describes it, and [`router`] serves that description too.
+//! with no library. `openapi.json` describes it, and [`Api`] serves that description too.
 
+pub mod access;
 mod blobs;
 mod body;
 mod cache;
@@ -22,11 +23,15 @@ use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use axum::{
     Router,
     handler::Handler,
-    middleware::from_fn,
+    middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse as _, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use hyper::{
+    body::Incoming,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -39,9 +44,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{Engines, error::Error, wire};
+use self::access::{Door, Rule, Visitor};
+use crate::{Engines, error::Error, grant::Resource, wire};
 
-/// Most connections at one time; further ones wait to be accepted.
+/// Most connections to one socket at one time; further ones wait to be accepted.
 pub const CONNECTIONS_MAX: usize = 1024;
 /// How long a request's head may take, and how long a connection may be kept without a request.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -58,6 +64,11 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 struct App {
     engines: Engines,
     buffers: body::Buffers,
+}
+
+/// What all that comes through one socket shares.
+#[derive(Clone)]
+struct Socket {
     /// Room for feeds.
     feeds: Arc<Semaphore>,
     /// Closes when the server ends: feeds do not wait for their end then.
@@ -69,23 +80,29 @@ struct Route {
     #[cfg_attr(not(test), allow(dead_code, reason = "tests compare it with the OpenAPI document"))]
     method: Method,
     path: &'static str,
+    #[cfg_attr(not(test), allow(dead_code, reason = "tests break each"))]
+    rule: Rule,
     handler: MethodRouter<Arc<App>>,
 }
 
-fn route<H, T>(method: Method, path: &'static str, handler: H) -> Route
+/// A route, whose rule is asked before its handler is.
+fn route<H, T>(method: Method, path: &'static str, rule: Rule, handler: H) -> Route
 where
     H: Handler<T, Arc<App>>,
     T: 'static,
 {
     let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
     let takes_body = [Method::POST, Method::PUT, Method::PATCH].contains(&method);
-    let handler = on(filter, handler);
+    let handler = on(filter, handler).layer(from_fn_with_state(rule, access::guard));
     let handler = if takes_body { handler.layer(from_fn(body::guard)) } else { handler };
-    Route { method, path, handler }
+    Route { method, path, rule, handler }
 }
 
 /// Every route there is.
 fn routes() -> Vec<Route> {
+    use Resource::{Buckets, Caches, Idempotency, Limits, Locks, Tables};
+    use Rule::{Free, InBody, Listed, Named, Sessions};
+
     const ROW: &str = "/v1/tables/{table}/{key}";
     const SESSION: &str = "/v1/sessions/{id}";
     const USER: &str = "/v1/users/{user}/sessions";
@@ -93,126 +110,147 @@ fn routes() -> Vec<Route> {
     const CACHE: &str = "/v1/cache/{cache}";
     const ENTRY: &str = "/v1/cache/{cache}/{key}";
     vec![
-        route(Method::GET, ROW, tables::get),
-        route(Method::PUT, ROW, tables::put),
-        route(Method::DELETE, ROW, tables::delete),
-        route(Method::POST, "/v1/tables/{table}/{key}/increment", tables::increment),
-        route(Method::GET, "/v1/tables/{table}", tables::scan),
-        route(Method::POST, "/v1/batch", tables::batch),
-        route(Method::POST, "/v1/sessions", sessions::create),
-        route(Method::GET, SESSION, sessions::load),
-        route(Method::PATCH, SESSION, sessions::patch),
-        route(Method::DELETE, SESSION, sessions::destroy),
-        route(Method::POST, "/v1/sessions/{id}/renew", sessions::renew),
-        route(Method::GET, USER, sessions::list),
-        route(Method::DELETE, USER, sessions::revoke_all),
-        route(Method::DELETE, "/v1/users/{user}/sessions/{handle}", sessions::revoke),
+        route(Method::GET, ROW, Named(Tables), tables::get),
+        route(Method::PUT, ROW, Named(Tables), tables::put),
+        route(Method::DELETE, ROW, Named(Tables), tables::delete),
+        route(Method::POST, "/v1/tables/{table}/{key}/increment", Named(Tables), tables::increment),
+        route(Method::GET, "/v1/tables/{table}", Named(Tables), tables::scan),
+        route(Method::POST, "/v1/batch", InBody(Tables), tables::batch),
+        route(Method::POST, "/v1/sessions", Sessions, sessions::create),
+        route(Method::GET, SESSION, Sessions, sessions::load),
+        route(Method::PATCH, SESSION, Sessions, sessions::patch),
+        route(Method::DELETE, SESSION, Sessions, sessions::destroy),
+        route(Method::POST, "/v1/sessions/{id}/renew", Sessions, sessions::renew),
+        route(Method::GET, USER, Sessions, sessions::list),
+        route(Method::DELETE, USER, Sessions, sessions::revoke_all),
+        route(Method::DELETE, "/v1/users/{user}/sessions/{handle}", Sessions, sessions::revoke),
         // Before GET, which would answer HEAD by opening the blob.
-        route(Method::HEAD, BLOB, blobs::head),
-        route(Method::GET, BLOB, blobs::get),
-        route(Method::PUT, BLOB, blobs::put),
-        route(Method::DELETE, BLOB, blobs::delete),
-        route(Method::GET, "/v1/blobs/{bucket}", blobs::list),
-        route(Method::POST, "/v1/limits/{limit}/{key}/take", limits::take),
-        route(Method::DELETE, "/v1/limits/{limit}/{key}", limits::reset),
-        route(Method::GET, "/v1/limits/{limit}", limits::list),
-        route(Method::POST, "/v1/take", limits::take_all),
-        route(Method::POST, "/v1/locks/{lock}/acquire", locks::acquire),
-        route(Method::POST, "/v1/locks/{lock}/renew", locks::renew),
-        route(Method::POST, "/v1/locks/{lock}/release", locks::release),
-        route(Method::GET, "/v1/locks/{lock}", locks::look),
-        route(Method::GET, "/v1/locks", locks::list),
-        route(Method::POST, "/v1/idempotency/{scope}/begin", idempotency::begin),
-        route(Method::POST, "/v1/idempotency/{scope}/extend", idempotency::extend),
-        route(Method::POST, "/v1/idempotency/{scope}/finish", idempotency::finish),
-        route(Method::POST, "/v1/idempotency/{scope}/abandon", idempotency::abandon),
-        route(Method::GET, ENTRY, cache::get),
-        route(Method::PUT, ENTRY, cache::fill),
-        route(Method::DELETE, ENTRY, cache::remove),
-        route(Method::POST, "/v1/cache/{cache}/{key}/begin", cache::begin),
-        route(Method::POST, "/v1/cache/{cache}/{key}/extend", cache::extend),
-        route(Method::POST, "/v1/cache/{cache}/{key}/abandon", cache::abandon),
-        route(Method::POST, CACHE, cache::get_many),
-        route(Method::GET, CACHE, cache::usage),
-        route(Method::DELETE, CACHE, cache::clear),
-        route(Method::GET, "/v1/feeds/sessions", feeds::sessions),
-        route(Method::GET, "/v1/feeds/tables/{table}", feeds::table),
-        route(Method::GET, "/v1/feeds/cache/{cache}", feeds::cache),
-        route(Method::GET, "/v1/openapi.json", description::get),
-        route(Method::GET, "/v1/health", health),
+        route(Method::HEAD, BLOB, Named(Buckets), blobs::head),
+        route(Method::GET, BLOB, Named(Buckets), blobs::get),
+        route(Method::PUT, BLOB, Named(Buckets), blobs::put),
+        route(Method::DELETE, BLOB, Named(Buckets), blobs::delete),
+        route(Method::GET, "/v1/blobs/{bucket}", Named(Buckets), blobs::list),
+        route(Method::POST, "/v1/limits/{limit}/{key}/take", Named(Limits), limits::take),
+        route(Method::DELETE, "/v1/limits/{limit}/{key}", Named(Limits), limits::reset),
+        route(Method::GET, "/v1/limits/{limit}", Named(Limits), limits::list),
+        route(Method::POST, "/v1/take", InBody(Limits), limits::take_all),
+        route(Method::POST, "/v1/locks/{lock}/acquire", Named(Locks), locks::acquire),
+        route(Method::POST, "/v1/locks/{lock}/renew", Named(Locks), locks::renew),
+        route(Method::POST, "/v1/locks/{lock}/release", Named(Locks), locks::release),
+        route(Method::GET, "/v1/locks/{lock}", Named(Locks), locks::look),
+        route(Method::GET, "/v1/locks", Listed(Locks), locks::list),
+        route(Method::POST, "/v1/idempotency/{scope}/begin", Named(Idempotency), idempotency::begin),
+        route(Method::POST, "/v1/idempotency/{scope}/extend", Named(Idempotency), idempotency::extend),
+        route(Method::POST, "/v1/idempotency/{scope}/finish", Named(Idempotency), idempotency::finish),
+        route(Method::POST, "/v1/idempotency/{scope}/abandon", Named(Idempotency), idempotency::abandon),
+        route(Method::GET, ENTRY, Named(Caches), cache::get),
+        route(Method::PUT, ENTRY, Named(Caches), cache::fill),
+        route(Method::DELETE, ENTRY, Named(Caches), cache::remove),
+        route(Method::POST, "/v1/cache/{cache}/{key}/begin", Named(Caches), cache::begin),
+        route(Method::POST, "/v1/cache/{cache}/{key}/extend", Named(Caches), cache::extend),
+        route(Method::POST, "/v1/cache/{cache}/{key}/abandon", Named(Caches), cache::abandon),
+        route(Method::POST, CACHE, Named(Caches), cache::get_many),
+        route(Method::GET, CACHE, Named(Caches), cache::usage),
+        route(Method::DELETE, CACHE, Named(Caches), cache::clear),
+        route(Method::GET, "/v1/feeds/sessions", Sessions, feeds::sessions),
+        route(Method::GET, "/v1/feeds/tables/{table}", Named(Tables), feeds::table),
+        route(Method::GET, "/v1/feeds/cache/{cache}", Named(Caches), feeds::cache),
+        route(Method::GET, "/v1/openapi.json", Free, description::get),
+        route(Method::GET, "/v1/health", Free, health),
     ]
 }
 
-/// The API as a service, for these engines. Feeds end when the other end of `ending` is dropped.
-pub fn router(engines: Engines, ending: watch::Receiver<()>) -> Router {
-    let (buffers, feeds) = (body::Buffers::new(), Arc::new(Semaphore::new(feeds::FEEDS_MAX)));
-    let app = Arc::new(App { engines, buffers, feeds, ending });
-    routes()
-        .into_iter()
-        .fold(Router::new(), |router, route| router.route(route.path, route.handler))
-        .fallback(async |uri: Uri| problem::Problem::no_route(uri.path()))
-        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
-            problem::Problem::no_method(method.as_str(), uri.path())
-        })
-        .with_state(app)
+/// The API of some engines, to be served on any number of sockets.
+#[derive(Clone)]
+pub struct Api {
+    router: Router,
 }
 
-/// Serves the API on `listener` until `shutdown` ends; then takes no new connection, lets the running requests
-/// finish within [`DRAIN_TIMEOUT`], ends feeds at once, and returns. Dropping it cuts all connections at once.
-pub async fn serve(listener: UnixListener, engines: Engines, shutdown: impl Future<Output = ()>) {
-    let (closing, closed) = watch::channel(());
-    let router = router(engines, closed.clone());
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
-    loop {
-        let accepted = async {
-            let permit = Arc::clone(&room).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        tokio::select! {
-            biased;
-            () = &mut shutdown => break,
-            Some(_) = connections.join_next() => {}
-            (permit, accepted) = accepted => match accepted {
-                Ok((stream, _)) => {
-                    let connection = connection(stream, router.clone(), closed.clone());
-                    connections.spawn(async move {
-                        connection.await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the state API cannot accept a connection; trying again");
-                    sleep(ACCEPT_BACKOFF).await;
-                }
-            },
+impl Api {
+    /// The API of these engines.
+    pub fn new(engines: Engines) -> Self {
+        let app = Arc::new(App { engines, buffers: body::Buffers::new() });
+        let router = routes()
+            .into_iter()
+            .fold(Router::new(), |router, route| router.route(route.path, route.handler))
+            .fallback(async |uri: Uri| problem::Problem::no_route(uri.path()))
+            .method_not_allowed_fallback(async |method: Method, uri: Uri| {
+                problem::Problem::no_method(method.as_str(), uri.path())
+            })
+            .with_state(app);
+        Self { router }
+    }
+
+    /// Serves it on `listener`, to those and with what `door` says, until `shutdown` ends; then takes no new connection,
+    /// lets the running requests finish within [`DRAIN_TIMEOUT`], ends feeds at once, and returns. Dropping it cuts all connections at once.
+    pub async fn serve(self, listener: UnixListener, door: Door, shutdown: impl Future<Output = ()>) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let (closing, ending) = watch::channel(());
+        let socket = Socket { feeds: Arc::new(Semaphore::new(feeds::FEEDS_MAX)), ending };
+        let mut connections = JoinSet::new();
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let accepted = async {
+                let permit = Arc::clone(&room).acquire_owned().await;
+                (permit, listener.accept().await)
+            };
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                Some(_) = connections.join_next() => {}
+                (permit, accepted) = accepted => match accepted {
+                    Ok((stream, _)) => {
+                        let connection = connection(stream, self.router.clone(), door.clone(), socket.clone());
+                        connections.spawn(async move {
+                            connection.await;
+                            drop(permit);
+                        });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the state API cannot accept a connection; trying again");
+                        sleep(ACCEPT_BACKOFF).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        drop(closing);
+        let drained =
+            timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
+        if drained.is_err() {
+            tracing::warn!(
+                connections = connections.len(),
+                "requests to the state API did not finish in time; cut"
+            );
         }
     }
-    drop(listener);
-    drop(closing);
-    let drained = timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        tracing::warn!(
-            connections = connections.len(),
-            "requests to the state API did not finish in time; cut"
-        );
-    }
 }
 
-async fn connection(stream: UnixStream, router: Router, mut closed: watch::Receiver<()>) {
+/// Serves the API of `engines` on one socket, through which everybody who can open it may use everything; see
+/// [`Api::serve`].
+pub async fn serve(listener: UnixListener, engines: Engines, shutdown: impl Future<Output = ()>) {
+    Api::new(engines).serve(listener, Door::open(), shutdown).await;
+}
+
+async fn connection(stream: UnixStream, router: Router, door: Door, socket: Socket) {
+    let mut ending = socket.ending.clone();
+    let visitor = door.meet(&stream, socket).await;
+    let service = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert::<Visitor>(visitor.clone());
+        service.call(request)
+    });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES_MAX);
-    let mut connection =
-        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         // Nothing is ever sent: the channel closes when the server ends.
-        _ = closed.changed() => {
+        _ = ending.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

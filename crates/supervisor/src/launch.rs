@@ -16,7 +16,7 @@ use std::{
     thread,
 };
 
-use lethe_model::roster::Address;
+use lethe_model::{roster::Address, service::ServiceName};
 use rustix::{
     fs::{Mode, OFlags},
     process::{Pid, Signal},
@@ -24,7 +24,7 @@ use rustix::{
 use tokio::{
     net::unix::pipe,
     runtime::Handle,
-    sync::{mpsc, oneshot},
+    sync::{RwLock, mpsc, oneshot},
 };
 
 use crate::{
@@ -106,6 +106,8 @@ type Request = (Order, oneshot::Sender<Result<Launched, Error>>);
 pub(crate) struct Launcher {
     requests: mpsc::Sender<Request>,
     pub(crate) book: Arc<Book>,
+    /// Held while a worker is started, until it is in the book.
+    arriving: Arc<RwLock<()>>,
 }
 
 impl Launcher {
@@ -114,18 +116,24 @@ impl Launcher {
         let (requests, mut waiting) = mpsc::channel::<Request>(LAUNCHES_MAX);
         let book = Arc::new(Book::new(link));
         let entries = Arc::clone(&book);
+        let arriving = Arc::new(RwLock::new(()));
+        let arrival = Arc::clone(&arriving);
         let runtime = Handle::current();
         thread::Builder::new().name("lethe-launch".into()).spawn(move || {
             // What the runtime is to watch is registered with it here.
             let _runtime = runtime.enter();
             while let Some((order, reply)) = waiting.blocking_recv() {
-                if let Err(Ok(unwanted)) = reply.send(launch(order, &entries)) {
+                let launched = {
+                    let _arriving = arrival.blocking_write();
+                    launch(order, &entries)
+                };
+                if let Err(Ok(unwanted)) = reply.send(launched) {
                     // Dropping the last hold on it ends it.
                     entries.strike(&unwanted.leader);
                 }
             }
         })?;
-        Ok(Self { requests, book })
+        Ok(Self { requests, book, arriving })
     }
 
     /// Starts one worker.
@@ -133,6 +141,11 @@ impl Launcher {
         let (reply, launched) = oneshot::channel();
         self.requests.send((order, reply)).await.map_err(|_| Error::Stopping)?;
         launched.await.map_err(|_| Error::Stopping)?
+    }
+
+    /// Waits until every worker whose process is there is in the book too. Cancellation safe.
+    pub(crate) async fn settled(&self) {
+        drop(self.arriving.read().await);
     }
 }
 
@@ -144,7 +157,7 @@ pub(crate) struct Book {
 
 #[derive(Debug)]
 struct Pages {
-    leaders: HashMap<Pid, Arc<Leader>>,
+    leaders: HashMap<Pid, (Arc<Leader>, ServiceName)>,
     link: Link,
     closed: bool,
 }
@@ -160,12 +173,12 @@ impl Book {
     }
 
     /// Enters a new worker; refused once the book is closed.
-    fn enter(&self, leader: &Arc<Leader>) -> Result<(), Error> {
+    fn enter(&self, leader: &Arc<Leader>, service: &ServiceName) -> Result<(), Error> {
         let mut pages = self.pages();
         if pages.closed {
             return Err(Error::Stopping);
         }
-        pages.leaders.insert(leader.pid, Arc::clone(leader));
+        pages.leaders.insert(leader.pid, (Arc::clone(leader), service.clone()));
         // The child has told the guard already, but perhaps one that has died meanwhile.
         pages.link.send(&guard::entry(leader));
         Ok(())
@@ -174,6 +187,11 @@ impl Book {
     /// Whether a process is a worker's leader that is not reaped yet.
     pub(crate) fn has(&self, pid: Pid) -> bool {
         self.pages().leaders.contains_key(&pid)
+    }
+
+    /// Whose leader a process is.
+    pub(crate) fn service_of(&self, pid: Pid) -> Option<ServiceName> {
+        self.pages().leaders.get(&pid).map(|(_, service)| service.clone())
     }
 
     /// Strikes a worker that has ended and is reaped.
@@ -186,7 +204,7 @@ impl Book {
     /// Turns to a new guard, which is told of all workers. It may be started afterwards: what it is told waits.
     pub(crate) fn relink(&self, link: Link) {
         let mut pages = self.pages();
-        let entries: String = pages.leaders.values().map(|leader| guard::entry(leader)).collect();
+        let entries: String = pages.leaders.values().map(|(leader, _)| guard::entry(leader)).collect();
         link.send(&entries);
         pages.link = link;
     }
@@ -195,7 +213,7 @@ impl Book {
     pub(crate) fn kill_all(&self) {
         let mut pages = self.pages();
         pages.closed = true;
-        for leader in pages.leaders.values() {
+        for (leader, _) in pages.leaders.values() {
             let _ = leader.signal(Signal::KILL);
         }
     }
@@ -274,7 +292,7 @@ fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
     let death = Death::of(leader.pid).map_err(refuse)?;
     let pipe = |pipe: OwnedFd| pipe::Receiver::from_owned_fd(pipe).map_err(refuse);
     let pipes = [pipe(stdout.into())?, pipe(stderr.into())?];
-    book.enter(&leader)?;
+    book.enter(&leader, &spec.name)?;
     Ok(Launched { leader, berth, death, pipes })
 }
 
@@ -315,7 +333,8 @@ impl Entrance {
     ) -> io::Result<Self> {
         let text = |text: &[u8]| CString::new(text).map_err(io::Error::from);
         let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
-        variables.retain(|name, _| OF_LETHE.iter().all(|other| *name != **other));
+        let withheld = |name: &OsString| name.to_str().is_some_and(|name| spec.withheld.contains(name));
+        variables.retain(|name, _| OF_LETHE.iter().all(|other| *name != **other) && !withheld(name));
         variables.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
         variables.extend(contract.iter().map(|(name, value)| (name.into(), value.into())));
         if listener.is_some() {

@@ -9,6 +9,7 @@ mod board;
 pub mod descriptors;
 mod fleet;
 mod guard;
+pub mod kin;
 pub mod launch;
 pub mod logs;
 mod memory;

@@ -37,7 +37,7 @@ use crate::{
     ready::Probe,
     restart::{self, End, Life, Rate, Verdict},
     rollout::Progress,
-    service::{Listener, Spec},
+    service::{Listener, Spec, StateUrls},
     socket::Sockets,
     supervisor::{Error, WorkerStatus},
     usage,
@@ -61,7 +61,7 @@ pub(crate) struct Hub {
     pub(crate) logs: Arc<Logs>,
     pub(crate) launcher: Launcher,
     pub(crate) sockets: Arc<Sockets>,
-    pub(crate) state_url: Option<String>,
+    pub(crate) state_urls: Option<StateUrls>,
     /// Becomes true for good when the supervisor is stopped.
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) memory: OutOfMemory,
@@ -276,7 +276,7 @@ impl Place {
             ("LETHE_SERVICE", OsString::from(spec.name.as_str())),
             ("LETHE_INSTANCE", instance.as_str().into()),
         ];
-        contract.extend(hub.state_url.clone().map(|url| ("LETHE_STATE", url.into())));
+        contract.extend(hub.state_urls.as_ref().map(|urls| ("LETHE_STATE", urls.of(&spec.name).into())));
         let started = Instant::now();
         let order = Order { spec: Arc::clone(spec), sockets: Arc::clone(&hub.sockets), contract };
         let Launched { leader, berth, death, pipes } = hub.launcher.launch(order).await?;

@@ -111,6 +111,8 @@ pub(crate) fn others_live(group: Pid) -> bool {
 pub(crate) struct Stat {
     /// `Z` and `X` are dead.
     pub(crate) state: char,
+    /// Its parent; 0 if that is outside of this namespace of process ids.
+    pub(crate) parent: i32,
     /// Its process group.
     pub(crate) group: i32,
     /// CPU time of it and of its children that were waited for, in clock ticks.
@@ -132,6 +134,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     Some(Stat {
         state: fields.first()?.chars().next()?,
+        parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
         cpu_ticks: number(14)? + number(15)? + number(16)? + number(17)?,
         start_ticks: number(22)?,
@@ -202,7 +205,7 @@ mod tests {
     fn stat_with_an_awkward_name() {
         let text = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 10 20 3 4 20 0 1 0 4242 1 2";
         let stat = parse_stat(text).unwrap();
-        assert_eq!(stat, Stat { state: 'S', group: 7, cpu_ticks: 37, start_ticks: 4242 });
+        assert_eq!(stat, Stat { state: 'S', parent: 1, group: 7, cpu_ticks: 37, start_ticks: 4242 });
         assert_eq!(parse_stat("7 (a"), None);
         assert!(start_ticks(rustix::process::getpid()).is_some());
     }

@@ -105,6 +105,7 @@ mod tests {
             protocol: Protocol::Http1,
             drain: Duration::from_secs(1),
             env: [("PATH".to_owned(), "/nowhere:bin:/bin".to_owned())].into(),
+            withheld: [].into(),
             directory: directory.into(),
         }
     }

@@ -1,6 +1,12 @@
 //! What the supervisor is told to run.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use lethe_model::{roster::Protocol, service::ServiceName};
 
@@ -24,8 +30,32 @@ pub struct Spec {
     pub drain: Duration,
     /// More environment variables, beside those of `lethe` itself and of the worker contract.
     pub env: BTreeMap<String, String>,
+    /// Environment variables of `lethe` itself that its workers do not get, unless they are in `env`.
+    pub withheld: BTreeSet<String>,
     /// The working directory; exists.
     pub directory: PathBuf,
+}
+
+/// What the workers of each service get as `LETHE_STATE`.
+#[derive(Clone)]
+pub struct StateUrls(Arc<dyn Fn(&ServiceName) -> String + Send + Sync>);
+
+impl StateUrls {
+    /// Those that `of` gives.
+    pub fn new(of: impl Fn(&ServiceName) -> String + Send + Sync + 'static) -> Self {
+        Self(Arc::new(of))
+    }
+
+    /// That of a service.
+    pub(crate) fn of(&self, service: &ServiceName) -> String {
+        self.0(service)
+    }
+}
+
+impl fmt::Debug for StateUrls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StateUrls(…)")
+    }
 }
 
 /// Where a worker listens.

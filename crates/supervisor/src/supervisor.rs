@@ -12,7 +12,7 @@ use lethe_model::{
     roster::{Roster, WorkerState},
     service::{InstanceId, ServiceName},
 };
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{broadcast, watch},
@@ -24,13 +24,14 @@ use crate::{
     board::Board,
     fleet::Fleet,
     guard,
+    kin::{self, Kin},
     launch::Launcher,
     logs::{self, Line, Logs},
     memory::OutOfMemory,
     orphans,
     place::{Ground, Hub, Place},
     program,
-    service::Spec,
+    service::{Spec, StateUrls},
     socket::Sockets,
 };
 
@@ -41,8 +42,8 @@ pub struct Config {
     pub services: Vec<Spec>,
     /// The folder for the unix sockets of workers; exists, and is closed to other users.
     pub sockets: PathBuf,
-    /// What workers get as `LETHE_STATE`.
-    pub state_url: Option<String>,
+    /// What workers get as `LETHE_STATE`; `None` for nothing.
+    pub state_urls: Option<StateUrls>,
     /// The program that is started, with the argument `guard`, to end the workers if `lethe` is killed.
     pub guard: PathBuf,
 }
@@ -196,7 +197,7 @@ impl Supervisor {
             logs: Arc::new(Logs::new(names())),
             launcher,
             sockets: Arc::new(Sockets::new(config.sockets)),
-            state_url: config.state_url,
+            state_urls: config.state_urls,
             stopping: watch::Sender::new(false),
             memory: OutOfMemory::new(),
             numbers: Mutex::new(numbers),
@@ -284,6 +285,20 @@ impl Supervisor {
     /// How many workers each service shall have, as it was configured or scaled to last.
     pub fn wanted(&self) -> BTreeMap<ServiceName, u32> {
         self.fleets().iter().map(|(name, fleet)| (name.clone(), fleet.wanted())).collect()
+    }
+
+    /// Whose the process with this id is. Reads `/proc`.
+    pub async fn kin(&self, pid: i32) -> Kin {
+        let Some(pid) = Pid::from_raw(pid) else { return Kin::Other };
+        let launcher = &self.inner.hub.launcher;
+        match kin::of(pid, &launcher.book) {
+            Kin::Stray => {
+                // A worker may be quicker than the thread that has started it.
+                launcher.settled().await;
+                kin::of(pid, &launcher.book)
+            }
+            kin => kin,
+        }
     }
 
     /// All workers, by service and age. Reads `/proc` for each of them.

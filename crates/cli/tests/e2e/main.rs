@@ -8,6 +8,7 @@ mod browser;
 mod caller;
 mod control;
 mod crash;
+mod grants;
 mod idempotent;
 mod inbound;
 mod lethe;

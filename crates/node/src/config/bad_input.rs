@@ -50,7 +50,7 @@ lethe.toml:3:1: unknown key `listen` in [services.shop]; it belongs at the top o
 lethe.toml:4:1: unknown key `path` in [services.shop]; it belongs under [[routes]]
   4 | path = '/'
     | ^^^^
-lethe.toml:5:1: unknown key `replicas` in [services.shop]; known there: `command`, `source`, `build`, `instances`, `ready`, `listener`, `drain`, `env`, `directory`, `protocol`, `concurrency`, `slow-start`, `eject` and `health`
+lethe.toml:5:1: unknown key `replicas` in [services.shop]; known there: `command`, `source`, `build`, `instances`, `ready`, `listener`, `drain`, `env`, `directory`, `protocol`, `concurrency`, `slow-start`, `eject`, `health` and `state`
   5 | replicas = 3
     | ^^^^^^^^"#,
     );
@@ -72,7 +72,7 @@ command = 'sh'
 [state]
 path = 'x'"#,
         r#"
-lethe.toml:4:1: unknown key `path` in [state]; known there: `url`, `sessions`, `tables`, `blobs`, `limits`, `idempotency` and `locks`
+lethe.toml:4:1: unknown key `path` in [state]; known there: `url`, `sessions`, `tables`, `blobs`, `limits`, `idempotency`, `locks` and `cache`
   4 | path = 'x'
     | ^^^^"#,
     );

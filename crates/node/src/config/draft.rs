@@ -1,6 +1,7 @@
 //! What a source says, whatever kind it is of, before the command line has its say.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -25,6 +26,8 @@ pub(super) struct Draft {
     pub(super) admin_quote: Option<Quote>,
     pub(super) state_dir: PathBuf,
     pub(super) placement: Placement,
+    /// Environment variables that are in it, which workers do not get.
+    pub(super) withheld: BTreeSet<String>,
     pub(super) services: Vec<ServiceConfig>,
     pub(super) routes: Vec<Route>,
     pub(super) tls: Option<Tls>,
@@ -47,6 +50,7 @@ impl Draft {
             admin_quote: None,
             state_dir: folder.join(STATE_DEFAULT),
             placement: Placement::default(),
+            withheld: BTreeSet::new(),
             services: Vec::new(),
             routes: Vec::new(),
             tls: None,
@@ -74,6 +78,7 @@ impl Draft {
         for service in &mut self.services {
             service.instances = flags.instances.unwrap_or(service.instances);
             service.spec.instances = service.instances.min;
+            service.spec.withheld = self.withheld.clone();
             let (name, Instances { min, max }) = (&service.spec.name, service.instances);
             if min < max {
                 self.notices.push(format!(

@@ -83,6 +83,7 @@ fn draft(root: &DeTable<'_>, shown: &str, folder: &Path, report: &mut Report<'_>
     let state = state::read(&table, folder, report);
     draft.state_dir = state.folder.unwrap_or(draft.state_dir);
     draft.placement = state.placement;
+    draft.withheld = state.variables;
     draft.cores = table.number("cores", 1..=CORES_MAX, report).and_then(|cores| cores.try_into().ok());
     draft.tls = table.value("tls").and_then(|value| tls::read(value, folder, report));
     draft.trusted_proxies = trusted_proxies(&table, report).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! `[services.NAME]`: one service of the file.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::{Component, Path, PathBuf},
 };
@@ -11,7 +11,7 @@ use lethe_supervisor::service::{Listener, Spec};
 use toml::de::DeValue;
 
 use super::{
-    Build, DRAIN_DEFAULT, INSTANCES_DEFAULT, Instances, ServiceConfig, duration, policy,
+    Build, DRAIN_DEFAULT, INSTANCES_DEFAULT, Instances, ServiceConfig, duration, grant, policy,
     problem::{Report, nearest},
     program,
     table::{Table, Text, Value, bad_value, integer, wrong_type},
@@ -19,7 +19,7 @@ use super::{
 use crate::source::{self, Source};
 
 /// What a service may say.
-pub(super) const KEYS: [&str; 14] = [
+pub(super) const KEYS: [&str; 15] = [
     "command",
     "source",
     "build",
@@ -34,6 +34,7 @@ pub(super) const KEYS: [&str; 14] = [
     "slow-start",
     "eject",
     "health",
+    "state",
 ];
 
 /// Environment variables that workers get from `lethe`, beside all that begin with `LETHE_`.
@@ -72,6 +73,7 @@ pub(super) fn read(
     let drain = table.parsed("drain", duration::EXPECTED, report, duration::parse);
     let env = env(&table, report);
     let policy = policy::read(&table, report);
+    let grant = grant::read(&table, report);
     let (directory, command) = (directory?, command?);
     let service = ServiceConfig {
         spec: Spec {
@@ -83,10 +85,12 @@ pub(super) fn read(
             protocol: policy.protocol,
             drain: drain.unwrap_or(DRAIN_DEFAULT),
             env,
+            withheld: BTreeSet::new(),
             directory: directory.clone(),
         },
         instances,
         policy,
+        grant,
         build: build.map(|build| Build { command: build.words, directory, text: build.text }),
         source,
         command_quote: Some(report.quote(command.span.clone())),

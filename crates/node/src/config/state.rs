@@ -1,7 +1,7 @@
 //! `state`: the folder that `lethe` keeps state in, and which engine keeps each kind.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) folder: Option<PathBuf>,
     /// The engine of each kind.
     pub(super) placement: Placement,
+    /// The environment variables that stand in addresses.
+    pub(super) variables: BTreeSet<String>,
 }
 
 /// Reads `state = "…"`, or `[state]`; a folder is relative to `folder`. What is wrong is reported.
@@ -62,6 +64,7 @@ fn read_with(
     for kind in Kind::ALL {
         let Some(text) = inner.text(kind.name(), KIND_EXPECTED, report) else { continue };
         spans.insert(kind, text.span.clone());
+        state.variables.extend(variables(text.text));
         match address(text.text, env) {
             Ok(Address::Embedded(Some(_))) => {
                 let why = "names a folder, which `url` in [state] does for all kinds: write `embedded`";
@@ -103,6 +106,7 @@ impl State {
             }
             return;
         }
+        self.variables.extend(variables(text.text));
         match address(text.text, env) {
             Ok(address) => self.placement.default = address,
             Err(why) => refuse(key, text, &why, report),
@@ -157,6 +161,12 @@ fn address(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Address, 
     let address = Address::parse(&expand(text, env)?).map_err(|why| format!("the address {why}"))?;
     open::check(&address)?;
     Ok(address)
+}
+
+/// The environment's variables that an address has in it.
+fn variables(text: &str) -> impl Iterator<Item = String> {
+    let names = text.split("${").skip(1);
+    names.filter_map(|behind| behind.split_once('}')).map(|(name, _)| name.to_owned())
 }
 
 /// Puts in the environment's variables: `${NAME}`, so that passwords need not stand in a file.
@@ -235,6 +245,9 @@ mod tests {
         let state = state("[state]\ntables = 'postgres://app:${PASSWORD}@db/app'").unwrap();
         let Address::Url(_, url) = state.placement.of(Kind::Tables) else { panic!("a URL") };
         assert_eq!(url, "postgres://app:se:cr@et@db/app");
+        assert_eq!(state.variables, ["PASSWORD".to_owned()].into());
+        let twice = "a${B}c${D}e${F";
+        assert_eq!(variables(twice).collect::<Vec<_>>(), ["B", "D"]);
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(super) fn typed(status: StatusCode, problem: wire::Problem) -> Error {
         "not-found" => Error::NotFound,
         "gone" => Error::Gone,
         "invalid" => Error::Invalid(detail),
+        "denied" => Error::Denied(detail),
         "too-large" => {
             let what = what.map_or("the request", |what| name(&what));
             Error::TooLarge { what, size: size.unwrap_or(0), max: max.unwrap_or(0) }
@@ -116,6 +117,7 @@ mod tests {
         check(404, r#"{"code":"not-found"}"#, "NotFound");
         check(410, r#"{"code":"gone"}"#, "Gone");
         check(400, r#"{"code":"invalid","detail":"why"}"#, r#"Invalid("why")"#);
+        check(403, r#"{"code":"denied","detail":"why"}"#, r#"Denied("why")"#);
         check(
             413,
             r#"{"code":"too-large","what":"value","size":9,"max":8}"#,

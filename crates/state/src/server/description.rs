@@ -50,6 +50,17 @@ mod tests {
     }
 
     #[test]
+    fn it_says_what_may_be_denied() {
+        let document = document();
+        for route in super::super::routes() {
+            let (path, method) = (route.path.replace("{*", "{"), route.method.as_str().to_lowercase());
+            let denied = document["paths"][&path][&method]["responses"].get("403");
+            let is_free = route.rule == super::super::Rule::Free;
+            assert_eq!(denied.is_none(), is_free, "{method} {path}");
+        }
+    }
+
+    #[test]
     fn every_path_names_its_parameters() {
         let document = document();
         for (path, item) in document["paths"].as_object().unwrap() {

@@ -11,15 +11,24 @@ use futures_util::stream;
 use http::{HeaderValue, header};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{App, problem::Problem, query::Segments};
-use crate::{error::Error, feed::Feed, wire};
+use super::{App, Socket, access::Visitor, problem::Problem, query::Segments};
+use crate::{error::Error, feed::Feed, grant::Resource, wire};
 
-/// Most feeds at one time. They are fewer than the connections, so that these never all are feeds.
+/// Most feeds through one socket at one time. They are fewer than the connections, so that these never all are feeds.
 pub const FEEDS_MAX: usize = super::CONNECTIONS_MAX / 2;
 
-/// A feed on its way to a client.
+/// What a feed is of.
+enum Subject {
+    Sessions,
+    Table(String),
+    Cache(String),
+}
+
+/// A feed on its way to a client, which may lose the right to it.
 struct Outgoing {
     feed: Feed,
+    visitor: Visitor,
+    subject: Subject,
     ending: watch::Receiver<()>,
     _room: OwnedSemaphorePermit,
 }
@@ -27,32 +36,40 @@ struct Outgoing {
 /// `GET /v1/feeds/sessions`
 pub(super) async fn sessions(
     State(app): State<Arc<App>>,
+    visitor: Visitor,
     Segments(()): Segments<()>,
 ) -> Result<Response, Problem> {
-    send(&app, app.engines.sessions.follow()).await
+    send(visitor, Subject::Sessions, app.engines.sessions.follow()).await
 }
 
 /// `GET /v1/feeds/tables/{table}`
 pub(super) async fn table(
     State(app): State<Arc<App>>,
+    visitor: Visitor,
     Segments(table): Segments<String>,
 ) -> Result<Response, Problem> {
-    send(&app, app.engines.tables.follow(&table)).await
+    send(visitor, Subject::Table(table.clone()), app.engines.tables.follow(&table)).await
 }
 
 /// `GET /v1/feeds/cache/{cache}`
 pub(super) async fn cache(
     State(app): State<Arc<App>>,
+    visitor: Visitor,
     Segments(cache): Segments<String>,
 ) -> Result<Response, Problem> {
-    send(&app, app.engines.cache.follow(&cache)).await
+    send(visitor, Subject::Cache(cache.clone()), app.engines.cache.follow(&cache)).await
 }
 
 /// Answers with a feed. That the head of the answer is there tells that all that is acknowledged from now on will be told.
-async fn send(app: &App, follow: impl Future<Output = Result<Feed, Error>>) -> Result<Response, Problem> {
-    let room = Arc::clone(&app.feeds).try_acquire_owned();
+async fn send(
+    visitor: Visitor,
+    subject: Subject,
+    follow: impl Future<Output = Result<Feed, Error>>,
+) -> Result<Response, Problem> {
+    let Socket { feeds, ending } = visitor.socket().clone();
+    let room = feeds.try_acquire_owned();
     let room = room.map_err(|_| Error::Unavailable(format!("there are {FEEDS_MAX} feeds already")))?;
-    let outgoing = Outgoing { feed: follow.await?, ending: app.ending.clone(), _room: room };
+    let outgoing = Outgoing { feed: follow.await?, visitor, subject, ending, _room: room };
     let events = stream::unfold(Some(outgoing), |outgoing| async move {
         let mut outgoing = outgoing?;
         match outgoing.next().await {
@@ -73,6 +90,11 @@ impl Outgoing {
             _ = self.ending.changed() => return Err(Error::Unavailable("the state API ends".into())),
             notice = self.feed.next() => notice?,
         };
+        match &self.subject {
+            Subject::Sessions => self.visitor.may_use_sessions()?,
+            Subject::Table(table) => self.visitor.may_use(Resource::Tables, table)?,
+            Subject::Cache(cache) => self.visitor.may_use(Resource::Caches, cache)?,
+        }
         Ok(wire::feeds::notice(&notice))
     }
 }

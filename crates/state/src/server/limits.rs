@@ -8,12 +8,14 @@ use http::StatusCode;
 
 use super::{
     App,
+    access::Visitor,
     body::Upload,
     json,
     problem::Problem,
     query::{Query, Segments, SegmentsAndUri},
 };
 use crate::{
+    grant::Resource,
     limits::Take,
     wire::limits::{self as wire, TAKE_BODY_BYTES_MAX},
 };
@@ -32,10 +34,15 @@ pub(super) async fn take(
 }
 
 /// `POST /v1/take`
-pub(super) async fn take_all(State(app): State<Arc<App>>, upload: Upload) -> Result<Response, Problem> {
+pub(super) async fn take_all(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    upload: Upload,
+) -> Result<Response, Problem> {
     let body = upload.buffer(&app.buffers, "the body of a call", TAKE_BODY_BYTES_MAX).await?;
     let wire::Takes { takes } = body.json()?;
     let takes: Vec<Take> = takes.into_iter().map(Into::into).collect();
+    takes.iter().try_for_each(|take| visitor.may_use(Resource::Limits, &take.limit))?;
     let verdicts = app.engines.limits.take_all(takes).await?;
     let answer = wire::Verdicts {
         allowed: verdicts.iter().all(|verdict| verdict.allowed),

@@ -95,9 +95,9 @@ impl Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        // The text of two variants is in the error itself: the far end makes the very same error of it.
+        // The text of some variants is in the error itself: the far end makes the very same error of it.
         let detail = match &error {
-            Error::Invalid(text) | Error::Unavailable(text) => text.clone(),
+            Error::Invalid(text) | Error::Unavailable(text) | Error::Denied(text) => text.clone(),
             other => other.to_string(),
         };
         let (status, code, title) = match &error {
@@ -106,6 +106,7 @@ impl From<Error> for Problem {
             Error::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Error::Gone => (StatusCode::GONE, "gone", "The session has ended"),
             Error::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid", "Invalid request"),
+            Error::Denied(_) => (StatusCode::FORBIDDEN, "denied", "Not granted to this service"),
             Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large"),
             Error::NotAnInteger { .. } => (StatusCode::CONFLICT, "not-an-integer", "Not an integer"),
             Error::Unsupported { .. } => {
@@ -135,7 +136,7 @@ impl From<Error> for Problem {
                 tracing::error!(error = %source, cause = ?source.source(), "the state engine failed");
                 body.detail = "the state engine failed; the log of lethe says why".into();
             }
-            Error::NotFound | Error::Gone | Error::Invalid(_) | Error::Unavailable(_) => {}
+            Error::NotFound | Error::Gone | Error::Invalid(_) | Error::Unavailable(_) | Error::Denied(_) => {}
         }
         problem
     }
@@ -178,6 +179,7 @@ mod tests {
             (Error::NotFound, 404, "not-found"),
             (Error::Gone, 410, "gone"),
             (Error::Invalid("why".into()), 400, "invalid"),
+            (Error::Denied("why".into()), 403, "denied"),
             (Error::TooLarge { what: "value", size: 9, max: 8 }, 413, "too-large"),
             (Error::NotAnInteger { key: "k".into() }, 409, "not-an-integer"),
             (Error::Unsupported { engine: "e", what: "w" }, 501, "unsupported"),

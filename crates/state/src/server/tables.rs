@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     App,
+    access::Visitor,
     body::Upload,
     json, precondition,
     precondition::Verdict,
@@ -20,6 +21,8 @@ use super::{
 use crate::{
     Revision,
     error::Error,
+    grant::Resource,
+    locks::FENCES_TABLE,
     tables::{Action, Condition, Outcome, Row, Scan, VALUE_BYTES_MAX, Write},
     wire,
 };
@@ -125,13 +128,28 @@ pub(super) async fn scan(
 }
 
 /// `POST /v1/batch`
-pub(super) async fn batch(State(app): State<Arc<App>>, upload: Upload) -> Result<Response, Problem> {
+pub(super) async fn batch(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    upload: Upload,
+) -> Result<Response, Problem> {
     let body = upload.buffer(&app.buffers, "the body of a batch", wire::BATCH_BODY_BYTES_MAX).await?;
     let batch: wire::Batch<'static> = body.json()?;
     let writes = batch.writes.into_iter().enumerate().map(|(index, write)| read_write(index, write));
-    let outcomes = app.engines.tables.apply(writes.collect::<Result<_, _>>()?).await?;
+    let writes: Vec<Write> = writes.collect::<Result<_, _>>()?;
+    writes.iter().try_for_each(|write| may_write(&visitor, write))?;
+    let outcomes = app.engines.tables.apply(writes).await?;
     let outcomes = outcomes.into_iter().map(Into::into).collect();
     Ok(json(StatusCode::OK, &wire::Outcomes { outcomes }))
+}
+
+fn may_write(visitor: &Visitor, write: &Write) -> Result<(), Error> {
+    let is_fence = matches!(write.action, Action::Fence { .. }) && write.table == FENCES_TABLE;
+    match visitor.may_use(Resource::Tables, &write.table) {
+        // A lock comes with its fence.
+        Err(_) if is_fence && visitor.may_use(Resource::Locks, &write.key).is_ok() => Ok(()),
+        allowed => allowed,
+    }
 }
 
 /// Reads one write of a batch. A member that its action has no use for is refused rather than ignored.

@@ -197,9 +197,11 @@ fn lethe() {
             protocol: Protocol::Http1,
             drain: Duration::from_secs(5),
             env: [].into(),
+            withheld: [].into(),
             directory: "/".into(),
         };
-        let config = Config { services: vec![spec], sockets: "/nowhere".into(), state_url: None, guard: own };
+        let config =
+            Config { services: vec![spec], sockets: "/nowhere".into(), state_urls: None, guard: own };
         let supervisor = Supervisor::start(config).await.unwrap();
         let mut lines = supervisor.follow();
         // Two workers tell two descendants each.

@@ -31,7 +31,15 @@ async fn environment() {
     let mut spec = spec(1, &[]);
     spec.command = vec!["sh".into(), "-c".into(), script];
     spec.directory = directory.clone();
-    spec.env = [("COLOUR".into(), "blue = not red".into()), ("LETHE_SERVICE".into(), "fake".into())].into();
+    // Both are in the environment of this process; the second one is set anew for the workers.
+    spec.withheld = ["CARGO_PKG_NAME".into(), "CARGO_PKG_VERSION".into()].into();
+    assert!(std::env::var("CARGO_PKG_NAME").is_ok() && std::env::var("CARGO_PKG_VERSION").is_ok());
+    spec.env = [
+        ("COLOUR".into(), "blue = not red".into()),
+        ("LETHE_SERVICE".into(), "fake".into()),
+        ("CARGO_PKG_VERSION".into(), "of the worker".into()),
+    ]
+    .into();
     let mut stage = Stage::new(spec).await;
     let worker = stage.until_ready(1).await.remove(0);
     let printed = stage.supervisor.logs(Some("web-1"), usize::MAX).unwrap();
@@ -42,8 +50,9 @@ async fn environment() {
         format!("PORT={}", worker.address.port().unwrap()),
         "LETHE_SERVICE=web".into(),
         "LETHE_INSTANCE=web-1".into(),
-        "LETHE_STATE=unix:/run/state".into(),
+        "LETHE_STATE=unix:/run/web".into(),
         "COLOUR=blue = not red".into(),
+        "CARGO_PKG_VERSION=of the worker".into(),
         format!("PATH={}", std::env::var("PATH").unwrap()),
         format!("directory: {}", directory.display()),
         "SigBlk:\t0000000000000000".into(),
@@ -55,7 +64,7 @@ async fn environment() {
     for line in expected {
         assert!(printed.contains(&line.as_str()), "{line}: {printed:#?}");
     }
-    let others = ["LISTEN_", "SOCKET="];
+    let others = ["LISTEN_", "SOCKET=", "CARGO_PKG_NAME="];
     assert!(!printed.iter().any(|line| others.iter().any(|other| line.starts_with(other))), "{printed:#?}");
     let ignored = printed.iter().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
     // Bits 31 and 32 are signals that the C library keeps for itself and lets nobody change.
@@ -206,7 +215,7 @@ async fn a_wrong_command_starts_nothing() {
     let config = Config {
         services: vec![spec(1, &["serve"]), wrong],
         sockets: "/nowhere".into(),
-        state_url: None,
+        state_urls: None,
         guard,
     };
     let Err(Error::Command { service, reason }) = Supervisor::start(config).await else {

@@ -6,5 +6,6 @@ mod commands;
 mod contract;
 mod death;
 mod guard;
+mod kin;
 mod output;
 mod stage;

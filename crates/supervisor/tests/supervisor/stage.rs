@@ -8,7 +8,7 @@ use lethe_model::{
 };
 use lethe_supervisor::{
     logs::{Line, Source},
-    service::{Listener, Spec},
+    service::{Listener, Spec, StateUrls},
     supervisor::{Config, Supervisor},
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -36,6 +36,7 @@ pub(crate) fn spec(instances: u32, habit: &[&str]) -> Spec {
         protocol: Protocol::Http1,
         drain: Duration::from_secs(20),
         env: [].into(),
+        withheld: [].into(),
         directory: "/".into(),
     }
 }
@@ -57,9 +58,9 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) async fn new(spec: Spec) -> Self {
         let services = vec![spec];
-        let state_url = Some("unix:/run/state".into());
+        let state_urls = Some(StateUrls::new(|service| format!("unix:/run/{service}")));
         let sockets = tempfile::tempdir().unwrap();
-        let config = Config { services, sockets: sockets.path().into(), state_url, guard: PROGRAM.into() };
+        let config = Config { services, sockets: sockets.path().into(), state_urls, guard: PROGRAM.into() };
         let supervisor = Supervisor::start(config).await.unwrap();
         let (roster, lines) = (supervisor.roster(), supervisor.follow());
         Self { supervisor, roster, lines, sockets }

@@ -377,3 +377,42 @@ lethe.toml:12:26: `response-stall-timeout`: `9ms` is too short: write at least "
      |                          ^^^^^"#,
     );
 }
+
+#[test]
+fn grants() {
+    check(
+        r#"
+[services.shop]
+command = 'sh'
+state = { tables = ['Orders', 'car*t', 7], buckets = 'photos', session = true, locks = [''] }"#,
+        r#"
+lethe.toml:3:21: `tables`: `Orders` cannot be the name of a table: these are 1 to 64 lower-case letters, digits, `-` and `_`; did you mean "orders"?
+  3 | state = { tables = ['Orders', 'car*t', 7], buckets = 'photos', session = true, locks = [''] }
+    |                     ^^^^^^^^
+lethe.toml:3:31: `tables`: `car*t` has a `*` that is not its end: write "car*" or a whole name
+  3 | state = { tables = ['Orders', 'car*t', 7], buckets = 'photos', session = true, locks = [''] }
+    |                               ^^^^^^^
+lethe.toml:3:40: each of `tables` in [services.shop.state] must be a name such as `"orders"`, not the integer `7`
+  3 | state = { tables = ['Orders', 'car*t', 7], buckets = 'photos', session = true, locks = [''] }
+    |                                        ^
+lethe.toml:3:54: `buckets` in [services.shop.state] must be a list: write ["photos"]
+  3 | state = { tables = ['Orders', 'car*t', 7], buckets = 'photos', session = true, locks = [''] }
+    |                                                      ^^^^^^^^
+lethe.toml:3:64: unknown key `session` in [services.shop.state]; did you mean `sessions`?
+  3 | state = { tables = ['Orders', 'car*t', 7], buckets = 'photos', session = true, locks = [''] }
+    |                                                                ^^^^^^^
+lethe.toml:3:89: `locks`: `` is empty: write a name, or "*" for all
+  3 | state = { tables = ['Orders', 'car*t', 7], buckets = 'photos', session = true, locks = [''] }
+    |                                                                                         ^^"#,
+    );
+    check(
+        r#"
+[services.shop]
+command = 'sh'
+state = '.lethe'"#,
+        r#"
+lethe.toml:3:9: `state` in [services.shop] must be a table of what the service may use, such as `{ tables = ["orders"], sessions = true }`; where all state is kept is said by `state` at the top of the file, before the first [table]
+  3 | state = '.lethe'
+    |         ^^^^^^^^"#,
+    );
+}

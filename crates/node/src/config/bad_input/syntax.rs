@@ -156,7 +156,7 @@ x = 1"#,
 lethe.toml:5:2: `state` is there twice, first on line 3; rename one, or put their keys into one table
   5 | [state] # again
     |  ^^^^^
-lethe.toml:7:1: unknown key `x` in [state]; known there: `url`, `sessions`, `tables`, `blobs`, `limits`, `idempotency` and `locks`
+lethe.toml:7:1: unknown key `x` in [state]; known there: `url`, `sessions`, `tables`, `blobs`, `limits`, `idempotency`, `locks` and `cache`
   7 | x = 1
     | ^"#,
     );

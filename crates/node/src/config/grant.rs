@@ -1,0 +1,90 @@
+//! `state` of `[services.NAME]`: what a service may use of what is kept.
+
+use lethe_state::grant::{Grant, NAMES_MAX, Pattern, Resource};
+use toml::de::DeValue;
+
+use super::{
+    problem::Report,
+    table::{Table, Text, Value, bad_value, wrong_type},
+};
+
+/// What a grant may say.
+pub(super) const KEYS: [&str; 7] =
+    ["tables", "buckets", "caches", "limits", "locks", "idempotency", "sessions"];
+
+const EXPECTED: &str =
+    "a table of what the service may use, such as `{ tables = [\"orders\"], sessions = true }`";
+const NAMES_EXPECTED: &str = "a list of names, such as `[\"orders\", \"cart-*\"]`";
+
+/// Reads it from the table of a service. `None` if it is not there: then the service may use everything.
+pub(super) fn read(table: &Table<'_, '_>, report: &mut Report<'_>) -> Option<Grant> {
+    let value = table.value("state")?;
+    let DeValue::Table(entries) = value.get_ref() else {
+        match value.get_ref() {
+            // In TOML a key goes to the table last opened.
+            DeValue::String(_) => {
+                let message = format!(
+                    "`state`{} must be {EXPECTED}; where all state is kept is said by `state` at the top of the file, \
+                     before the first [table]",
+                    table.inside()
+                );
+                report.at(value.span(), message);
+            }
+            _ => table.wrong_type("state", EXPECTED, value, report),
+        }
+        return None;
+    };
+    let inner = table.inner("state", value, entries, &KEYS, report);
+    let mut grant = Grant::default();
+    grant.sessions = inner.boolean("sessions", report).unwrap_or_default();
+    for resource in Resource::ALL {
+        if let Some(value) = inner.value(resource.name()) {
+            grant.give(resource, names(&inner, resource, value, report));
+        }
+    }
+    Some(grant)
+}
+
+fn names(
+    table: &Table<'_, '_>,
+    resource: Resource,
+    value: &Value<'_>,
+    report: &mut Report<'_>,
+) -> Vec<Pattern> {
+    let key = resource.name();
+    let items = match value.get_ref() {
+        DeValue::Array(items) => items,
+        DeValue::String(text) => {
+            let message = format!("`{key}`{} must be a list: write [\"{text}\"]", table.inside());
+            report.at(value.span(), message);
+            return Vec::new();
+        }
+        _ => {
+            table.wrong_type(key, NAMES_EXPECTED, value, report);
+            return Vec::new();
+        }
+    };
+    if items.len() > NAMES_MAX {
+        let message = format!(
+            "`{key}`{} has {} names, over the limit of {NAMES_MAX}: give those that begin alike as one, such as \"cart-*\"",
+            table.inside(),
+            items.len()
+        );
+        report.at(value.span(), message);
+        return Vec::new();
+    }
+    let pattern = |item: &Value<'_>| {
+        let DeValue::String(text) = item.get_ref() else {
+            wrong_type(
+                &format!("each of `{key}`{}", table.inside()),
+                "a name such as `\"orders\"`",
+                item,
+                report,
+            );
+            return None;
+        };
+        let parsed = Pattern::parse(resource, text);
+        parsed.map_err(|why| bad_value(key, &Text { text, span: item.span() }, &why, report)).ok()
+    };
+    items.iter().filter_map(pattern).collect()
+}

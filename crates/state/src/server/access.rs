@@ -1,0 +1,279 @@
+//! Who may use what through a socket of the API. Each service has a socket of its own, which is its credential; what it is
+//! granted is looked up at each request, so that a change of the configuration holds from then on. Each route has its
+//! [`Rule`], which is asked before its handler is.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use async_trait::async_trait;
+use axum::{
+    extract::{FromRequestParts, RawPathParams, Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use http::request::Parts;
+use tokio::net::UnixStream;
+
+use super::{Socket, problem::Problem};
+use crate::{
+    error::Error,
+    grant::{Grant, Pattern, Resource},
+};
+
+/// What a route needs to be granted. [`super::route`] wants one for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// Nothing: it says nothing of what is kept.
+    Free,
+    /// What the first variable segment of its path names.
+    Named(Resource),
+    /// Sessions.
+    Sessions,
+    /// What its body names. Its handler asks [`Visitor::may_use`] for each name, before anything is done.
+    InBody(Resource),
+    /// It lists names, and its handler those alone that [`Visitor::granted`] has.
+    Listed(Resource),
+}
+
+/// What is behind a connection, as far as it matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A process of a worker of this service.
+    Worker(String),
+    /// A process that `lethe` has brought forth, but of no worker that it knows; or one of which nothing could be learned.
+    Stray,
+    /// Any other that could open the socket: a shell of the same user, a container that the socket was given to.
+    Other,
+}
+
+/// Tells what is behind a connection.
+#[async_trait]
+pub trait Peers: Send + Sync {
+    /// What the process with this id is; `None` where it has none in this namespace of process ids.
+    async fn peer(&self, pid: Option<i32>) -> Peer;
+}
+
+/// What each service is granted. Shared by all sockets, and changed while they are served.
+#[derive(Debug, Default)]
+pub struct Grants {
+    /// `None` is all there is.
+    services: RwLock<BTreeMap<String, Option<Grant>>>,
+}
+
+impl Grants {
+    /// From now on, also on connections that exist, `service` has this grant; `None` is all there is.
+    pub fn set(&self, service: &str, grant: Option<Grant>) {
+        let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
+        services.insert(service.to_owned(), grant);
+    }
+
+    /// From now on `service` has nothing.
+    pub fn remove(&self, service: &str) {
+        self.services.write().unwrap_or_else(PoisonError::into_inner).remove(service);
+    }
+
+    fn with<T>(&self, ask: impl FnOnce(&BTreeMap<String, Option<Grant>>) -> T) -> T {
+        ask(&self.services.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// One socket: for whom it is.
+#[derive(Clone)]
+pub struct Door {
+    /// The service whose socket it is; `None` for that of whoever runs `lethe`.
+    service: Option<Arc<str>>,
+    grants: Arc<Grants>,
+    /// `None` where nobody is asked who comes.
+    peers: Option<Arc<dyn Peers>>,
+}
+
+impl Door {
+    /// The socket of a service.
+    pub fn of_service(service: &str, grants: Arc<Grants>, peers: Arc<dyn Peers>) -> Self {
+        Self { service: Some(service.into()), grants, peers: Some(peers) }
+    }
+
+    /// The socket of whoever runs `lethe`, who may use everything. Workers of services with a grant are sent to their own.
+    pub fn of_operator(grants: Arc<Grants>, peers: Arc<dyn Peers>) -> Self {
+        Self { service: None, grants, peers: Some(peers) }
+    }
+
+    /// One where everybody may use everything.
+    pub fn open() -> Self {
+        Self { service: None, grants: Arc::default(), peers: None }
+    }
+
+    /// Finds out who comes.
+    pub(super) async fn meet(self, stream: &UnixStream, socket: Socket) -> Visitor {
+        let peer = match &self.peers {
+            Some(peers) => match stream.peer_cred() {
+                Ok(credentials) => peers.peer(credentials.pid().filter(|pid| *pid > 0)).await,
+                Err(_) => Peer::Stray,
+            },
+            None => Peer::Other,
+        };
+        Visitor(Arc::new(Visit { door: self, peer, socket }))
+    }
+}
+
+struct Visit {
+    door: Door,
+    peer: Peer,
+    socket: Socket,
+}
+
+/// Who makes a request, as each request of a connection carries it.
+#[derive(Clone)]
+pub(super) struct Visitor(Arc<Visit>);
+
+impl Visitor {
+    /// The socket that it has come through.
+    pub(super) fn socket(&self) -> &Socket {
+        &self.0.socket
+    }
+
+    /// Whether this name may be used.
+    pub(super) fn may_use(&self, resource: Resource, name: &str) -> Result<(), Error> {
+        self.judge(|grant| match grant.has(resource, name) {
+            true => None,
+            false => Some(Missing {
+                what: format!(
+                    "may not use the {} `{}`; its {} are {}",
+                    resource.one(),
+                    Shown(name),
+                    resource.name(),
+                    grant.listed(resource)
+                ),
+                next: format!("add it to `{}`", resource.name()),
+            }),
+        })
+    }
+
+    /// The names that may be used, in order, of which no two are for the same name; `None` for all.
+    pub(super) fn granted(&self, resource: Resource) -> Result<Option<Vec<Pattern>>, Error> {
+        let mut granted = None;
+        self.judge(|grant| {
+            granted = Some(grant.names(resource).to_vec());
+            None
+        })?;
+        Ok(granted)
+    }
+
+    /// Whether sessions may be used.
+    pub(super) fn may_use_sessions(&self) -> Result<(), Error> {
+        self.judge(|grant| match grant.sessions {
+            true => None,
+            false => {
+                Some(Missing { what: "may not use sessions".into(), next: "write `sessions = true`".into() })
+            }
+        })
+    }
+
+    fn may_enter(&self) -> Result<(), Error> {
+        self.judge(|_| None)
+    }
+
+    /// Asks about the grant, if there is one.
+    fn judge(&self, ask: impl FnOnce(&Grant) -> Option<Missing>) -> Result<(), Error> {
+        let Visit { door, peer, .. } = &*self.0;
+        door.grants.with(|grants| {
+            cross(door.service.as_deref(), peer, grants)?;
+            let Some(service) = door.service.as_deref() else { return Ok(()) };
+            let missing = match grants.get(service) {
+                Some(None) => None,
+                Some(Some(grant)) => ask(grant),
+                None => return Err(Error::Denied(format!("there is no service `{service}` any more"))),
+            };
+            missing.map_or(Ok(()), |Missing { what, next }| {
+                Err(Error::Denied(format!(
+                    "the service `{service}` {what}: to change that, {next} in `state` of [services.{service}] in \
+                     lethe.toml, and run `lethe reload`"
+                )))
+            })
+        })
+    }
+}
+
+/// What a grant does not have.
+struct Missing {
+    /// It, to follow the name of the service.
+    what: String,
+    /// What to do in the grant to have it.
+    next: String,
+}
+
+/// Refuses who comes to another's door to have more than it was given: a worker of a service with a grant, and, as soon as
+/// one service has one, processes of which it is not known whose they are.
+fn cross(door: Option<&str>, peer: &Peer, grants: &BTreeMap<String, Option<Grant>>) -> Result<(), Error> {
+    let own = "its own is in its LETHE_STATE";
+    let door_of = || door.map_or("of whoever runs lethe".into(), |door| format!("of the service `{door}`"));
+    let text = match peer {
+        Peer::Worker(service) if door == Some(service) => return Ok(()),
+        // One that is not known any more is on its way out, and had a grant perhaps.
+        Peer::Worker(service) if matches!(grants.get(service), Some(None)) => return Ok(()),
+        Peer::Worker(service) => {
+            format!(
+                "this socket is {}, and the caller is a worker of the service `{service}`: {own}",
+                door_of()
+            )
+        }
+        Peer::Stray if grants.values().any(Option::is_some) => format!(
+            "this socket is {}, and the caller has left the processes of its worker, so that it is not known of which \
+             service it is: let it stay a child of its worker, or in its process group",
+            door_of()
+        ),
+        Peer::Stray | Peer::Other => return Ok(()),
+    };
+    Err(Error::Denied(text))
+}
+
+/// A name in a message, not longer than names are.
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const CHARS_MAX: usize = 64;
+        let short = self.0.char_indices().nth(CHARS_MAX).map_or(self.0, |(end, _)| &self.0[..end]);
+        write!(f, "{}{}", short.escape_debug(), if short.len() < self.0.len() { "…" } else { "" })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Visitor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let visitor = parts.extensions.get::<Self>().cloned();
+        // Each connection has one; without, nobody is known to be allowed anything.
+        visitor.ok_or_else(|| Error::Denied("it is not known who asks".into()).into())
+    }
+}
+
+/// Asks the rule of a route before its handler is called.
+pub(super) async fn guard(
+    State(rule): State<Rule>,
+    visitor: Visitor,
+    parameters: Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let allowed = match rule {
+        Rule::Free => Ok(()),
+        Rule::Sessions => visitor.may_use_sessions(),
+        Rule::InBody(_) | Rule::Listed(_) => visitor.may_enter(),
+        Rule::Named(resource) => match parameters.ok().as_ref().and_then(|them| them.iter().next()) {
+            Some((_, name)) => visitor.may_use(resource, name),
+            // What is not UTF-8 is no name of anything.
+            None => visitor.may_use(resource, ""),
+        },
+    };
+    match allowed {
+        Ok(()) => next.run(request).await,
+        Err(error) => Problem::from(error).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
