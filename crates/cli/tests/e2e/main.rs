@@ -14,6 +14,8 @@ mod inbound;
 mod lethe;
 mod mortal;
 mod mortal_lab;
+#[path = "../../../state/tests/s3/moto.rs"]
+mod moto;
 mod redis;
 mod reload;
 mod retry_bounds;
