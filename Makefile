@@ -35,9 +35,10 @@ deny:
 	fi
 
 # The shop is built first, as `lethe up examples/shop` would do in the middle of a test.
-test: ## All tests; installs what they need (Chromium, Redis, PostgreSQL) when run as root
+test: ## All tests; installs what they need (Chromium, Redis, PostgreSQL, moto) when run as root
 	.ci/programs cc:gcc python3:python3 pkill:procps chromium:chromium chromedriver:chromium-driver \
 		redis-server:redis-server initdb:postgresql setpriv:util-linux
+	.ci/moto
 	cargo build $(LOCKED) --release -p shop
 	cargo test $(LOCKED) --workspace --all-features --no-fail-fast
 

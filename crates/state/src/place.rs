@@ -124,7 +124,7 @@ impl Address {
             },
             None => Err(format!(
                 "needs the engine `{scheme}`, which this version does not have; \
-                 there are `embedded`, `redis://` and `postgres://`"
+                 there are `embedded`, `redis://`, `postgres://` and `s3://`"
             )),
         }
     }

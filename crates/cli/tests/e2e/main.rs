@@ -16,6 +16,8 @@ mod lethe;
 mod limits;
 mod mortal;
 mod mortal_lab;
+#[path = "../../../state/tests/s3/moto.rs"]
+mod moto;
 mod redis;
 mod reload;
 mod retry_bounds;
