@@ -15,11 +15,7 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use lethe::{
-    idempotency::IdempotencyLayer,
-    session::SessionLayer,
-    token::{Keys, Turning},
-};
+use lethe::{idempotency::IdempotencyLayer, session::SessionLayer};
 
 use crate::{assets, error::Error, pages, photo, shop::Shop};
 
@@ -30,8 +26,7 @@ const UPLOAD_WRAPPING_BYTES_MAX: usize = 16 << 10;
 
 /// The whole shop. Every POST of it is safe to repeat.
 pub fn router(shop: Shop, state: &lethe::State) -> Router {
-    let keys = Keys::new(state.engines().tables.clone(), "shop", Turning::default());
-    let mut sessions = SessionLayer::new(state).hybrid(keys).persistent();
+    let mut sessions = SessionLayer::new(state).persistent();
     if shop.config.plain_http {
         sessions = sessions.insecure_cookies();
     }
