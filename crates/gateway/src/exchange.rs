@@ -349,7 +349,9 @@ impl<D: Downstream> Exchange<'_, D> {
         let ours = [(&b"x-request-id"[..], self.prepared.worker.id())].into_iter();
         let date = (!framing.has_date).then_some((&b"date"[..], &date[..]));
         let standing = self.standing.iter().map(|(name, value)| (&name[..], &value[..]));
-        let ours = ours.chain(date).chain(timing).chain(standing);
+        let via = self.core.via.borrow();
+        let via = via.as_ref().map(|via| (&b"via"[..], via.value(link.came())));
+        let ours = ours.chain(date).chain(timing).chain(via).chain(standing);
         let mut fields = headers::to_client(bytes, link.head(), framing, ours);
         self.down.respond(Answer {
             status: link.head().status,

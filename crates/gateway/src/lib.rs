@@ -75,4 +75,5 @@ mod tunnel;
 mod upload;
 mod upstream;
 mod verdict;
+mod via;
 mod watch;

@@ -4,6 +4,7 @@
 pub mod allowance;
 mod attendant;
 pub mod build;
+mod coming;
 pub mod config;
 mod doors;
 mod folder;
