@@ -499,7 +499,7 @@ mod tests {
     #[test]
     fn a_core_that_begins_late_has_come_to_the_latest_turn() {
         let config = Config::new(([127, 0, 0, 1], 0).into());
-        let turn = Turn { number: 5, config, joints: BTreeMap::new(), log: None };
+        let turn = Turn { number: 5, config, joints: BTreeMap::new(), log: None, allowance: None };
         let budgets = Budgets::new(&turn.config.limits);
         let (_turns, turns) = watch::channel(Arc::new(turn));
         let (reaching, mut reached) = watch::channel(vec![0]);

@@ -178,7 +178,7 @@ mod tests {
         let services = ["web", "next"].map(service);
         let target = |(service, weight): (&Rc<Service>, u32)| {
             let route = config::Route { weight: Some(weight), ..route_to(service.name.as_str()) };
-            Rc::new(Target { route, service: Rc::clone(service), stats: Arc::default() })
+            Rc::new(Target { route, service: Rc::clone(service), stats: Arc::default(), judge: None })
         };
         let table = Table::new(services.iter().zip([9, 1]).map(target).collect());
         assert_eq!(table.targets().count(), 2);
