@@ -19,6 +19,9 @@ pub struct Config {
     /// Networks of proxies whose word about the client is taken (`Forwarded`, `X-Forwarded-*`, the PROXY protocol), as
     /// `address/prefix-length`. Empty: nobody's.
     pub trusted_proxies: Vec<Network>,
+    /// The name that is put into `Via` of requests and responses, a token (RFC 9110, sections 5.6.2 and 7.6.3); by it a
+    /// request that goes round in circles is known. `None`: nothing is said.
+    pub via: Option<String>,
     /// What is written of each request.
     pub access_log: AccessLog,
     /// Runtimes, each with its own listeners: by default one per processor.
@@ -36,6 +39,7 @@ impl Config {
             routes: Vec::new(),
             services: BTreeMap::new(),
             trusted_proxies: Vec::new(),
+            via: None,
             access_log: AccessLog::Off,
             cores: 1,
             limits: Limits::default(),
@@ -111,6 +115,9 @@ pub struct Route {
     pub path: String,
     /// The service that answers.
     pub service: ServiceName,
+    /// It answers a share of the requests alone, in proportion to this: further routes for the same host and path say who the
+    /// others are. `None`: all of them.
+    pub weight: Option<u32>,
     /// All requests of this route may be sent again after a worker was lost, whatever their method.
     pub idempotent: bool,
     /// How a worker is chosen.
@@ -137,6 +144,7 @@ impl Route {
             host: None,
             path: "/".into(),
             service,
+            weight: None,
             idempotent: false,
             balance: Balance::default(),
             timeout: Duration::from_secs(30),

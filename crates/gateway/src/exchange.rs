@@ -345,7 +345,10 @@ impl<D: Downstream> Exchange<'_, D> {
         let date = self.core.date.get();
         let ours = [(&b"x-request-id"[..], self.prepared.worker.id())].into_iter();
         let date = (!framing.has_date).then_some((&b"date"[..], &date[..]));
-        let mut fields = headers::to_client(bytes, link.head(), framing, ours.chain(date).chain(timing));
+        let via = self.core.via.borrow();
+        let via = via.as_ref().map(|via| (&b"via"[..], via.value(link.came())));
+        let ours = ours.chain(date).chain(timing).chain(via);
+        let mut fields = headers::to_client(bytes, link.head(), framing, ours);
         self.down.respond(Answer {
             status: link.head().status,
             reason: link.head().reason.of(bytes),

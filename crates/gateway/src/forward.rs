@@ -1,5 +1,8 @@
 //! The loop of attempts: find a worker, send, and when the worker is lost ask the retry table.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::Arc,
     task::Poll,

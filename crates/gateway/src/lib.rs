@@ -74,4 +74,5 @@ mod tunnel;
 mod upload;
 mod upstream;
 mod verdict;
+mod via;
 mod watch;

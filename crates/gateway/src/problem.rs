@@ -21,6 +21,11 @@ pub(crate) enum Failure {
     LongTarget,
     /// The head is too large.
     LargeHead,
+    /// The request has come through here too often.
+    Circle,
+    /// It asks for what can be done with its target, and is not to be forwarded: here is the end of its way, which is the
+    /// answer.
+    LastHop,
     /// No route matches.
     NoRoute,
     /// The queue for a worker is full, or too long for the request to be served in time.
@@ -74,6 +79,8 @@ impl Failure {
             Self::Unsupported(_) => Outcome::Refused("unsupported"),
             Self::LongTarget => Outcome::Refused("long_target"),
             Self::LargeHead => Outcome::Refused("large_head"),
+            Self::Circle => Outcome::Refused("circle"),
+            Self::LastHop => Outcome::Refused("max_forwards"),
             Self::NoRoute => Outcome::Refused("no_route"),
             Self::Slow => Outcome::Refused("slow_client"),
             Self::NotUpgraded => Outcome::Refused("not_upgraded"),
@@ -91,6 +98,7 @@ impl Failure {
 
     pub(crate) fn status(self) -> u16 {
         match self {
+            Self::LastHop => 200,
             Self::Malformed(_) => 400,
             Self::NoRoute => 404,
             Self::Slow => 408,
@@ -100,11 +108,13 @@ impl Failure {
             Self::NotUpgraded | Self::Unknown | Self::Deadly | Self::Exhausted | Self::Garbled => 502,
             Self::QueueFull { .. } | Self::NoWorker { .. } | Self::Overloaded | Self::Stopping => 503,
             Self::Late => 504,
+            Self::Circle => 508,
         }
     }
 
     fn title(self) -> &'static str {
         match self.status() {
+            200 => "OK",
             400 => "Bad Request",
             404 => "Not Found",
             408 => "Request Timeout",
@@ -113,6 +123,7 @@ impl Failure {
             501 => "Not Implemented",
             502 => "Bad Gateway",
             503 => "Service Unavailable",
+            508 => "Loop Detected",
             _ => "Gateway Timeout",
         }
     }
@@ -130,6 +141,10 @@ impl Failure {
             Self::Malformed(detail) | Self::Unsupported(detail) => detail,
             Self::LongTarget => "The request target is too long.",
             Self::LargeHead => "The request's header fields are too large.",
+            Self::Circle => {
+                "The request goes round in circles: it has come through this gateway several times."
+            }
+            Self::LastHop => "",
             Self::NoRoute => "Nothing is served at this address.",
             Self::QueueFull { .. } => "Too many requests are waiting. Try again in a moment.",
             Self::NoWorker { .. } => "The service is not ready or busy. Try again in a moment.",
@@ -151,6 +166,9 @@ impl Failure {
     }
 
     fn document(self, request_id: &[u8]) -> Vec<u8> {
+        if !self.is_problem() {
+            return Vec::new();
+        }
         let (title, status, detail) = (self.title(), self.status(), self.detail());
         // Ids are made or checked here: they are ASCII.
         let id = String::from_utf8_lossy(request_id);
@@ -159,11 +177,17 @@ impl Failure {
         document.to_string().into_bytes()
     }
 
+    /// Whether there is anything to be said beside the status.
+    fn is_problem(self) -> bool {
+        self != Self::LastHop
+    }
+
     fn fields(self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let always = [("content-type", "application/problem+json"), ("cache-control", "no-store")];
+        let kind = self.is_problem().then_some(("content-type", "application/problem+json"));
+        let always = kind.into_iter().chain([("cache-control", "no-store")]);
         // Says that nobody knows whether the request was carried out.
         let unknown = self.is_unknown().then_some(("lethe-outcome", "unknown"));
-        always.into_iter().chain(unknown)
+        always.chain(unknown)
     }
 
     /// Answers the client at `date` and waits until it is sent, or the client has gone. `is_head` leaves the body out.
@@ -232,6 +256,7 @@ mod tests {
             (Failure::LongTarget, 414, false, None, true),
             (Failure::LargeHead, 431, false, None, true),
             (Failure::Slow, 408, false, None, true),
+            (Failure::Circle, 508, false, None, false),
             (Failure::NoRoute, 404, false, None, false),
             (Failure::QueueFull { retry_after_s: 7 }, 503, false, Some(7), false),
             (Failure::NoWorker { retry_after_s: 7 }, 503, false, Some(7), false),
@@ -255,5 +280,13 @@ mod tests {
             assert_eq!(problem["request_id"], "r-1");
             assert!(!problem["detail"].as_str().unwrap().is_empty());
         }
+    }
+
+    #[test]
+    fn the_last_hop_is_no_problem() {
+        assert_eq!((Failure::LastHop.status(), Failure::LastHop.document(b"r-1")), (200, Vec::new()));
+        assert!(
+            !Failure::LastHop.closes() && !Failure::LastHop.fields().any(|field| field.0 == "content-type")
+        );
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     forwarded::Scheme,
     h2c,
     head::{RequestHead, Version},
-    headers::{self, WorkerHead},
+    headers::{self, Passage, WorkerHead},
     problem::Failure,
     queue,
     record::{Outcome, Record},
@@ -25,6 +25,7 @@ use crate::{
     trace,
     upload::Upload,
     verdict::is_idempotent,
+    via::Came,
     watch::{Phase, Watched},
 };
 
@@ -94,8 +95,7 @@ pub(crate) fn prepare(
     };
     let record = Record::begin(&core.observer, Instant::now(), protocol);
     if record.is_detailed() {
-        let field = |known| head.fields.iter().find(|field| field.known == known);
-        let value = |known| field(known).map(|field| field.value.of(bytes));
+        let value = |known| values(bytes, head, known).next();
         let host = value(Known::Host).unwrap_or_default();
         let origin = client.trusted.then(|| headers::origin(bytes, head, host, client, &core.trust.borrow()));
         let (address, scheme) =
@@ -134,10 +134,30 @@ fn find(
         admitted.upgrade = None;
         admitted.passes_te = true;
     }
-    let trust = core.trust.borrow();
+    let (trust, via) = (core.trust.borrow(), core.via.borrow());
+    if let Some(via) = &*via
+        && via.is_circle(values(bytes, head, Known::Via))
+    {
+        prepared.name_refused(core, admitted.request_id);
+        return Err(Failure::Circle);
+    }
+    let came = match (framed, head.version) {
+        (Some(_), _) => Came::Http2,
+        (None, Version::Http11) => Came::Http11,
+        (None, Version::Http10) => Came::Http10,
+    };
+    let via = via.as_ref().map(|via| via.value(came));
     let context = core.observer.trace(admitted.traceparent, &core.dice);
     let worker = &mut prepared.worker;
-    headers::to_worker(bytes, head, &admitted, (client, &trust), &context, &core.dice, worker);
+    headers::to_worker(
+        bytes,
+        head,
+        &admitted,
+        Passage { client, trust: &trust, via },
+        &context,
+        &core.dice,
+        worker,
+    );
     if admitted.passes_te && !h2c::is_told(&worker.bytes) {
         prepared.name_refused(core, admitted.request_id);
         return Err(Failure::Malformed("The request cannot be told in HTTP/2, which the service speaks."));
@@ -151,6 +171,11 @@ fn find(
     Ok(target)
 }
 
+/// The values of a field, in the order of the head.
+fn values<'a>(bytes: &'a [u8], head: &'a RequestHead, known: Known) -> impl Iterator<Item = &'a [u8]> {
+    head.fields.iter().filter(move |field| field.known == known).map(|field| field.value.of(bytes))
+}
+
 fn route(core: &Core, admitted: &Admitted<'_>) -> Option<Rc<Target>> {
     // What is not ASCII matches no host and no prefix that a route can name.
     let host = std::str::from_utf8(admitted.host.unwrap_or_default()).unwrap_or_default();
@@ -158,7 +183,7 @@ fn route(core: &Core, admitted: &Admitted<'_>) -> Option<Rc<Target>> {
         Ok(path) => path,
         Err(error) => std::str::from_utf8(&admitted.path[..error.valid_up_to()]).unwrap_or("/"),
     };
-    core.table.borrow().find(host, path).cloned()
+    core.table.borrow().find(host, path)
 }
 
 /// Answers a request to the end of its response.

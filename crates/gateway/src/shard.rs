@@ -238,11 +238,13 @@ impl WorkerShard {
     }
 }
 
-/// What a route is called in logs and metrics: `host/path`, with `*` for any host and without a `/` at the end.
+/// What a route is called in logs and metrics: `host/path`, with `*` for any host and without a `/` at the end; and which
+/// service it is, where several have a share.
 fn label(route: &Route) -> String {
     let host = route.host.as_deref().unwrap_or("*").to_ascii_lowercase();
     let path = route.path.trim_end_matches('/');
-    if path.is_empty() { host + "/" } else { host + path }
+    let label = if path.is_empty() { host + "/" } else { host + path };
+    if route.weight.is_some() { format!("{label} to {}", route.service) } else { label }
 }
 
 fn count_class(classes: &[Count; 5], status: u16) {

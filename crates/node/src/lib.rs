@@ -3,6 +3,7 @@
 
 pub mod attendant;
 pub mod build;
+mod coming;
 pub mod config;
 mod doors;
 mod folder;

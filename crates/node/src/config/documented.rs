@@ -24,7 +24,8 @@ fn read(toml: &str, folder: &Path) -> String {
         Ok(mut draft) => {
             draft.services.iter_mut().for_each(|service| service.command_quote = None);
             let places = (draft.listen, draft.admin, draft.state_dir, draft.placement, draft.tls.is_some());
-            let words = (draft.proxy_protocol, draft.trusted_proxies, draft.access_log, draft.cores);
+            let words =
+                (draft.proxy_protocol, draft.trusted_proxies, draft.via, draft.access_log, draft.cores);
             format!("{:?}", (places, words, draft.limits, draft.routes, draft.services))
         }
         Err(problems) => panic!("{toml}\n{}", Errors(problems)),

@@ -15,6 +15,7 @@ fn everything_about_the_gateway_can_be_said() {
         cores = 3
         proxy-protocol = true
         trusted-proxies = ["10.0.0.0/8", "::1"]
+        via = "edge-1"
         access-log = "access.log"
         [tls]
         listen = "0.0.0.0:8443"
@@ -62,6 +63,7 @@ fn everything_about_the_gateway_can_be_said() {
     let files = gateway::CertificateFiles { chain: path.join("a.pem"), key: path.join("a.key") };
     assert_eq!(gateway.tls, Some(gateway::Tls::Files(vec![files])));
     assert_eq!((gateway.cores, gateway.trusted_proxies.len()), (3, 2));
+    assert_eq!(gateway.via.as_deref(), Some("edge-1"));
     assert_eq!(gateway.access_log, gateway::AccessLog::File(path.join("access.log")));
     let limits = gateway::Limits {
         head_bytes_max: 64 << 10,
@@ -105,6 +107,24 @@ fn everything_about_the_gateway_can_be_said() {
     assert_eq!(route.response_stall, gateway::ResponseStall::Never);
     assert_eq!(route.retry_on, gateway::RetryOn { unavailable: true, timeout: true });
     assert_eq!((route.resume, route.server_timing), (false, true));
+}
+
+#[test]
+fn several_services_may_share_a_route() {
+    let toml = "[services.web]\ncommand = 'sh'\n[services.next]\ncommand = 'sh'\n[services.old]\ncommand = 'sh'\n\
+                [[routes]]\ntimeout = '9s'\nservice = { web = 9, next = 1, old = 0 }\n[[routes]]\npath = '/a'\nservice = 'web'\n";
+    let (_kept, path) = folder(&[("lethe.toml", toml)]);
+    let config = load_path(&path, Overrides::default()).unwrap();
+    let mut routes: Vec<_> =
+        config.gateway.routes.iter().map(|route| (route.service.as_str(), route.weight)).collect();
+    routes.sort_unstable();
+    assert_eq!(routes, [("next", Some(1)), ("web", None), ("web", Some(9))]);
+    assert!(config.gateway.routes[..2].iter().all(|route| route.timeout == Duration::from_secs(9)));
+    assert!(
+        config.notices.iter().any(|notice| notice.contains("`old`: no route leads to it")),
+        "{:?}",
+        config.notices
+    );
 }
 
 #[test]
