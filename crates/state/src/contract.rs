@@ -20,7 +20,7 @@
 //! ```
 //!
 //! One kind alone: `lethe_state::contract_tables!(engine);`, `contract_sessions!`, `contract_blobs!`, `contract_limits!`,
-//! `contract_locks!`, `contract_idempotency!`, `contract_cache!`, `contract_feeds!`.
+//! `contract_locks!`, `contract_idempotency!`, `contract_cache!`, `contract_feeds!`, `contract_near!`.
 //! Each case is also a public function, `contract::tables::increments_add_up(fixture).await`.
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
@@ -36,6 +36,7 @@ pub mod idempotency;
 pub mod limits;
 pub mod linear;
 pub mod locks;
+pub mod near;
 pub mod sessions;
 pub mod tables;
 
@@ -142,6 +143,7 @@ macro_rules! contract_suite {
         $crate::contract_cache!($engine);
         $crate::contract_cache_feeds!($engine);
         $crate::contract_feeds!($engine);
+        $crate::contract_near!($engine);
     };
 }
 

@@ -33,7 +33,7 @@ use crate::{
 /// session, see [`persistent`](Self::persistent).
 ///
 /// Where workers keep copies of sessions ([`Sessions::lag`]), a response to a request that has changed its session also sets
-/// `__Host-session-written` for three seconds. Requests that bring it read their session from the engine, whichever worker they meet:
+/// `__Host-session-written` for four seconds. Requests that bring it read their session from the engine, whichever worker they meet:
 /// a visitor sees what they have done.
 ///
 /// A response to a request that has read its session gets `Vary: Cookie` and, unless the handler has set it,

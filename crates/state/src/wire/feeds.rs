@@ -1,6 +1,7 @@
 //! Feeds as server-sent events (WHATWG HTML, section 9.2): `changed`, whose data is the name as a string of JSON, so that a
 //! line end in it is none of the stream; `beat`; and, as the last, `failed` with the problem.
 
+#[cfg(feature = "server")]
 use bytes::Bytes;
 
 use super::Problem;
@@ -21,6 +22,7 @@ pub(crate) enum Event {
 }
 
 /// The event that tells of a notice.
+#[cfg(feature = "server")]
 pub(crate) fn notice(notice: &Notice) -> Bytes {
     match notice {
         Notice::Changed(name) => {
@@ -32,6 +34,7 @@ pub(crate) fn notice(notice: &Notice) -> Bytes {
 }
 
 /// The last event of a feed that fails. JSON has no line end in it.
+#[cfg(feature = "server")]
 pub(crate) fn failed(problem: &[u8]) -> Bytes {
     [b"event: failed\ndata: ", problem, b"\n\n"].concat().into()
 }
