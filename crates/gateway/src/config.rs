@@ -1,9 +1,13 @@
 //! What the gateway is told: where to listen, which routes and services there are, and every limit and timeout by
 //! name. All but the listeners and the number of cores can be changed while it runs.
 
+pub mod limit;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use lethe_model::{roster::Protocol, service::ServiceName};
+
+use self::limit::Limit;
 
 /// The gateway's configuration. Every limit has a default.
 #[derive(Clone, Debug)]
@@ -135,6 +139,8 @@ pub struct Route {
     pub resume: bool,
     /// Responses tell the client how long each phase took (`Server-Timing`).
     pub server_timing: bool,
+    /// How often requests may come; all of these must allow one. Mostly none.
+    pub limits: Vec<Limit>,
 }
 
 impl Route {
@@ -153,6 +159,7 @@ impl Route {
             retry_on: RetryOn::default(),
             resume: true,
             server_timing: false,
+            limits: Vec::new(),
         }
     }
 }

@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     accept::{self, Door, Manner},
     access_log::writer::Writer,
+    allowance::Allowance,
     balance::Dice,
     body_budget::{Budgets, Share},
     buffer::Pool,
@@ -64,6 +65,8 @@ pub(crate) struct Turn {
     pub(crate) joints: BTreeMap<ServiceName, Arc<Joint>>,
     /// What writes the access log.
     pub(crate) log: Option<Arc<Writer>>,
+    /// Who is asked whether requests of a route with limits may pass.
+    pub(crate) allowance: Option<Arc<dyn Allowance>>,
 }
 
 /// How the gateway stops.
@@ -231,7 +234,7 @@ impl Core {
     /// Takes up a configuration. Requests in hand keep the route that they have; a service that is still named keeps its
     /// workers and their connections. Returns the routes of before that lead to services to which none leads any more.
     fn configure(&self, turn: &Turn) -> Vec<Weak<Target>> {
-        let Turn { config, joints, log, .. } = turn;
+        let Turn { config, joints, log, allowance, .. } = turn;
         self.write_to(log.as_ref());
         let limits = &config.limits;
         self.bounds.set(Bounds {
@@ -259,7 +262,9 @@ impl Core {
         let stats = self.shard.set_routes(&config.routes);
         let targets = config.routes.iter().zip(stats).filter_map(|(route, stats)| {
             let service = Rc::clone(services.get(&route.service)?);
-            Some(Rc::new(Target { route: route.clone(), service, stats }))
+            let allowance = allowance.as_ref().filter(|_| !route.limits.is_empty());
+            let judge = allowance.map(|allowance| allowance.judge(self.index, &route.limits));
+            Some(Rc::new(Target { route: route.clone(), service, stats, judge }))
         });
         let table = self.table.replace(Table::new(targets.collect()));
         let is_left =
@@ -494,7 +499,7 @@ mod tests {
     #[test]
     fn a_core_that_begins_late_has_come_to_the_latest_turn() {
         let config = Config::new(([127, 0, 0, 1], 0).into());
-        let turn = Turn { number: 5, config, joints: BTreeMap::new(), log: None };
+        let turn = Turn { number: 5, config, joints: BTreeMap::new(), log: None, allowance: None };
         let budgets = Budgets::new(&turn.config.limits);
         let (_turns, turns) = watch::channel(Arc::new(turn));
         let (reaching, mut reached) = watch::channel(vec![0]);

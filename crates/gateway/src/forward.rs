@@ -118,7 +118,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
 }
 
 /// Waits for `future`, but no longer than the client waits.
-async fn unless_gone<D: Downstream, F: Future>(
+pub(crate) async fn unless_gone<D: Downstream, F: Future>(
     down: &mut D,
     watched: &Watched,
     future: F,

@@ -4,6 +4,7 @@
 use std::task::{Context, Poll};
 
 use crate::{
+    allowance::{Fields, Refusal},
     downstream::{Answer, Downstream},
     head::Fault,
     record::{Outcome, Record},
@@ -56,6 +57,8 @@ pub(crate) enum Failure {
     Slow,
     /// The worker's response was not the HTTP that it is to speak, or not an answer to the request.
     Garbled,
+    /// It could not be counted, and its route lets pass only what is.
+    Uncounted,
 }
 
 impl Failure {
@@ -67,7 +70,7 @@ impl Failure {
     fn retry_after_s(self) -> Option<u32> {
         match self {
             Self::QueueFull { retry_after_s } | Self::NoWorker { retry_after_s } => Some(retry_after_s),
-            Self::Overloaded | Self::Stopping => Some(1),
+            Self::Overloaded | Self::Stopping | Self::Uncounted => Some(1),
             _ => None,
         }
     }
@@ -93,6 +96,7 @@ impl Failure {
             Self::Exhausted => Outcome::Unknown("exhausted"),
             Self::Late => Outcome::Unknown("late"),
             Self::Garbled => Outcome::Unknown("garbled"),
+            Self::Uncounted => Outcome::Refused("limits_away"),
         }
     }
 
@@ -107,6 +111,7 @@ impl Failure {
             Self::Unsupported(_) => 501,
             Self::NotUpgraded | Self::Unknown | Self::Deadly | Self::Exhausted | Self::Garbled => 502,
             Self::QueueFull { .. } | Self::NoWorker { .. } | Self::Overloaded | Self::Stopping => 503,
+            Self::Uncounted => 503,
             Self::Late => 504,
             Self::Circle => 508,
         }
@@ -162,6 +167,10 @@ impl Failure {
             Self::Late => "The service did not answer in time. The request may still be carried out.",
             Self::Slow => "The request did not arrive in time.",
             Self::Garbled => "The service gave an answer that cannot be passed on.",
+            Self::Uncounted => {
+                "It cannot be told right now whether this was asked for too often, so nothing was done. Try again in \
+                 a moment."
+            }
         }
     }
 
@@ -177,43 +186,96 @@ impl Failure {
         document.to_string().into_bytes()
     }
 
+    /// Says that nobody knows whether the request was carried out, if that is so.
+    fn outcome_field(self) -> Option<(&'static [u8], &'static [u8])> {
+        self.is_unknown().then_some((b"lethe-outcome", b"unknown"))
+    }
+
     /// Whether there is anything to be said beside the status.
     fn is_problem(self) -> bool {
         self != Self::LastHop
     }
 
-    fn fields(self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let kind = self.is_problem().then_some(("content-type", "application/problem+json"));
-        let always = kind.into_iter().chain([("cache-control", "no-store")]);
-        // Says that nobody knows whether the request was carried out.
-        let unknown = self.is_unknown().then_some(("lethe-outcome", "unknown"));
-        always.chain(unknown)
-    }
-
-    /// Answers the client at `date` and waits until it is sent, or the client has gone. `is_head` leaves the body out.
+    /// Answers the client at `date` and waits until it is sent, or the client has gone. `is_head` leaves the body out;
+    /// `standing` is how the client stands with the route's limits.
     pub(crate) async fn answer(
         self,
         down: &mut impl Downstream,
         request_id: &[u8],
         is_head: bool,
+        standing: &Fields,
         (record, date): (&Record, &[u8]),
     ) {
-        let document = self.document(request_id);
-        let fields = self.fields().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let retry_after = self.retry_after_s().map(|seconds| seconds.to_string());
         let retry_after = retry_after.iter().map(|seconds| (&b"retry-after"[..], seconds.as_bytes()));
-        let mut fields = fields.chain(retry_after).chain([
+        let standing = standing.iter().map(|(name, value)| (&name[..], &value[..]));
+        let document = Document {
+            status: self.status(),
+            title: self.title(),
+            fields: &mut self.outcome_field().into_iter().chain(retry_after).chain(standing),
+            text: self.document(request_id),
+            closes: self.closes(),
+        };
+        document.send(down, request_id, is_head, (record, date)).await;
+    }
+}
+
+/// The status of a request that came too early (RFC 6585, section 4).
+pub(crate) const TOO_MANY: u16 = 429;
+
+/// Answers a request that came too early, as [`Failure::answer`] does.
+pub(crate) async fn too_many(
+    down: &mut impl Downstream,
+    refusal: Refusal,
+    request_id: &[u8],
+    is_head: bool,
+    (record, date): (&Record, &[u8]),
+) {
+    let Refusal { fields, mut problem } = refusal;
+    problem.insert("request_id".into(), String::from_utf8_lossy(request_id).into());
+    let document = Document {
+        status: TOO_MANY,
+        title: "Too Many Requests",
+        fields: &mut fields.iter().map(|(name, value)| (&name[..], &value[..])),
+        text: serde_json::Value::Object(problem).to_string().into_bytes(),
+        closes: false,
+    };
+    document.send(down, request_id, is_head, (record, date)).await;
+}
+
+/// A problem document, as it is sent.
+struct Document<'a, 'f> {
+    status: u16,
+    title: &'static str,
+    /// Beside those that all have.
+    fields: &'f mut (dyn Iterator<Item = (&'a [u8], &'a [u8])> + 'f),
+    text: Vec<u8>,
+    closes: bool,
+}
+
+impl<'a> Document<'a, '_> {
+    async fn send(
+        self,
+        down: &mut impl Downstream,
+        request_id: &'a [u8],
+        is_head: bool,
+        (record, date): (&Record, &'a [u8]),
+    ) {
+        let document = self.text;
+        let kind = (!document.is_empty()).then_some((&b"content-type"[..], &b"application/problem+json"[..]));
+        let always = kind.into_iter().chain([(&b"cache-control"[..], &b"no-store"[..])]);
+        let mut fields = always.chain(self.fields).chain([
             (&b"x-request-id"[..], request_id),
             // A server that has a clock says it (RFC 9110, section 6.6.1).
             (b"date", date),
         ]);
         down.respond(Answer {
-            status: self.status(),
-            reason: self.title().as_bytes(),
+            status: self.status,
+            reason: self.title.as_bytes(),
             fields: &mut fields,
             length: Some(document.len() as u64),
             has_body: !is_head,
-            close: self.closes(),
+            close: self.closes,
         });
         let mut left = if is_head { &[][..] } else { &document[..] };
         let sent = std::future::poll_fn(|cx: &mut Context<'_>| {
@@ -268,11 +330,10 @@ mod tests {
             (Failure::Exhausted, 502, true, None, false),
             (Failure::Garbled, 502, true, None, false),
             (Failure::Late, 504, true, None, false),
+            (Failure::Uncounted, 503, false, Some(1), false),
         ] {
-            let fields: Vec<_> = failure.fields().collect();
-            let has = |name: &str| fields.iter().any(|field| field.0 == name);
             assert_eq!(failure.status(), status, "{failure:?}");
-            assert_eq!(has("lethe-outcome"), outcome, "{failure:?}");
+            assert_eq!(failure.outcome_field().is_some(), outcome, "{failure:?}");
             assert_eq!(failure.retry_after_s(), retry, "{failure:?}");
             assert_eq!(failure.closes(), close, "{failure:?}");
             let problem: serde_json::Value = serde_json::from_slice(&failure.document(b"r-1")).unwrap();
@@ -285,8 +346,6 @@ mod tests {
     #[test]
     fn the_last_hop_is_no_problem() {
         assert_eq!((Failure::LastHop.status(), Failure::LastHop.document(b"r-1")), (200, Vec::new()));
-        assert!(
-            !Failure::LastHop.closes() && !Failure::LastHop.fields().any(|field| field.0 == "content-type")
-        );
+        assert!(!Failure::LastHop.closes() && Failure::LastHop.outcome_field().is_none());
     }
 }

@@ -6,18 +6,19 @@ use lethe_model::roster;
 
 use crate::{
     admit::{Admitted, Length, admit},
+    allowance::{Fields, Head, Judgement},
     client::Client,
     config::Class,
     core::Core,
     downstream::Downstream,
     exchange::{End, Exchange},
     field::Known,
-    forward::forward,
+    forward::{forward, unless_gone},
     forwarded::Scheme,
     h2c,
     head::{RequestHead, Version},
     headers::{self, Passage, WorkerHead},
-    problem::Failure,
+    problem::{self, Failure},
     queue,
     record::{Outcome, Record},
     route::Target,
@@ -195,12 +196,14 @@ pub(crate) async fn answer<D: Downstream>(
     prepared: &Prepared,
     record: Record,
 ) {
+    let allowed = may_pass(core, watched, down, target, prepared, &record).await;
+    let Some(standing) = &allowed else { return };
     let replay_bytes_max = core.limits().replay_bytes_max;
     let upload = Upload::new(prepared.length, replay_bytes_max, &core.replay_share);
     let attempts_left = core.limits().attempts_max;
     let (record, lost) = (&record, Vec::new());
     let mut exchange =
-        Exchange { core, watched, target, prepared, upload, down, record, lost, attempts_left };
+        Exchange { core, watched, target, prepared, upload, down, record, standing, lost, attempts_left };
     let end = forward(&mut exchange).await;
     record.received(exchange.upload.received);
     match end {
@@ -212,8 +215,45 @@ pub(crate) async fn answer<D: Downstream>(
         }
         // That is how a record ends of which nothing else is said.
         Ok(End::Left) => exchange.down.cut(),
-        Err(failure) => refuse(core, watched, exchange.down, failure, prepared, record).await,
+        Err(failure) => {
+            refuse_telling(core, watched, exchange.down, (failure, standing), prepared, record).await;
+        }
     }
+}
+
+/// Whether the limits of its route let a request pass, and then how its client stands. Else it is answered already, or its
+/// client has gone; its body is not read for that.
+async fn may_pass<D: Downstream>(
+    core: &Rc<Core>,
+    watched: &Rc<Watched>,
+    down: &mut D,
+    target: &Rc<Target>,
+    prepared: &Prepared,
+    record: &Record,
+) -> Option<Fields> {
+    let Some(judge) = &target.judge else { return Some(Fields::new()) };
+    let judging = judge.judge(Head::of(&prepared.worker.bytes));
+    match unless_gone(down, watched, judging).await {
+        None => down.cut(),
+        Some(Judgement::Passed(standing)) => return Some(standing),
+        Some(Judgement::Uncounted) => {
+            target.stats.uncounted.add(1);
+            return Some(Fields::new());
+        }
+        Some(Judgement::Refused(refusal)) => {
+            target.stats.limited.add(1);
+            watched.enter(Phase::Answering);
+            record.end(Outcome::Refused("limited"));
+            record.responded(problem::TOO_MANY, Instant::now());
+            let (id, date) = (prepared.id(), core.date.get());
+            problem::too_many(down, refusal, id, prepared.is_head, (record, &date)).await;
+        }
+        Some(Judgement::Away) => {
+            target.stats.limits_away.add(1);
+            refuse(core, watched, down, Failure::Uncounted, prepared, record).await;
+        }
+    }
+    None
 }
 
 /// A record for what is no request.
@@ -232,6 +272,18 @@ pub(crate) async fn refuse<D: Downstream>(
     prepared: &Prepared,
     record: &Record,
 ) {
+    refuse_telling(core, watched, down, (failure, &Fields::new()), prepared, record).await;
+}
+
+/// The same, and tells a client how it stands that has been counted.
+async fn refuse_telling<D: Downstream>(
+    core: &Rc<Core>,
+    watched: &Rc<Watched>,
+    down: &mut D,
+    (failure, standing): (Failure, &Fields),
+    prepared: &Prepared,
+    record: &Record,
+) {
     watched.enter(Phase::Answering);
     let made = trace::make_id(&core.dice);
     let id = if prepared.id().is_empty() { &made } else { prepared.id() };
@@ -241,5 +293,5 @@ pub(crate) async fn refuse<D: Downstream>(
     }
     record.end(failure.outcome());
     record.responded(failure.status(), Instant::now());
-    failure.answer(down, id, prepared.is_head, (record, &core.date.get())).await;
+    failure.answer(down, id, prepared.is_head, standing, (record, &core.date.get())).await;
 }

@@ -42,7 +42,9 @@ pub mod sql;
 pub mod state;
 pub mod table;
 
-pub use lethe_http::{address, csrf, idempotency, metrics, problem, secure_headers, session, token};
+pub use lethe_http::{
+    address, csrf, idempotency, metrics, problem, revocations, secure_headers, session, token,
+};
 
 #[cfg(feature = "sql")]
 pub use self::sql::sql;

@@ -139,7 +139,7 @@ impl State {
             .map_err(|error| failed(&env::temp_dir(), error.into()))?;
         let embedded = lethe_state::embedded::Embedded::open(folder.path())
             .map_err(|error| failed(folder.path(), error.into()))?;
-        let (engines, folder) = (embedded.engines(), Some(Arc::new(folder)));
+        let (engines, folder) = (embedded.engines().with_revocations(), Some(Arc::new(folder)));
         let (behind, near) = (engines.clone(), Kept::default());
         let caches = Arc::new(Registry::new(Arc::clone(&engines.cache)));
         Ok(Self { inner: Arc::new(Inner { engines, behind, caches, near, _folder: folder }) })

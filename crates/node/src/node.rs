@@ -27,6 +27,7 @@ use lethe_supervisor::{
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
+    allowance::Counter,
     build,
     config::{Config, ServiceConfig},
     doors::{self, Doors},
@@ -176,7 +177,8 @@ async fn begin(
             () = stop.asked(Wish::Drain) => return Err(build::Error::Stopped.into()),
         }
     }
-    let gateway = Arc::new(bound.run(supervisor.roster()));
+    let counter = Counter::new(&engines, config.gateway.cores);
+    let gateway = Arc::new(bound.counted_by(counter).run(supervisor.roster()));
     let traffic = {
         let gateway = Arc::clone(&gateway);
         Arc::new(move || gateway.snapshot())

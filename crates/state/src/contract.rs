@@ -68,7 +68,7 @@ impl Fixture {
 
     /// Moves the engine's clock forward; false when it has no such hook, and the case is to be skipped.
     #[allow(clippy::print_stderr, reason = "a skipped test says so")]
-    fn advance(&self, by: Duration) -> bool {
+    pub(crate) fn advance(&self, by: Duration) -> bool {
         match &self.clock {
             Some(advance) => advance(by),
             None => eprintln!("skipped: this engine's clock cannot be moved"),

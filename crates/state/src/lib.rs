@@ -36,6 +36,7 @@ mod query;
 pub mod redis;
 #[cfg(feature = "remote")]
 pub mod remote;
+pub mod revocations;
 #[cfg(any(
     feature = "embedded",
     feature = "postgres",

@@ -204,6 +204,11 @@ pub trait Sessions: Send + Sync + 'static {
     /// Follows what changes in sessions from now on: an id of which something was patched, or which was renewed, destroyed or
     /// revoked. That it was used is no change.
     async fn follow(&self) -> Result<Feed, Error>;
+
+    /// Whether the end of a session is told in the table of [revocations](crate::revocations) too.
+    fn tells_of_ends(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

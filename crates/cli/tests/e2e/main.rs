@@ -13,6 +13,7 @@ mod h2c_worker;
 mod idempotent;
 mod inbound;
 mod lethe;
+mod limits;
 mod mortal;
 mod mortal_lab;
 #[path = "../../../state/tests/s3/moto.rs"]

@@ -273,6 +273,7 @@ fn no_further_than_it_may_be_forwarded() {
             (response.status(), response.header("content-length"), response.text()),
             (200, Some("0"), "")
         );
+        assert_eq!(response.header("content-type"), None);
         assert_eq!(lab.send(ask("TRACE", 0)).await.response().await.status(), 501);
         assert!(!lab.workers[0].is_called());
     });

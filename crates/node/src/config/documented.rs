@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use super::{Errors, file, limits, route, service, state, tls};
+use super::{Errors, file, limit, limits, route, service, state, tls};
 
 const SERVICE: &str = "[services.shop]\ncommand = 'sh'\n";
 
@@ -40,6 +40,12 @@ fn every_key_and_its_default() {
         ("The whole file", &file::KEYS[..], "", SERVICE),
         ("`[services.NAME]`", &service::KEYS, SERVICE, ""),
         ("`[[routes]]`", &route::KEYS, &format!("{SERVICE}[[routes]]\n"), ""),
+        (
+            "`limit` of a route",
+            &limit::KEYS,
+            &format!("{SERVICE}[[routes]]\n[routes.limit]\nrate = '5/s'\n"),
+            "",
+        ),
         ("`[tls]`", &tls::KEYS, "", ""),
         ("`[state]`", &state::KEYS, &format!("{SERVICE}[state]\n"), ""),
         ("`[limits]`", &limits::KEYS, &format!("{SERVICE}[limits]\n"), ""),

@@ -69,6 +69,11 @@ impl Sessions for Remote {
     async fn follow(&self) -> Result<Feed, Error> {
         self.follow_at(Target::new("/v1/feeds/sessions")).await
     }
+
+    /// The server does it.
+    fn tells_of_ends(&self) -> bool {
+        true
+    }
 }
 
 impl Remote {

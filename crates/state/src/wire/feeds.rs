@@ -4,15 +4,18 @@
 #[cfg(feature = "server")]
 use bytes::Bytes;
 
+#[cfg(feature = "remote")]
 use super::Problem;
 use crate::feed::Notice;
 
 /// The media type of a stream of events.
 pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 /// Most bytes of one event: the longest name, of which JSON may write each byte as six, and a problem.
+#[cfg(feature = "remote")]
 const EVENT_BYTES_MAX: usize = 16 << 10;
 
 /// One event.
+#[cfg(feature = "remote")]
 #[derive(Debug)]
 pub(crate) enum Event {
     /// Of the feed.
@@ -40,6 +43,7 @@ pub(crate) fn failed(problem: &[u8]) -> Bytes {
 }
 
 /// Reads events from a stream that comes in pieces. Events and fields that it does not know are passed over.
+#[cfg(feature = "remote")]
 #[derive(Default)]
 pub(crate) struct Events {
     line: Vec<u8>,
@@ -49,6 +53,7 @@ pub(crate) struct Events {
     data: String,
 }
 
+#[cfg(feature = "remote")]
 impl Events {
     /// Reads on, and gives the events that are whole now. Fails with what is wrong with the stream.
     pub(crate) fn read(&mut self, bytes: &[u8], mut give: impl FnMut(Event)) -> Result<(), String> {
@@ -107,7 +112,7 @@ impl Events {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "remote", feature = "server"))]
 mod tests {
     use super::*;
 
