@@ -19,6 +19,8 @@ mod schema;
 mod server;
 #[path = "postgres/service.rs"]
 mod service;
+#[path = "postgres/sessions.rs"]
+mod sessions;
 #[path = "postgres/sweeper.rs"]
 mod sweeper;
 #[path = "postgres/tls.rs"]

@@ -60,10 +60,11 @@ statements! {
                 )
                 UPDATE {{s}}.sessions
                 SET hash = $2, user_name = $3, fields = $4, version = $5, idle_expires_at = $6 WHERE hash = $1"),
-        destroy: &end("SELECT hash FROM {s}.sessions WHERE hash = $2 FOR UPDATE"),
-        // Whoever ends several sessions holds them in the same order.
-        revoke: &end("SELECT hash FROM {s}.sessions WHERE user_name = $2 AND ($3::text IS NULL OR handle = $3)
-                      ORDER BY serial FOR UPDATE"),
+        destroy: &end("hash", "SELECT hash FROM {s}.sessions WHERE hash = $2 FOR UPDATE"),
+        // Whoever ends several sessions holds them in the same order. A renewal that this has waited for has changed the
+        // hash, and not the serial number, by which alone the session is found again in the state of before.
+        revoke: &end("user_name = $2 AND serial", "SELECT serial FROM {s}.sessions
+                      WHERE user_name = $2 AND ($3::text IS NULL OR handle = $3) ORDER BY serial FOR UPDATE"),
         list: "SELECT handle, created_at, idle_expires_at, absolute_expires_at FROM {s}.sessions
                WHERE user_name = $2 AND idle_expires_at > {now}
                ORDER BY created_at DESC, serial DESC LIMIT $3",
@@ -71,11 +72,15 @@ statements! {
 }
 
 /// A statement that makes tombstones of the sessions that `which` holds, and counts them: all, and those that were alive.
-pub(super) fn end(which: &str) -> String {
+///
+/// What is held is what a session has become by then, and it is looked for, `by` what `which` says of it, where it was when the
+/// statement began (PostgreSQL's manual, "Read Committed Isolation Level"). So that must be nothing that may have changed
+/// meanwhile, unless the session is not meant any more when it has.
+pub(super) fn end(by: &str, which: &str) -> String {
     format!(
         "WITH chosen AS MATERIALIZED ({which}),
          ended AS (
-             DELETE FROM {{s}}.sessions WHERE hash IN (SELECT hash FROM chosen)
+             DELETE FROM {{s}}.sessions WHERE {by} IN (SELECT * FROM chosen)
              RETURNING hash, idle_expires_at, absolute_expires_at
          ),
          buried AS (

@@ -65,7 +65,8 @@ statements! {
         tombstones: "DELETE FROM {s}.tombstones WHERE hash IN (
                    SELECT hash FROM {s}.tombstones WHERE forget_at <= {now}
                    ORDER BY forget_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
-        sessions: &end("SELECT hash FROM {s}.sessions WHERE idle_expires_at <= {now}
+        // What is renewed meanwhile has not expired.
+        sessions: &end("hash", "SELECT hash FROM {s}.sessions WHERE idle_expires_at <= {now}
                    ORDER BY idle_expires_at LIMIT $2 FOR UPDATE SKIP LOCKED"),
         locks: &format!("DELETE FROM {{s}}.locks WHERE name IN (
                    SELECT name FROM {{s}}.locks WHERE expires_at <= {{now}} - {LOCK_KEPT_MS}

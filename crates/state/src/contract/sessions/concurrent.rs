@@ -1,8 +1,15 @@
 //! What sessions promise when many requests of one visitor come at once.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use serde_json::json;
+use tokio::sync::Barrier;
 
 use super::{Fixture, assert_gone, change, create, set};
 use crate::{error::Error, sessions::Patch};
@@ -113,4 +120,38 @@ pub async fn one_of_many_renewals_wins(fixture: Fixture) {
     assert_eq!(winners.len(), 1);
     assert_eq!(sessions.load(&winners[0].id).await.unwrap(), winners[0]);
     assert_gone(sessions, &old.id).await;
+}
+
+/// Sessions that get new ids all the time are ended by a revocation, under whatever id it finds them.
+pub async fn a_revocation_and_renewals_at_once(fixture: Fixture) {
+    let sessions = &fixture.engines.sessions;
+    for round in 0..ROUNDS {
+        let user = format!("alice-{round}");
+        let (is_revoked, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(Barrier::new(TASKS + 1)));
+        let mut renewers = Vec::new();
+        for _ in 0..TASKS {
+            let mut id = create(sessions, Some(&user)).await.id;
+            let (sessions, user) = (sessions.clone(), user.clone());
+            let (is_revoked, begun) = (is_revoked.clone(), begun.clone());
+            renewers.push(tokio::spawn(async move {
+                begun.wait().await;
+                loop {
+                    let was_revoked = is_revoked.load(Ordering::SeqCst);
+                    match sessions.renew(&id, Some(&user), Patch::default()).await {
+                        Ok(_) if was_revoked => panic!("a session outlived its revocation"),
+                        Ok(session) => id = session.id,
+                        Err(Error::Gone) => return,
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            }));
+        }
+        begun.wait().await;
+        assert_eq!(sessions.revoke(&user, None).await.unwrap(), TASKS as u64);
+        is_revoked.store(true, Ordering::SeqCst);
+        for renewer in renewers {
+            renewer.await.unwrap();
+        }
+        assert_eq!(sessions.list(&user).await.unwrap(), []);
+    }
 }
