@@ -24,7 +24,7 @@ pub use self::{
     issuer::Issuer,
     jwks::jwks,
     key::Algorithm,
-    keys::{Error, Keys},
+    keys::{Error, Keys, OUTAGE_MAX, REFRESH},
     refusal::{Refusal, Refusals},
     ring::Turning,
 };

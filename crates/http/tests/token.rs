@@ -5,15 +5,27 @@
 
 mod visitor;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use axum::{Router, body::Body, routing::get};
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
-use lethe_http::token::{Algorithm, Bearer, BearerLayer, Error, Issuer, Keys, Refusal, Turning, jwks};
+use lethe_http::token::{
+    Algorithm, Bearer, BearerLayer, Error, Issuer, Keys, OUTAGE_MAX, REFRESH, Refusal, Turning, jwks,
+};
 use lethe_state::{
     clock::ManualClock,
-    tables::{Action, Condition, Write},
+    error::Error as StateError,
+    feed::Feed,
+    tables::{Action, Condition, Outcome, Page, Row, Scan, Tables, Write},
 };
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
@@ -35,12 +47,75 @@ impl Fleet {
     }
 
     fn keys(&self, algorithm: Algorithm) -> Keys {
+        self.keys_on(self.engine.tables(), algorithm)
+    }
+
+    fn keys_on(&self, tables: Arc<dyn Tables>, algorithm: Algorithm) -> Keys {
         let turning = Turning { algorithm, ..Turning::default() };
-        Keys::with_clock(self.engine.tables(), "web", turning, Arc::new(self.clock.clone()))
+        Keys::with_clock(tables, "web", turning, Arc::new(self.clock.clone()))
     }
 
     fn worker(&self) -> Issuer {
-        Issuer::new(self.keys(Algorithm::EdDSA), "https://shop.example", "shop")
+        self.worker_on(self.engine.tables())
+    }
+
+    /// One that reaches the state through these tables.
+    fn worker_on(&self, tables: Arc<dyn Tables>) -> Issuer {
+        Issuer::new(self.keys_on(tables, Algorithm::EdDSA), "https://shop.example", "shop")
+    }
+}
+
+/// Tables that can be away.
+struct Wayward {
+    tables: Arc<dyn Tables>,
+    weather: Mutex<Weather>,
+    reads: AtomicUsize,
+}
+
+#[derive(Clone, Copy)]
+enum Weather {
+    Fair,
+    Away,
+    Silent,
+}
+
+impl Wayward {
+    fn new(tables: Arc<dyn Tables>) -> Arc<Self> {
+        Arc::new(Self { tables, weather: Mutex::new(Weather::Fair), reads: AtomicUsize::new(0) })
+    }
+
+    fn set(&self, weather: Weather) {
+        *self.weather.lock().unwrap() = weather;
+    }
+
+    /// How often somebody has asked for a row.
+    fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Tables for Wayward {
+    async fn get(&self, table: &str, key: &str) -> Result<Option<Row>, StateError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let weather = *self.weather.lock().unwrap();
+        match weather {
+            Weather::Fair => self.tables.get(table, key).await,
+            Weather::Away => Err(StateError::Unavailable("away".into())),
+            Weather::Silent => std::future::pending().await,
+        }
+    }
+
+    async fn scan(&self, table: &str, scan: &Scan) -> Result<Page, StateError> {
+        self.tables.scan(table, scan).await
+    }
+
+    async fn apply(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, StateError> {
+        self.tables.apply(batch).await
+    }
+
+    async fn follow(&self, table: &str) -> Result<Feed, StateError> {
+        self.tables.follow(table).await
     }
 }
 
@@ -146,13 +221,52 @@ async fn a_copy_is_read_again_in_the_background() {
     one.keys().replace().await.unwrap();
     let stolen = token;
     assert_eq!(refusal(one.verify(&stolen).await.unwrap_err()), Refusal::UnknownKey);
-    // The other worker still has its copy, until that is half a minute old.
+    // The other worker still has its copy, and nobody waits for another one before it is half a minute old.
     other.verify(&stolen).await.unwrap();
-    fleet.clock.advance(Duration::from_secs(30));
+    fleet.clock.advance(REFRESH / 2);
+    other.verify(&stolen).await.unwrap();
     while published(other.keys()).await.0 == before {
         tokio::task::yield_now().await;
     }
     assert_eq!(refusal(other.verify(&stolen).await.unwrap_err()), Refusal::UnknownKey);
+}
+
+/// A thief may try the key first where nobody has asked for anything since it was replaced.
+#[tokio::test]
+async fn a_worker_that_was_idle_takes_nothing_that_a_stolen_key_has_signed() {
+    let fleet = Fleet::new();
+    let (one, other) = (fleet.worker(), fleet.worker());
+    let stolen = other.issue(Some("ada"), Map::new()).await.unwrap();
+    for idle in [REFRESH, Duration::from_secs(600)] {
+        other.keys().refresh().await.unwrap();
+        one.keys().replace().await.unwrap();
+        fleet.clock.advance(idle);
+        assert_eq!(refusal(other.verify(&stolen).await.unwrap_err()), Refusal::UnknownKey, "{idle:?}");
+    }
+    // Nor does it sign with what everybody else has forgotten.
+    one.keys().replace().await.unwrap();
+    fleet.clock.advance(REFRESH);
+    let token = other.issue(Some("ada"), Map::new()).await.unwrap();
+    one.verify(&token).await.unwrap();
+}
+
+/// Many requests that come to an idle worker at once wait for one reading.
+#[tokio::test]
+async fn those_who_wait_for_the_ring_wait_for_one_reading() {
+    let fleet = Fleet::new();
+    let tables = Wayward::new(fleet.engine.tables());
+    let issuer = fleet.worker_on(tables.clone());
+    let token = issuer.issue(Some("ada"), Map::new()).await.unwrap();
+    fleet.clock.advance(REFRESH);
+    let before = tables.reads();
+    futures_util::future::try_join_all((0..16).map(|_| issuer.verify(&token))).await.unwrap();
+    assert_eq!(tables.reads() - before, 1);
+    // So they do when it fails.
+    tables.set(Weather::Away);
+    tokio::time::pause();
+    fleet.clock.advance(REFRESH);
+    futures_util::future::try_join_all((0..16).map(|_| issuer.verify(&token))).await.unwrap();
+    assert_eq!(tables.reads() - before, 2);
 }
 
 #[tokio::test]
@@ -169,15 +283,52 @@ async fn a_key_that_is_new_to_a_worker_is_looked_up_at_once_but_not_for_each_tok
 }
 
 #[tokio::test]
-async fn while_the_state_tier_is_away_the_copy_serves() {
+async fn while_the_state_tier_is_away_the_copy_serves_for_a_stated_time() {
     let fleet = Fleet::new();
-    let (warm, cold) = (fleet.worker(), fleet.worker());
+    let (tables, cold) = (Wayward::new(fleet.engine.tables()), Wayward::new(fleet.engine.tables()));
+    cold.set(Weather::Away);
+    let (warm, cold, other) =
+        (fleet.worker_on(tables.clone()).life(DAY), fleet.worker_on(cold), fleet.worker());
     let token = warm.issue(Some("ada"), Map::new()).await.unwrap();
-    fleet.engine.close().await;
+    tables.set(Weather::Away);
     fleet.clock.advance(Duration::from_secs(600));
     warm.verify(&token).await.unwrap();
+    other.keys().replace().await.unwrap();
     warm.verify(&warm.issue(Some("bob"), Map::new()).await.unwrap()).await.unwrap();
-    assert!(matches!(cold.verify(&token).await.unwrap_err(), Error::State(_)));
+    assert!(matches!(cold.verify(&token).await.unwrap_err(), Error::State(_)), "it has none");
+    fleet.clock.advance(OUTAGE_MAX - Duration::from_secs(601));
+    warm.verify(&token).await.unwrap();
+    fleet.clock.advance(Duration::from_secs(1));
+    assert!(matches!(warm.verify(&token).await.unwrap_err(), Error::State(StateError::Unavailable(_))));
+    // As soon as the tier is back, what was replaced meanwhile is refused, whether somebody has asked before or not.
+    tables.set(Weather::Fair);
+    let before = tables.reads();
+    while tables.reads() == before {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let refused = async {
+        while !matches!(warm.verify(&token).await, Err(Error::Refused(Refusal::UnknownKey))) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), refused).await.unwrap();
+}
+
+/// Nobody waits long for a tier that takes questions and does not answer, and only the first waits at all.
+#[tokio::test]
+async fn a_silent_state_tier_holds_nobody_up() {
+    let fleet = Fleet::new();
+    let tables = Wayward::new(fleet.engine.tables());
+    let issuer = fleet.worker_on(tables.clone());
+    let token = issuer.issue(Some("ada"), Map::new()).await.unwrap();
+    tables.set(Weather::Silent);
+    fleet.clock.advance(REFRESH);
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    issuer.verify(&token).await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 2);
+    issuer.verify(&token).await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 2);
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
 //! The ring of keys as a worker holds it: read from the state tier, where all workers share it, turned by whoever finds
-//! that it is time, and read again every half minute without anybody waiting for it.
+//! that it is time, and never believed for longer than half a minute while the state tier is there.
+//!
+//! `Fresh → Old` with time; `Old → Fresh` when the ring is read again, in the background or by the first who needs it;
+//! `Old → Away` when that fails: then the copy serves, for [`OUTAGE_MAX`], and is read again as soon as that can be done.
 
 use std::{
     fmt,
     sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicI64, Ordering},
+        Arc, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -17,6 +20,7 @@ use lethe_state::{
     error::Error as StateError,
     tables::{Action, Condition, Tables, Write},
 };
+use tokio::time::{sleep, timeout};
 
 use super::{
     Claims, Refusal, Refusals,
@@ -24,12 +28,23 @@ use super::{
     jwe, jws,
     ring::{Ring, StoredRing, Turning},
 };
-use crate::metrics::{Page, Source};
+use crate::{
+    metrics::{Page, Source},
+    problem::chain,
+};
 
 /// The table that rings are in, a row for each.
 pub const TABLE: &str = "lethe-token-keys";
-/// How old a worker's copy of the ring may be before it is read again.
+/// How old a worker's copy of the ring may be when it is used. From half of that on it is read again in the background; a
+/// worker that was idle for longer reads it before it signs or checks the next token.
 pub const REFRESH: Duration = Duration::from_secs(30);
+/// How long a copy that cannot be read again goes on to serve: while the state tier is away, a key that was
+/// [replaced](Keys::replace) cannot be told from one that was not.
+pub const OUTAGE_MAX: Duration = Duration::from_secs(3600);
+/// How long it is waited for the ring to be read again before the copy must do.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often it is tried while the state tier is away.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// How soon a token with an unknown key makes a worker read the ring again, so that forged ones cost nothing.
 const UNKNOWN_REFRESH: Duration = Duration::from_secs(1);
 /// How often a change is tried when other workers are faster. Each failed try means that another one's succeeded.
@@ -40,7 +55,7 @@ const NEVER: Millis = Millis::MIN;
 /// A ring of keys that all workers share. Cheap to clone; all clones are the same ring.
 ///
 /// The private keys are kept in the state tier, in the table [`TABLE`]: who may read that may sign. While the state tier is
-/// away, the copy that a worker has goes on to serve.
+/// away, the copy that a worker has goes on to serve, for [`OUTAGE_MAX`] at most.
 #[derive(Clone)]
 pub struct Keys {
     inner: Arc<Inner>,
@@ -52,9 +67,12 @@ struct Inner {
     turning: Turning,
     clock: Arc<dyn Clock>,
     ring: RwLock<Arc<Ring>>,
+    /// When the state tier was asked for the ring that is here.
     read_at: AtomicI64,
     /// Held by who reads the ring.
     reading: tokio::sync::Mutex<()>,
+    /// Whether it could not be read again, and a task tries on.
+    is_away: AtomicBool,
     refusals: Refusals,
 }
 
@@ -93,6 +111,7 @@ impl Keys {
                 ring: RwLock::default(),
                 read_at: AtomicI64::new(NEVER),
                 reading: tokio::sync::Mutex::new(()),
+                is_away: AtomicBool::new(false),
                 refusals: Refusals::default(),
             }),
         }
@@ -160,30 +179,87 @@ impl Keys {
     /// request need not wait for it; else it is done when needed.
     pub async fn refresh(&self) -> Result<(), StateError> {
         let _reading = self.inner.reading.lock().await;
-        self.update(|stored, now| stored.turned(&self.inner.turning, now)).await
+        self.read().await
     }
 
     /// Makes a new key that signs at once, and forgets all others: every token that they have signed is refused, by this
-    /// worker at once and by the others within [`REFRESH`]. For a key that was stolen.
+    /// worker at once and by the others within [`REFRESH`]; by one for which the state tier is away, as soon as it is back.
+    /// For a key that was stolen.
     pub async fn replace(&self) -> Result<(), StateError> {
         let _reading = self.inner.reading.lock().await;
         self.update(|_, now| StoredRing::replaced(&self.inner.turning, now).map(Some)).await
     }
 
-    /// The ring. The first call waits for the state tier; later ones do not, and have a copy that is read again in the
-    /// background once it is older than [`REFRESH`].
+    /// The ring, as it was [`REFRESH`] ago or later. So the first call waits for the state tier, and so does one that comes
+    /// after a pause; else the ring is read again in the background.
     pub(super) async fn ring(&self) -> Result<Arc<Ring>, StateError> {
         if self.age().is_none() {
             self.refresh_if_older(REFRESH).await?;
-        } else if self.is_older(REFRESH) && self.inner.reading.try_lock().is_ok() {
+        } else if self.is_older(REFRESH) {
+            self.catch_up().await?;
+        } else if self.is_older(REFRESH / 2) && !self.is_away() && self.inner.reading.try_lock().is_ok() {
             let keys = self.clone();
             tokio::spawn(async move {
-                if let Err(error) = keys.refresh_if_older(REFRESH).await {
-                    tracing::warn!(%error, ring = keys.inner.name, "the token keys could not be read again");
+                if let Err(error) = keys.refresh_if_older(REFRESH / 2).await {
+                    keys.try_on(&error);
                 }
             });
         }
         Ok(self.copy())
+    }
+
+    /// Reads a ring again that is too old to be believed, if that can be done in time; else the copy must do.
+    async fn catch_up(&self) -> Result<(), StateError> {
+        let reading = async {
+            let _reading = self.inner.reading.lock().await;
+            // Of many who wait, the first one reads, or finds out for all that it cannot be done.
+            if self.is_older(REFRESH) && !self.is_away() { self.read().await } else { Ok(()) }
+        };
+        if !self.is_away() {
+            let read = timeout(WAIT_MAX, reading).await;
+            let read = read.unwrap_or_else(|_| {
+                Err(StateError::Unavailable(format!("the state tier did not answer within {WAIT_MAX:?}")))
+            });
+            if let Err(error) = read {
+                self.try_on(&error);
+            }
+        }
+        let is_over = |age: Millis| u128::from(age.unsigned_abs()) >= OUTAGE_MAX.as_millis();
+        if self.age().is_none_or(is_over) {
+            return Err(StateError::Unavailable(format!(
+                "the token keys have not been read for {OUTAGE_MAX:?}, so they may have been replaced"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Goes on trying to read the ring, in the background, until it is done: nobody shall wait for what has just failed, and a
+    /// worker that nobody asks meanwhile shall have a fresh copy all the same.
+    fn try_on(&self, error: &StateError) {
+        if self.inner.is_away.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let error = chain(error);
+        tracing::warn!(
+            error,
+            ring = self.inner.name,
+            "the token keys could not be read again; the copy serves"
+        );
+        let away = Away(Arc::downgrade(&self.inner));
+        tokio::spawn(async move {
+            loop {
+                sleep(RETRY_EVERY).await;
+                let Some(inner) = away.0.upgrade() else { return };
+                let keys = Self { inner };
+                if let Ok(Ok(_)) = timeout(WAIT_MAX, keys.refresh_if_older(REFRESH / 2)).await {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn is_away(&self) -> bool {
+        self.inner.is_away.load(Ordering::Acquire)
     }
 
     fn copy(&self) -> Arc<Ring> {
@@ -207,9 +283,14 @@ impl Keys {
         }
         let _reading = self.inner.reading.lock().await;
         if self.is_older(limit) {
-            self.update(|stored, now| stored.turned(&self.inner.turning, now)).await?;
+            self.read().await?;
         }
         Ok(true)
+    }
+
+    /// Reads the ring, and turns it if that is due.
+    async fn read(&self) -> Result<(), StateError> {
+        self.update(|stored, now| stored.turned(&self.inner.turning, now)).await
     }
 
     /// Reads what is stored, and stores what `change` makes of it; a worker that was faster is listened to.
@@ -219,6 +300,8 @@ impl Keys {
     ) -> Result<(), StateError> {
         let Inner { tables, name, .. } = &*self.inner;
         for _ in 0..TRIES_MAX {
+            // What is read may be as old as the question.
+            let now = self.now();
             let row = tables.get(TABLE, name).await?;
             let stored = match &row {
                 None => StoredRing::default(),
@@ -228,7 +311,6 @@ impl Keys {
                     ))
                 })?,
             };
-            let now = self.now();
             let Some(changed) = change(&stored, now)? else {
                 self.take(&stored, now);
                 return Ok(());
@@ -257,6 +339,17 @@ impl Keys {
         let ring = Arc::new(Ring::open(stored));
         *self.inner.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
         self.inner.read_at.store(now, Ordering::Release);
+    }
+}
+
+/// Says, dropped, that nobody tries any more to read the ring.
+struct Away(Weak<Inner>);
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.is_away.store(false, Ordering::Release);
+        }
     }
 }
 
