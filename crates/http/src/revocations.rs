@@ -3,7 +3,7 @@
 //! engine must be asked: a worker that hears nothing believes nothing.
 //!
 //! `Blind → Following` when a feed of the table was opened and all rows that were there have been read; `Following → Blind` when
-//! the feed fails, falls silent, or tells of more than is kept.
+//! the feed fails, falls silent, is read too late, or tells of more than is kept.
 
 mod book;
 mod follower;

@@ -1,4 +1,7 @@
 //! The revocations that are known, and since when.
+//!
+//! `closed → begun` when there is a feed; `begun → open` when all rows have been read that were there; back to `closed` when the feed is
+//! lost, or was not heard in time.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,8 +25,10 @@ const GRACE: Duration = Duration::from_secs(60);
 /// All that is known.
 #[derive(Debug, Default)]
 pub(super) struct Book {
-    /// When the feed was last heard; `None` while there is none, or not all rows have been read.
+    /// When the feed was last heard; `None` while there is none.
     heard_at: Option<Instant>,
+    /// Whether all rows have been read that were there when the feed began.
+    is_open: bool,
     rows: HashMap<Arc<str>, Row>,
     /// The rows, each once, in the order in which they came, so that those that are over can be let go.
     ages: VecDeque<(Instant, Arc<str>)>,
@@ -40,14 +45,25 @@ struct Row {
     told: u64,
 }
 
-/// There are more revocations than [`ROWS_MAX`].
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full;
+/// Why the book cannot be relied on any more, and is to be closed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("there are more than {ROWS_MAX} revocations")]
+    Full,
+    /// The feed may have told things long ago that nobody has read, behind the one that is read now.
+    #[error("the feed of revocations was not read for {SILENCE_MAX:?}")]
+    Late,
+}
 
 impl Book {
     /// Whether it can be relied on.
     pub(super) fn follows(&self) -> bool {
-        // A worker that stood still for a while has heard nothing meanwhile, whatever it thinks it follows.
+        self.is_open && self.is_timely()
+    }
+
+    /// Whether the feed was heard a moment ago. A worker that stood still for a while has heard nothing meanwhile, whatever it
+    /// thinks it follows.
+    fn is_timely(&self) -> bool {
         self.heard_at.is_some_and(|at| at.elapsed() <= SILENCE_MAX)
     }
 
@@ -83,17 +99,25 @@ impl Book {
         *self = Self { heard: self.heard, ..Self::default() };
     }
 
-    /// From now on it can be relied on.
-    pub(super) fn open(&mut self) {
+    /// There is a feed; what was there before it is still to be read.
+    pub(super) fn begin(&mut self) {
         self.heard_at = Some(Instant::now());
     }
 
+    /// All that was there before has been read: from now on it can be relied on.
+    pub(super) fn open(&mut self) -> Result<(), Fault> {
+        self.is_open = true;
+        if self.is_timely() { Ok(()) } else { Err(Fault::Late) }
+    }
+
     /// Notes that the feed lives, and lets go what is over.
-    pub(super) fn beat(&mut self) {
-        let now = Instant::now();
-        if self.heard_at.is_some() {
-            self.heard_at = Some(now);
+    pub(super) fn beat(&mut self) -> Result<(), Fault> {
+        // The sign of life is as old as the silence before it, perhaps.
+        if !self.is_timely() {
+            return Err(Fault::Late);
         }
+        let now = Instant::now();
+        self.heard_at = Some(now);
         while let Some((since, _)) = self.ages.front()
             && now.duration_since(*since) > KEPT + GRACE
             && let Some((_, key)) = self.ages.pop_front()
@@ -106,12 +130,13 @@ impl Book {
                 _ => drop(self.rows.remove(&key)),
             }
         }
+        Ok(())
     }
 
     /// Notes that a row was written, and returns how much has been heard with that.
-    pub(super) fn tell(&mut self, key: &Arc<str>) -> Result<u64, Full> {
+    pub(super) fn tell(&mut self, key: &Arc<str>) -> Result<u64, Fault> {
         self.heard += 1;
-        self.beat();
+        self.beat()?;
         match self.rows.get_mut(key) {
             Some(row) => *row = Row { is_renewed: true, epoch: None, told: self.heard },
             None => self.insert(Arc::clone(key), Row { is_renewed: false, epoch: None, told: self.heard })?,
@@ -120,7 +145,7 @@ impl Book {
     }
 
     /// Notes a row without having been told of it.
-    pub(super) fn doubt(&mut self, key: Arc<str>) -> Result<(), Full> {
+    pub(super) fn doubt(&mut self, key: Arc<str>) -> Result<(), Fault> {
         match self.rows.contains_key(&key) {
             true => Ok(()),
             false => self.insert(key, Row { is_renewed: false, epoch: None, told: 0 }),
@@ -128,7 +153,7 @@ impl Book {
     }
 
     /// Notes a row that was there before anything was told.
-    pub(super) fn find(&mut self, key: &str, revision: Revision) -> Result<(), Full> {
+    pub(super) fn find(&mut self, key: &str, revision: Revision) -> Result<(), Fault> {
         if self.rows.contains_key(key) {
             return Ok(());
         }
@@ -144,9 +169,9 @@ impl Book {
         }
     }
 
-    fn insert(&mut self, key: Arc<str>, row: Row) -> Result<(), Full> {
+    fn insert(&mut self, key: Arc<str>, row: Row) -> Result<(), Fault> {
         if self.rows.len() >= ROWS_MAX {
-            return Err(Full);
+            return Err(Fault::Full);
         }
         self.ages.push_back((Instant::now(), Arc::clone(&key)));
         self.rows.insert(key, row);
@@ -160,17 +185,28 @@ mod tests {
 
     fn open() -> Book {
         let mut book = Book::default();
-        book.open();
+        book.begin();
+        book.open().unwrap();
         book
+    }
+
+    /// One that hears its feed for so long.
+    async fn hear(book: &mut Book, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            tokio::time::advance(SILENCE_MAX.min(until - Instant::now())).await;
+            book.beat().unwrap();
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_who_hears_believes() {
         let mut book = Book::default();
         assert!(!book.trusts(None, "s", 0) && !book.believes(&of_user("ada"), 0));
-        book.beat();
+        book.begin();
+        book.beat().unwrap();
         assert!(!book.follows(), "a beat before all rows are read is not enough");
-        book.open();
+        book.open().unwrap();
         assert!(
             book.trusts(None, "s", 0)
                 && book.trusts(Some("ada"), "s", 0)
@@ -178,14 +214,32 @@ mod tests {
         );
         tokio::time::advance(SILENCE_MAX + Duration::from_millis(1)).await;
         assert!(!book.trusts(None, "s", 0) && !book.believes(&of_user("ada"), 0), "silence is no consent");
-        book.beat();
-        assert!(book.trusts(None, "s", 0));
         book.close();
         assert!(!book.trusts(None, "s", 0));
     }
 
-    #[test]
-    fn a_user_is_believed_in_the_one_epoch_and_a_session_that_ended_in_none() {
+    /// A worker that stood still finds old signs of life first, and behind them what was revoked meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn a_late_sign_of_life_is_none() {
+        let late = SILENCE_MAX + Duration::from_millis(1);
+        let mut book = open();
+        hear(&mut book, 5 * SILENCE_MAX).await;
+        assert!(book.follows());
+        tokio::time::advance(late).await;
+        assert_eq!(book.beat(), Err(Fault::Late));
+        assert!(!book.follows());
+        assert_eq!(book.tell(&of_user("ada").into()), Err(Fault::Late));
+        assert!(!book.follows() && !book.trusts(Some("bob"), "s", 0));
+        // The same while the rows are read.
+        book.close();
+        book.begin();
+        tokio::time::advance(late).await;
+        assert_eq!(book.open(), Err(Fault::Late));
+        assert!(!book.follows());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_user_is_believed_in_the_one_epoch_and_a_session_that_ended_in_none() {
         let mut book = open();
         let key: Arc<str> = of_user("ada").into();
         let told = book.tell(&key).unwrap();
@@ -202,8 +256,8 @@ mod tests {
         assert!(!book.trusts(Some("ada"), "s", 7) && !book.trusts(None, "s", 0) && book.trusts(None, "t", 0));
     }
 
-    #[test]
-    fn what_was_read_too_early_is_not_learnt() {
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_too_early_is_not_learnt() {
         let mut book = open();
         let key: Arc<str> = of_user("ada").into();
         let first = book.tell(&key).unwrap();
@@ -228,27 +282,24 @@ mod tests {
         let (ada, bob): (Arc<str>, Arc<str>) = (of_user("ada").into(), of_user("bob").into());
         book.tell(&ada).unwrap();
         book.find(&bob, 3).unwrap();
-        tokio::time::advance(KEPT).await;
-        book.beat();
+        hear(&mut book, KEPT).await;
         assert_eq!(book.rows(), 2);
         book.tell(&ada).unwrap();
-        tokio::time::advance(GRACE + Duration::from_millis(1)).await;
-        book.beat();
+        hear(&mut book, GRACE + Duration::from_millis(1)).await;
         assert_eq!(
             (book.rows(), book.epoch(&of_user("ada")), book.epoch(&of_user("bob"))),
             (1, None, Some(0))
         );
-        tokio::time::advance(KEPT + GRACE + Duration::from_millis(1)).await;
-        book.beat();
+        hear(&mut book, KEPT + GRACE + Duration::from_millis(1)).await;
         assert_eq!((book.rows(), book.ages.len(), book.epoch(&of_user("ada"))), (0, 0, Some(0)));
     }
 
-    #[test]
-    fn there_is_room_for_so_many_and_no_more() {
+    #[tokio::test(start_paused = true)]
+    async fn there_is_room_for_so_many_and_no_more() {
         let mut book = open();
         for number in 0..ROWS_MAX {
             book.find(&number.to_string(), 1).unwrap();
         }
-        assert_eq!(book.tell(&"one more".into()), Err(Full));
+        assert_eq!(book.tell(&"one more".into()), Err(Fault::Full));
     }
 }

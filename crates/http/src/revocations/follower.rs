@@ -17,7 +17,7 @@ use lethe_state::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Inner;
+use super::{Inner, book::Fault};
 
 /// How long to wait before the table is followed again; twice as long after each failure, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -37,8 +37,8 @@ enum Lost {
     State(#[from] StateError),
     #[error("the engine did not answer in time")]
     Late,
-    #[error("there are more than {} revocations", super::ROWS_MAX)]
-    Full,
+    #[error(transparent)]
+    Book(#[from] Fault),
     #[error("nobody wants to know any more")]
     Unwanted,
 }
@@ -57,7 +57,8 @@ pub(super) async fn follow(inner: Weak<Inner>) {
         if followed || began.elapsed() > GOOD_LIFE {
             (pause, is_said) = (PAUSE_MIN, false);
         }
-        let is_hopeless = matches!(lost, Lost::Full | Lost::State(StateError::Unsupported { .. }));
+        let is_hopeless =
+            matches!(lost, Lost::Book(Fault::Full) | Lost::State(StateError::Unsupported { .. }));
         if !is_said {
             let error = crate::problem::chain(&lost);
             tracing::warn!(
@@ -83,6 +84,9 @@ async fn listen(inner: &Weak<Inner>, tables: &dyn Tables) -> Lost {
         Ok(feed) => feed,
         Err(lost) => return lost,
     };
+    if let Err(lost) = with(inner, super::Book::begin) {
+        return lost;
+    }
     // While the rows are read, the feed must be heard, or it would overflow.
     let mut page: Option<BoxFuture<'_, Result<Page, Lost>>> = Some(read_page(tables, None));
     let mut wanted: VecDeque<Told> = VecDeque::new();
@@ -119,14 +123,14 @@ async fn listen(inner: &Weak<Inner>, tables: &dyn Tables) -> Lost {
 /// Notes what was told.
 fn hear(inner: &Weak<Inner>, notice: Notice, wanted: &mut VecDeque<Told>) -> Result<(), Lost> {
     match notice {
-        Notice::Beat => with(inner, super::Book::beat),
+        Notice::Beat => Ok(with(inner, super::Book::beat)??),
         Notice::Changed(key) => {
-            let told = with(inner, |book| book.tell(&key))?.map_err(|_| Lost::Full)?;
+            let told = with(inner, |book| book.tell(&key))??;
             // Of a session there is no more to know than that there is a row.
             if !is_of_session(&key) {
                 wanted.push_back((key, told));
             }
-            if wanted.len() > super::ROWS_MAX { Err(Lost::Full) } else { Ok(()) }
+            if wanted.len() > super::ROWS_MAX { Err(Fault::Full.into()) } else { Ok(()) }
         }
     }
 }
@@ -135,10 +139,10 @@ fn hear(inner: &Weak<Inner>, notice: Notice, wanted: &mut VecDeque<Told>) -> Res
 fn note(inner: &Weak<Inner>, page: Page) -> Result<Option<String>, Lost> {
     with(inner, |book| {
         for row in &page.rows {
-            book.find(&row.key, row.revision).map_err(|_| Lost::Full)?;
+            book.find(&row.key, row.revision)?;
         }
         if page.next.is_none() {
-            book.open();
+            book.open()?;
         }
         Ok(page.next)
     })?
