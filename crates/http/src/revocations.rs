@@ -55,7 +55,7 @@ struct Inner {
     has_begun: AtomicBool,
 }
 
-/// What had been heard at a moment.
+/// What was known at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark(u64);
 
@@ -104,19 +104,20 @@ impl Revocations {
         _ = self.inner.write(|book| book.doubt(of_session(session).into()));
     }
 
-    /// What has been heard by now; `None` when nothing can be.
+    /// What is known by now; `None` when that cannot be relied on.
     pub(crate) fn mark(&self) -> Option<Mark> {
         self.begin();
         let book = self.inner.read();
-        book.follows().then(|| Mark(book.heard()))
+        book.follows().then(|| Mark(book.version()))
     }
 
-    /// The epoch of a user's sessions at the moment of the mark, if nothing was heard since. What is signed in it about a session that was
+    /// The epoch of a user's sessions at the moment of the mark, if nothing has become known since: neither was a revocation told,
+    /// nor an epoch read, which may be that of a revocation that is still to be told. What is signed in it about a session that was
     /// found alive *after* the mark is doubted as soon as the revocation is told that ended the session later.
     pub(crate) fn epoch_at(&self, mark: Mark, user: Option<&str>) -> Option<Revision> {
         let book = self.inner.read();
         let epoch = user.map_or(Some(NO_ROW), |user| book.epoch(&of_user(user)));
-        epoch.filter(|_| book.follows() && book.heard() == mark.0)
+        epoch.filter(|_| book.follows() && book.version() == mark.0)
     }
 
     /// The epoch of a user's tokens, as the tables have it.
@@ -173,5 +174,63 @@ impl Source for Revocations {
         page.gauge("lethe_revocations_followed", "1 while revocations are heard of, else 0.", &[], follows);
         page.gauge("lethe_revocations_known", "Revocations that are known.", &[], rows as u64);
         page.counter("lethe_revocations_heard_total", "Revocations that were told.", &[], heard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lethe_state::Engines;
+
+    use super::*;
+
+    /// Who follows gets no turn in a test that waits for nothing: what is told, and when, is for that to say.
+    fn followed() -> Revocations {
+        let revocations = Revocations::new(Engines::absent("none").tables);
+        revocations.inner.write(|book| {
+            book.begin();
+            book.open().unwrap();
+        });
+        revocations
+    }
+
+    /// The row of a revocation may be read before the feed has told of it: by somebody who was told of an earlier one.
+    #[tokio::test(start_paused = true)]
+    async fn an_epoch_that_was_read_after_the_mark_signs_nothing() {
+        let revocations = followed();
+        let ada: Arc<str> = of_user("ada").into();
+        let change = |change: &dyn Fn(&mut Book)| revocations.inner.write(|book| change(book));
+        change(&|book| assert_eq!(book.tell(&ada), Ok(1)));
+        let mark = revocations.mark().unwrap();
+        // The session is found alive here, and ended, in epoch 7.
+        change(&|book| book.learn(&ada, 1, Some(7)));
+        assert_eq!(revocations.epoch_at(mark, Some("ada")), None);
+        let mark = revocations.mark().unwrap();
+        assert_eq!(revocations.epoch_at(mark, Some("ada")), Some(7), "now it is known from the beginning");
+        assert_eq!(revocations.epoch_at(mark, None), Some(NO_ROW));
+    }
+
+    /// A feed that was lost and opened again in between brings all that has happened meanwhile, without telling of it.
+    #[tokio::test(start_paused = true)]
+    async fn an_epoch_of_another_feed_than_that_of_the_mark_signs_nothing() {
+        let revocations = followed();
+        let mark = revocations.mark().unwrap();
+        revocations.inner.write(Book::close);
+        assert_eq!(revocations.mark(), None);
+        revocations.inner.write(|book| {
+            book.begin();
+            book.find(&of_user("ada"), 7).unwrap();
+            book.open().unwrap();
+        });
+        assert_eq!(revocations.epoch_at(mark, Some("ada")), None);
+        assert_eq!(revocations.epoch_at(revocations.mark().unwrap(), Some("ada")), Some(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_after_the_mark_is_signed_by_nobody() {
+        let revocations = followed();
+        let mark = revocations.mark().unwrap();
+        assert_eq!(revocations.epoch_at(mark, Some("ada")), Some(NO_ROW));
+        revocations.inner.write(|book| book.tell(&of_user("bob").into())).unwrap();
+        assert_eq!(revocations.epoch_at(mark, Some("ada")), None);
     }
 }

@@ -33,6 +33,7 @@ pub(super) struct Book {
     /// The rows, each once, in the order in which they came, so that those that are over can be let go.
     ages: VecDeque<(Instant, Arc<str>)>,
     heard: u64,
+    version: u64,
 }
 
 #[derive(Debug)]
@@ -77,6 +78,11 @@ impl Book {
         self.heard
     }
 
+    /// A number that changes with all that becomes known or doubtful. What merely gets old does not change it.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
     /// The epoch in a row; `None` while it is not known.
     pub(super) fn epoch(&self, key: &str) -> Option<Revision> {
         self.rows.get(key).map_or(Some(super::NO_ROW), |row| row.epoch)
@@ -96,7 +102,7 @@ impl Book {
 
     /// Forgets everything, for the feed was lost.
     pub(super) fn close(&mut self) {
-        *self = Self { heard: self.heard, ..Self::default() };
+        *self = Self { heard: self.heard, version: self.version + 1, ..Self::default() };
     }
 
     /// There is a feed; what was there before it is still to be read.
@@ -106,6 +112,7 @@ impl Book {
 
     /// All that was there before has been read: from now on it can be relied on.
     pub(super) fn open(&mut self) -> Result<(), Fault> {
+        self.version += 1;
         self.is_open = true;
         if self.is_timely() { Ok(()) } else { Err(Fault::Late) }
     }
@@ -136,6 +143,7 @@ impl Book {
     /// Notes that a row was written, and returns how much has been heard with that.
     pub(super) fn tell(&mut self, key: &Arc<str>) -> Result<u64, Fault> {
         self.heard += 1;
+        self.version += 1;
         self.beat()?;
         match self.rows.get_mut(key) {
             Some(row) => *row = Row { is_renewed: true, epoch: None, told: self.heard },
@@ -164,7 +172,10 @@ impl Book {
     pub(super) fn learn(&mut self, key: &str, told: u64, revision: Option<Revision>) {
         match (self.rows.get_mut(key), revision) {
             // Somebody has taken it away: then it is as if it had never been.
-            (Some(row), revision) if row.told == told => row.epoch = revision.or(Some(super::NO_ROW)),
+            (Some(row), revision) if row.told == told => {
+                row.epoch = revision.or(Some(super::NO_ROW));
+                self.version += 1;
+            }
             _ => {}
         }
     }
@@ -173,6 +184,7 @@ impl Book {
         if self.rows.len() >= ROWS_MAX {
             return Err(Fault::Full);
         }
+        self.version += 1;
         self.ages.push_back((Instant::now(), Arc::clone(&key)));
         self.rows.insert(key, row);
         Ok(())
@@ -236,6 +248,35 @@ mod tests {
         tokio::time::advance(late).await;
         assert_eq!(book.open(), Err(Fault::Late));
         assert!(!book.follows());
+    }
+
+    /// Whoever finds the version as it was has missed nothing: no revocation, and no epoch that came of one.
+    #[tokio::test(start_paused = true)]
+    async fn the_version_is_another_one_after_all_that_becomes_known() {
+        type Change = fn(&mut Book);
+        let key: Arc<str> = of_user("ada").into();
+        let mut book = open();
+        let first = book.tell(&key).unwrap();
+        let changes: [(&str, Change); 6] = [
+            ("told", |book| _ = book.tell(&of_user("bob").into()).unwrap()),
+            ("learnt", |book| book.learn(&of_user("ada"), 1, Some(7))),
+            ("doubted", |book| book.doubt(of_session("s").into()).unwrap()),
+            ("lost", Book::close),
+            ("found", |book| book.find(&of_user("ada"), 8).unwrap()),
+            ("opened", |book| {
+                book.begin();
+                book.open().unwrap();
+            }),
+        ];
+        assert_eq!(first, 1);
+        for (what, change) in changes {
+            let before = book.version();
+            change(&mut book);
+            assert_ne!(book.version(), before, "{what}");
+        }
+        let before = book.version();
+        hear(&mut book, 2 * SILENCE_MAX).await;
+        assert_eq!(book.version(), before, "time alone changes nothing");
     }
 
     #[tokio::test(start_paused = true)]

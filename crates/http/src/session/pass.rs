@@ -3,9 +3,9 @@
 //! doubted, forged or missing is no failure: the session is looked up, and another pass is signed.
 //!
 //! What makes this safe is an order. Who ends a session ends it first and tells of it then ([`lethe_state::revocations`]). Who
-//! signs a pass notes what was heard, then finds the session alive, and then signs, in the epoch of before. So a session that
-//! ends after it was found alive is told of after the note: its pass is of an epoch that is over, and is doubted by all who
-//! have heard of it.
+//! signs a pass notes what is known of revocations, then finds the session alive, and then signs, if nothing has become known
+//! since, in the epoch of before. So a session that ends after it was found alive is told of after the note: its pass is of an
+//! epoch that is over, and is doubted by all who have heard of it.
 //!
 //! A pass has a cookie to itself, and is bound to the id: an answer that comes late, with a pass of a session that has ended
 //! meanwhile, then overwrites no id of a newer one.
@@ -132,8 +132,8 @@ impl Passes {
         self.issuer.keys().count(Refusal::Revoked);
     }
 
-    /// A pass for a session that was found alive after the mark; `None` when none can be signed now, since something was heard
-    /// meanwhile, or the keys are away.
+    /// A pass for a session that was found alive after the mark; `None` when none can be signed now, since something has become
+    /// known meanwhile, or the keys are away.
     pub(super) async fn sign(&self, id: &SessionId, session: &Held, mark: Mark) -> Option<Signed> {
         let user = session.user.as_deref();
         let epoch = self.revocations.epoch_at(mark, user)?;
