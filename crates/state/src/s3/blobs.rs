@@ -10,7 +10,8 @@ use super::{
     failure::Failure,
     link::under,
     list,
-    shelf::{Shelf, if_match},
+    object::Found,
+    shelf::{Place, Shelf, if_match},
     upload,
 };
 use crate::{
@@ -38,6 +39,24 @@ impl Bucket {
             None => Ok(()),
             // A store has nothing that could be compared with and written in one step.
             Some(token) => check_token(token).and_then(|()| self.0.cannot("fencing tokens on blobs")),
+        }
+    }
+
+    /// Finds out what became of a delete that was sent without a condition and not answered. What somebody has put there since must
+    /// stay; what was there before goes, if the store can be told that it is that which is meant.
+    async fn settle(&self, place: &Place<'_>, found: &Found, failure: Failure) -> Result<bool, Error> {
+        match place.look().await? {
+            None => return Ok(true),
+            Some(now) if now.is_still(found) && self.0.heeds_conditional_deletes().await? => {}
+            Some(_) => return Err(failure.into()),
+        }
+        match under(if_match(found), self.0.store.delete(&place.path)).await {
+            Ok(()) => Ok(true),
+            Err(error) => match Failure::of(&error) {
+                gone if gone.is_absence() => Ok(true),
+                taken if taken.is_contest() => Err(failure.into()),
+                _ => Err(self.0.explained(&error).await),
+            },
         }
     }
 }
@@ -101,6 +120,7 @@ impl Blobs for Bucket {
                     // It has gone since, perhaps by an earlier copy of the request.
                     failure if failure.is_absence() => return Ok(true),
                     failure if failure.is_contest() => {}
+                    failure @ Failure::Doubtful(_) => return self.settle(&place, &found, failure).await,
                     _ => return Err(self.0.explained(&error).await),
                 },
             }

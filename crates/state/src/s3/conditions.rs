@@ -6,7 +6,12 @@ use object_store::{
     Error as StoreError, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion, path::Path,
 };
 
-use super::{failure::Failure, link::under, object::PutId, shelf::Shelf};
+use super::{
+    failure::Failure,
+    link::{alone, under},
+    object::PutId,
+    shelf::Shelf,
+};
 use crate::error::Error;
 
 /// The objects' names in the folder, where no bucket begins with a dot. The first one stays: others may be trying just now.
@@ -27,16 +32,16 @@ pub(super) struct Heeded {
 /// Tries it. Many at once come to the same.
 pub(super) async fn try_out(shelf: &Shelf) -> Result<Heeded, Error> {
     let path = shelf.names.beside(PUTS)?;
-    put(shelf, &path, PutMode::Overwrite).await?;
+    alone(put(shelf, &path, PutMode::Overwrite)).await?;
     let version = UpdateVersion { e_tag: Some(NO_TAG.into()), version: None };
     let puts =
         !put(shelf, &path, PutMode::Create).await? && !put(shelf, &path, PutMode::Update(version)).await?;
     let path = shelf.names.beside(&format!("{DELETES}-{}", PutId::new()?))?;
-    put(shelf, &path, PutMode::Overwrite).await?;
+    alone(put(shelf, &path, PutMode::Overwrite)).await?;
     let is_other: (HeaderName, HeaderValue) = (IF_MATCH, HeaderValue::from_static(NO_TAG));
     let deletes = !done(shelf, under(Some(is_other), shelf.store.delete(&path)).await).await?;
     if deletes {
-        done(shelf, shelf.store.delete(&path).await).await?;
+        done(shelf, alone(shelf.store.delete(&path)).await).await?;
     }
     Ok(Heeded { puts, deletes })
 }

@@ -10,13 +10,18 @@ use crate::error::Error;
 /// Most of a refusal's text that is kept, in characters.
 const SAID_CHARS_MAX: usize = 300;
 
-/// Why a request was not answered as it should be. All requests may be sent again: those that write with a condition carry a
-/// number by which they are known again.
+/// Why a request was not answered as it should be.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// No answer, or one that says to come again.
     #[error("{0}")]
     Away(String),
+    /// Nothing was sent.
+    #[error("{0}")]
+    Unsent(String),
+    /// No answer to what must not be sent again, since others may have written meanwhile.
+    #[error("{0}; the write may have been done")]
+    Doubtful(String),
     /// The store is left alone for a while.
     #[error("{0}")]
     Resting(String),
@@ -130,9 +135,18 @@ impl Failure {
     /// Whether the same request may be answered otherwise soon.
     pub(super) fn is_passing(&self) -> bool {
         match self {
-            Self::Away(_) => true,
+            Self::Away(_) | Self::Unsent(_) => true,
             Self::Refused(refusal) => refusal.is_passing(),
-            Self::Resting(_) | Self::NoCredentials(_) | Self::Strange(_) => false,
+            Self::Doubtful(_) | Self::Resting(_) | Self::NoCredentials(_) | Self::Strange(_) => false,
+        }
+    }
+
+    /// Whether the request may have been done all the same.
+    pub(super) fn is_doubtful(&self) -> bool {
+        match self {
+            Self::Away(_) | Self::Doubtful(_) => true,
+            Self::Refused(refusal) => matches!(refusal.status, 500 | 502 | 504),
+            Self::Unsent(_) | Self::Resting(_) | Self::NoCredentials(_) | Self::Strange(_) => false,
         }
     }
 
@@ -169,7 +183,8 @@ impl Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Away(text) | Failure::Resting(text) => Self::Unavailable(text),
+            Failure::Away(text) | Failure::Unsent(text) | Failure::Resting(text) => Self::Unavailable(text),
+            failure @ Failure::Doubtful(_) => Self::Unavailable(failure.to_string()),
             Failure::Refused(refusal) if refusal.is_passing() => Self::Unavailable(refusal.to_string()),
             Failure::Refused(refusal) => Self::Engine(Box::new(refusal)),
             failure @ (Failure::NoCredentials(_) | Failure::Strange(_)) => Self::Engine(Box::new(failure)),

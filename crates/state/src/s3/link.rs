@@ -1,5 +1,8 @@
 //! The way to the store: connections, timeouts, the breaker, and what is tried again. `object_store` signs requests and reads
 //! answers; what goes over the wire, and how often, is decided here.
+//!
+//! What was certainly not done is sent again, and so is what comes to the same if it is done twice. A put or delete without a
+//! condition does not, since others may have written between the two.
 
 use std::{
     fmt,
@@ -12,7 +15,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Uri, header::AUTHORIZATION};
+use http::{
+    HeaderName, HeaderValue, Method, Uri,
+    header::{AUTHORIZATION, IF_MATCH, IF_NONE_MATCH},
+};
 use http_body_util::{BodyExt, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
@@ -60,6 +66,8 @@ const FAILED: &[u8] = b"<Error>";
 tokio::task_local! {
     /// A condition that `object_store` cannot say: see [`under`].
     static CONDITION: (HeaderName, HeaderValue);
+    /// See [`alone`].
+    static ALONE: ();
 }
 
 /// Makes a call's requests conditional. Completed uploads and deletes have conditions in S3 that `object_store` has no words
@@ -73,6 +81,11 @@ pub(super) async fn under<T>(
         Some(condition) => CONDITION.scope(condition, call).await,
         None => call.await,
     }
+}
+
+/// Lets a call's requests be sent again although they write without a condition: nobody else writes what they do.
+pub(super) async fn alone<T>(call: impl Future<Output = T>) -> T {
+    ALONE.scope((), call).await
 }
 
 /// The way to one store. Clones are the same.
@@ -136,10 +149,14 @@ impl HttpService for Link {
         if let Ok((name, value)) = CONDITION.try_with(Clone::clone) {
             request.headers_mut().insert(name, value);
         }
+        let is_repeatable = is_repeatable(&request) || ALONE.try_with(|()| ()).is_ok();
         let (began, mut pause, mut retries) = (Instant::now(), PAUSE, 0);
         loop {
             let failure = match self.0.ask(request.clone()).await {
                 Ok(answer) => return Ok(answer),
+                Err(failure) if failure.is_doubtful() && !is_repeatable => {
+                    return Err(to_http(Failure::Doubtful(failure.to_string())));
+                }
                 Err(failure) => failure,
             };
             if retries == RETRIES_MAX || began.elapsed() > RETRY_SPAN || !failure.is_passing() {
@@ -169,7 +186,7 @@ impl Line {
             Err(failure) => Err(failure),
         };
         match &answer {
-            Err(Failure::Away(why)) => pass.failed(why),
+            Err(Failure::Away(why) | Failure::Unsent(why)) => pass.failed(why),
             Err(Failure::Refused(refusal)) if refusal.is_trouble() => pass.failed(&refusal.to_string()),
             _ => pass.succeeded(),
         }
@@ -191,9 +208,10 @@ impl Line {
     /// Sends a request and waits for the head of its answer for as long as something moves.
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, Failure> {
         let away = |why: String| Failure::Away(format!("{}: {why}", self.server));
+        let unsent = |why: String| Failure::Unsent(format!("{}: {why}", self.server));
         let place = timeout(self.response_timeout, self.places.clone().acquire_owned()).await;
         let Ok(Ok(place)) = place else {
-            return Err(away(format!("{REQUESTS_MAX} requests are under way, and none of them ends")));
+            return Err(unsent(format!("{REQUESTS_MAX} requests are under way, and none of them ends")));
         };
         let moved = Arc::new(AtomicU64::new(0));
         let mut answer =
@@ -201,6 +219,7 @@ impl Line {
         let answer = loop {
             let before = moved.load(Ordering::Relaxed);
             match timeout(self.response_timeout, answer.as_mut()).await {
+                Ok(Err(error)) if error.is_connect() => return Err(unsent(told(&error))),
                 Ok(answer) => break answer.map_err(|error| away(told(&error)))?,
                 Err(_) if moved.load(Ordering::Relaxed) != before => {}
                 Err(_) => return Err(away(format!("no answer within {:?}", self.response_timeout))),
@@ -234,6 +253,16 @@ impl Line {
         };
         Refusal::read(&self.server, status, &body).into()
     }
+}
+
+/// Whether a request may be done twice: it reads, or goes on with an upload, which nobody else knows, or it writes under a
+/// condition, which holds once.
+fn is_repeatable(request: &HttpRequest) -> bool {
+    let writes = [Method::PUT, Method::DELETE].contains(request.method());
+    let has_condition = [IF_MATCH, IF_NONE_MATCH].iter().any(|name| request.headers().contains_key(name));
+    let is_upload =
+        request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("uploadId=")));
+    !writes || has_condition || is_upload
 }
 
 /// Whether a list is asked for. What is asked for stands in the query.

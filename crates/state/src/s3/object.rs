@@ -55,6 +55,11 @@ impl Found {
         self.put_id.as_deref() == Some(put.0.as_str())
     }
 
+    /// Whether it is what was found before, as far as can be told: the bytes are the same, and the put.
+    pub(super) fn is_still(&self, before: &Self) -> bool {
+        self.version.e_tag == before.version.e_tag && self.put_id == before.put_id
+    }
+
     /// A number that grows with each change, as far as clocks do.
     pub(super) fn revision(&self) -> Revision {
         self.info.modified_at.max(1).cast_unsigned()

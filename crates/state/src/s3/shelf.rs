@@ -99,10 +99,15 @@ impl Shelf {
 
     /// Refuses a delete with a condition if the store would not heed it.
     pub(super) async fn expect_conditional_deletes(&self) -> Result<(), Error> {
-        if self.heeded().await?.deletes {
+        if self.heeds_conditional_deletes().await? {
             return Ok(());
         }
         self.cannot("conditional deletes: this server ignores If-Match")
+    }
+
+    /// Whether a delete with a condition is done only if that holds.
+    pub(super) async fn heeds_conditional_deletes(&self) -> Result<bool, Error> {
+        Ok(self.heeded().await?.deletes)
     }
 
     async fn heeded(&self) -> Result<&Heeded, Error> {

@@ -75,7 +75,13 @@ async fn put_whole(
         let Err(error) = place.shelf.store.put_opts(&place.path, payload.clone(), options).await else {
             return Ok(info);
         };
-        if put.condition == Condition::Any || !Failure::of(&error).is_contest() {
+        let failure = Failure::of(&error);
+        if matches!(failure, Failure::Doubtful(_)) {
+            // What somebody else has put there since must stay, so it is not put again.
+            let is_done = place.look().await?.is_some_and(|found| found.is_of(&id));
+            return if is_done { Ok(info) } else { Err(failure.into()) };
+        }
+        if put.condition == Condition::Any || !failure.is_contest() {
             return Err(place.shelf.explained(&error).await);
         }
         if is_settled(place, &id, &put.condition).await? {

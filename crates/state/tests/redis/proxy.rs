@@ -27,6 +27,8 @@ pub enum Weather {
     Cut,
     /// It brings what is asked, closes the connection instead of bringing the answer, and is fair again.
     LosesAnAnswer,
+    /// It takes what is asked, closes the connection instead of bringing it, and is fair again.
+    LosesAQuestion,
 }
 
 /// The network. It ends with the runtime.
@@ -112,6 +114,10 @@ async fn pump(
         match now {
             Weather::Slow(delay) => tokio::time::sleep(delay).await,
             Weather::LosesAnAnswer if is_answer => {
+                weather.send_replace(Weather::Fair);
+                return Ok(());
+            }
+            Weather::LosesAQuestion if !is_answer => {
                 weather.send_replace(Weather::Fair);
                 return Ok(());
             }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::{
     proxy::{Proxy, Weather},
     server::{self, Server},
+    vault::Done,
 };
 
 /// No call may take so long: far more than its timeouts and retries together.
@@ -192,9 +193,57 @@ async fn a_lost_answer_is_not_noticed() {
     assert!(matches!(refused, Err(Error::Conflict { found: Some(_), .. })), "{refused:?}");
     assert_eq!(blobs.head("b", "k").await.unwrap().unwrap(), second);
     lose();
+    ends(blobs.put("b", "any", pieces(&"one".into()), Put::default())).await.unwrap();
+    was_lost();
+    assert_eq!(read(&blobs, "any").await.unwrap(), "one");
+    lose();
     assert!(ends(blobs.delete("b", "k", Condition::Any, None)).await.unwrap());
     was_lost();
     assert_eq!(blobs.head("b", "k").await.unwrap(), None);
+    // Neither is that a delete has not come through at all.
+    for condition in [Condition::Any, Condition::Etag(blobs.head("b", "any").await.unwrap().unwrap().etag)] {
+        blobs.put("b", "any", pieces(&"one".into()), Put::default()).await.unwrap();
+        let weather = proxy.handle();
+        server.vault.when(Done::Looked, move || _ = weather.send_replace(Weather::LosesAQuestion)).await;
+        assert!(ends(blobs.delete("b", "any", condition, None)).await.unwrap());
+        was_lost();
+        assert_eq!(blobs.head("b", "any").await.unwrap(), None);
+    }
+}
+
+/// A write without a condition whose answer is lost is not sent again over what somebody else has written since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_in_doubt_undoes_nothing() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port).await;
+    let through = S3::open(&server::url(proxy.port, "")).unwrap();
+    let direct = server.engine("").engines().blobs;
+    for is_delete in [false, true] {
+        direct.put("b", "k", pieces(&"old".into()), Put::default()).await.unwrap();
+        let (told, is_done) = oneshot::channel();
+        let weather = proxy.handle();
+        let hold_the_answer = move || {
+            weather.send_replace(Weather::Still);
+            told.send(()).unwrap();
+        };
+        server.vault.when(Done::Written, hold_the_answer).await;
+        let blobs = through.engines().blobs;
+        let write = tokio::spawn(async move {
+            match is_delete {
+                true => ends(blobs.delete("b", "k", Condition::Any, None)).await.map(drop),
+                false => ends(blobs.put("b", "k", pieces(&"first".into()), Put::default())).await.map(drop),
+            }
+        });
+        ends(is_done).await.unwrap();
+        direct.put("b", "k", pieces(&"second".into()), Put::default()).await.unwrap();
+        proxy.set(Weather::LosesAnAnswer);
+        let said = write.await.unwrap();
+        assert!(
+            matches!(&said, Err(Error::Unavailable(text)) if text.ends_with("the write may have been done")),
+            "{said:?}"
+        );
+        assert_eq!(read(&direct, "k").await.unwrap(), "second", "deleted: {is_delete}");
+    }
 }
 
 /// A body after which an answer is lost: that to the question what is there, or that to the put.
@@ -219,7 +268,7 @@ async fn a_lost_completion_is_not_noticed() {
     let mut etag = None;
     for condition in [Condition::Any, Condition::Absent, Condition::Any] {
         let weather = proxy.handle();
-        server.vault.when_completed(move || _ = weather.send_replace(Weather::LosesAnAnswer)).await;
+        server.vault.when(Done::Completed, move || _ = weather.send_replace(Weather::LosesAnAnswer)).await;
         let condition = etag.take().map_or(condition, Condition::Etag);
         let key = if condition == Condition::Any { "any" } else { "k" };
         let info = ends(blobs.put("b", key, pieces(&body(LARGE)), when(condition))).await.unwrap();

@@ -29,13 +29,24 @@ pub struct Vault {
     names: Arc<RwLock<BTreeSet<(String, String)>>>,
     /// The sizes of the parts of each upload that is open.
     uploads: Arc<Mutex<HashMap<String, HashMap<i32, i64>>>>,
-    /// To be done when the next upload has been completed, before that is said.
-    when_completed: Arc<Mutex<Option<Event>>>,
+    /// To be done when something has been done the next time, before that is said.
+    events: Arc<Mutex<HashMap<Done, Event>>>,
     /// Whether conditions of writes are ignored, as by servers that do not know them.
     is_heedless: Arc<AtomicBool>,
 }
 
 type Event = Box<dyn FnOnce() + Send>;
+
+/// What a test may wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Done {
+    /// Somebody has asked what an object is.
+    Looked,
+    /// An object was put or deleted.
+    Written,
+    /// An upload was completed.
+    Completed,
+}
 
 impl Vault {
     /// An empty one.
@@ -45,7 +56,7 @@ impl Vault {
             folder: folder.to_owned(),
             names: Arc::default(),
             uploads: Arc::default(),
-            when_completed: Arc::default(),
+            events: Arc::default(),
             is_heedless: Arc::default(),
         }
     }
@@ -60,9 +71,15 @@ impl Vault {
         self.is_heedless.store(true, Ordering::SeqCst);
     }
 
-    /// Does something when the next upload has been completed, before that is said.
-    pub async fn when_completed(&self, event: impl FnOnce() + Send + 'static) {
-        *self.when_completed.lock().await = Some(Box::new(event));
+    /// Does something when this has been done the next time, before it is said.
+    pub async fn when(&self, done: Done, event: impl FnOnce() + Send + 'static) {
+        self.events.lock().await.insert(done, Box::new(event));
+    }
+
+    async fn tell(&self, done: Done) {
+        if let Some(event) = self.events.lock().await.remove(&done) {
+            event();
+        }
     }
 
     /// How many uploads are neither completed nor aborted, with how many parts.
@@ -137,6 +154,7 @@ impl S3 for Vault {
         req.input.key = file(&req.input.key);
         let done = self.files.put_object(req).await?;
         names.insert(name);
+        self.tell(Done::Written).await;
         Ok(done)
     }
 
@@ -160,7 +178,9 @@ impl S3 for Vault {
     ) -> S3Result<S3Response<HeadObjectOutput>> {
         let _names = self.names.read().await;
         req.input.key = file(&req.input.key);
-        self.files.head_object(req).await
+        let found = self.files.head_object(req).await;
+        self.tell(Done::Looked).await;
+        found
     }
 
     async fn delete_object(
@@ -177,6 +197,7 @@ impl S3 for Vault {
         req.input.key = file(&req.input.key);
         let done = self.files.delete_object(req).await?;
         names.remove(&name);
+        self.tell(Done::Written).await;
         Ok(done)
     }
 
@@ -267,9 +288,7 @@ impl S3 for Vault {
         let done = self.files.complete_multipart_upload(req).await?;
         uploads.remove(&id);
         names.insert(name);
-        if let Some(event) = self.when_completed.lock().await.take() {
-            event();
-        }
+        self.tell(Done::Completed).await;
         Ok(done)
     }
 
