@@ -17,8 +17,8 @@ use crate::{
 
 /// Keeps copies of rows of some of the tables that another engine keeps.
 ///
-/// What is written under a condition is decided by the engine, so a copy that is old can at most make a write fail with
-/// [`Error::Conflict`]; and then it is dropped, so that the next try sees what is new.
+/// What is written under a condition is decided by the engine, so a copy that is old can at most make a batch fail with
+/// [`Error::Conflict`]; and then the copies of all rows in it are dropped, so that the next try sees what is new.
 pub struct NearTables {
     engine: Arc<dyn Tables>,
     copies: BTreeMap<String, Copies<Option<Row>>>,
@@ -78,10 +78,20 @@ impl Tables for NearTables {
     }
 
     async fn apply(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, Error> {
-        let writes = batch.iter().filter(|write| write.action != Action::Check);
-        let writing = |write: &Write| Some(self.copies.get(&write.table)?.writing(write.key.as_str()));
-        let _writing: Vec<_> = writes.filter_map(writing).collect();
-        self.engine.apply(batch).await
+        let (mut writing, mut checked) = (Vec::new(), Vec::new());
+        for write in &batch {
+            let Some(copies) = self.copies.get(&write.table) else { continue };
+            match write.action {
+                // It stays as it is, and so does the copy, unless that has led here.
+                Action::Check => checked.push((copies, write.key.clone())),
+                _ => writing.push(copies.writing(write.key.as_str())),
+            }
+        }
+        let applied = self.engine.apply(batch).await;
+        if matches!(applied, Err(Error::Conflict { .. })) {
+            checked.iter().for_each(|(copies, key)| copies.drop_one(key));
+        }
+        applied
     }
 
     async fn follow(&self, table: &str) -> Result<Feed, Error> {

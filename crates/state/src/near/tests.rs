@@ -4,3 +4,4 @@ mod desk;
 mod outage;
 mod rules;
 mod schedule;
+mod tables;
