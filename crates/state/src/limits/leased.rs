@@ -10,6 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::{KEY_BYTES_MAX, Limits, Page, Quota, Take, Verdict};
 use crate::error::Error;
@@ -41,7 +42,8 @@ pub struct Lease {
 ///
 /// Only single calls ([`Limits::take`]) are served from stock; what only asks, and several limits together
 /// ([`Limits::take_all`]), go to the engine, which does not know what of the stock is left. Verdicts from stock are as old
-/// as the lease. Cancellation: a call that is dropped while it fills the stock may lose what it took.
+/// as the lease. Cancellation: a call that is dropped while it asks the engine has counted, and what it took beyond itself is in
+/// stock for the next; the trip goes on in a task of its own, for which there must be a tokio runtime.
 pub struct Leased {
     engine: Arc<dyn Limits>,
     lease: Lease,
@@ -118,29 +120,23 @@ impl Limits for Leased {
         let Some(stock) = self.stock(stock_name(limit, key), quota) else {
             return self.engine.take(limit, key, quota, cost).await;
         };
-        let mut stock = stock.lock().await;
+        let mut stock = stock.lock_owned().await;
         let now = Instant::now();
-        let hold = self.lease.hold;
-        if stock.quota != quota || now.duration_since(stock.since) >= hold {
+        if stock.quota != quota || now.duration_since(stock.since) >= self.lease.hold {
             *stock = Stock::new(quota, now);
         }
         if let Some(verdict) = stock.hand_out(cost, now).or_else(|| stock.refuse_again(cost, now)) {
             return Ok(verdict);
         }
-        if stock.scarce_until.is_none_or(|until| now >= until) {
-            let verdict = self.engine.take(limit, key, quota, want).await?;
-            if verdict.allowed {
-                // What was left is less than this call costs. It is given up: all of a stock is of one age.
-                *stock = Stock { left: want, standing: Some(verdict), ..Stock::new(quota, now) };
-                return Ok(stock.hand_out(cost, now).unwrap_or(verdict));
-            }
-            stock.scarce_until = Some(now + verdict.retry_after.min(hold));
+        let (engine, hold) = (Arc::clone(&self.engine), self.lease.hold);
+        let (limit, key) = (limit.to_owned(), key.to_owned());
+        // What the engine has given must get into the stock also when the caller has gone: else clients that hang up at once would use
+        // up a whole lease each.
+        let trip = async move { stock.fill(&*engine, (&limit, &key), want, cost, hold).await };
+        match tokio::spawn(trip.in_current_span()).await {
+            Ok(verdict) => verdict,
+            Err(error) => Err(Error::Unavailable(format!("the engine was not asked: {error}"))),
         }
-        let verdict = self.engine.take(limit, key, quota, cost).await?;
-        if !verdict.allowed {
-            stock.refusal = Some((cost, verdict, now));
-        }
-        Ok(verdict)
     }
 
     async fn take_all(&self, takes: Vec<Take>) -> Result<Vec<Verdict>, Error> {
@@ -161,6 +157,32 @@ impl Limits for Leased {
 impl Stock {
     fn new(quota: Quota, since: Instant) -> Self {
         Self { quota, left: 0, since, standing: None, scarce_until: None, refusal: None }
+    }
+
+    /// Asks the engine for so many calls at once that some are left, or else for this one alone.
+    async fn fill(
+        &mut self,
+        engine: &dyn Limits,
+        (limit, key): (&str, &str),
+        want: u32,
+        cost: u32,
+        hold: Duration,
+    ) -> Result<Verdict, Error> {
+        let (quota, now) = (self.quota, Instant::now());
+        if self.scarce_until.is_none_or(|until| now >= until) {
+            let verdict = engine.take(limit, key, quota, want).await?;
+            if verdict.allowed {
+                // What was left is less than this call costs. It is given up: all of a stock is of one age.
+                *self = Self { left: want, standing: Some(verdict), ..Self::new(quota, now) };
+                return Ok(self.hand_out(cost, now).unwrap_or(verdict));
+            }
+            self.scarce_until = Some(now + verdict.retry_after.min(hold));
+        }
+        let verdict = engine.take(limit, key, quota, cost).await?;
+        if !verdict.allowed {
+            self.refusal = Some((cost, verdict, now));
+        }
+        Ok(verdict)
     }
 
     /// A call from stock, if there is enough.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::time;
+use tokio::{sync::Semaphore, time};
 
 use super::{Lease, Leased};
 use crate::{
@@ -20,6 +20,8 @@ use crate::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Places for more trips than a test makes at once.
+const OPEN: usize = 1000;
 const LEASE: Lease = Lease { calls: 10, hold: SECOND };
 const SLOW: Quota = Quota::per(100, Duration::from_secs(100 * 24 * 3600));
 
@@ -27,12 +29,15 @@ const SLOW: Quota = Quota::per(100, Duration::from_secs(100 * 24 * 3600));
 struct Counted {
     limits: Arc<dyn Limits>,
     trips: AtomicU64,
+    /// Trips wait while it has no place.
+    gate: Semaphore,
 }
 
 #[async_trait]
 impl Limits for Counted {
     async fn take_all(&self, takes: Vec<Take>) -> Result<Vec<Verdict>, Error> {
         self.trips.fetch_add(1, Ordering::Relaxed);
+        let _place = self.gate.acquire().await.unwrap();
         self.limits.take_all(takes).await
     }
 
@@ -57,7 +62,11 @@ impl Lab {
         let directory = tempfile::tempdir().unwrap();
         let clock = ManualClock::new(1_700_000_000_000);
         let embedded = Embedded::open_with(directory.path(), Arc::new(clock.clone())).unwrap();
-        let engine = Arc::new(Counted { limits: embedded.engines().limits, trips: AtomicU64::new(0) });
+        let engine = Arc::new(Counted {
+            limits: embedded.engines().limits,
+            trips: AtomicU64::new(0),
+            gate: Semaphore::new(OPEN),
+        });
         Self { engine, clock, _kept: (embedded, directory) }
     }
 
@@ -157,6 +166,29 @@ async fn one_caller_fills_it_for_all() {
         assert!(call.await.unwrap());
     }
     assert_eq!(lab.trips(), 4);
+}
+
+/// Clients that hang up as soon as they have asked cost no more than their own calls.
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_away_wastes_nothing() {
+    let lab = Lab::new();
+    let worker = lab.worker();
+    for lease in 1..=3 {
+        lab.engine.gate.forget_permits(OPEN);
+        {
+            let mut gone = std::pin::pin!(take(&worker));
+            assert!(futures_util::poll!(&mut gone).is_pending());
+            while lab.engine.trips.load(Ordering::Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+            assert!(futures_util::poll!(&mut gone).is_pending());
+        }
+        lab.engine.gate.add_permits(OPEN);
+        for left in (0..9).rev() {
+            assert_eq!(take(&worker).await.remaining, 100 - 10 * lease + left);
+        }
+        assert_eq!(lab.trips(), 1, "what it had asked for is in stock");
+    }
 }
 
 #[tokio::test(start_paused = true)]
