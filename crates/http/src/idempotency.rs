@@ -51,12 +51,14 @@ pub const BODY_BYTES_MAX: usize = 2 << 20;
 pub const REPLAYED: &str = "idempotent-replayed";
 
 /// Does each `POST` and `PATCH` with an `Idempotency-Key` once. Goes inside of
-/// [`SessionLayer`](crate::session::SessionLayer), if there is one: `.layer(IdempotencyLayer::new(&state))` before
-/// `.layer(SessionLayer::new(&state))`.
+/// [`SessionLayer`](crate::session::SessionLayer) and [`BearerLayer`](crate::token::BearerLayer), if there are:
+/// `.layer(IdempotencyLayer::new(&state))` before `.layer(SessionLayer::new(&state))`.
 ///
 /// **Whose key it is.** Keys of different users are different keys: of those who are signed in by a session, by their name;
-/// of other visitors by their session in the state; else by the `Authorization` field. Requests with none of these share
-/// their keys, which then must be hard to guess, such as random UUIDs.
+/// of other visitors by their session in the state; of who has a good token, by its issuer and subject, so that it may be
+/// renewed between two tries; else by the `Authorization` field as it is. Credentials of another kind that change are for
+/// [`identity`](Self::identity). Requests with none of these share their keys, which then must be hard to guess, such as
+/// random UUIDs.
 ///
 /// **What makes a request the same:** its method, path, query, media type and body. The body is read whole for that, up to
 /// [`BODY_BYTES_MAX`]; larger ones are refused with 413.
@@ -65,7 +67,7 @@ pub const REPLAYED: &str = "idempotent-replayed";
 /// above, and those by which nothing was done and the client may come again with the same key: 401, 408, 409, 421, 423,
 /// 425, 429; the next request with the key is the first then. Of the fields, those of the connection are not kept (RFC 9110,
 /// section 7.6.1), nor `Date`, nor `Set-Cookie`: a secret would lie in the state for as long as the answer, and an old cookie
-/// would overwrite a newer one. An answer over [`ANSWER_BYTES_MAX`], or a stream of events, reaches the first client; later
+/// would overwrite a newer one. So a sign-in is nothing for a key: who got only the second answer would not be signed in. An answer over [`ANSWER_BYTES_MAX`], or a stream of events, reaches the first client; later
 /// ones get 410, since doing it again would be worse. What the handler has buffered in the session is stored before the answer is kept.
 ///
 /// **When the client goes away**, the handler runs on to its end, so that the client finds the answer when it comes again. It
@@ -87,7 +89,11 @@ struct Settings {
     kept: Duration,
     lease: Duration,
     body_bytes_max: usize,
+    identity: Option<Arc<Identity>>,
 }
+
+/// Says whose a request is.
+type Identity = dyn Fn(&Parts) -> Option<String> + Send + Sync;
 
 impl IdempotencyLayer {
     /// Keeps keys in this engine: `&state` of the `lethe` crate, or any `Arc<dyn Idempotency>`. They are unique in the
@@ -99,6 +105,7 @@ impl IdempotencyLayer {
             kept: KEPT,
             lease: LEASE,
             body_bytes_max: BODY_BYTES_MAX,
+            identity: None,
         };
         Self { engine: engine.into(), settings: Arc::new(settings) }
     }
@@ -126,6 +133,12 @@ impl IdempotencyLayer {
     /// The largest body of a request, instead of [`BODY_BYTES_MAX`].
     pub fn body_bytes_max(self, bytes: usize) -> Self {
         self.with(|settings| settings.body_bytes_max = bytes)
+    }
+
+    /// Says whose a request is, before what is said of it above: by what stays the same when credentials are renewed, and cannot be
+    /// forged. `None` leaves it to the layer.
+    pub fn identity(self, of: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.with(|settings| settings.identity = Some(Arc::new(of)))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -230,7 +243,13 @@ impl IdempotencyLayer {
             Err(error) => return Err(Problem::from(&error)),
         };
         let body = collect(body, self.settings.body_bytes_max).await?;
-        let key = Key::new(key, owner::identity(session.as_ref(), &parts.headers));
+        let identity = match self.settings.identity.as_ref().and_then(|identity| identity(&parts)) {
+            Some(identity) => Some(format!("own:{identity}")),
+            None => {
+                owner::identity(session.as_ref(), &mut parts).await.map_err(|error| Problem::from(&error))?
+            }
+        };
+        let key = Key::new(key, identity);
         let beginning = Beginning {
             scope: self.settings.scope.clone(),
             key: key.unique().to_owned(),

@@ -5,7 +5,7 @@
 //! A token goes `Claims → jws::sign` (`→ jwe::seal`, when the ring encrypts); one that comes in is read by
 //! [`Issuer::verify`], which refuses by a typed [`Refusal`] and counts it.
 
-mod bearer;
+pub(crate) mod bearer;
 mod claims;
 mod fingerprint;
 mod issuer;

@@ -22,18 +22,19 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode, request::Parts};
 use http_body_util::BodyExt;
 use lethe_http::{
     idempotency::{ANSWER_BYTES_MAX, IdempotencyLayer, Key, REPLAYED},
     session::{Error, Session, SessionLayer},
+    token::{BearerLayer, Issuer, Keys, Turning},
 };
 use lethe_state::{
     clock::ManualClock,
     error::Error as StateError,
     idempotency::{Answer as Kept, Beginning, Begun, Claim, Idempotency},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::Notify;
 use tower::ServiceExt;
 use visitor::{Engine, Visitor};
@@ -380,6 +381,77 @@ async fn users_have_keys_of_their_own() {
         first,
         "in another session of the same user"
     );
+}
+
+/// A token lives for minutes, and a client that got no answer may try for longer.
+#[tokio::test]
+async fn who_renews_the_token_between_two_tries_is_the_same() {
+    let clock = ManualClock::new(1_700_000_000_000);
+    let (engine, stage) = (Engine::open_with(Arc::new(clock.clone())), Stage::default());
+    let keys = Keys::with_clock(engine.tables(), "web", Turning::default(), Arc::new(clock.clone()));
+    let issuer = Issuer::new(keys.clone(), "https://shop.example", "shop");
+    let other = Issuer::new(keys, "https://other.example", "shop");
+    let site = site(&engine, &stage, as_it_is);
+    let (here, there) =
+        (site.clone().layer(BearerLayer::new(issuer.clone())), site.layer(BearerLayer::new(other.clone())));
+    let order = async |site: &Router, token: &str| {
+        let answer =
+            send(site, "POST /orders", &[KEY, ("authorization", &format!("Bearer {token}"))], "").await;
+        answer.text
+    };
+    let ada = async || issuer.issue(Some("ada"), Map::new()).await.unwrap();
+    let (first, second) = (ada().await, ada().await);
+    assert_ne!(first, second);
+    assert_eq!(order(&here, &first).await, "run 1 of ");
+    assert_eq!(order(&here, &second).await, "run 1 of ");
+    clock.advance(Duration::from_secs(3600));
+    assert_eq!(order(&here, &ada().await).await, "run 1 of ");
+    for (n, somebody_else) in [
+        issuer.issue(Some("bob"), Map::new()).await.unwrap(),
+        issuer.issue(None, Map::new()).await.unwrap(),
+        // Nobody is believed to be ada who only says so.
+        first,
+        format!("{}x", ada().await),
+        other.issue(Some("ada"), Map::new()).await.unwrap(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(order(&here, &somebody_else).await, format!("run {} of ", n + 2));
+    }
+    let run = order(&there, &other.issue(Some("ada"), Map::new()).await.unwrap()).await;
+    assert_eq!(run, "run 7 of ", "of another issuer");
+    assert_eq!(order(&there, &other.issue(Some("ada"), Map::new()).await.unwrap()).await, run);
+}
+
+/// While it cannot be told whose a request is, it is not done.
+#[tokio::test]
+async fn a_token_that_cannot_be_checked_is_nobody_elses() {
+    let (engine, stage) = (Engine::open(), Stage::default());
+    let elsewhere = Engine::open();
+    let keys = Keys::new(elsewhere.tables(), "web", Turning::default());
+    let issuer = Issuer::new(keys, "https://shop.example", "shop");
+    let site = site(&engine, &stage, as_it_is).layer(BearerLayer::new(issuer));
+    elsewhere.close().await;
+    let answer = send(&site, "POST /orders", &[KEY, ("authorization", "Bearer a.b.c")], "").await;
+    answer.problem(503, "unavailable");
+    assert_eq!(stage.ran(), 0);
+}
+
+#[tokio::test]
+async fn a_service_may_say_whose_a_request_is() {
+    let (engine, stage) = (Engine::open(), Stage::default());
+    let account = |parts: &Parts| Some(parts.headers.get("account")?.to_str().ok()?.to_owned());
+    let site = site(&engine, &stage, |layer| layer.identity(account));
+    let order = async |account: &str, credentials: &str| {
+        let fields = [KEY, ("account", account), ("authorization", credentials)];
+        let fields = if account.is_empty() { [fields[0], fields[2], fields[2]] } else { fields };
+        send(&site, "POST /orders", &fields, "").await.text
+    };
+    assert_eq!(order("7", "Signature a").await, "run 1 of ");
+    assert_eq!(order("7", "Signature b").await, "run 1 of ");
+    assert_eq!(order("8", "Signature b").await, "run 2 of ");
+    assert_eq!(order("", "Signature b").await, "run 3 of ");
 }
 
 #[tokio::test]

@@ -5,11 +5,14 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use http::{HeaderMap, HeaderName, header};
-use lethe_state::idempotency::{DISPLACED_MAX, Fingerprint, OWNER_BYTES_MAX, SCOPE_BYTES_MAX};
+use http::{HeaderMap, HeaderName, header, request::Parts};
+use lethe_state::{
+    error::Error as StateError,
+    idempotency::{DISPLACED_MAX, Fingerprint, OWNER_BYTES_MAX, SCOPE_BYTES_MAX},
+};
 use sha2::{Digest, Sha256};
 
-use crate::session::Session;
+use crate::{session::Session, token::bearer};
 
 /// Names the workers that are known to have died under this very request. The gateway alone says it: it takes the field
 /// away from what clients send.
@@ -23,13 +26,21 @@ pub(super) fn service() -> String {
     env::var("LETHE_SERVICE").ok().filter(is_scope).unwrap_or_else(|| "service".into())
 }
 
-/// Who sent the request, as far as it can be told.
-pub(super) fn identity(session: Option<&Session>, headers: &HeaderMap) -> Option<String> {
+/// Who sent the request, as far as it can be told. Fails when a token cannot be checked just now: somebody who is known by another
+/// name the next time would do it twice.
+pub(super) async fn identity(
+    session: Option<&Session>,
+    parts: &mut Parts,
+) -> Result<Option<String>, StateError> {
     if let Some(identity) = session.and_then(Session::identity) {
-        return Some(identity);
+        return Ok(Some(identity));
     }
-    let credentials = headers.get(header::AUTHORIZATION)?;
-    Some(format!("authorization:{}", Fingerprint(Sha256::digest(credentials.as_bytes()).into())))
+    if let Some((issuer, subject)) = bearer::subject(parts).await? {
+        return Ok(Some(format!("token:{issuer}\0{subject}")));
+    }
+    Ok(parts.headers.get(header::AUTHORIZATION).map(|credentials| {
+        format!("authorization:{}", Fingerprint(Sha256::digest(credentials.as_bytes()).into()))
+    }))
 }
 
 /// Who does this request here: this worker, for this request. Two attempts at one request by the gateway have the same id
@@ -91,11 +102,16 @@ mod tests {
         assert_eq!((long.len(), &long), (64, &attempt("web-1", &"i".repeat(1000))));
     }
 
-    #[test]
-    fn who_sent_a_request_is_told_without_the_secret() {
-        let sent = |secret: &str| identity(None, &headers(&[("authorization", secret)]));
-        assert_eq!(identity(None, &HeaderMap::new()), None);
-        assert_ne!(sent("Bearer a"), sent("Bearer b"));
-        assert!(!sent("Bearer a").unwrap().contains("Bearer"));
+    #[tokio::test]
+    async fn who_sent_a_request_is_told_without_the_secret() {
+        let sent = async |fields: &[(&'static str, &str)]| {
+            let mut parts = http::Request::new(()).into_parts().0;
+            parts.headers = headers(fields);
+            identity(None, &mut parts).await.unwrap()
+        };
+        assert_eq!(sent(&[]).await, None);
+        let one = sent(&[("authorization", "Bearer a")]).await;
+        assert_ne!(one, sent(&[("authorization", "Bearer b")]).await);
+        assert!(!one.unwrap().contains("Bearer"));
     }
 }

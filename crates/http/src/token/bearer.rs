@@ -4,7 +4,8 @@ use axum::{
     extract::FromRequestParts,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header, request::Parts};
+use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, header, request::Parts};
+use lethe_state::error::Error as StateError;
 use tower::{Layer, Service};
 
 use super::{Claims, Issuer, Refusal, keys::Error};
@@ -50,6 +51,8 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         request.extensions_mut().insert(self.issuer.clone());
+        // What another issuer has said of the token counts no more.
+        request.extensions_mut().remove::<Checked>();
         self.inner.call(request)
     }
 }
@@ -74,11 +77,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Bearer {
             );
             return Err(Problem::internal().into_response());
         };
-        let refuse = |detail, challenge| unauthorized(detail, challenge, &parts.headers);
         let Some(token) = token(&parts.headers) else {
-            return Err(refuse("Send a token: `Authorization: Bearer …`.", "Bearer"));
+            return Err(unauthorized("Send a token: `Authorization: Bearer …`.", "Bearer", &parts.headers));
         };
-        match issuer.verify_for(token, &parts.headers).await {
+        let refuse = |detail, challenge| unauthorized(detail, challenge, &parts.headers);
+        match check(&issuer, token, &parts.headers, &mut parts.extensions).await {
             Ok(claims) => Ok(Self(claims)),
             Err(Error::Refused(Refusal::Expired)) => Err(refuse(
                 "The token has expired. Get a new one.",
@@ -92,6 +95,41 @@ impl<S: Send + Sync> FromRequestParts<S> for Bearer {
                 Err(Problem::from(&error).response_for(&parts.headers))
             }
         }
+    }
+}
+
+/// What the issuer has said of the token of a request, for whoever asks again.
+#[derive(Clone)]
+struct Checked(Result<Claims, Refusal>);
+
+/// Checks the token of a request, once.
+async fn check(
+    issuer: &Issuer,
+    token: &str,
+    headers: &HeaderMap,
+    extensions: &mut Extensions,
+) -> Result<Claims, Error> {
+    if let Some(Checked(checked)) = extensions.get() {
+        return Ok(checked.clone()?);
+    }
+    let checked = match issuer.verify_for(token, headers).await {
+        Err(Error::State(error)) => return Err(Error::State(error)),
+        Err(Error::Refused(refusal)) => Err(refusal),
+        Ok(claims) => Ok(claims),
+    };
+    extensions.insert(Checked(checked.clone()));
+    Ok(checked?)
+}
+
+/// Whom the token of a request is about, by its issuer and subject, which stay the same when it is renewed. `None` when there is
+/// no [`BearerLayer`], no token that is taken there, or one that is about nobody.
+pub(crate) async fn subject(parts: &mut Parts) -> Result<Option<(String, String)>, StateError> {
+    let Some(issuer) = parts.extensions.get::<Issuer>().cloned() else { return Ok(None) };
+    let Some(token) = token(&parts.headers) else { return Ok(None) };
+    match check(&issuer, token, &parts.headers, &mut parts.extensions).await {
+        Ok(claims) => Ok(claims.sub.map(|subject| (claims.iss, subject))),
+        Err(Error::Refused(_)) => Ok(None),
+        Err(Error::State(error)) => Err(error),
     }
 }
 
