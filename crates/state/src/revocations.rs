@@ -1,6 +1,9 @@
 //! Revocations: that sessions have ended, told to workers which trust a signed statement about one without asking the engine.
 //! Whoever ends a session, through whichever door, ends it in its engine first, then puts a row into a table that all such
-//! workers follow, and only then says that it is done.
+//! workers follow, and only then says that it is done. If it is not known whether it has ended, that is told as well.
+//!
+//! A renewal ends an id, and whoever asked for it is left with none if it is not acknowledged. So the row of the id is put before,
+//! and if that fails, nothing is changed.
 //!
 //! A row says no more than that statements of a certain age are to be doubted, and who doubts asks the engine of the sessions,
 //! which knows. So nothing here compares clocks or numbers of two machines.
@@ -89,6 +92,27 @@ async fn whole<T: Send + 'static>(
     }
 }
 
+/// The longest pause between two tries to tell later what could not be told at once.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Whether what has failed so may have been done.
+fn is_doubtful<T>(result: &Result<T, Error>) -> bool {
+    matches!(result, Err(Error::Unavailable(_) | Error::Engine(_)))
+}
+
+/// Tells what must be told although it has been acknowledged, for as long as it matters.
+async fn tell_on(tables: Arc<dyn Tables>, keys: Vec<String>) {
+    let (began, mut pause) = (tokio::time::Instant::now(), Duration::from_millis(50));
+    while let Err(error) = tell(&*tables, keys.iter().cloned()).await {
+        tracing::warn!(%error, "a renewal was not told yet");
+        if began.elapsed() > LIFE_MAX {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(PAUSE_MAX);
+    }
+}
+
 async fn tell(tables: &dyn Tables, keys: impl IntoIterator<Item = String> + Send) -> Result<(), Error> {
     let row = |key| Write {
         table: TABLE.into(),
@@ -121,16 +145,22 @@ impl Sessions for Telling {
         self.sessions.patch(id, patch).await
     }
 
-    /// The row of the user is for an id in between: a renewal that comes again ends the successor of `id`, whose name nobody
-    /// here knows.
+    /// The row of the id stands for whatever is said of it later, so it may come first. The row of the user is for an id in between: a
+    /// renewal that comes again ends the successor of `id`, whose name nobody here knows. It says something only after the end; by
+    /// then there is a new id, which must reach its user, so it is told on in the background if it must be.
     async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
         let (sessions, tables) = (Arc::clone(&self.sessions), Arc::clone(&self.tables));
         let (id, user) = (id.clone(), user.map(str::to_owned));
         whole(async move {
-            let session = sessions.renew(&id, user.as_deref(), patch).await?;
-            let keys = [of_session(&id.public_name())].into_iter().chain(user.as_deref().map(of_user));
-            tell(&*tables, keys.collect::<Vec<_>>()).await?;
-            Ok(session)
+            tell(&*tables, [of_session(&id.public_name())]).await?;
+            let renewed = sessions.renew(&id, user.as_deref(), patch).await;
+            if let Some(user) = user.as_deref()
+                && (renewed.is_ok() || is_doubtful(&renewed))
+                && tell(&*tables, [of_user(user)]).await.is_err()
+            {
+                tokio::spawn(tell_on(tables, vec![of_user(user)]));
+            }
+            renewed
         })
         .await
     }
@@ -138,8 +168,12 @@ impl Sessions for Telling {
     async fn destroy(&self, id: &SessionId) -> Result<(), Error> {
         let (sessions, tables, id) = (Arc::clone(&self.sessions), Arc::clone(&self.tables), id.clone());
         whole(async move {
-            sessions.destroy(&id).await?;
-            tell(&*tables, [of_session(&id.public_name())]).await
+            let destroyed = sessions.destroy(&id).await;
+            if destroyed.is_ok() || is_doubtful(&destroyed) {
+                tell(&*tables, [of_session(&id.public_name())]).await.and(destroyed)
+            } else {
+                destroyed
+            }
         })
         .await
     }
@@ -153,10 +187,14 @@ impl Sessions for Telling {
         let (sessions, tables) = (Arc::clone(&self.sessions), Arc::clone(&self.tables));
         let (user, handle) = (user.to_owned(), handle.map(str::to_owned));
         whole(async move {
-            let ended = sessions.revoke(&user, handle.as_deref()).await?;
-            let tokens = handle.is_none().then(|| of_tokens(&user));
-            tell(&*tables, tokens.into_iter().chain([of_user(&user)]).collect::<Vec<_>>()).await?;
-            Ok(ended)
+            let ended = sessions.revoke(&user, handle.as_deref()).await;
+            if ended.is_ok() || is_doubtful(&ended) {
+                let tokens = handle.is_none().then(|| of_tokens(&user));
+                let keys: Vec<_> = tokens.into_iter().chain([of_user(&user)]).collect();
+                tell(&*tables, keys).await.and(ended)
+            } else {
+                ended
+            }
         })
         .await
     }

@@ -1,6 +1,9 @@
 //! Sessions whose ends are told are sessions, and tell of each end before it is acknowledged, whatever becomes of the caller.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Arc, Mutex},
+};
 
 use tokio::sync::{Semaphore, mpsc};
 
@@ -148,6 +151,139 @@ async fn what_could_not_be_told_is_not_acknowledged() {
     assert!(matches!(telling.revoke("ada", None).await, Err(Error::Unavailable(_))));
     assert!(matches!(telling.destroy(&id).await, Err(Error::Unavailable(_))));
     assert!(matches!(sessions.load(&id).await, Err(Error::Gone)), "it has ended all the same");
+}
+
+/// Tables that fail to write when it is their turn.
+struct Shaky {
+    tables: Arc<dyn Tables>,
+    turns: Mutex<VecDeque<bool>>,
+}
+
+#[async_trait]
+impl Tables for Shaky {
+    async fn get(&self, table: &str, key: &str) -> Result<Option<Row>, Error> {
+        self.tables.get(table, key).await
+    }
+
+    async fn scan(&self, table: &str, scan: &Scan) -> Result<Page, Error> {
+        self.tables.scan(table, scan).await
+    }
+
+    async fn apply(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, Error> {
+        let is_well = self.turns.lock().unwrap().pop_front().unwrap_or(true);
+        if is_well { self.tables.apply(batch).await } else { Err(Error::Unavailable("away".into())) }
+    }
+
+    async fn follow(&self, table: &str) -> Result<Feed, Error> {
+        self.tables.follow(table).await
+    }
+}
+
+/// Whoever signs in while revocations cannot be told keeps the session that was there, and may try again.
+#[tokio::test]
+async fn a_renewal_that_cannot_be_told_changes_nothing() {
+    let fixture = engine().await;
+    let Engines { sessions, tables, .. } = fixture.engines.clone();
+    let shaky = Shaky { tables: tables.clone(), turns: Mutex::new([false].into()) };
+    let telling = Telling { sessions: sessions.clone(), tables: Arc::new(shaky) };
+    let id = create(&telling, None).await;
+    let before = sessions.load(&id).await.unwrap();
+    let refused = telling.renew(&id, Some("ada"), Patch::default()).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    assert_eq!(sessions.load(&id).await.unwrap(), before);
+    assert_eq!(sessions.list("ada").await.unwrap(), []);
+    let renewed = telling.renew(&id, Some("ada"), Patch::default()).await.unwrap();
+    assert_eq!(sessions.load(&renewed.id).await.unwrap().user.as_deref(), Some("ada"));
+    assert!(matches!(sessions.load(&id).await, Err(Error::Gone)));
+}
+
+/// When the tables fail after the id was renewed, its user gets the new one, and the rest is told when it can be.
+#[tokio::test]
+async fn a_renewal_that_is_done_is_given_and_told_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let embedded = Embedded::open(directory.path()).unwrap();
+    let Engines { sessions, tables, .. } = embedded.engines();
+    let old = create(&*sessions, None).await;
+    let mut feed = tables.follow(TABLE).await.unwrap();
+    let shaky = Shaky { tables, turns: Mutex::new([true, false, false].into()) };
+    let telling = Telling { sessions: sessions.clone(), tables: Arc::new(shaky) };
+    let renewed = telling.renew(&old, Some("ada"), Patch::default()).await.unwrap();
+    assert_eq!(sessions.load(&renewed.id).await.unwrap().user.as_deref(), Some("ada"));
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        if let crate::feed::Notice::Changed(key) = feed.next().await.unwrap() {
+            told.push(key.to_string());
+        }
+    }
+    assert_eq!(told, [of_session(&old.public_name()), of_user("ada")]);
+}
+
+/// Sessions that do what they are told and do not say so.
+struct Mumbling(Arc<dyn Sessions>);
+
+fn unsaid<T>(done: Result<T, Error>) -> Result<T, Error> {
+    done.and_then(|_| Err(Error::Unavailable("no answer came".into())))
+}
+
+#[async_trait]
+impl Sessions for Mumbling {
+    async fn create(&self, new: NewSession) -> Result<Session, Error> {
+        self.0.create(new).await
+    }
+
+    async fn load(&self, id: &SessionId) -> Result<Session, Error> {
+        self.0.load(id).await
+    }
+
+    async fn patch(&self, id: &SessionId, patch: Patch) -> Result<Session, Error> {
+        self.0.patch(id, patch).await
+    }
+
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+        unsaid(self.0.renew(id, user, patch).await)
+    }
+
+    async fn destroy(&self, id: &SessionId) -> Result<(), Error> {
+        unsaid(self.0.destroy(id).await)
+    }
+
+    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        self.0.list(user).await
+    }
+
+    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+        unsaid(self.0.revoke(user, handle).await)
+    }
+
+    async fn follow(&self) -> Result<Feed, Error> {
+        self.0.follow().await
+    }
+}
+
+/// An end of which nobody knows whether it came is told as one: to be doubted costs a look-up.
+#[tokio::test]
+async fn what_may_have_ended_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let embedded = Embedded::open(directory.path()).unwrap();
+    let Engines { sessions, tables, .. } = embedded.engines();
+    let telling = Telling { sessions: Arc::new(Mumbling(sessions)), tables: tables.clone() };
+    let (first, second) = (create(&telling, None).await, create(&telling, None).await);
+    assert!(matches!(telling.destroy(&first).await, Err(Error::Unavailable(_))));
+    let mut expected = set([of_session(&first.public_name())]);
+    assert_eq!(rows(&*tables).await, expected);
+    let renewed = telling.renew(&second, Some("ada"), Patch::default()).await;
+    assert!(matches!(renewed, Err(Error::Unavailable(_))));
+    expected.extend([of_session(&second.public_name()), of_user("ada")]);
+    assert_eq!(rows(&*tables).await, expected);
+    assert!(matches!(telling.revoke("bob", None).await, Err(Error::Unavailable(_))));
+    expected.extend([of_user("bob"), of_tokens("bob")]);
+    assert_eq!(rows(&*tables).await, expected);
+    // What was certainly not done is nothing to tell.
+    assert!(matches!(
+        telling.revoke(&"x".repeat(10_000), None).await,
+        Err(Error::Invalid(_) | Error::TooLarge { .. })
+    ));
+    assert_eq!(rows(&*tables).await, expected);
 }
 
 #[test]
