@@ -331,6 +331,26 @@ async fn a_silent_state_tier_holds_nobody_up() {
     assert_eq!(began.elapsed().as_secs(), 2);
 }
 
+/// A clock that steps makes no token older or younger than it says, and no worker deaf to the ring.
+#[tokio::test]
+async fn a_clock_that_steps_refuses_too_much_and_takes_nothing_twice() {
+    let fleet = Fleet::new();
+    let (one, other) = (fleet.worker(), fleet.worker());
+    let token = one.issue(Some("ada"), Map::new()).await.unwrap();
+    other.verify(&token).await.unwrap();
+    fleet.clock.set_back(Duration::from_secs(600));
+    assert_eq!(refusal(other.verify(&token).await.unwrap_err()), Refusal::NotYet);
+    let earlier = one.issue(Some("ada"), Map::new()).await.unwrap();
+    other.verify(&earlier).await.unwrap();
+    // A copy from the future is read again, so a key that is replaced then is not believed for ten minutes.
+    one.keys().replace().await.unwrap();
+    fleet.clock.advance(REFRESH);
+    assert_eq!(refusal(other.verify(&earlier).await.unwrap_err()), Refusal::UnknownKey);
+    let last = other.issue(Some("ada"), Map::new()).await.unwrap();
+    fleet.clock.advance(Duration::from_secs(900));
+    assert_eq!(refusal(one.verify(&last).await.unwrap_err()), Refusal::Expired);
+}
+
 #[tokio::test]
 async fn a_row_that_is_no_ring_is_not_overwritten() {
     let fleet = Fleet::new();

@@ -31,12 +31,14 @@ use crate::Engines;
 
 pub mod blobs;
 pub mod cache;
+mod chance;
 pub mod feeds;
 pub mod idempotency;
 pub mod limits;
 pub mod linear;
 pub mod locks;
 pub mod near;
+mod register;
 pub mod sessions;
 pub mod tables;
 

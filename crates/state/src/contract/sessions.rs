@@ -14,11 +14,13 @@ use crate::{
 
 mod concurrent;
 mod expiry;
+mod history;
 mod renewal;
 mod users;
 
 pub use concurrent::*;
 pub use expiry::*;
+pub use history::*;
 pub use renewal::*;
 pub use users::*;
 
@@ -58,6 +60,7 @@ macro_rules! contract_sessions {
                 an_ended_id_never_comes_back,
                 one_of_many_renewals_wins,
                 a_revocation_and_renewals_at_once,
+                conditional_patches_at_once_have_an_order,
             ]
         );
     };

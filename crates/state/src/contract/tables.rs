@@ -17,12 +17,14 @@ use crate::{
 mod concurrent;
 mod expiry;
 mod fences;
+mod history;
 mod model;
 mod scans;
 
 pub use concurrent::*;
 pub use expiry::*;
 pub use fences::*;
+pub use history::*;
 pub use model::*;
 pub use scans::*;
 
@@ -62,6 +64,7 @@ macro_rules! contract_tables {
                 a_fence_is_a_row,
                 fenced_writes_never_go_back,
                 it_agrees_with_a_map,
+                conditional_writes_at_once_have_an_order,
             ]
         );
     };

@@ -224,7 +224,7 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::StatementStatus;
+    use rusqlite::{StatementStatus, fallible_iterator::FallibleIterator as _};
 
     use super::*;
 
@@ -238,6 +238,55 @@ mod tests {
             assert!(!statement.exists([[n; 32]]).unwrap());
         }
         assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+    }
+
+    /// Does so many statements of a step, and says whether there are more.
+    fn begin_step(connection: &Connection, step: &str, statements: usize) -> bool {
+        let mut batch = rusqlite::Batch::new(connection, step);
+        for _ in 0..statements {
+            match batch.next().unwrap() {
+                Some(mut statement) => _ = statement.execute([]).unwrap(),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// What a process leaves that is killed in the middle of a step is a log with a part of it that was never committed. The
+    /// step is taken as if it had not been begun.
+    #[test]
+    fn a_step_that_was_interrupted_is_taken_again() {
+        let (mut cuts, mut logs) = (0, 0);
+        for version in 0..STATE.steps.len() {
+            for statements in 1.. {
+                let (directory, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+                let of = |directory: &tempfile::TempDir, file: &str| directory.path().join(file);
+                let old = Connection::open(of(&directory, "state.db")).unwrap();
+                old.query_row("PRAGMA journal_mode = wal", [], |_| Ok(())).unwrap();
+                old.execute_batch(&STATE.steps[..version].concat()).unwrap();
+                if version > 0 {
+                    old.pragma_update(None, "application_id", STATE.application_id).unwrap();
+                    old.pragma_update(None, "user_version", version as i64).unwrap();
+                }
+                old.query_row("PRAGMA wal_checkpoint(truncate)", [], |_| Ok(())).unwrap();
+                // With no room for it in memory, what is not committed gets into the log.
+                old.pragma_update(None, "cache_size", 1).unwrap();
+                old.execute_batch("BEGIN").unwrap();
+                if !begin_step(&old, STATE.steps[version], statements) {
+                    break;
+                }
+                for file in ["state.db", "state.db-wal"] {
+                    fs::copy(of(&directory, file), of(&after, file)).unwrap();
+                }
+                cuts += 1;
+                logs += u64::from(fs::metadata(of(&after, "state.db-wal")).unwrap().len() > 0);
+                let connection = open_writer(&STATE, &of(&after, "state.db")).unwrap();
+                let reached: i64 =
+                    connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+                assert_eq!(reached, STATE.version(), "{statements} statements of step {}", version + 1);
+            }
+        }
+        assert!(cuts > STATE.steps.len() && logs > 0, "{cuts} cuts, {logs} with a log");
     }
 
     #[test]

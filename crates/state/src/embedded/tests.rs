@@ -24,6 +24,7 @@ mod crash;
 mod disk;
 mod life;
 mod refusal;
+mod steps;
 
 async fn engine() -> Fixture {
     let directory = tempfile::tempdir().unwrap();

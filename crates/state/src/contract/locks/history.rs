@@ -1,21 +1,19 @@
 //! What locks promise when many call at once: at no moment two holders, and tokens that grow. Random calls are noted with
 //! their beginnings, ends and answers, and must have an order in which a lock could have given these.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::{Fixture, MINUTE};
 use crate::{
-    contract::linear::{Call, Moments, has_an_order},
+    contract::{
+        chance::{Random, seed},
+        linear::{Call, Moments, has_an_order},
+    },
     locks::{Locks, Token},
 };
 
-/// Sets the seed of the random calls.
-const SEED: &str = "LETHE_TEST_SEED";
 const CLIENTS: u64 = 6;
 const CALLS: usize = 40;
 /// How many calls of a client are between two moments at which all leases end.
@@ -52,27 +50,6 @@ fn step((holder, largest): &State, spoken: &Spoken) -> Option<State> {
     }
 }
 
-/// Random numbers that a seed repeats (xorshift64*; Vigna 2016).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % end
-    }
-}
-
-#[allow(clippy::print_stderr, reason = "the seed repeats a failure")]
-fn seed() -> u64 {
-    let given = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok());
-    let seed =
-        given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64);
-    eprintln!("{SEED}={seed}");
-    seed
-}
-
 /// One call of a client that knows `token` from its last lease.
 async fn call(locks: &Arc<dyn Locks>, token: &mut Option<Token>, random: &mut Random) -> Spoken {
     match (random.below(10), *token) {
@@ -98,8 +75,7 @@ async fn history(locks: &Arc<dyn Locks>, seed: u64, end_leases: Option<impl Fn()
     let clients = (1..=CLIENTS).map(|client| {
         let (locks, moments, late) = (locks.clone(), moments.clone(), late.clone());
         tokio::spawn(async move {
-            let (mut random, mut token, mut calls) =
-                (Random(seed.wrapping_mul(client) | 1), None, Vec::new());
+            let (mut random, mut token, mut calls) = (Random::new(seed, client), None, Vec::new());
             for n in 1..=CALLS {
                 calls.push(moments.note(call(&locks, &mut token, &mut random)).await);
                 if n % CALLS_IN_A_LEASE == 0 {
