@@ -7,6 +7,7 @@ mod body;
 mod cache;
 pub mod description;
 pub mod feeds;
+mod frames;
 mod idempotency;
 mod limits;
 mod locks;
@@ -18,7 +19,7 @@ mod sessions;
 pub mod socket;
 mod tables;
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -155,6 +156,7 @@ fn routes() -> Vec<Route> {
         route(Method::GET, "/v1/feeds/sessions", Sessions, feeds::sessions),
         route(Method::GET, "/v1/feeds/tables/{table}", Named(Tables), feeds::table),
         route(Method::GET, "/v1/feeds/cache/{cache}", Named(Caches), feeds::cache),
+        route(Method::GET, crate::frames::PATH, Free, frames::upgrade),
         route(Method::GET, "/v1/openapi.json", Free, description::get),
         route(Method::GET, "/v1/health", Free, health),
     ]
@@ -237,10 +239,10 @@ pub async fn serve(listener: UnixListener, engines: Engines, shutdown: impl Futu
 async fn connection(stream: UnixStream, router: Router, door: Door, socket: Socket) {
     let mut ending = socket.ending.clone();
     let visitor = door.meet(&stream, socket).await;
-    let service = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert::<Visitor>(visitor.clone());
-        service.call(request)
+        router.call(request)
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
@@ -248,7 +250,7 @@ async fn connection(stream: UnixStream, router: Router, door: Door, socket: Sock
         .header_read_timeout(HEADER_READ_TIMEOUT)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES_MAX);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         // Nothing is ever sent: the channel closes when the server ends.
@@ -256,6 +258,13 @@ async fn connection(stream: UnixStream, router: Router, door: Door, socket: Sock
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+    };
+    let ended = match (ended, visitor.frames()) {
+        (Ok(()), Some(coming)) => {
+            let ending = visitor.socket().ending.clone();
+            frames::serve(coming, router.clone(), visitor.clone(), ending).await
+        }
+        (ended, _) => ended.map_err(io::Error::other),
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection to the state API ended early");

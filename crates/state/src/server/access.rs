@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::request::Parts;
+use hyper::upgrade::OnUpgrade;
 use tokio::net::UnixStream;
 
 use super::{Socket, problem::Problem};
@@ -115,7 +116,7 @@ impl Door {
             },
             None => Peer::Other,
         };
-        Visitor(Arc::new(Visit { door: self, peer, socket }))
+        Visitor(Arc::new(Visit { door: self, peer, socket, frames: Mutex::default() }))
     }
 }
 
@@ -123,6 +124,8 @@ struct Visit {
     door: Door,
     peer: Peer,
     socket: Socket,
+    /// The connection's other end as frames, once it was asked for.
+    frames: Mutex<Option<OnUpgrade>>,
 }
 
 /// Who makes a request, as each request of a connection carries it.
@@ -133,6 +136,16 @@ impl Visitor {
     /// The socket that it has come through.
     pub(super) fn socket(&self) -> &Socket {
         &self.0.socket
+    }
+
+    /// From the end of this exchange on, the connection carries frames.
+    pub(super) fn becomes_frames(&self, coming: OnUpgrade) {
+        *self.0.frames.lock().unwrap_or_else(PoisonError::into_inner) = Some(coming);
+    }
+
+    /// The connection, if it carries frames from now on.
+    pub(super) fn frames(&self) -> Option<OnUpgrade> {
+        self.0.frames.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether this name may be used.
