@@ -34,7 +34,9 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// The connection, as calls see it. Clones share it; it is closed when the last of them is gone and no call waits.
 #[derive(Clone)]
-pub(super) struct Line(Arc<Shared>);
+pub(super) struct Line(Arc<Handle>);
+
+struct Handle(Arc<Shared>);
 
 /// Why a call has no answer.
 pub(super) struct Unanswered {
@@ -104,20 +106,31 @@ impl Line {
         let Some((stream, read)) = opened.flatten()? else { return Ok(Opened::HttpOnly) };
         let shared = Arc::new(Shared { desk: Mutex::default(), mover: AtomicWaker::new() });
         let why = "its runtime has ended".into();
-        let mover = Mover { stream, read, out: BytesMut::new(), sent_bytes: 0, shared: shared.clone(), why };
+        let mover = Mover {
+            stream,
+            read,
+            out: BytesMut::new(),
+            sent_bytes: 0,
+            unwritable: None,
+            shared: shared.clone(),
+            why,
+        };
         tokio::spawn(mover.run());
-        Ok(Opened::Line(Self(shared)))
+        Ok(Opened::Line(Self(Arc::new(Handle(shared)))))
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.0.0
     }
 
     /// Whether it takes calls.
     pub(super) fn is_open(&self) -> bool {
-        self.0.desk().closed.is_none()
+        self.shared().desk().closed.is_none()
     }
 
     /// Takes no more calls; those that wait may still be answered.
     pub(super) fn close(&self) {
-        self.0.desk().closed.get_or_insert("a call on it took too long");
-        self.0.mover.wake();
+        self.shared().close("a call on it took too long");
     }
 
     /// Makes a call. Gives it back, with its turn, where it has no place in a frame. Dropped before the task has sent it, it may
@@ -125,7 +138,7 @@ impl Line {
     pub(super) async fn ask(&self, call: &Call, turn: OwnedSemaphorePermit) -> Result<Answer, Unanswered> {
         let (answer, answered) = oneshot::channel();
         {
-            let mut desk = self.0.desk();
+            let mut desk = self.shared().desk();
             if let Some(why) = desk.closed {
                 return Err(Unanswered { text: why.into(), is_undone: true });
             }
@@ -139,27 +152,28 @@ impl Line {
             let end = desk.asked_bytes;
             desk.waiting.insert(number, Waiting { answer, end, _turn: turn });
         }
-        self.0.mover.wake();
-        let _wakes = Wakes(&self.0);
+        self.shared().mover.wake();
+        let _wakes = Wakes(self.shared());
         answered.await.unwrap_or_else(|_| {
             Err(Unanswered { text: "the connection was given up".into(), is_undone: false })
         })
     }
 }
 
-impl Drop for Line {
+impl Drop for Handle {
     fn drop(&mut self) {
-        // The task holds one more.
-        if Arc::strong_count(&self.0) <= 2 {
-            self.0.desk().closed.get_or_insert("it is not used any more");
-            self.0.mover.wake();
-        }
+        self.0.close("it is not used any more");
     }
 }
 
 impl Shared {
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self, why: &'static str) {
+        self.desk().closed.get_or_insert(why);
+        self.mover.wake();
     }
 }
 
@@ -181,6 +195,8 @@ struct Mover {
     out: BytesMut,
     /// Bytes that the kernel has taken.
     sent_bytes: u64,
+    /// Why nothing can be sent any more.
+    unwritable: Option<String>,
     shared: Arc<Shared>,
     /// Why the connection is over, once it is.
     why: String,
@@ -194,9 +210,15 @@ impl Mover {
     /// Ends with why the connection is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<String> {
         self.shared.mover.register(cx.waker());
-        match self.write(cx).and_then(|()| self.answers(cx)) {
-            Ok(()) => {}
-            Err(why) => return Poll::Ready(why),
+        if self.unwritable.is_none() {
+            self.unwritable = self.write(cx).err();
+        }
+        if self.unwritable.is_some() {
+            self.shared.desk().closed.get_or_insert("the connection has ended");
+        }
+        // Who cannot be written to any more may have said much before it closed: answers, and that it leaves.
+        if let Err(why) = self.answers(cx) {
+            return Poll::Ready(self.unwritable.take().unwrap_or(why));
         }
         let desk = self.shared.desk();
         match desk.closed {

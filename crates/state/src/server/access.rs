@@ -9,11 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use axum::{
-    extract::{FromRequestParts, RawPathParams, Request, State},
-    middleware::Next,
-    response::{IntoResponse as _, Response},
-};
+use axum::extract::{FromRequestParts, RawPathParams, Request};
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use tokio::net::UnixStream;
@@ -264,28 +260,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
     }
 }
 
-/// Asks the rule of a route before its handler is called.
-pub(super) async fn guard(
-    State(rule): State<Rule>,
-    visitor: Visitor,
-    parameters: Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let allowed = match rule {
-        Rule::Free => Ok(()),
-        Rule::Sessions => visitor.may_use_sessions(),
-        Rule::InBody(_) | Rule::Listed(_) => visitor.may_enter(),
-        Rule::Named(resource) => match parameters.ok().as_ref().and_then(|them| them.iter().next()) {
-            Some((_, name)) => visitor.may_use(resource, name),
+/// Gives a request back if the rule of its route allows it.
+pub(super) async fn check(rule: Rule, request: Request) -> Result<Request, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let visitor = Visitor::from_request_parts(&mut parts, &()).await?;
+    match rule {
+        Rule::Free => {}
+        Rule::Sessions => visitor.may_use_sessions()?,
+        Rule::InBody(_) | Rule::Listed(_) => visitor.may_enter()?,
+        Rule::Named(resource) => {
+            let parameters = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
             // What is not UTF-8 is no name of anything.
-            None => visitor.may_use(resource, ""),
-        },
-    };
-    match allowed {
-        Ok(()) => next.run(request).await,
-        Err(error) => Problem::from(error).into_response(),
+            let name = parameters.as_ref().and_then(|them| them.iter().next()).map_or("", |(_, name)| name);
+            visitor.may_use(resource, name)?;
+        }
     }
+    Ok(Request::from_parts(parts, body))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use axum::{
     extract::Request,
     response::{IntoResponse as _, Response},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use http_body_util::BodyExt as _;
@@ -30,6 +30,8 @@ use crate::{
 
 /// How much is read at a time, at least.
 const READ_BYTES: usize = 16 << 10;
+/// So many bytes of answers are sent before the next call is begun.
+const FLUSH_BYTES: usize = 4 << 10;
 /// While more bytes of answers than this wait to be taken, no further calls are read.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
 
@@ -71,6 +73,14 @@ pub(super) async fn serve(
         while line.has_room() && !is_leaving {
             let Some(call) = frames::take_call(&mut read).map_err(refused)? else { break };
             line.begin(call)?;
+            // So the client has something to do while the rest is done.
+            if line.out.len() >= FLUSH_BYTES {
+                match writer.try_write(&line.out) {
+                    Ok(count) => line.out.advance(count),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
         if !is_open && line.running.is_empty() && line.out.is_empty() {
             return Ok(());

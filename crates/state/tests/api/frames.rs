@@ -89,7 +89,7 @@ impl Frames {
     }
 
     /// Whether the other side closes without another byte.
-    async fn is_closed(mut self) -> bool {
+    async fn closes(mut self) -> bool {
         // It may close with what was sent unread, which is a reset.
         bounded(self.0.read_u8()).await.is_err()
     }
@@ -189,13 +189,13 @@ async fn what_is_no_frame_ends_the_connection_alone() {
     ] {
         let mut frames = Frames::open(&server.path).await;
         frames.send(&bytes).await;
-        assert!(frames.is_closed().await, "{what}");
+        assert!(frames.closes().await, "{what}");
     }
     let mut frames = Frames::open(&server.path).await;
     frames.send(&call(5, GET, "/v1/health", &[], b"")).await;
     assert_eq!(frames.answer().await.status, 204);
     frames.send(&call(5, GET, "/v1/health", &[], b"")).await;
-    assert!(frames.is_closed().await, "a number twice");
+    assert!(frames.closes().await, "a number twice");
     for target in ["", "no path", "/v1/\u{7f}"] {
         let mut frames = Frames::open(&server.path).await;
         frames.send(&call(1, GET, target, &[], b"")).await;
