@@ -18,6 +18,7 @@ pub mod proposal;
 pub mod quantity;
 pub mod rate;
 pub mod samples;
+pub mod simulation;
 pub mod spec;
 pub mod stabilization;
 pub mod time;

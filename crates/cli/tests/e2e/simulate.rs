@@ -116,3 +116,30 @@ fn what_cannot_be_decided_is_an_error_with_status_1() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_trace_is_played_against_several_policies() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let (csv, svg) = (place.path().join("load.csv"), place.path().join("load.svg"));
+    fs::write(&csv, "time,rate\n0,140\n600,560\n1800,140\n5400,140\n")?;
+    let (csv, svg) = (csv.to_str().context("UTF-8")?, svg.to_str().context("UTF-8")?);
+    let arguments = ["simulate", "--trace", csv, "--service-time", "50ms", "--startup", "2s", "--svg", svg];
+    let with = |more: &[&'static str]| place.run(&[&arguments[..], more].concat());
+    let output = with(&["--compare", "hpa,kpa,target,lethe", "--json"])?;
+    let answer: Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(output.status.success() && answer["seconds"] == 9_000, "{answer}");
+    let policies = answer["policies"].as_array().context("policies are a list")?;
+    let names: Vec<_> = policies.iter().filter_map(|policy| policy["policy"].as_str()).collect();
+    ensure!(names == ["hpa", "kpa", "target", "lethe"], "{answer}");
+    let over = |at: usize| policies[at]["over"].as_f64().context("a number");
+    ensure!(over(3)? < over(0)? && over(0)? < over(2)?, "sooner is better: {answer}");
+    ensure!(fs::read_to_string(svg)?.ends_with("</svg>\n"));
+    let text = String::from_utf8(with(&["--compare", "lethe"])?.stdout)?;
+    ensure!(
+        text.starts_with("load ") && text.contains("WORKER-HOURS") && text.contains("the goal is 200 ms"),
+        "{text}"
+    );
+    let refused = with(&["--goal", "20ms"])?;
+    ensure!(refused.status.code() == Some(1) && String::from_utf8(refused.stderr)?.contains("--goal"));
+    Ok(())
+}

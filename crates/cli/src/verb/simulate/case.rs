@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::output;
 
 /// Standard input in place of a file.
-const STDIN: &str = "-";
+pub const STDIN: &str = "-";
 
 /// What was decided.
 struct Answer {
