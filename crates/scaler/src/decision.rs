@@ -3,7 +3,7 @@
 use crate::{
     history::History,
     proposal::{self, Error, Usage},
-    quantity, rate,
+    rate,
     samples::Samples,
     spec::{Behavior, Spec},
     stabilization,
@@ -105,17 +105,4 @@ fn behaved(
     let (desired, limit) = rate::limited(stable, current, spec, rules, history, now);
     reasons.extend(limit.map(|limit| format!("{desired} rather than {stable}: {limit}")));
     desired
-}
-
-impl Usage {
-    /// As `cpu 75 % of 50 %`, or `queue 12 of 10`.
-    pub fn summary(&self) -> String {
-        use crate::spec::Target::{AverageValue, Utilization, Value};
-        match self.target {
-            Utilization(percent) => format!("{} {} % of {percent} %", self.source, self.value),
-            AverageValue(milli) | Value(milli) => {
-                format!("{} {} of {}", self.source, quantity::decimal(self.value), quantity::decimal(milli))
-            }
-        }
-    }
 }

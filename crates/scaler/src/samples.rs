@@ -103,20 +103,26 @@ impl Default for Instance {
 }
 
 impl Instance {
-    /// What it uses of a resource, as a whole or in one container.
+    /// What it uses of a resource, as a whole or in one container. Of a container of which nothing is said, it is what
+    /// is said of the worker.
     pub fn usage(&self, resource: &str, container: Option<&str>) -> Option<i64> {
-        let own = container.and_then(|container| self.metrics.get(&format!("{container}/{resource}")));
-        if let Some(reading) = own.or_else(|| self.metrics.get(resource)) {
-            return reading.value();
+        if resource == "cpu" && container.is_none() {
+            return self.cpu.value();
         }
-        if resource == "cpu" { self.cpu.value() } else { None }
+        let own = container.and_then(|container| self.metrics.get(&format!("{container}/{resource}")));
+        match own.or_else(|| self.metrics.get(resource)) {
+            Some(reading) => reading.value(),
+            None if resource == "cpu" => self.cpu.value(),
+            None => None,
+        }
     }
 
     /// What it requested of a resource, as a whole or for one container.
     pub fn request(&self, resource: &str, container: Option<&str>) -> Option<i64> {
-        let own = container.and_then(|container| self.requests.get(&format!("{container}/{resource}")));
-        let whole = || self.requests.get(resource).copied();
-        own.copied().or_else(whole).or(if resource == "cpu" { self.cpu_request } else { None })
+        let own =
+            container.and_then(|container| self.requests.get(&format!("{container}/{resource}"))).copied();
+        let whole = if resource == "cpu" { self.cpu_request } else { None };
+        own.or(whole).or_else(|| self.requests.get(resource).copied())
     }
 
     /// Whether it gets requests now.
