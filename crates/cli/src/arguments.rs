@@ -36,6 +36,7 @@ pub enum Verb {
     Reload(verb::reload::Reload),
     Upgrade(verb::upgrade::Upgrade),
     State(verb::state::State),
+    Simulate(verb::simulate::Simulate),
     Down(verb::down::Down),
     Completions(verb::completions::Completions),
 }
@@ -74,6 +75,7 @@ impl Verb {
             Self::Reload(reload) => reload.run(),
             Self::Upgrade(upgrade) => upgrade.run(),
             Self::State(state) => state.run(),
+            Self::Simulate(simulate) => simulate.run(),
             Self::Down(down) => down.run(),
             Self::Completions(completions) => completions.run(),
         }
@@ -115,6 +117,7 @@ mod tests {
             ("lethe ps", false),
             ("lethe up -- x --json", false),
             ("lethe state tables get a b --json", true),
+            ("lethe simulate case.json --json", true),
         ] {
             let matches = Arguments::command().try_get_matches_from(line.split(' ')).unwrap();
             assert_eq!(is_json(&matches), expected, "{line}");
@@ -143,6 +146,8 @@ mod tests {
             "lethe state sessions revoke ada --all",
             "lethe state sessions revoke ada --handle x --json",
             "lethe state blobs cp a.png blob:b/k --type image/png",
+            "lethe simulate case.json --json",
+            "lethe simulate --trace load.csv --service-time 50ms --startup 2s --compare hpa,kpa,target,lethe",
             "lethe down --now",
             "lethe completions bash",
             "lethe --help",
@@ -172,6 +177,12 @@ mod tests {
             "lethe scale shop=100000",
             "lethe scale Shop=3",
             "lethe completions klingon",
+            "lethe simulate",
+            "lethe simulate case.json --slots 2",
+            "lethe simulate --trace load.csv --startup 2s",
+            "lethe simulate case.json --trace load.csv --service-time 50ms --startup 2s",
+            "lethe simulate --trace load.csv --service-time 50ms --startup 2s --compare k8s",
+            "lethe simulate --trace load.csv --service-time 50 --startup 2s",
             "lethe state",
             "lethe state tables put a b c --absent --revision 1",
             "lethe state sessions revoke ada",

@@ -9,6 +9,7 @@ pub mod ps;
 pub mod reload;
 pub mod restart;
 pub mod scale;
+pub mod simulate;
 pub mod state;
 pub mod up;
 pub mod upgrade;

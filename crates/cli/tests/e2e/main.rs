@@ -26,6 +26,7 @@ mod secure;
 mod seed;
 mod shop;
 mod shopping_by_browser;
+mod simulate;
 mod state;
 mod teller;
 mod unix_socket;

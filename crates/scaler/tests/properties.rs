@@ -1,0 +1,300 @@
+//! What holds for every input.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use lethe_scaler::{
+    decision::decide,
+    history::History,
+    manifest,
+    proposal::propose,
+    quantity::Quantity,
+    samples::{Instance, Phase, Reading, Samples},
+    spec::{Amount, Behavior, Metric, Policy, Rules, Select, Source, Spec, Target},
+    time::Time,
+};
+use proptest::prelude::*;
+
+const NOW: Time = Time::from_micros(1_000_000_000_000);
+
+fn spec(metrics: Vec<Metric>, (min, max): (u32, u32), behavior: Option<Behavior>) -> Spec {
+    Spec { min, max, metrics, behavior, options: Default::default() }
+}
+
+fn cpu(target: i32) -> Metric {
+    Metric { source: Source::Resource("cpu".into()), target: Target::Utilization(target) }
+}
+
+fn queue(target: Target) -> Metric {
+    Metric { source: Source::External("queue".into()), target }
+}
+
+fn worker(milli: i64) -> Instance {
+    Instance { cpu: Reading::Value(milli), cpu_request: Some(1_000), ..Instance::default() }
+}
+
+fn ago(seconds: u64) -> Time {
+    NOW.minus(Duration::from_secs(seconds))
+}
+
+/// A worker in any state.
+fn any_instance() -> impl Strategy<Value = Instance> {
+    let phase = prop_oneof![6 => Just(Phase::Running), 1 => Just(Phase::Pending), 1 => Just(Phase::Failed), 1 => Just(Phase::Succeeded)];
+    let states = (
+        phase,
+        prop::option::weighted(0.9, any::<bool>()),
+        0..700_u64,
+        0..700_u64,
+        prop::bool::weighted(0.1),
+    );
+    let numbers = (prop::option::weighted(0.8, 0..5_000_i64), 0..3_000_i64);
+    (states, numbers).prop_map(|((phase, ready, since, started, deleted), (used, requested))| Instance {
+        phase,
+        ready,
+        ready_since: ago(since),
+        started: Some(ago(started)),
+        deleted,
+        cpu: used.map_or(Reading::Missing, Reading::Value),
+        cpu_request: Some(requested),
+        ..Instance::default()
+    })
+}
+
+fn any_rules() -> impl Strategy<Value = Rules> {
+    let amount = prop_oneof![(1..20_u32).prop_map(Amount::Pods), (1..300_u32).prop_map(Amount::Percent)];
+    let policy =
+        (amount, 1..1_800_u64).prop_map(|(amount, s)| Policy { amount, period: Duration::from_secs(s) });
+    let select = prop_oneof![Just(Select::Max), Just(Select::Min), Just(Select::Disabled)];
+    let window = prop::option::of((0..3_600_u64).prop_map(Duration::from_secs));
+    (window, select, prop::collection::vec(policy, 1..4), prop::option::of(0.0..1.0_f64))
+        .prop_map(|(window, select, policies, tolerance)| Rules { window, select, policies, tolerance })
+}
+
+fn any_behavior() -> impl Strategy<Value = Option<Behavior>> {
+    prop::option::of((any_rules(), any_rules()).prop_map(|(up, down)| Behavior { up, down }))
+}
+
+fn any_history() -> impl Strategy<Value = History> {
+    let event = || prop::collection::vec((0..4_000_u64, 0..60_u32), 0..6);
+    (event(), event(), event()).prop_map(|(proposed, ups, downs)| {
+        let change = |(s, by): (u64, u32)| lethe_scaler::history::Change { t: ago(s), change: by.into() };
+        let proposed = proposed.into_iter();
+        History {
+            recommendations: proposed
+                .map(|(s, replicas)| lethe_scaler::history::Recommendation { t: ago(s), replicas })
+                .collect(),
+            scale_ups: ups.into_iter().map(change).collect(),
+            scale_downs: downs.into_iter().map(change).collect(),
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn never_outside_of_the_bounds(
+        (min, more) in (0..10_u32, 0..40_u32),
+        replicas in 0..60_u32,
+        instances in prop::collection::vec(any_instance(), 0..30),
+        target in 1..300_i32,
+        in_line in prop::option::of(-10_000..200_000_i64),
+        behavior in any_behavior(),
+        history in any_history(),
+    ) {
+        let max = (min + more).max(1);
+        let spec = spec(vec![cpu(target), queue(Target::AverageValue(1_000))], (min, max), behavior);
+        let external = in_line.map(|milli| ("queue".into(), Reading::Value(milli))).into_iter().collect();
+        let samples = Samples { replicas, instances, external, object: BTreeMap::new() };
+        if let Ok(decision) = decide(&spec, &history, &samples, NOW) {
+            let is_paused = replicas == 0 && min > 0;
+            prop_assert!(is_paused && decision.desired == 0 || (min..=max).contains(&decision.desired), "{decision:?}");
+        }
+    }
+
+    #[test]
+    fn more_load_never_means_fewer_workers(
+        mut instances in prop::collection::vec(any_instance(), 1..20),
+        target in 5..200_i32,
+        behavior in any_behavior(),
+        history in any_history(),
+        more in 1..3_000_i64,
+    ) {
+        // Those that count are as many as there should be; else Kubernetes' rules themselves are not monotone.
+        instances.retain(|instance| !instance.deleted && instance.phase != Phase::Failed);
+        let replicas = instances.len() as u32;
+        prop_assume!(replicas > 0);
+        let spec = spec(vec![cpu(target)], (1, 1_000), behavior);
+        let less = Samples { replicas, instances, ..Samples::default() };
+        let mut loaded = less.clone();
+        for instance in &mut loaded.instances {
+            if let Reading::Value(milli) = &mut instance.cpu {
+                *milli += more;
+            }
+        }
+        if let (Ok(before), Ok(after)) = (decide(&spec, &history, &less, NOW), decide(&spec, &history, &loaded, NOW)) {
+            prop_assert!(after.desired >= before.desired, "{before:?}\n{after:?}");
+        }
+    }
+
+    #[test]
+    fn a_longer_queue_never_means_fewer_workers(
+        replicas in 0..50_u32,
+        ready in 0..50_usize,
+        (one, other) in (0..500_000_i64, 0..500_000_i64),
+        is_shared in any::<bool>(),
+        behavior in any_behavior(),
+        history in any_history(),
+    ) {
+        let target = if is_shared { Target::AverageValue(3_000) } else { Target::Value(90_000) };
+        let spec = spec(vec![queue(target)], (0, 100), behavior);
+        // A number as a whole is monotone where those that are ready are as many as there should be.
+        let ready = if is_shared { ready } else { (replicas as usize).max(1) };
+        let decided = |milli: i64| {
+            let external = [("queue".into(), Reading::Value(milli))].into();
+            let samples = Samples { replicas, instances: vec![worker(0); ready], external, ..Samples::default() };
+            decide(&spec, &history, &samples, NOW).unwrap().desired
+        };
+        prop_assert!(decided(one.min(other)) <= decided(one.max(other)));
+    }
+
+    #[test]
+    fn within_the_tolerance_nothing_changes(
+        replicas in 1..60_u32,
+        count in 1..60_usize,
+        target in 20..150_i32,
+        share in 0.0..1.0_f64,
+        pending in 0..5_usize,
+        missing in 0..5_usize,
+        behavior in any_behavior(),
+    ) {
+        let behavior = behavior.map(|Behavior { up, down }| Behavior {
+            up: Rules { tolerance: Some(0.1), ..up },
+            down: Rules { tolerance: Some(0.1), ..down },
+        });
+        let spec = spec(vec![cpu(target)], (1, 60), behavior);
+        // Somewhere from 0.9 to 1.1 times the target, in whole percent.
+        let (low, high) = ((f64::from(target) * 0.9).ceil(), (f64::from(target) * 1.1).floor());
+        let percent = (low + (high - low) * share).round() as i64;
+        let mut instances = vec![worker(percent * 10); count];
+        instances.extend(vec![Instance { phase: Phase::Pending, ..worker(0) }; pending]);
+        instances.extend(vec![Instance { cpu: Reading::Missing, ..worker(0) }; missing]);
+        let samples = Samples { replicas, instances, ..Samples::default() };
+        let decision = decide(&spec, &History::default(), &samples, NOW).unwrap();
+        prop_assert_eq!(decision.desired, replicas, "{:?}", decision);
+    }
+
+    #[test]
+    fn no_faster_than_the_policy(
+        queues in prop::collection::vec(0..100_000_i64, 1..80),
+        amount in 1..8_u32,
+        period in 2..60_u64,
+    ) {
+        let policies = vec![Policy { amount: Amount::Pods(amount), period: Duration::from_secs(period) }];
+        let up = Rules { policies, ..Rules::up() };
+        let down = Rules { select: Select::Disabled, ..Rules::down() };
+        let spec = spec(vec![queue(Target::AverageValue(1_000))], (1, 100), Some(Behavior { up, down }));
+        let (mut replicas, mut history) = (1, History::default());
+        let mut counts = Vec::new();
+        for (second, milli) in (0..).zip(queues) {
+            let now = NOW.plus(Duration::from_secs(second));
+            let external = [("queue".into(), Reading::Value(milli))].into();
+            let samples = Samples { replicas, external, ..Samples::default() };
+            let decision = decide(&spec, &history, &samples, now).unwrap();
+            history.note(&spec, replicas, &decision, now);
+            replicas = decision.desired;
+            counts.push(replicas);
+        }
+        for window in counts.windows(period as usize) {
+            prop_assert!(window.last().unwrap() - window[0] <= amount, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_changes_nothing(
+        queues in prop::collection::vec((0..60_000_i64, 1..120_u64), 1..60),
+        behavior in any_behavior(),
+    ) {
+        let spec = spec(vec![queue(Target::AverageValue(1_000))], (0, 100), behavior);
+        let (mut replicas, mut now) = (5, NOW);
+        let (mut all, mut kept) = (History::default(), History::default());
+        for (milli, seconds) in queues {
+            now = now.plus(Duration::from_secs(seconds));
+            let external = [("queue".into(), Reading::Value(milli))].into();
+            let samples = Samples { replicas, external, ..Samples::default() };
+            let decision = decide(&spec, &kept, &samples, now).unwrap();
+            prop_assert_eq!(&decision, &decide(&spec, &all, &samples, now).unwrap());
+            kept.note(&spec, replicas, &decision, now);
+            let mut newest = History::default();
+            newest.note(&spec, replicas, &decision, now);
+            all.recommendations.extend(newest.recommendations);
+            all.scale_ups.extend(newest.scale_ups);
+            all.scale_downs.extend(newest.scale_downs);
+            replicas = decision.desired;
+        }
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC{0,80}", lines in "[a-z:\\- \\[\\]{}&*!\"'\n0-9.]{0,120}") {
+        let _ = manifest::read(&text);
+        let _ = manifest::read(&lines);
+        let _ = text.parse::<Quantity>();
+    }
+
+    #[test]
+    fn any_number_is_proposed_from_without_overflow(
+        numbers in prop::collection::vec(any::<i64>(), 1..6),
+        request in any::<i64>(),
+        target in 1..i64::MAX,
+        replicas in any::<u32>(),
+    ) {
+        let instances: Vec<_> =
+            numbers.iter().map(|milli| Instance { cpu_request: Some(request), ..worker(*milli) }).collect();
+        let external: BTreeMap<_, _> = [("queue".into(), Reading::Value(numbers[0]))].into();
+        let percent = i32::try_from(target % 1_000 + 1).unwrap();
+        for metric in [cpu(percent), queue(Target::AverageValue(target)), queue(Target::Value(target))] {
+            let spec = spec(vec![metric], (0, u32::MAX), None);
+            let samples = Samples { replicas, instances: instances.clone(), external: external.clone(), ..Samples::default() };
+            let _ = propose(&spec, &samples, NOW);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn steady_load_comes_to_rest(
+        start in 1..80_u32,
+        load in 0..40_000_i64,
+        target in 10..120_i32,
+        behavior in any_behavior(),
+        amounts in (1..8_u32, 20..200_u32),
+    ) {
+        // Whatever the windows are; the policies let it arrive within the time.
+        let policies = vec![
+            Policy { amount: Amount::Pods(amounts.0), period: Duration::from_secs(30) },
+            Policy { amount: Amount::Percent(amounts.1), period: Duration::from_secs(60) },
+        ];
+        let quick = |rules: Rules| Rules { policies: policies.clone(), ..rules };
+        let behavior = behavior.map(|Behavior { up, down }| Behavior { up: quick(up), down: quick(down) });
+        let spec = spec(vec![cpu(target)], (1, 100), behavior);
+        let (mut replicas, mut history, mut now) = (start, History::begin(start, NOW), NOW);
+        let mut changes = Vec::new();
+        // Four hours, of which the last one sees no change.
+        for step in 0..960 {
+            now = now.plus(Duration::from_secs(15));
+            let instances = vec![worker(load / i64::from(replicas)); replicas as usize];
+            let samples = Samples { replicas, instances, ..Samples::default() };
+            let decision = decide(&spec, &history, &samples, now).unwrap();
+            history.note(&spec, replicas, &decision, now);
+            if decision.desired != replicas {
+                changes.push((step, decision.desired));
+            }
+            replicas = decision.desired;
+        }
+        let counts: Vec<u32> = std::iter::once(start).chain(changes.iter().map(|(_, count)| *count)).collect();
+        let turns = counts.windows(3).filter(|w| (w[0] < w[1]) != (w[1] < w[2])).count();
+        prop_assert!(turns <= 1, "{counts:?}");
+        prop_assert!(changes.last().is_none_or(|(step, _)| *step < 720), "{changes:?}");
+    }
+}
