@@ -151,6 +151,19 @@ fn of_routes(text: &mut Exposition, traffic: &Snapshot) {
         "Requests that passed the limits of their route although they could not be counted.",
         |route| route.uncounted,
     );
+    each(
+        "lethe_route_replayed_total",
+        "Requests given the answer of an earlier one with the same Idempotency-Key.",
+        |route| route.replayed,
+    );
+    each("lethe_route_idempotency_refused_total", "Requests refused for their Idempotency-Key.", |route| {
+        route.once_refused
+    });
+    each(
+        "lethe_route_idempotency_away_total",
+        "Requests refused because it could not be told whether they were done before.",
+        |route| route.once_away,
+    );
     each("lethe_route_request_bytes_total", "Bytes of request bodies.", |route| route.bytes_in);
     each("lethe_route_response_bytes_total", "Bytes of response bodies.", |route| route.bytes_out);
     let help = "From a request's head to the head of its response, waiting and retries included.";
@@ -357,6 +370,9 @@ mod tests {
             limited: 31,
             limits_away: 32,
             uncounted: 33,
+            replayed: 34,
+            once_refused: 35,
+            once_away: 36,
             bytes_in: 7,
             bytes_out: 8,
             latency_us,
@@ -418,6 +434,9 @@ mod tests {
             (of_route("lethe_route_limited_total", ""), 31.0),
             (of_route("lethe_route_limits_away_total", ""), 32.0),
             (of_route("lethe_route_uncounted_total", ""), 33.0),
+            (of_route("lethe_route_replayed_total", ""), 34.0),
+            (of_route("lethe_route_idempotency_refused_total", ""), 35.0),
+            (of_route("lethe_route_idempotency_away_total", ""), 36.0),
             (of_route("lethe_route_request_bytes_total", ""), 7.0),
             (of_route("lethe_route_response_bytes_total", ""), 8.0),
             (of_route("lethe_route_duration_seconds_bucket", ",le=\"0.0005\""), 3.0),

@@ -35,6 +35,7 @@ use crate::{
     handover::{self, Ear, Kept, Word, Workers},
     heir::{Heir, Upgrader},
     inheritance::{self, Estate, Inheritance},
+    ledger::Book,
     notify, port,
     reload::{self, Reloader, Running},
     signals::Signals,
@@ -178,7 +179,8 @@ async fn begin(
         }
     }
     let counter = Counter::new(&engines, config.gateway.cores);
-    let gateway = Arc::new(bound.counted_by(counter).run(supervisor.roster()));
+    let bound = bound.counted_by(counter).recorded_by(Book::new(&engines));
+    let gateway = Arc::new(bound.run(supervisor.roster()));
     let traffic = {
         let gateway = Arc::clone(&gateway);
         Arc::new(move || gateway.snapshot())
