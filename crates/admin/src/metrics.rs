@@ -29,6 +29,7 @@ pub(crate) fn text(
     services: &[api::Service],
     workers: &[WorkerStatus],
     traffic: &Snapshot,
+    state: &dyn Fn(&mut Exposition),
 ) -> String {
     let mut text = Exposition::default();
     own(&mut text, node);
@@ -38,6 +39,7 @@ pub(crate) fn text(
     of_workers(&mut text, workers);
     of_routes(&mut text, traffic);
     of_traffic(&mut text, workers, traffic);
+    state(&mut text);
     text.finish()
 }
 
@@ -406,7 +408,10 @@ mod tests {
             ..Snapshot::default()
         };
         let services = [api::Service { name: shop.clone(), wanted: 3, ready: 0, workers: 2 }];
-        super::text(&node, &services, &[worker(1), worker(2)], &traffic)
+        let state = |text: &mut Exposition| {
+            text.family("lethe_state_paper", Gauge, "Sheets.").sample(&[("engine", "paper")], 37);
+        };
+        super::text(&node, &services, &[worker(1), worker(2)], &traffic, &state)
     }
 
     #[test]
@@ -444,6 +449,7 @@ mod tests {
             (of_route("lethe_route_duration_seconds_count", ""), 15.0),
             (r#"lethe_route_requests_total{route="none",service="",class="2xx"}"#.into(), 0.0),
             (shop_1("lethe_worker_latency_seconds_sum"), 2.5),
+            (r#"lethe_state_paper{engine="paper"}"#.into(), 37.0),
             ("lethe_queued_requests".into(), 9.0),
             (r#"lethe_service_wanted_workers{service="shop"}"#.into(), 3.0),
             (r#"lethe_service_ready_workers{service="shop"}"#.into(), 0.0),

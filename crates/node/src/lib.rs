@@ -7,6 +7,7 @@ pub mod build;
 mod coming;
 pub mod config;
 mod doors;
+mod figures;
 mod folder;
 mod handover;
 mod hangup;

@@ -19,11 +19,13 @@ pub mod contract;
 pub mod embedded;
 pub mod error;
 pub mod feed;
+pub mod figures;
 #[cfg(feature = "server")]
 pub mod grant;
 pub mod idempotency;
 pub mod limits;
 pub mod locks;
+pub mod metered;
 #[cfg(feature = "near")]
 pub mod near;
 pub mod open;
