@@ -12,6 +12,7 @@ use lethe_supervisor::supervisor::Supervisor;
 
 use crate::{
     api,
+    exposition::Exposition,
     sample::{SAMPLE_INTERVAL, Sample, Samples},
     stop::Stop,
 };
@@ -24,6 +25,9 @@ pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<api::Reloaded, api::
 
 /// Between how many and how many workers a service is configured to have, if that is a range.
 pub type Ranges = Arc<dyn Fn(&str) -> Option<(u32, u32)> + Send + Sync>;
+
+/// Adds families of another room to what is measured.
+pub type Measure = Arc<dyn Fn(&mut Exposition) + Send + Sync>;
 
 /// Has another program take over; goes on to its end even if the future is dropped.
 pub type Upgrade =
@@ -41,6 +45,8 @@ pub struct Handles {
     pub upgrade: Upgrade,
     /// What the configuration says of how many workers there are.
     pub ranges: Ranges,
+    /// What the state's engines do.
+    pub state: Measure,
     /// Who and where this `lethe` is.
     pub node: api::Node,
     /// The switch that ends it.
@@ -51,16 +57,19 @@ pub struct Handles {
 impl Handles {
     /// Bundles the handles. Rates need samples: [`Handles::sample`] must run, which
     /// [`crate::control::serve`] sees to.
+    #[allow(clippy::too_many_arguments, reason = "each is a handle of its own, and one place has them all")]
     pub fn new(
         supervisor: Supervisor,
         traffic: Traffic,
         reload: Reload,
         upgrade: Upgrade,
         ranges: Ranges,
+        state: Measure,
         node: api::Node,
         stop: Stop,
     ) -> Arc<Self> {
-        Arc::new(Self { supervisor, traffic, reload, upgrade, ranges, node, stop, samples: Mutex::default() })
+        let samples = Mutex::default();
+        Arc::new(Self { supervisor, traffic, reload, upgrade, ranges, state, node, stop, samples })
     }
 
     /// All there is to see, now.

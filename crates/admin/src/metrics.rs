@@ -29,6 +29,7 @@ pub(crate) fn text(
     services: &[api::Service],
     workers: &[WorkerStatus],
     traffic: &Snapshot,
+    state: &dyn Fn(&mut Exposition),
 ) -> String {
     let mut text = Exposition::default();
     own(&mut text, node);
@@ -38,6 +39,7 @@ pub(crate) fn text(
     of_workers(&mut text, workers);
     of_routes(&mut text, traffic);
     of_traffic(&mut text, workers, traffic);
+    state(&mut text);
     text.finish()
 }
 
@@ -150,6 +152,19 @@ fn of_routes(text: &mut Exposition, traffic: &Snapshot) {
         "lethe_route_uncounted_total",
         "Requests that passed the limits of their route although they could not be counted.",
         |route| route.uncounted,
+    );
+    each(
+        "lethe_route_replayed_total",
+        "Requests given the answer of an earlier one with the same Idempotency-Key.",
+        |route| route.replayed,
+    );
+    each("lethe_route_idempotency_refused_total", "Requests refused for their Idempotency-Key.", |route| {
+        route.once_refused
+    });
+    each(
+        "lethe_route_idempotency_away_total",
+        "Requests refused because it could not be told whether they were done before.",
+        |route| route.once_away,
     );
     each("lethe_route_request_bytes_total", "Bytes of request bodies.", |route| route.bytes_in);
     each("lethe_route_response_bytes_total", "Bytes of response bodies.", |route| route.bytes_out);
@@ -357,6 +372,9 @@ mod tests {
             limited: 31,
             limits_away: 32,
             uncounted: 33,
+            replayed: 34,
+            once_refused: 35,
+            once_away: 36,
             bytes_in: 7,
             bytes_out: 8,
             latency_us,
@@ -390,7 +408,10 @@ mod tests {
             ..Snapshot::default()
         };
         let services = [api::Service { name: shop.clone(), wanted: 3, ready: 0, workers: 2 }];
-        super::text(&node, &services, &[worker(1), worker(2)], &traffic)
+        let state = |text: &mut Exposition| {
+            text.family("lethe_state_paper", Gauge, "Sheets.").sample(&[("engine", "paper")], 37);
+        };
+        super::text(&node, &services, &[worker(1), worker(2)], &traffic, &state)
     }
 
     #[test]
@@ -418,6 +439,9 @@ mod tests {
             (of_route("lethe_route_limited_total", ""), 31.0),
             (of_route("lethe_route_limits_away_total", ""), 32.0),
             (of_route("lethe_route_uncounted_total", ""), 33.0),
+            (of_route("lethe_route_replayed_total", ""), 34.0),
+            (of_route("lethe_route_idempotency_refused_total", ""), 35.0),
+            (of_route("lethe_route_idempotency_away_total", ""), 36.0),
             (of_route("lethe_route_request_bytes_total", ""), 7.0),
             (of_route("lethe_route_response_bytes_total", ""), 8.0),
             (of_route("lethe_route_duration_seconds_bucket", ",le=\"0.0005\""), 3.0),
@@ -425,6 +449,7 @@ mod tests {
             (of_route("lethe_route_duration_seconds_count", ""), 15.0),
             (r#"lethe_route_requests_total{route="none",service="",class="2xx"}"#.into(), 0.0),
             (shop_1("lethe_worker_latency_seconds_sum"), 2.5),
+            (r#"lethe_state_paper{engine="paper"}"#.into(), 37.0),
             ("lethe_queued_requests".into(), 9.0),
             (r#"lethe_service_wanted_workers{service="shop"}"#.into(), 3.0),
             (r#"lethe_service_ready_workers{service="shop"}"#.into(), 0.0),

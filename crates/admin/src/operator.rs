@@ -64,7 +64,7 @@ async fn ready(State(handles): State<Arc<Handles>>) -> Response {
 
 async fn measured(State(handles): State<Arc<Handles>>) -> impl IntoResponse {
     let (traffic, workers) = ((handles.traffic)(), handles.supervisor.workers());
-    let text = metrics::text(&handles.node, &handles.services(), &workers, &traffic);
+    let text = metrics::text(&handles.node, &handles.services(), &workers, &traffic, &*handles.state);
     ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE), NO_STORE], text)
 }
 

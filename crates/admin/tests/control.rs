@@ -135,6 +135,7 @@ impl Place {
             reload,
             upgrade(),
             Arc::new(|_| Some((1, 2))),
+            Arc::new(|_| {}),
             node,
             Stop::new(),
         );

@@ -1,6 +1,6 @@
 //! What can be typed: the verbs, and what those that talk to a running `lethe` have in common.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -45,11 +45,38 @@ impl Arguments {
     /// Reads the command line of this process, and whether its verb is to answer as JSON. Ends the process if it cannot
     /// be understood, or asks for help.
     pub fn read() -> (Self, bool) {
-        let mut matches = Self::command().get_matches();
-        let is_json = is_json(&matches);
-        let arguments = Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit());
-        (arguments, is_json)
+        let read = Self::command().try_get_matches().and_then(|mut matches| {
+            let is_json = is_json(&matches);
+            Ok((Self::from_arg_matches_mut(&mut matches)?, is_json))
+        });
+        read.unwrap_or_else(|error| refuse(&error, std::env::args_os().skip(1)))
     }
+}
+
+/// Ends the process with what is wrong with its command line, as a JSON object if that was asked for.
+fn refuse(error: &clap::Error, line: impl Iterator<Item = OsString>) -> ! {
+    if error.use_stderr() && asks_for_json(line) {
+        #[allow(clippy::print_stderr, reason = "this is where errors are shown")]
+        {
+            eprintln!("{}", as_json(error));
+        }
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
+}
+
+/// Whether a line that could not be understood has a `--json` of its own, before a program that is to be run.
+fn asks_for_json(line: impl Iterator<Item = OsString>) -> bool {
+    line.take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+/// `{"error": …, "because": []}`, as other failures are told: what is wrong and what would be right, on one line.
+fn as_json(error: &clap::Error) -> serde_json::Value {
+    let text = error.render().to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("Usage:"));
+    let lines: Vec<&str> = lines.filter(|line| !line.starts_with("For more information")).collect();
+    let text = lines.join("; ");
+    serde_json::json!({ "error": text.strip_prefix("error: ").unwrap_or(&text), "because": [] })
 }
 
 /// Whether the verb has `--json` and was given it.
@@ -125,6 +152,24 @@ mod tests {
     }
 
     #[test]
+    fn wrong_usage_is_told_as_json_too() {
+        for (line, expected) in [
+            ("ps --json --nothing", true),
+            ("kill", false),
+            ("up -- x --json", false),
+            ("state limits --json", true),
+        ] {
+            assert_eq!(asks_for_json(line.split(' ').map(OsString::from)), expected, "{line}");
+        }
+        let error = Arguments::try_parse_from("lethe scale shop --json".split(' ')).unwrap_err();
+        let json = as_json(&error);
+        let text = json["error"].as_str().unwrap();
+        assert!(text.starts_with("invalid value 'shop'") && text.contains("shop=3"), "{text}");
+        assert!(!text.contains('\n') && !text.contains("Usage:"), "{text}");
+        assert_eq!(json["because"], serde_json::json!([]));
+    }
+
+    #[test]
     fn what_is_understood() {
         for line in [
             "lethe up",
@@ -187,6 +232,8 @@ mod tests {
             "lethe state tables put a b c --absent --revision 1",
             "lethe state sessions revoke ada",
             "lethe state sessions revoke ada --all --handle x",
+            "lethe state sessions show AAAAAAAAAAAAAAAAAAAAAA",
+            "lethe state tables put a b c --ttl 0",
         ] {
             assert_eq!(exit_status(line), 2, "{line}");
         }
@@ -199,6 +246,8 @@ mod tests {
             ("lethe kill shop-1 --signal FOO", "TERM"),
             ("lethe up --log xml", "possible values: text, json"),
             ("lethe restrat shop", "restart"),
+            ("lethe state sessions show AAAAAAAAAAAAAAAAAAAAAA", "is a secret"),
+            ("lethe state tables put a b c --ttl 0", "1.."),
         ] {
             let error = Arguments::try_parse_from(line.split(' ')).unwrap_err().to_string();
             assert!(error.contains(wanted), "{line}: {error}");

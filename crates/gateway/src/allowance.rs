@@ -58,6 +58,13 @@ impl<'a> Head<'a> {
         Self(text)
     }
 
+    /// The method and the target, as the request line has them.
+    pub fn request(self) -> (&'a [u8], &'a [u8]) {
+        let mut words =
+            self.0.split(|&byte| byte == b'\n').next().unwrap_or_default().split(|&byte| byte == b' ');
+        (words.next().unwrap_or_default(), words.next().unwrap_or_default())
+    }
+
     /// The values of the fields of that lower-case name, in their order.
     pub fn values(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let fields = self.0.split(|&byte| byte == b'\n').skip(1);
@@ -78,6 +85,7 @@ mod tests {
         let text =
             b"GET /x-key: HTTP/1.1\r\nhost: h\r\nX-Key: one\r\nx-key-2: no\r\nx-key:two \r\nx: y\r\n\r\n";
         let values = |name| Head::of(text).values(name).map(String::from_utf8_lossy).collect::<Vec<_>>();
+        assert_eq!(Head::of(text).request(), (&b"GET"[..], &b"/x-key:"[..]));
         assert_eq!(values("x-key"), ["one", "two"]);
         assert_eq!(values("x"), ["y"]);
         assert_eq!(values("host"), ["h"]);

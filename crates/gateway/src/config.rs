@@ -2,12 +2,13 @@
 //! name. All but the listeners and the number of cores can be changed while it runs.
 
 pub mod limit;
+pub mod once;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use lethe_model::{roster::Protocol, service::ServiceName};
 
-use self::limit::Limit;
+use self::{limit::Limit, once::Once};
 
 /// The gateway's configuration. Every limit has a default.
 #[derive(Clone, Debug)]
@@ -141,6 +142,8 @@ pub struct Route {
     pub server_timing: bool,
     /// How often requests may come; all of these must allow one. Mostly none.
     pub limits: Vec<Limit>,
+    /// Which requests are done once, however often they are sent. Mostly none.
+    pub once: Option<Once>,
 }
 
 impl Route {
@@ -160,6 +163,7 @@ impl Route {
             resume: true,
             server_timing: false,
             limits: Vec::new(),
+            once: None,
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::{
     forwarded::{Scheme, Trust},
     head::Bounds,
     joint::Joint,
+    ledger::Ledger,
     observer::Observer,
     route::{Table, Target},
     service::Service,
@@ -67,6 +68,8 @@ pub(crate) struct Turn {
     pub(crate) log: Option<Arc<Writer>>,
     /// Who is asked whether requests of a route with limits may pass.
     pub(crate) allowance: Option<Arc<dyn Allowance>>,
+    /// Who is asked what was done, of what is done once.
+    pub(crate) ledger: Option<Arc<dyn Ledger>>,
 }
 
 /// How the gateway stops.
@@ -234,7 +237,7 @@ impl Core {
     /// Takes up a configuration. Requests in hand keep the route that they have; a service that is still named keeps its
     /// workers and their connections. Returns the routes of before that lead to services to which none leads any more.
     fn configure(&self, turn: &Turn) -> Vec<Weak<Target>> {
-        let Turn { config, joints, log, allowance, .. } = turn;
+        let Turn { config, joints, log, allowance, ledger, .. } = turn;
         self.write_to(log.as_ref());
         let limits = &config.limits;
         self.bounds.set(Bounds {
@@ -264,7 +267,9 @@ impl Core {
             let service = Rc::clone(services.get(&route.service)?);
             let allowance = allowance.as_ref().filter(|_| !route.limits.is_empty());
             let judge = allowance.map(|allowance| allowance.judge(self.index, &route.limits));
-            Some(Rc::new(Target { route: route.clone(), service, stats, judge }))
+            let once = ledger.as_ref().zip(route.once.as_ref());
+            let clerk = once.map(|(ledger, once)| ledger.clerk(route, once));
+            Some(Rc::new(Target { route: route.clone(), service, stats, judge, clerk }))
         });
         let table = self.table.replace(Table::new(targets.collect()));
         let is_left =
@@ -499,7 +504,8 @@ mod tests {
     #[test]
     fn a_core_that_begins_late_has_come_to_the_latest_turn() {
         let config = Config::new(([127, 0, 0, 1], 0).into());
-        let turn = Turn { number: 5, config, joints: BTreeMap::new(), log: None, allowance: None };
+        let turn =
+            Turn { number: 5, config, joints: BTreeMap::new(), log: None, allowance: None, ledger: None };
         let budgets = Budgets::new(&turn.config.limits);
         let (_turns, turns) = watch::channel(Arc::new(turn));
         let (reaching, mut reached) = watch::channel(vec![0]);

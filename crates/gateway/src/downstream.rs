@@ -50,6 +50,11 @@ pub(crate) trait Downstream {
     /// After a 101 was passed on: from now on both directions carry bytes as they are, without framing, until each side
     /// ends. `poll_body` and `poll_write` move them; `poll_finish` ends the client's direction.
     fn tunnel(&mut self);
+
+    /// Whether it shows the client what it is given later, and counts it then.
+    fn counts(&self) -> bool {
+        false
+    }
 }
 
 /// A piece of a request's body.

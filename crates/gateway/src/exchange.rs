@@ -339,7 +339,9 @@ impl<D: Downstream> Exchange<'_, D> {
         let bytes = link.head_bytes();
         let Some(framing) = link.framing() else { return };
         let now = Instant::now();
-        self.record.responded(link.head().status, now);
+        if !self.down.counts() {
+            self.record.responded(link.head().status, now);
+        }
         let mut timing = Vec::new();
         if self.target.route.server_timing {
             server_timing::write(&mut timing, self.record, now);

@@ -25,6 +25,7 @@ use crate::{
     descriptors,
     health::{self, Checked},
     joint::Joint,
+    ledger::Ledger,
     listen::{self, listen},
     shard::Shard,
     stats::{self, Snapshot},
@@ -89,6 +90,7 @@ pub struct Bound {
     doors: Vec<Vec<(TcpListener, Manner)>>,
     log: Option<Arc<Writer>>,
     allowance: Option<Arc<dyn Allowance>>,
+    ledger: Option<Arc<dyn Ledger>>,
     #[cfg(feature = "otel")]
     exporter: Option<Exporter>,
 }
@@ -173,6 +175,7 @@ impl Bound {
             doors,
             log,
             allowance: None,
+            ledger: None,
             #[cfg(feature = "otel")]
             exporter: None,
         })
@@ -196,6 +199,12 @@ impl Bound {
     /// Has the limits of routes counted. Without this they are limits of nothing: all requests pass.
     pub fn counted_by(mut self, allowance: Arc<dyn Allowance>) -> Self {
         self.allowance = Some(allowance);
+        self
+    }
+
+    /// Has kept what is answered to requests that are done once. Without this they are done as often as they come.
+    pub fn recorded_by(mut self, ledger: Arc<dyn Ledger>) -> Self {
+        self.ledger = Some(ledger);
         self
     }
 
@@ -251,6 +260,7 @@ impl Bound {
             joints: joints.clone(),
             log: self.log.clone(),
             allowance: self.allowance,
+            ledger: self.ledger,
         };
         let (turns, turn) = watch::channel(Arc::new(first));
         let start = |(index, doors)| {
@@ -378,8 +388,8 @@ impl Gateway {
             known.clone()
         };
         self.plan.send_replace(plan(&config, &joints));
-        let allowance = before.allowance.clone();
-        self.turns.send_replace(Arc::new(Turn { number, config, joints, log, allowance }));
+        let (allowance, ledger) = (before.allowance.clone(), before.ledger.clone());
+        self.turns.send_replace(Arc::new(Turn { number, config, joints, log, allowance, ledger }));
         let mut reached = self.reached.clone();
         // An error means that all cores have ended.
         let _ = reached.wait_for(|reached| reached.iter().all(|reached| *reached >= number)).await;

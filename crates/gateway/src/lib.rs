@@ -2,7 +2,7 @@
 //! saved. It gets a watched roster and gives samples; it never reaches into the supervisor.
 //!
 //! A request's way by file: `accept` → `http1` (or another [`downstream::Downstream`]) → `request`, with `head`, `admit`,
-//! `route` and `headers` → `allowance`, if the route has limits → `forward` (the loop of attempts, with `queue` and `balance` to find a worker and `verdict` to judge a loss) →
+//! `route` and `headers` → `allowance`, if the route has limits → `once`, if its requests are done once → `forward` (the loop of attempts, with `queue` and `balance` to find a worker and `verdict` to judge a loss) →
 //! `exchange` (one attempt) on a `link`, or `problem` if it fails. Each core (`core`) has all of these for itself.
 
 mod accept;
@@ -43,11 +43,14 @@ mod http1;
 mod http2;
 mod joint;
 mod json;
+mod keeping;
+pub mod ledger;
 mod line;
 mod link;
 mod listen;
 mod moment;
 mod observer;
+mod once;
 #[cfg(feature = "otel")]
 pub mod otel;
 mod outbox;

@@ -104,7 +104,7 @@ impl Observer {
         match record.outcome() {
             // Those were counted when they were answered.
             Outcome::Shed(_) | Outcome::Unknown(_) => {}
-            Outcome::Answered | Outcome::Upgraded | Outcome::Refused(_) => {}
+            Outcome::Answered | Outcome::Upgraded | Outcome::Replayed | Outcome::Refused(_) => {}
             Outcome::Cut => shard.cut.add(1),
             Outcome::ClientGone => shard.client_gone.add(1),
         }

@@ -59,6 +59,12 @@ pub(crate) enum Failure {
     Garbled,
     /// It could not be counted, and its route lets pass only what is.
     Uncounted,
+    /// It is to be done once, and its body is larger than it may be for that.
+    LargeBody,
+    /// It is to be done once, and there is no memory for its body.
+    NoRoom,
+    /// It is to be done once, and it cannot be told whether it was done.
+    Unrecorded,
 }
 
 impl Failure {
@@ -71,6 +77,7 @@ impl Failure {
         match self {
             Self::QueueFull { retry_after_s } | Self::NoWorker { retry_after_s } => Some(retry_after_s),
             Self::Overloaded | Self::Stopping | Self::Uncounted => Some(1),
+            Self::NoRoom | Self::Unrecorded => Some(1),
             _ => None,
         }
     }
@@ -97,6 +104,9 @@ impl Failure {
             Self::Late => Outcome::Unknown("late"),
             Self::Garbled => Outcome::Unknown("garbled"),
             Self::Uncounted => Outcome::Refused("limits_away"),
+            Self::LargeBody => Outcome::Refused("large_body"),
+            Self::NoRoom => Outcome::Refused("no_memory"),
+            Self::Unrecorded => Outcome::Refused("idempotency_away"),
         }
     }
 
@@ -106,12 +116,13 @@ impl Failure {
             Self::Malformed(_) => 400,
             Self::NoRoute => 404,
             Self::Slow => 408,
+            Self::LargeBody => 413,
             Self::LongTarget => 414,
             Self::LargeHead => 431,
             Self::Unsupported(_) => 501,
             Self::NotUpgraded | Self::Unknown | Self::Deadly | Self::Exhausted | Self::Garbled => 502,
             Self::QueueFull { .. } | Self::NoWorker { .. } | Self::Overloaded | Self::Stopping => 503,
-            Self::Uncounted => 503,
+            Self::Uncounted | Self::NoRoom | Self::Unrecorded => 503,
             Self::Late => 504,
             Self::Circle => 508,
         }
@@ -123,6 +134,7 @@ impl Failure {
             400 => "Bad Request",
             404 => "Not Found",
             408 => "Request Timeout",
+            413 => "Content Too Large",
             414 => "URI Too Long",
             431 => "Request Header Fields Too Large",
             501 => "Not Implemented",
@@ -137,7 +149,12 @@ impl Failure {
     pub(crate) fn closes(self) -> bool {
         matches!(
             self,
-            Self::Malformed(_) | Self::Unsupported(_) | Self::LongTarget | Self::LargeHead | Self::Slow
+            Self::Malformed(_)
+                | Self::Unsupported(_)
+                | Self::LongTarget
+                | Self::LargeHead
+                | Self::LargeBody
+                | Self::Slow
         )
     }
 
@@ -170,6 +187,14 @@ impl Failure {
             Self::Uncounted => {
                 "It cannot be told right now whether this was asked for too often, so nothing was done. Try again in \
                  a moment."
+            }
+            Self::LargeBody => "The request's body is larger than one with an Idempotency-Key may be.",
+            Self::NoRoom => {
+                "There is no room for the request right now, so nothing was done. Try again in a moment."
+            }
+            Self::Unrecorded => {
+                "It cannot be told right now whether this was done before, so nothing was done. Try again in a moment, with \
+                 the same Idempotency-Key."
             }
         }
     }
@@ -231,11 +256,23 @@ pub(crate) async fn too_many(
     is_head: bool,
     (record, date): (&Record, &[u8]),
 ) {
-    let Refusal { fields, mut problem } = refusal;
+    let Refusal { fields, problem } = refusal;
+    turn_away(down, (TOO_MANY, "Too Many Requests"), (fields, problem), request_id, (is_head, record, date))
+        .await;
+}
+
+/// Answers a request with a problem that others have found, as [`Failure::answer`] does.
+pub(crate) async fn turn_away(
+    down: &mut impl Downstream,
+    (status, title): (u16, &'static str),
+    (fields, mut problem): (Fields, serde_json::Map<String, serde_json::Value>),
+    request_id: &[u8],
+    (is_head, record, date): (bool, &Record, &[u8]),
+) {
     problem.insert("request_id".into(), String::from_utf8_lossy(request_id).into());
     let document = Document {
-        status: TOO_MANY,
-        title: "Too Many Requests",
+        status,
+        title,
         fields: &mut fields.iter().map(|(name, value)| (&name[..], &value[..])),
         text: serde_json::Value::Object(problem).to_string().into_bytes(),
         closes: false,
@@ -269,15 +306,23 @@ impl<'a> Document<'a, '_> {
             // A server that has a clock says it (RFC 9110, section 6.6.1).
             (b"date", date),
         ]);
-        down.respond(Answer {
+        let head = Answer {
             status: self.status,
             reason: self.title.as_bytes(),
             fields: &mut fields,
             length: Some(document.len() as u64),
             has_body: !is_head,
             close: self.closes,
-        });
-        let mut left = if is_head { &[][..] } else { &document[..] };
+        };
+        give(down, head, if is_head { &[] } else { &document }, record).await;
+    }
+}
+
+/// Gives an answer to the client and waits until it is sent, or the client has gone.
+pub(crate) async fn give(down: &mut impl Downstream, head: Answer<'_, '_>, body: &[u8], record: &Record) {
+    down.respond(head);
+    let mut left = body;
+    {
         let sent = std::future::poll_fn(|cx: &mut Context<'_>| {
             while !left.is_empty() {
                 match std::task::ready!(down.poll_write(cx, left)) {
@@ -331,6 +376,9 @@ mod tests {
             (Failure::Garbled, 502, true, None, false),
             (Failure::Late, 504, true, None, false),
             (Failure::Uncounted, 503, false, Some(1), false),
+            (Failure::LargeBody, 413, false, None, true),
+            (Failure::NoRoom, 503, false, Some(1), false),
+            (Failure::Unrecorded, 503, false, Some(1), false),
         ] {
             assert_eq!(failure.status(), status, "{failure:?}");
             assert_eq!(failure.outcome_field().is_some(), outcome, "{failure:?}");

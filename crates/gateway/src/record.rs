@@ -86,6 +86,8 @@ pub(crate) enum Outcome {
     Upgraded,
     /// The gateway answered itself, and no worker has carried the request out; the text says why, in a word.
     Refused(&'static str),
+    /// The gateway answered itself, as a request with the same `Idempotency-Key` was answered before.
+    Replayed,
     /// The gateway turned it away for want of capacity.
     Shed(Shed),
     /// It may have been carried out or not, which the client was told; the text says why, in a word.
@@ -103,6 +105,7 @@ impl Outcome {
             Self::Answered => ("answered", None),
             Self::Upgraded => ("upgraded", None),
             Self::Refused(why) => ("refused", Some(why)),
+            Self::Replayed => ("replayed", None),
             Self::Shed(why) => ("shed", Some(why.as_str())),
             Self::Unknown(why) => ("unknown", Some(why)),
             Self::Cut => ("cut", None),
@@ -502,7 +505,7 @@ pub(crate) mod tests {
             ..route_to("shop")
         };
         let stats = shard.set_routes(std::slice::from_ref(&route)).remove(0);
-        Rc::new(Target { route, service: service("shop"), stats, judge: None })
+        Rc::new(Target { route, service: service("shop"), stats, judge: None, clerk: None })
     }
 
     /// A request that was lost with one worker and answered by another: a second in the queue, then two seconds each

@@ -18,6 +18,8 @@ use crate::{
     h2c,
     head::{RequestHead, Version},
     headers::{self, Passage, WorkerHead},
+    keeping::Keeping,
+    once::{Asked, Entry},
     problem::{self, Failure},
     queue,
     record::{Outcome, Record},
@@ -47,14 +49,16 @@ pub(crate) struct Prepared {
     pub(crate) repeatable: bool,
     /// It is an extended CONNECT (RFC 8441); set before it is prepared.
     pub(crate) connects: bool,
-    /// It has an `Idempotency-Key`.
+    /// It has an `Idempotency-Key`, which is the worker's concern.
     pub(crate) is_keyed: bool,
+    /// If it has one, it is the gateway's: it is done once.
+    pub(crate) is_once: bool,
     /// The id of a request that was refused before it had a head for workers.
     refused_id: Vec<u8>,
 }
 
 impl Prepared {
-    fn id(&self) -> &[u8] {
+    pub(crate) fn id(&self) -> &[u8] {
         if self.refused_id.is_empty() { self.worker.id() } else { &self.refused_id }
     }
 
@@ -164,12 +168,18 @@ fn find(
         return Err(Failure::Malformed("The request cannot be told in HTTP/2, which the service speaks."));
     }
     record.names(worker.id(), context);
-    prepared.repeatable =
-        is_idempotent(admitted.method) || target.route.idempotent || admitted.has_idempotency_key;
-    prepared.is_keyed = admitted.has_idempotency_key;
+    prepared.is_once = is_once(&target, admitted.method);
+    // Where the gateway keeps what was answered, workers need not know of keys.
+    prepared.is_keyed = admitted.has_idempotency_key && !prepared.is_once;
+    prepared.repeatable = is_idempotent(admitted.method) || target.route.idempotent || prepared.is_keyed;
     prepared.class = queue::class(admitted.class, target.route.class, client.trusted);
     prepared.is_whole_get = admitted.method == b"GET" && !admitted.has_range;
     Ok(target)
+}
+
+/// Whether requests with this method are done once on their route.
+fn is_once(target: &Target, method: &[u8]) -> bool {
+    target.clerk.is_some() && target.route.once.as_ref().is_some_and(|once| once.is_for(method))
 }
 
 /// The values of a field, in the order of the head.
@@ -198,10 +208,42 @@ pub(crate) async fn answer<D: Downstream>(
 ) {
     let allowed = may_pass(core, watched, down, target, prepared, &record).await;
     let Some(standing) = &allowed else { return };
+    let asked = Asked { core, watched, target, prepared, record: &record, standing };
+    if prepared.is_once {
+        // Kept apart, so that other requests do not have room for what these need.
+        match Box::pin(do_once(&asked, down)).await {
+            Entry::Keyless => {}
+            Entry::First(..) | Entry::Over => return,
+        }
+    }
     let replay_bytes_max = core.limits().replay_bytes_max;
     let upload = Upload::new(prepared.length, replay_bytes_max, &core.replay_share);
+    carry(&asked, down, upload).await;
+}
+
+/// Does a request once, if it has a key.
+async fn do_once<D: Downstream>(asked: &Asked<'_>, down: &mut D) -> Entry {
+    let Asked { core, watched, target, prepared, record, standing } = asked;
+    let (Some(clerk), Some(once)) = (&target.clerk, &target.route.once) else { return Entry::Keyless };
+    let (upload, turn) = match asked.enter(down, &**clerk, once).await {
+        Entry::First(upload, turn) => (upload, turn),
+        other => return other,
+    };
+    let notes = (*record, *standing);
+    let mut keeping = Keeping::new(down, turn, once.answer_bytes_max, &core.hold_share, notes);
+    carry(asked, &mut keeping, upload).await;
+    if keeping.take_cut() {
+        // It began to answer, so it may have done all of it.
+        refuse_telling(core, watched, &mut keeping, (Failure::Unknown, standing), prepared, record).await;
+    }
+    Entry::Over
+}
+
+/// Carries a request to the workers and what they answer back.
+async fn carry<D: Downstream>(asked: &Asked<'_>, down: &mut D, upload: Upload) {
+    let &Asked { core, watched, target, prepared, record, standing } = asked;
     let attempts_left = core.limits().attempts_max;
-    let (record, lost) = (&record, Vec::new());
+    let lost = Vec::new();
     let mut exchange =
         Exchange { core, watched, target, prepared, upload, down, record, standing, lost, attempts_left };
     let end = forward(&mut exchange).await;
@@ -276,7 +318,7 @@ pub(crate) async fn refuse<D: Downstream>(
 }
 
 /// The same, and tells a client how it stands that has been counted.
-async fn refuse_telling<D: Downstream>(
+pub(crate) async fn refuse_telling<D: Downstream>(
     core: &Rc<Core>,
     watched: &Rc<Watched>,
     down: &mut D,
@@ -292,6 +334,8 @@ async fn refuse_telling<D: Downstream>(
         tracing::warn!(?failure, id = %String::from_utf8_lossy(id), "request failed, outcome unknown");
     }
     record.end(failure.outcome());
-    record.responded(failure.status(), Instant::now());
+    if !down.counts() {
+        record.responded(failure.status(), Instant::now());
+    }
     failure.answer(down, id, prepared.is_head, standing, (record, &core.date.get())).await;
 }

@@ -4,7 +4,9 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
-use crate::{allowance::Judge, config, rotation::Rotation, service::Service, shard::RouteShard};
+use crate::{
+    allowance::Judge, config, ledger::Clerk, rotation::Rotation, service::Service, shard::RouteShard,
+};
 
 /// A route, with the service that it leads to.
 pub(crate) struct Target {
@@ -13,6 +15,8 @@ pub(crate) struct Target {
     pub(crate) stats: Arc<RouteShard>,
     /// Whether a request may pass; `None` where all do.
     pub(crate) judge: Option<Box<dyn Judge>>,
+    /// Knows what was done; `None` where nothing is done once.
+    pub(crate) clerk: Option<Box<dyn Clerk>>,
 }
 
 /// All routes of one core.
@@ -136,7 +140,7 @@ mod tests {
             let mut route = route_to(name);
             route.host = host.map(Into::into);
             route.path = path.into();
-            Rc::new(Target { route, service: service(name), stats: Arc::default(), judge: None })
+            Rc::new(Target { route, service: service(name), stats: Arc::default(), judge: None, clerk: None })
         };
         Table::new(routes.iter().map(target).collect())
     }
@@ -178,7 +182,8 @@ mod tests {
         let services = ["web", "next"].map(service);
         let target = |(service, weight): (&Rc<Service>, u32)| {
             let route = config::Route { weight: Some(weight), ..route_to(service.name.as_str()) };
-            Rc::new(Target { route, service: Rc::clone(service), stats: Arc::default(), judge: None })
+            let (service, stats) = (Rc::clone(service), Arc::default());
+            Rc::new(Target { route, service, stats, judge: None, clerk: None })
         };
         let table = Table::new(services.iter().zip([9, 1]).map(target).collect());
         assert_eq!(table.targets().count(), 2);

@@ -189,6 +189,9 @@ pub(crate) struct RouteShard {
     pub(crate) limited: Count,
     pub(crate) limits_away: Count,
     pub(crate) uncounted: Count,
+    pub(crate) replayed: Count,
+    pub(crate) once_refused: Count,
+    pub(crate) once_away: Count,
     pub(crate) bytes_in: Count,
     pub(crate) bytes_out: Count,
     responses: [Count; 5],
@@ -207,6 +210,9 @@ impl RouteShard {
         total.service.clone_from(&self.service);
         total.limited += self.limited.get();
         total.limits_away += self.limits_away.get();
+        total.replayed += self.replayed.get();
+        total.once_refused += self.once_refused.get();
+        total.once_away += self.once_away.get();
         total.uncounted += self.uncounted.get();
         total.bytes_in += self.bytes_in.get();
         total.bytes_out += self.bytes_out.get();

@@ -97,6 +97,12 @@ pub struct RouteStats {
     pub limits_away: u64,
     /// Requests that passed although they could not be counted.
     pub uncounted: u64,
+    /// Requests that were given the answer of an earlier one with the same `Idempotency-Key`.
+    pub replayed: u64,
+    /// Requests that were refused for their `Idempotency-Key`.
+    pub once_refused: u64,
+    /// Requests that were refused because it could not be told whether they were done before.
+    pub once_away: u64,
     /// Bytes of request bodies.
     pub bytes_in: u64,
     /// Bytes of response bodies.

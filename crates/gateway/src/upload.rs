@@ -101,6 +101,29 @@ impl Upload {
         if !self.waiting().is_empty() || self.end.is_some() {
             return Poll::Ready(Ok(()));
         }
+        self.poll_next(cx, down, watched)
+    }
+
+    /// Asks the client for all of it, of which nothing was passed on yet. Ready with true when it is whole, with false when it
+    /// cannot be kept.
+    pub(crate) fn poll_whole(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut impl Downstream,
+        watched: &Watched,
+    ) -> Poll<Result<bool, Broken>> {
+        while self.keeps && self.end.is_none() {
+            ready!(self.poll_next(cx, down, watched))?;
+        }
+        Poll::Ready(Ok(self.keeps))
+    }
+
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut impl Downstream,
+        watched: &Watched,
+    ) -> Poll<Result<(), Broken>> {
         let piece = down.poll_body(cx, &mut self.bytes, AHEAD_BYTES_MAX);
         watched.owes.set(piece.is_pending());
         match ready!(piece) {
@@ -180,6 +203,24 @@ mod tests {
             assert_eq!(more(&mut upload, &mut client), b"two");
             assert!(!upload.is_replayable());
         }
+    }
+
+    #[test]
+    fn all_of_it_is_there_or_cannot_be_kept() {
+        let watched = Watched::new(Phase::Uploading);
+        let mut cx = Context::from_waker(Waker::noop());
+        for (kept_bytes_max, budget_bytes, fits) in [(6, 6, true), (5, 100, false), (100, 5, false)] {
+            let share = Rc::new(Share::new(BodyBudget::new(budget_bytes)));
+            let mut client = Client::sends([&b"one"[..], b"two"]);
+            let mut upload = Upload::new(Length::Sized(6), kept_bytes_max, &share);
+            let whole = upload.poll_whole(&mut cx, &mut client, &watched);
+            // The client of this test never says that it has ended.
+            assert_eq!(whole, if fits { Poll::Pending } else { Poll::Ready(Ok(false)) });
+            assert_eq!((upload.received, upload.waiting()), (6, &b"onetwo"[..]));
+        }
+        let share = Rc::new(Share::new(BodyBudget::new(0)));
+        let mut upload = Upload::new(Length::None, 0, &share);
+        assert_eq!(upload.poll_whole(&mut cx, &mut Client::default(), &watched), Poll::Ready(Ok(true)));
     }
 
     #[test]

@@ -29,12 +29,11 @@ use futures_util::TryFutureExt;
 use http::{HeaderMap, Method, Request, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 pub use lethe_state::idempotency::ANSWER_BYTES_MAX;
-use lethe_state::idempotency::{Beginning, Begun, Idempotency};
+use lethe_state::idempotency::{Answer, Beginning, Begun, Idempotency};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
-pub use self::key::Key;
-use self::turn::Turn;
+pub use self::{key::Key, turn::Turn};
 use crate::{
     problem::{Problem, RETRY_AFTER_S},
     session::Session,
@@ -89,7 +88,17 @@ struct Settings {
     kept: Duration,
     lease: Duration,
     body_bytes_max: usize,
+    at_most_once: bool,
+    per_host: bool,
     identity: Option<Arc<Identity>>,
+}
+
+/// What is to be done with a request that has a key.
+pub enum Standing {
+    /// It is the first: it is to be done, and its answer to be told.
+    First(Turn),
+    /// It was answered so.
+    Answered(Answer),
 }
 
 /// Says whose a request is.
@@ -105,6 +114,8 @@ impl IdempotencyLayer {
             kept: KEPT,
             lease: LEASE,
             body_bytes_max: BODY_BYTES_MAX,
+            at_most_once: false,
+            per_host: false,
             identity: None,
         };
         Self { engine: engine.into(), settings: Arc::new(settings) }
@@ -135,8 +146,20 @@ impl IdempotencyLayer {
         self.with(|settings| settings.body_bytes_max = bytes)
     }
 
+    /// Never does a request a second time whose first run ended without an answer, as when its worker died: it may have done
+    /// all of it or nothing. All with that key get 502 with `Lethe-Outcome: unknown` then, for as long as an answer is kept.
+    /// For handlers whose effects can be made twice.
+    pub fn at_most_once(self) -> Self {
+        self.with(|settings| settings.at_most_once = true)
+    }
+
+    /// Keys of different hosts are different keys, though the service is one.
+    pub fn per_host(self) -> Self {
+        self.with(|settings| settings.per_host = true)
+    }
+
     /// Says whose a request is, before what is said of it above: by what stays the same when credentials are renewed, and cannot be
-    /// forged. `None` leaves it to the layer.
+    /// forged. It goes into a hash. `None` leaves it to the layer.
     pub fn identity(self, of: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
         self.with(|settings| settings.identity = Some(Arc::new(of)))
     }
@@ -200,24 +223,22 @@ impl IdempotencyLayer {
         if ![Method::POST, Method::PATCH].contains(request.method()) {
             return Ok(inner.call(request).await?.into_response());
         }
-        let key = match key::read(&headers) {
+        let key = match self.key(&headers) {
             Ok(Some(key)) => key,
-            Ok(None) if self.settings.required => return refused(key::missing()),
             Ok(None) => return Ok(inner.call(request).await?.into_response()),
             Err(problem) => return refused(problem),
         };
-        let (beginning, session, request) = match self.prepare(key, request).await {
-            Ok(prepared) => prepared,
+        let (mut parts, body) = request.into_parts();
+        let body = match collect(body, self.settings.body_bytes_max).await {
+            Ok(body) => body,
             Err(problem) => return refused(problem),
         };
-        let claim = match self.engine.begin(beginning).await {
-            Ok(Begun::Claimed(claim)) => claim,
-            Ok(Begun::Answered(kept)) => return Ok(answer::replay(kept)),
-            Ok(Begun::Running(_)) => return refused(running()),
-            Ok(Begun::Mismatched) => return refused(mismatched()),
-            Err(error) => return refused(Problem::from(&error)),
+        let turn = match self.begin(key, &mut parts, &body).await {
+            Ok(Standing::First(turn)) => turn,
+            Ok(Standing::Answered(kept)) => return Ok(answer::replay(kept)),
+            Err(problem) => return refused(problem),
         };
-        let turn = Turn { engine: self.engine, claim, lease: self.settings.lease, session };
+        let request = Request::from_parts(parts, Body::from(body));
         // In a task of its own, the work goes on when the client leaves.
         let work = turn.take(inner.call(request).map_ok(IntoResponse::into_response));
         match tokio::spawn(work.in_current_span()).await {
@@ -229,38 +250,69 @@ impl IdempotencyLayer {
         }
     }
 
-    /// Finds out what the request is and whose, for which its body is read.
-    async fn prepare(
-        &self,
-        key: String,
-        request: Request<Body>,
-    ) -> Result<(Beginning, Option<Session>, Request<Body>), Problem> {
-        let (mut parts, body) = request.into_parts();
+    /// The key of a request with these fields, if it has one.
+    ///
+    /// # Errors
+    /// If it has none and must have one, or what it has is no key.
+    pub fn key(&self, headers: &HeaderMap) -> Result<Option<String>, Problem> {
+        match key::read(headers)? {
+            None if self.settings.required => Err(key::missing()),
+            key => Ok(key),
+        }
+    }
+
+    /// Finds out what is to be done with the request that has this key: for who takes requests to where they are done, instead
+    /// of doing them. From then on the [`Key`] is in the extensions of its head.
+    ///
+    /// Not cancellation safe: the claim of one that is dropped lasts for its lease.
+    ///
+    /// # Errors
+    /// With what its sender is to be told, if it is not done.
+    pub async fn begin(&self, key: String, parts: &mut Parts, body: &[u8]) -> Result<Standing, Problem> {
         // A request of a service without sessions has none.
-        let session = match Session::from_request_parts(&mut parts, &()).await {
+        let session = match Session::from_request_parts(parts, &()).await {
             Ok(session) => Some(session),
             Err(crate::session::Error::NoLayer) => None,
             Err(error) => return Err(Problem::from(&error)),
         };
-        let body = collect(body, self.settings.body_bytes_max).await?;
-        let identity = match self.settings.identity.as_ref().and_then(|identity| identity(&parts)) {
-            Some(identity) => Some(format!("own:{identity}")),
-            None => {
-                owner::identity(session.as_ref(), &mut parts).await.map_err(|error| Problem::from(&error))?
-            }
-        };
-        let key = Key::new(key, identity);
+        let key = Key::new(key, self.whose(session.as_ref(), parts).await?);
+        let Settings { lease, kept, at_most_once, .. } = *self.settings;
         let beginning = Beginning {
             scope: self.settings.scope.clone(),
             key: key.unique().to_owned(),
-            fingerprint: key::fingerprint(&parts, &body),
+            fingerprint: key::fingerprint(parts, body),
             owner: owner::of(&parts.headers),
             displaces: owner::dead(&parts.headers),
-            lease: self.settings.lease,
-            kept: self.settings.kept,
+            at_most_once,
+            lease,
+            kept,
         };
         parts.extensions.insert(key);
-        Ok((beginning, session, Request::from_parts(parts, Body::from(body))))
+        match self.engine.begin(beginning).await {
+            Ok(Begun::Claimed(claim)) => {
+                Ok(Standing::First(Turn { engine: Arc::clone(&self.engine), claim, lease, session }))
+            }
+            Ok(Begun::Answered(kept)) => Ok(Standing::Answered(kept)),
+            Ok(Begun::Running(_)) => Err(running()),
+            Ok(Begun::Mismatched) => Err(mismatched()),
+            Ok(Begun::Lost) => Err(lost()),
+            Err(error) => Err(Problem::from(&error)),
+        }
+    }
+
+    /// Who sent the request, as far as it can be told.
+    async fn whose(&self, session: Option<&Session>, parts: &mut Parts) -> Result<Option<String>, Problem> {
+        let identity = match self.settings.identity.as_ref().and_then(|identity| identity(parts)) {
+            Some(identity) => Some(format!("own:{identity}")),
+            None => owner::identity(session, parts).await.map_err(|error| Problem::from(&error))?,
+        };
+        let host = parts.headers.get(header::HOST).filter(|_| self.settings.per_host);
+        Ok(match host.and_then(|host| host.to_str().ok()) {
+            Some(host) => {
+                Some(format!("host:{} {}", host.to_ascii_lowercase(), identity.unwrap_or_default()))
+            }
+            None => identity,
+        })
     }
 }
 
@@ -300,6 +352,17 @@ fn mismatched() -> Problem {
         "The key belongs to another request",
         "This Idempotency-Key came before with another request, so nothing was done. A new request needs a new key.",
     )
+}
+
+fn lost() -> Problem {
+    Problem::new(
+        StatusCode::BAD_GATEWAY,
+        "idempotency-unknown",
+        "It is not known whether it was done",
+        "A request with this Idempotency-Key was interrupted, and it is not known whether it was carried out. It is not done \
+         again under this key. Check before you send it with another one.",
+    )
+    .outcome_unknown()
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Key {

@@ -5,12 +5,15 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use lethe_state::error::Error as StateError;
 use serde_json::{Map, Value, json};
 
 /// How long a client is asked to wait, in seconds, when a part of the service cannot be reached.
 pub const RETRY_AFTER_S: u32 = 1;
+
+/// Says of an answer that nobody knows whether the request was carried out, where it is `unknown`.
+pub(crate) const OUTCOME: HeaderName = HeaderName::from_static("lethe-outcome");
 
 /// What went wrong with a request, in words for the client. It is also put into the response's extensions, so
 /// that an outer layer can show it in the look of the service.
@@ -23,6 +26,8 @@ pub struct Problem {
     kind: Option<&'static str>,
     members: Map<String, Value>,
     retry_after_s: Option<u32>,
+    /// Nobody knows whether the request was carried out.
+    is_unknown: bool,
 }
 
 impl Problem {
@@ -35,7 +40,16 @@ impl Problem {
         detail: impl Into<String>,
     ) -> Self {
         let detail = detail.into();
-        Self { status, code, title, detail, kind: None, members: Map::new(), retry_after_s: None }
+        Self {
+            status,
+            code,
+            title,
+            detail,
+            kind: None,
+            members: Map::new(),
+            retry_after_s: None,
+            is_unknown: false,
+        }
     }
 
     /// Of a type that others know, by its URI, instead of this service's own (RFC 9457, section 3.1.1).
@@ -54,6 +68,18 @@ impl Problem {
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
         self
+    }
+
+    /// Says that nobody knows whether the request was carried out, as the gateway does when a worker is lost: the response
+    /// has `Lethe-Outcome: unknown`.
+    pub fn outcome_unknown(mut self) -> Self {
+        self.is_unknown = true;
+        self
+    }
+
+    /// Whether nobody knows if the request was carried out.
+    pub fn is_unknown(&self) -> bool {
+        self.is_unknown
     }
 
     /// The status of the response.
@@ -128,6 +154,9 @@ impl Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.is_unknown {
+            headers.insert(OUTCOME, HeaderValue::from_static("unknown"));
         }
         response.extensions_mut().insert(self);
         response

@@ -23,7 +23,10 @@ use serde::{Serialize, de::DeserializeOwned};
 pub(crate) use self::registry::Registry;
 use self::{computing::Slot, core::Core, error::Failure, kept::Kept};
 pub use self::{counts::Counts, error::Cause, registry::CACHES_MAX, warm::WARM_UP_MAX};
-use crate::{Error, State};
+use crate::{
+    Error, State,
+    metrics::{Page, Source},
+};
 
 /// For how long a value is fresh unless it is said.
 pub const FRESH: Duration = Duration::from_secs(60);
@@ -223,6 +226,36 @@ impl<T> Clone for Cache<T> {
     fn clone(&self) -> Self {
         let (core, state) = (Arc::clone(&self.core), self.state.clone());
         Self { core, state, policy: self.policy, value: PhantomData }
+    }
+}
+
+/// For [`Metrics::with`](crate::metrics::Metrics::with): who answered the requests of this worker.
+impl<T: 'static> Source for Cache<T> {
+    fn count_on(&self, page: &mut Page) {
+        let Counts { near, joined, found, computed, refreshed, alone, failed } = self.counts();
+        for (by, requests) in [
+            ("memory", near),
+            ("other-request", joined),
+            ("engine", found),
+            ("computed", computed),
+            ("computed-alone", alone),
+        ] {
+            let labels = [("cache", self.core.name()), ("by", by)];
+            page.counter(
+                "lethe_cache_requests_total",
+                "Requests to caches, by who answered.",
+                &labels,
+                requests,
+            );
+        }
+        let cache = [("cache", self.core.name())];
+        page.counter(
+            "lethe_cache_refreshed_total",
+            "Stale values that were computed anew.",
+            &cache,
+            refreshed,
+        );
+        page.counter("lethe_cache_failures_total", "Computations that failed.", &cache, failed);
     }
 }
 

@@ -8,16 +8,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use lethe_gateway::{
     allowance::{self, Allowance, Fields, Head, Judgement, Judging, Refusal},
     config::limit::{By, Limit, Outage},
 };
-use lethe_http::{
-    cookie::SessionCookie,
-    limit::{self, LimitLayer, by},
-    session::SessionLayer,
-};
+use lethe_http::limit::{self, LimitLayer, by};
 use lethe_state::{
     Engines,
     error::Error,
@@ -28,6 +24,8 @@ use lethe_state::{
     sessions::Sessions,
 };
 use tokio::runtime::Handle;
+
+use crate::visitor::Visitors;
 
 /// How long a core hands out what it has taken, and repeats a refusal.
 const HOLD: Duration = Duration::from_secs(1);
@@ -120,7 +118,8 @@ impl Allowance for Counter {
         if has_sessions {
             fields.push(header::COOKIE);
         }
-        let sessions = has_sessions.then(|| Visitors::new(Arc::clone(&self.sessions), self.runtime.clone()));
+        let sessions =
+            has_sessions.then(|| (Visitors::new(Arc::clone(&self.sessions)), self.runtime.clone()));
         Box::new(Judge { layer, fields, sessions })
     }
 }
@@ -146,7 +145,7 @@ struct Judge {
     /// The fields of a request that its limits look at.
     fields: Vec<HeaderName>,
     /// Finds out whose session it is, if a limit wants to know.
-    sessions: Option<Visitors>,
+    sessions: Option<(Visitors, Handle)>,
 }
 
 impl allowance::Judge for Judge {
@@ -162,9 +161,9 @@ impl allowance::Judge for Judge {
         let layer = self.layer.clone();
         match &self.sessions {
             None => Box::pin(async move { judgement(layer.judge(&mut parts).await) }),
-            Some(sessions) => {
+            Some((sessions, runtime)) => {
                 sessions.attend(&mut parts);
-                let judging = sessions.runtime.spawn(async move { layer.judge(&mut parts).await });
+                let judging = runtime.spawn(async move { layer.judge(&mut parts).await });
                 // An error means that the runtime has ended.
                 Box::pin(async move { judging.await.map_or(Judgement::Away, judgement) })
             }
@@ -195,26 +194,6 @@ fn judgement(judged: limit::Judgement) -> Judgement {
 
 fn fields(headers: &HeaderMap) -> Fields {
     headers.iter().map(|(name, value)| (name.as_str().into(), value.as_bytes().into())).collect()
-}
-
-/// Whose session a request is of: those of the state, in the cookies that `lethe_http` sets.
-struct Visitors {
-    secure: SessionLayer,
-    /// For services that are also reached without TLS.
-    insecure: SessionLayer,
-    runtime: Handle,
-}
-
-impl Visitors {
-    fn new(sessions: Arc<dyn Sessions>, runtime: Handle) -> Self {
-        let secure = SessionLayer::new(sessions);
-        Self { insecure: secure.clone().insecure_cookies(), secure, runtime }
-    }
-
-    fn attend(&self, parts: &mut Parts) {
-        let has_secure = SessionCookie::SECURE.values(&parts.headers).next().is_some();
-        if has_secure { self.secure.attend(parts) } else { self.insecure.attend(parts) }
-    }
 }
 
 /// An engine that is asked on its own runtime: its connections live there, and what it computes holds up no core.

@@ -14,6 +14,7 @@ mod flags;
 #[cfg(test)]
 mod gateway_part;
 mod grant;
+mod idempotency;
 mod instances;
 mod limit;
 mod limits;

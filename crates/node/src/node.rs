@@ -19,7 +19,14 @@ use lethe_admin::{
 };
 use lethe_gateway::gateway;
 use lethe_model::service::ServiceName;
-use lethe_state::{blobs::Blobs, embedded::Embedded, open, server};
+use lethe_state::{
+    blobs::Blobs,
+    embedded::Embedded,
+    metered::metered,
+    open::{self, Away, Opened},
+    place::{Kind, Placement},
+    server,
+};
 use lethe_supervisor::{
     service::{Spec, StateUrls},
     supervisor::{self, Supervisor},
@@ -31,10 +38,12 @@ use crate::{
     build,
     config::{Config, ServiceConfig},
     doors::{self, Doors},
+    figures,
     folder::{Charge, Folder},
     handover::{self, Ear, Kept, Word, Workers},
     heir::{Heir, Upgrader},
     inheritance::{self, Estate, Inheritance},
+    ledger::Book,
     notify, port,
     reload::{self, Reloader, Running},
     signals::Signals,
@@ -77,6 +86,9 @@ pub struct Node {
     handles: Arc<Handles>,
     gateway: Arc<gateway::Gateway>,
     engine: Embedded,
+    /// Those that are servers elsewhere.
+    opened: Arc<Opened>,
+    placement: Placement,
     doors: Arc<Doors>,
     admin: Vec<JoinHandle<()>>,
     folder: Folder,
@@ -88,6 +100,10 @@ const SOURCES: &str = "sources";
 /// How long the system may take to end processes that were killed, before `lethe` goes on without them.
 const KILLED_WAIT: Duration = Duration::from_secs(2);
 
+/// How long an engine that is a server elsewhere may take to answer before it is said to be away.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long calls that are under way at the end may take, before the connections to engines elsewhere are closed.
+const POOL_GRACE: Duration = Duration::from_secs(2);
 /// How long a process that has taken over waits until the other one accepts no more.
 const WELCOME_WAIT: Duration = Duration::from_secs(5);
 
@@ -136,7 +152,9 @@ async fn begin(
     let read = config.clone();
     let charge = if estate.is_some() { Charge::Coming } else { Charge::Is };
     let Claimed { engine, bound, admin, attendant, workers } = claim(&config, estate).await?;
-    let engines = open::open(&config.placement, &engine.engines()).context("cannot open [state]")?;
+    let opened = Arc::new(open::open(&config.placement, &engine.engines()).context("cannot open [state]")?);
+    let (engines, meter) = metered(opened.engines.clone(), &config.placement);
+    let measure = figures::measure(engine.watch(), Arc::clone(&opened), meter);
     let state_dir = config.state_dir.canonicalize()?;
     keep_out_of_git(&state_dir).context("cannot write the state folder's .gitignore")?;
     tokio::select! {
@@ -178,7 +196,8 @@ async fn begin(
         }
     }
     let counter = Counter::new(&engines, config.gateway.cores);
-    let gateway = Arc::new(bound.counted_by(counter).run(supervisor.roster()));
+    let bound = bound.counted_by(counter).recorded_by(Book::new(&engines));
+    let gateway = Arc::new(bound.run(supervisor.roster()));
     let traffic = {
         let gateway = Arc::clone(&gateway);
         Arc::new(move || gateway.snapshot())
@@ -205,8 +224,16 @@ async fn begin(
         heir: watch::Sender::new(None),
     });
     let ranges = Arc::clone(&reloader).ranges();
-    let handles =
-        Handles::new(supervisor, traffic, reloader.hook(), Arc::clone(&upgrader).hook(), ranges, node, stop);
+    let handles = Handles::new(
+        supervisor,
+        traffic,
+        reloader.hook(),
+        Arc::clone(&upgrader).hook(),
+        ranges,
+        measure,
+        node,
+        stop,
+    );
     let mut tasks = vec![tokio::spawn(control::serve(control_socket, Arc::clone(&handles)))];
     tasks.push(tokio::spawn({
         let gateway = Arc::clone(&gateway);
@@ -215,7 +242,8 @@ async fn begin(
     if let Some(listener) = admin {
         tasks.push(tokio::spawn(operator::serve(into_tokio(listener)?, Arc::clone(&handles))));
     }
-    Ok(Node { handles, gateway, engine, doors, admin: tasks, folder, upgrader })
+    let placement = config.placement;
+    Ok(Node { handles, gateway, engine, opened, placement, doors, admin: tasks, folder, upgrader })
 }
 
 /// All that only one process may have, and what else was inherited.
@@ -310,6 +338,16 @@ impl Node {
         Ok(())
     }
 
+    /// Looks whether the engines that are servers elsewhere can be used, for some seconds at most, and says of each that cannot
+    /// what is wrong, what that means and what to do. Does not keep the node.
+    pub fn away(&self) -> impl Future<Output = Vec<String>> + Send + 'static {
+        let (opened, placement) = (Arc::clone(&self.opened), self.placement.clone());
+        async move {
+            let away = opened.away(ENGINE_PATIENCE).await;
+            away.into_iter().map(|Away { engine, why }| absence(&placement, engine, &why)).collect()
+        }
+    }
+
     /// Waits until another process has taken over. Cancellation safe; does not keep the node.
     pub fn taken_over(&self) -> impl Future<Output = Arc<Heir>> + Send + 'static {
         let upgrader = Arc::clone(&self.upgrader);
@@ -347,6 +385,7 @@ impl Node {
             () = stop.asked(Wish::Now) => Ok(()),
         };
         self.engine.close().await;
+        self.opened.close(POOL_GRACE).await;
         let heir = self.upgrader.heir.borrow().clone();
         match (served.context("the state API"), &heir) {
             (Err(error), None) => return Err(error),
@@ -381,6 +420,17 @@ impl Node {
         self.handles.supervisor.kill_all();
         let _ = tokio::time::timeout(KILLED_WAIT, self.handles.supervisor.stop()).await;
     }
+}
+
+/// What is said of an engine that cannot be used.
+fn absence(placement: &Placement, engine: &str, why: &str) -> String {
+    let kinds = Kind::ALL.into_iter().filter(|kind| placement.of(*kind).engine().name() == engine);
+    let kinds: Vec<&str> = kinds.map(Kind::name).collect();
+    format!(
+        "the state engine {engine} cannot be used: {why}. lethe goes on, and what is kept there ({}) cannot be read or written \
+         until it answers; nothing needs a restart then, unless [state] in lethe.toml is to name another place",
+        kinds.join(", ")
+    )
 }
 
 fn bind_gateway(config: &Config) -> anyhow::Result<gateway::Bound> {

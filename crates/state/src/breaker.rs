@@ -6,13 +6,19 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::clock::jittered;
+use crate::{
+    clock::jittered,
+    figures::{self, BreakerState},
+};
 
 /// Failures in a row that open it.
 pub(crate) const FAILURES_MAX: u32 = 5;
@@ -24,6 +30,8 @@ pub(crate) struct Breaker {
     /// Which engine it is of, for the log.
     engine: String,
     state: Mutex<State>,
+    /// How often it went from closed to open.
+    opened: AtomicU64,
 }
 
 enum State {
@@ -54,7 +62,8 @@ pub(crate) struct Pass<'a> {
 impl Breaker {
     /// A closed one. `engine` names the engine in the log, which says when it goes away and when it is back.
     pub(crate) fn new(engine: impl Into<String>) -> Self {
-        Self { engine: engine.into(), state: Mutex::new(State::Closed { failures: 0 }) }
+        let state = Mutex::new(State::Closed { failures: 0 });
+        Self { engine: engine.into(), state, opened: AtomicU64::new(0) }
     }
 
     /// Asks whether a call may be made; else says why not, and after how long to ask again.
@@ -74,6 +83,17 @@ impl Breaker {
             State::Probing { why } => return Err(Resting { why: Arc::clone(why), left: REST }),
         };
         Ok(Pass { breaker: self, is_probe })
+    }
+
+    /// How it is, for who watches.
+    pub(crate) fn figures(&self, engine: &'static str, server: &str) -> figures::Breaker {
+        let state = match &*self.state() {
+            State::Closed { .. } => BreakerState::Closed,
+            State::Open { .. } => BreakerState::Open,
+            State::Probing { .. } => BreakerState::Probing,
+        };
+        let opened_total = self.opened.load(Ordering::Relaxed);
+        figures::Breaker { engine, server: server.to_owned(), state, opened_total }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -100,6 +120,7 @@ impl Pass<'_> {
             State::Open { .. } | State::Probing { .. } if !was_probe => {}
             found => {
                 if matches!(found, State::Closed { .. }) {
+                    self.breaker.opened.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(
                         "{} does not answer ({why}); state that is kept there cannot be read or written until it does",
                         self.breaker.engine
@@ -139,11 +160,14 @@ mod tests {
         breaker.enter().unwrap().succeeded();
         fail(&breaker, FAILURES_MAX);
         let resting = breaker.enter().err().expect("an open breaker");
+        let told = breaker.figures("paper", "desk");
+        assert_eq!((told.state, told.opened_total), (BreakerState::Open, 1));
         assert!(resting.left <= REST && resting.left >= REST / 2, "{resting:?}");
         assert!(resting.to_string().starts_with("it hung up; it is tried again in "), "{resting}");
         tokio::time::advance(REST).await;
         let probe = breaker.enter().expect("a probe after the rest");
         assert!(breaker.enter().is_err(), "one probe at a time");
+        assert_eq!(breaker.figures("paper", "desk").state, BreakerState::Probing);
         probe.failed("it is still away");
         let resting = breaker.enter().err().expect("a failed probe opens it again");
         assert!(resting.to_string().starts_with("it is still away"), "{resting}");
@@ -151,6 +175,8 @@ mod tests {
         breaker.enter().unwrap().succeeded();
         fail(&breaker, FAILURES_MAX - 1);
         assert!(breaker.enter().is_ok(), "failures are counted anew");
+        let told = breaker.figures("paper", "desk");
+        assert_eq!((told.state, told.opened_total), (BreakerState::Closed, 1));
     }
 
     #[tokio::test(start_paused = true)]

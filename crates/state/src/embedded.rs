@@ -52,6 +52,7 @@ use crate::{
     clock::{Clock, SystemClock},
     error::Error,
     feed::followers::Followers,
+    figures::Figures,
 };
 
 /// The database's file name in the state folder.
@@ -226,6 +227,19 @@ impl Embedded {
             locks: store.clone(),
             idempotency: store.clone(),
             cache: store.clone(),
+        }
+    }
+
+    /// What it is doing, told whenever it is asked, also after the engine was closed.
+    pub fn watch(&self) -> impl Fn(&mut Figures) + Send + Sync + 'static {
+        let Store { writer, limits, cache, .. } = &*self.store;
+        // They would keep the threads running otherwise.
+        let writers = [(writer, DATABASE), (&limits.writer, LIMITS), (&cache.writer, CACHE)]
+            .map(|(writer, database)| (writer.downgrade(), database));
+        move |figures| {
+            let running =
+                writers.iter().filter_map(|(writer, database)| Some((writer.upgrade()?, *database)));
+            figures.writers.extend(running.map(|(writer, database)| writer.figures(database)));
         }
     }
 

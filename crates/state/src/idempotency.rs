@@ -81,6 +81,9 @@ pub struct Beginning {
     /// Owners that are known to be dead: a claim of theirs on this key counts no more, and its answer will never come. At
     /// most [`DISPLACED_MAX`].
     pub displaces: Vec<String>,
+    /// What was begun is not begun again: a claim that brought no answer, and never will, is not taken over but told as
+    /// [`Begun::Lost`]. For who cannot tell whether the first one did what it was to do.
+    pub at_most_once: bool,
     /// How long the claim lasts unless it is extended: from then on, the owner counts as dead. At least 1 ms.
     pub lease: Duration,
     /// How long the key and its answer are kept, from the answer on, or from the end of a claim that brought none. At
@@ -129,6 +132,9 @@ pub enum Begun {
     Answered(Answer),
     /// The key was used for another request (422), which may have run, or still run.
     Mismatched,
+    /// The first one was begun, and its owner is dead, or counts as dead. Only with [`Beginning::at_most_once`]. Should its
+    /// answer come all the same, it is kept.
+    Lost,
 }
 
 /// An engine that keeps idempotency keys.

@@ -19,6 +19,7 @@ pub mod contract;
 pub mod embedded;
 pub mod error;
 pub mod feed;
+pub mod figures;
 #[cfg(any(feature = "server", feature = "remote"))]
 mod frames;
 #[cfg(feature = "server")]
@@ -26,6 +27,7 @@ pub mod grant;
 pub mod idempotency;
 pub mod limits;
 pub mod locks;
+pub mod metered;
 #[cfg(feature = "near")]
 pub mod near;
 pub mod open;

@@ -27,6 +27,9 @@ pub use self::pool::Figures;
 use self::{attempt::attempt, config::Config, pool::Pool, sweeper::Swept};
 use crate::{Engines, Millis, breaker::Breaker, clock::Clock, error::Error, feed::source::Source};
 
+/// The engine's name.
+const NAME: &str = "postgres";
+
 /// An engine that keeps its state in PostgreSQL. Clones are the same; their connections are closed by
 /// [`Postgres::close`], or cut when the last one is dropped.
 #[derive(Clone)]
@@ -119,13 +122,33 @@ impl Postgres {
             tables: self.store.clone(),
             locks: self.store.clone(),
             idempotency: self.store.clone(),
-            ..Engines::absent("postgres")
+            ..Engines::absent(NAME)
         }
     }
 
     /// What its pool of connections is doing.
     pub fn figures(&self) -> Figures {
         self.store.pool.figures()
+    }
+
+    /// What it is doing, for who watches.
+    pub fn watch(&self, figures: &mut crate::figures::Figures) {
+        let (pool, server) = (self.figures(), &self.store.server);
+        figures.pools.push(crate::figures::Pool {
+            engine: NAME,
+            server: server.clone(),
+            max: self.store.pool.config().max.into(),
+            size: pool.size as u64,
+            idle: Some(pool.idle as u64),
+            in_use: Some(pool.in_use as u64),
+            calls: None,
+            waiting: Some(pool.waiting as u64),
+            waits_total: pool.waits_total,
+            created_total: pool.created_total,
+            timeouts_total: pool.timeouts_total,
+            lost_total: pool.lost_total,
+        });
+        figures.breakers.push(self.store.breaker.figures(NAME, server));
     }
 
     /// Removes what has expired by now, and says how much it was; nothing when another worker is just doing so. The

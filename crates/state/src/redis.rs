@@ -99,6 +99,11 @@ impl Redis {
         }
     }
 
+    /// What it is doing, for who watches.
+    pub fn watch(&self, figures: &mut crate::figures::Figures) {
+        self.store.router.watch(figures);
+    }
+
     /// Removes rows that have expired by now; how many it did. The engine does so by itself every few seconds; nobody sees an
     /// expired row in between.
     pub async fn sweep(&self) -> Result<usize, Error> {

@@ -49,6 +49,7 @@ use crate::{
 /// An engine that keeps blobs in a bucket.
 pub struct S3 {
     bucket: Bucket,
+    link: Link,
 }
 
 impl S3 {
@@ -107,7 +108,12 @@ impl S3 {
             has_bucket: AtomicBool::new(false),
             heeded: OnceCell::new(),
         };
-        Ok(Self { bucket: Bucket(Arc::new(shelf)) })
+        Ok(Self { bucket: Bucket(Arc::new(shelf)), link })
+    }
+
+    /// What it is doing, for who watches.
+    pub fn watch(&self, figures: &mut crate::figures::Figures) {
+        self.link.watch(figures);
     }
 
     /// The engine, by kind of state: blobs alone.

@@ -168,6 +168,10 @@ async fn serve(
     node.obey_attendant(Arc::clone(&signals))?;
     attach(ui, &node)?;
     greet(&printer, &node);
+    let looking = tokio::spawn({
+        let (printer, away) = (printer.clone(), node.away());
+        async move { away.await.into_iter().for_each(|absence| printer.say(absence)) }
+    });
     let reloading = tokio::spawn({
         let (handles, signals) = (Arc::clone(node.handles()), Arc::clone(&signals));
         async move {
@@ -202,6 +206,7 @@ async fn serve(
     handing_over.abort();
     farewell.abort();
     reloading.abort();
+    looking.abort();
     match ended? {
         None if signals.cut_short.load(Ordering::Relaxed) => Err(CutShort.into()),
         heir => Ok(heir),

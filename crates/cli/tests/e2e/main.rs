@@ -22,6 +22,7 @@ mod redis;
 mod reload;
 mod retry_bounds;
 mod retry_table;
+mod route_keys;
 mod secure;
 mod seed;
 mod shop;

@@ -62,7 +62,7 @@ fn after_an_overload_it_pauses_longer_each_time_and_never_as_long_as_others() {
     apply(&service, &[Worker { address: Address::Unix(path.into()), ..worker(1, Ready) }]);
     let retry_on = RetryOn { unavailable: true, timeout: false };
     let route = Route { retry_on, ..route_to("shop") };
-    let core = core(Target { route, service, stats: Arc::default(), judge: None });
+    let core = core(Target { route, service, stats: Arc::default(), judge: None, clerk: None });
     let attempts = core.limits().attempts_max;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();

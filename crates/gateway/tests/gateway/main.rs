@@ -13,6 +13,7 @@ mod http1;
 mod lab;
 mod limits;
 mod observe;
+mod once;
 #[cfg(feature = "otel")]
 mod otel;
 mod overload;

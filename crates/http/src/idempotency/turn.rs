@@ -8,6 +8,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt, stream};
+use http::response::Parts;
 use lethe_state::{
     error::Error as StateError,
     idempotency::{ANSWER_BYTES_MAX, Answer, Claim, Idempotency},
@@ -16,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::answer;
 use crate::{
-    problem::{Problem, chain},
+    problem::{OUTCOME, Problem, chain},
     session::Session,
 };
 
@@ -26,8 +27,8 @@ const EXTENSIONS_A_LEASE: u32 = 3;
 const KEEP_TRIES_MAX: u32 = 5;
 const KEEP_PAUSE: Duration = Duration::from_millis(200);
 
-/// The claim on a request, and what ends it.
-pub(super) struct Turn {
+/// The claim on a request, and what ends it. One that is dropped leaves the claim to the end of its lease.
+pub struct Turn {
     pub(super) engine: Arc<dyn Idempotency>,
     pub(super) claim: Claim,
     pub(super) lease: Duration,
@@ -75,8 +76,24 @@ impl Turn {
         Ok(self.keep(response).await)
     }
 
+    /// Ends it with an answer that is given elsewhere, and kept if it is one of those that are: if something was done, or
+    /// nobody knows. Else the next request with the key is the first. Its client is to get it in any case.
+    pub async fn end(&self, parts: &Parts, body: Bytes) {
+        let is_unknown = parts.headers.get(OUTCOME).is_some_and(|outcome| outcome == "unknown");
+        if is_unknown || answer::is_kept(parts.status) {
+            self.finish(answer::of(parts, body).unwrap_or_else(answer::not_kept)).await;
+        } else {
+            self.abandon().await;
+        }
+    }
+
+    /// Ends it with an answer that is too large to be kept, or has no end: later requests are told that it was given.
+    pub async fn end_unkept(&self) {
+        self.finish(answer::not_kept()).await;
+    }
+
     /// Extends the claim for as long as the work takes.
-    async fn alive<T>(&self, work: impl Future<Output = T>) -> T {
+    pub async fn alive<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         let mut ticks = interval((self.lease / EXTENSIONS_A_LEASE).max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -164,8 +181,8 @@ impl Turn {
         }
     }
 
-    /// Lets the next request with the key be the first. If that fails, it has to wait for the end of the lease.
-    async fn abandon(&self) {
+    /// Lets the next request with the key be the first, since nothing was done. If that fails, it has to wait for the end of the lease.
+    pub async fn abandon(&self) {
         if let Err(error) = self.engine.abandon(&self.claim).await {
             tracing::warn!(error = chain(&error), "the claim on an Idempotency-Key was not given back");
         }

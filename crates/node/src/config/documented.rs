@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use super::{Errors, file, limit, limits, route, service, state, tls};
+use super::{Errors, file, idempotency, limit, limits, route, service, state, tls};
 
 const SERVICE: &str = "[services.shop]\ncommand = 'sh'\n";
 
@@ -44,6 +44,12 @@ fn every_key_and_its_default() {
             "`limit` of a route",
             &limit::KEYS,
             &format!("{SERVICE}[[routes]]\n[routes.limit]\nrate = '5/s'\n"),
+            "",
+        ),
+        (
+            "`idempotency` of a route",
+            &idempotency::KEYS,
+            &format!("{SERVICE}[[routes]]\n[routes.idempotency]\n"),
             "",
         ),
         ("`[tls]`", &tls::KEYS, "", ""),

@@ -7,17 +7,18 @@ use lethe_model::service::ServiceName;
 use toml::de::DeValue;
 
 use super::{
-    TIMEOUT_DEFAULT, duration, limit,
+    TIMEOUT_DEFAULT, duration, idempotency, limit,
     problem::{Report, listed, nearest},
     table::{Table, Text, Value, bad_value, integer, wrong_type},
 };
 
 /// What a route may say.
-pub(super) const KEYS: [&str; 12] = [
+pub(super) const KEYS: [&str; 13] = [
     "host",
     "path",
     "service",
     "idempotent",
+    "idempotency",
     "balance",
     "timeout",
     "response-stall-timeout",
@@ -138,6 +139,7 @@ fn read(value: &Value<'_>, services: &[&str], report: &mut Report<'_>) -> Option
     route.retry_on = retry_on.unwrap_or(route.retry_on);
     route.resume = resume.unwrap_or(route.resume);
     route.server_timing = server_timing.unwrap_or(route.server_timing);
+    route.once = idempotency::read(&table, &route, report);
     let limits = limit::read(&table, &route, report);
     Some(Said { route, shares, limits, span: table.span })
 }

@@ -52,7 +52,7 @@ fn read_with(
     let DeValue::Table(entries) = value.get_ref() else {
         if let Some(text) = table.text("state", EXPECTED, report) {
             state.place_all("state", &text, folder, env, report);
-            state.check(&BTreeMap::new(), value.span(), report);
+            state.check(&BTreeMap::new(), (value.span(), false), report);
         }
         return state;
     };
@@ -76,7 +76,7 @@ fn read_with(
             Err(why) => refuse(kind.name(), &text, &why, report),
         }
     }
-    state.check(&spans, inner.value("url").map_or(value.span(), Value::span), report);
+    state.check(&spans, (inner.value("url").map_or(value.span(), Value::span), true), report);
     state
 }
 
@@ -113,8 +113,14 @@ impl State {
         }
     }
 
-    /// Reports each kind whose engine does not keep it, where it is placed; `default` is where the others are.
-    fn check(&self, spans: &BTreeMap<Kind, Range<usize>>, default: Range<usize>, report: &mut Report<'_>) {
+    /// Reports each kind whose engine does not keep it, where it is placed; `default` is where the others are, and `is_table`
+    /// whether that is in a table, which can be added to.
+    fn check(
+        &self,
+        spans: &BTreeMap<Kind, Range<usize>>,
+        (default, is_table): (Range<usize>, bool),
+        report: &mut Report<'_>,
+    ) {
         let misplaced = |kind: &Kind| !self.placement.of(*kind).engine().keeps(*kind);
         let mut missing = Vec::new();
         for kind in Kind::ALL.into_iter().filter(misplaced) {
@@ -132,16 +138,27 @@ impl State {
                 None => missing.push(kind),
             }
         }
-        if let [first, ..] = missing[..] {
+        if !missing.is_empty() {
             let kinds = listed(missing.iter().map(|kind| kind.name()));
+            let lines: Vec<String> =
+                missing.iter().map(|kind| format!("{} = \"embedded\"", kind.name())).collect();
+            let first = if is_table { "" } else { "make it a table, [state] with this as its `url`, and " };
             let message = format!(
-                "the {} engine does not keep {kinds}: place them in [state], such as {} = \"embedded\", which is this \
-                 machine alone",
+                "the {} engine does not keep {kinds}: {first}add to [state] {}; that is on this machine alone, and \
+                 others are in docs/engines.md",
                 self.placement.default.engine().name(),
-                first.name()
+                said(&lines),
             );
             report.at_secret(default, message);
         }
+    }
+}
+
+/// Lines that are to be written, each on its own.
+fn said(lines: &[String]) -> String {
+    match lines {
+        [line] => format!("the line `{line}`"),
+        lines => format!("the lines {}", listed(lines.iter().map(String::as_str))),
     }
 }
 
@@ -269,8 +286,14 @@ mod tests {
             ),
             (
                 "state = 'postgres://app:secret@db'",
-                "lethe.toml:1:9: the postgres engine does not keep `blobs`, `limits` and `cache`: place them in [state], such as \
-                 blobs = \"embedded\", which is this machine alone",
+                "lethe.toml:1:9: the postgres engine does not keep `blobs`, `limits` and `cache`: make it a table, \
+                 [state] with this as its `url`, and add to [state] the lines `blobs = \"embedded\"`, `limits = \"embedded\"` and \
+                 `cache = \"embedded\"`; that is on this machine alone, and others are in docs/engines.md",
+            ),
+            (
+                "[state]\nurl = 'redis://:secret@cache'",
+                "lethe.toml:2:7: the redis engine does not keep `blobs`: add to [state] the line `blobs = \"embedded\"`; that \
+                 is on this machine alone, and others are in docs/engines.md",
             ),
             (
                 "[state]\nblobs = 'embedded:x'",

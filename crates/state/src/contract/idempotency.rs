@@ -34,10 +34,12 @@ macro_rules! contract_idempotency {
                 only_the_claim_itself_ends_it,
                 scopes_and_keys_are_apart,
                 a_dead_owner_is_displaced,
+                what_was_lost_is_told_and_not_begun_again,
                 answers_come_back_byte_by_byte,
                 answers_of_every_size_up_to_the_limit,
                 what_is_out_of_bounds_is_refused,
                 a_claim_that_ended_can_be_taken,
+                a_claim_that_ended_is_told_as_lost,
                 a_claim_is_extended,
                 a_late_answer_counts_if_nobody_took_the_claim,
                 answers_are_forgotten_in_time,
@@ -59,6 +61,7 @@ fn beginning(key: &str) -> Beginning {
         fingerprint: Fingerprint([7; 32]),
         owner: "web-1".into(),
         displaces: Vec::new(),
+        at_most_once: false,
         lease: MINUTE,
         kept: 60 * MINUTE,
     }
@@ -192,6 +195,31 @@ pub async fn a_dead_owner_is_displaced(fixture: Fixture) {
     assert!(keys.finish(&second, answer("done")).await.unwrap());
     let third = keys.begin(displacing("web-3", &["web-2"])).await.unwrap();
     assert_eq!(third, Begun::Answered(answer("done")), "an answer outlives its owner");
+}
+
+/// Who must not begin again what was begun is told that its owner is dead, as often as it asks, and changes nothing by it:
+/// the answer is kept if it comes, and who may begin again does.
+pub async fn what_was_lost_is_told_and_not_begun_again(fixture: Fixture) {
+    let keys = &fixture.engines.idempotency;
+    let careful = |dead: &[&str]| Beginning {
+        owner: "web-2".into(),
+        displaces: dead.iter().map(|dead| (*dead).to_owned()).collect(),
+        at_most_once: true,
+        ..beginning("k")
+    };
+    let first = claim(keys, Beginning { at_most_once: true, ..beginning("k") }).await;
+    assert!(matches!(keys.begin(careful(&[])).await.unwrap(), Begun::Running(_)));
+    for _ in 0..2 {
+        assert_eq!(keys.begin(careful(&["web-1"])).await.unwrap(), Begun::Lost);
+    }
+    let other = Beginning { fingerprint: Fingerprint([8; 32]), ..careful(&["web-1"]) };
+    assert_eq!(keys.begin(other).await.unwrap(), Begun::Mismatched);
+    assert!(keys.extend(&first, MINUTE).await.unwrap(), "it lives after all");
+    let bold = Beginning { at_most_once: false, ..careful(&["web-1"]) };
+    let second = claim(keys, bold).await;
+    assert!(!keys.finish(&first, answer("late")).await.unwrap());
+    assert!(keys.finish(&second, answer("done")).await.unwrap());
+    assert_eq!(keys.begin(careful(&["web-2"])).await.unwrap(), Begun::Answered(answer("done")));
 }
 
 /// An answer keeps its status, the order of its fields, repeated ones, and each byte.

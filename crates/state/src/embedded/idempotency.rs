@@ -93,6 +93,9 @@ fn begin(txn: &mut Txn<'_>, beginning: Beginning) -> Result<Begun, Stop> {
             let left = u64::try_from(known.claimed_until - txn.now).unwrap_or(0);
             return Ok(Begun::Running(Duration::from_millis(left)));
         }
+        if beginning.at_most_once {
+            return Ok(Begun::Lost);
+        }
     }
     Ok(Begun::Claimed(claim(txn, beginning)?))
 }

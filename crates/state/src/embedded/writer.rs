@@ -1,7 +1,15 @@
 //! The one writer of a database: a thread that takes what is queued, does each command in a savepoint of one transaction,
 //! commits once, and only then answers all. So the wait for the disk is shared by everyone who waits.
 
-use std::{io, path::PathBuf, sync::Arc, thread};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+};
 
 use rusqlite::Connection;
 use tokio::sync::mpsc;
@@ -13,7 +21,7 @@ use super::{
     files::Outgoing,
     sweeper::Unlinker,
 };
-use crate::{Revision, clock::Clock, error::Error, feed::followers::Followers};
+use crate::{Revision, clock::Clock, error::Error, feed::followers::Followers, figures};
 
 /// Most commands that wait for the writer; callers beyond it wait for room.
 const COMMANDS_QUEUED_MAX: usize = 1024;
@@ -25,12 +33,22 @@ const GROUP_COMMANDS_MAX: usize = 256;
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
     database: Arc<PathBuf>,
+    counts: Arc<Counts>,
+}
+
+/// What the thread has done.
+#[derive(Default)]
+struct Counts {
+    commands: AtomicU64,
+    commits: AtomicU64,
+    failures: AtomicU64,
 }
 
 /// The same, without keeping the thread running.
 pub(super) struct WeakWriter {
     queue: mpsc::WeakSender<Message>,
     database: Arc<PathBuf>,
+    counts: Arc<Counts>,
 }
 
 /// What the thread owns.
@@ -61,8 +79,23 @@ impl Writer {
     pub(super) fn start(name: &str, desk: Desk) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let (queue, commands) = mpsc::channel(COMMANDS_QUEUED_MAX);
         let database = desk.database.clone();
-        let thread = thread::Builder::new().name(name.into()).spawn(move || desk.serve(commands))?;
-        Ok((Self { queue, database }, thread))
+        let counts = Arc::<Counts>::default();
+        let thread = thread::Builder::new().name(name.into()).spawn({
+            let counts = Arc::clone(&counts);
+            move || desk.serve(commands, &counts)
+        })?;
+        Ok((Self { queue, database, counts }, thread))
+    }
+
+    /// What it is doing, for who watches.
+    pub(super) fn figures(&self, database: &'static str) -> figures::Writer {
+        figures::Writer {
+            database,
+            queued: (self.queue.max_capacity() - self.queue.capacity()) as u64,
+            commands_total: self.counts.commands.load(Relaxed),
+            commits_total: self.counts.commits.load(Relaxed),
+            failures_total: self.counts.failures.load(Relaxed),
+        }
     }
 
     /// Has `work` done, and waits until it is committed. Dropped before the writer got it, nothing is done;
@@ -96,19 +129,21 @@ impl Writer {
 
     /// A handle that does not keep the thread running.
     pub(super) fn downgrade(&self) -> WeakWriter {
-        WeakWriter { queue: self.queue.downgrade(), database: self.database.clone() }
+        let (database, counts) = (self.database.clone(), self.counts.clone());
+        WeakWriter { queue: self.queue.downgrade(), database, counts }
     }
 }
 
 impl WeakWriter {
     /// The writer, if anyone still uses it.
     pub(super) fn upgrade(&self) -> Option<Writer> {
-        Some(Writer { queue: self.queue.upgrade()?, database: self.database.clone() })
+        let (database, counts) = (self.database.clone(), self.counts.clone());
+        Some(Writer { queue: self.queue.upgrade()?, database, counts })
     }
 }
 
 impl Desk {
-    fn serve(mut self, mut queue: mpsc::Receiver<Message>) {
+    fn serve(mut self, mut queue: mpsc::Receiver<Message>, counts: &Counts) {
         let mut group = Vec::with_capacity(GROUP_COMMANDS_MAX);
         while queue.blocking_recv_many(&mut group, GROUP_COMMANDS_MAX) > 0 {
             let commands = group.drain(..).filter_map(|message| match message {
@@ -118,7 +153,7 @@ impl Desk {
                     None
                 }
             });
-            self.commit(commands.collect());
+            self.commit(commands.collect(), counts);
         }
         self.end();
     }
@@ -130,9 +165,12 @@ impl Desk {
 
     /// Does a group of commands in one transaction, tells those who follow, and answers the callers. In this order: what was
     /// acknowledged has been told.
-    fn commit(&mut self, mut group: Vec<Box<dyn Command>>) {
+    fn commit(&mut self, mut group: Vec<Box<dyn Command>>, counts: &Counts) {
         let mut stale = Vec::new();
         let result = self.transact(&mut group, &mut stale);
+        counts.commands.fetch_add(group.len() as u64, Relaxed);
+        let ended = if result.is_ok() { &counts.commits } else { &counts.failures };
+        ended.fetch_add(1, Relaxed);
         if result.is_err() && !self.connection.is_autocommit() {
             self.execute("ROLLBACK").unwrap_or_else(|error| {
                 tracing::error!(%error, "the state engine cannot roll back a transaction that failed");

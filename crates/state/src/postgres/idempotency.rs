@@ -28,7 +28,7 @@ statements! {
                     claimed_until = excluded.claimed_until, kept_ms = excluded.kept_ms,
                     expires_at = excluded.expires_at, status = NULL, names = NULL, contents = NULL, body = NULL
                 WHERE old.expires_at <= {now}
-                OR (old.fingerprint = excluded.fingerprint AND old.status IS NULL
+                OR (NOT $9 AND old.fingerprint = excluded.fingerprint AND old.status IS NULL
                     AND (old.claimed_until <= {now} OR old.owner = ANY ($8::text[])))
                 RETURNING token",
         look: "SELECT fingerprint = $4, status, names, contents, body, claimed_until - {now},
@@ -103,7 +103,8 @@ async fn claim(store: &Store, beginning: &Beginning) -> Result<Option<u64>, Erro
         let query = sqlx::query(store.sql.idempotency.claim.clone()).bind(store.now());
         let query = query.bind(&beginning.scope).bind(beginning.key.as_bytes());
         let query = query.bind(beginning.fingerprint.0).bind(&beginning.owner).bind(millis(beginning.lease));
-        let query = query.bind(millis(beginning.kept)).bind(&beginning.displaces);
+        let query =
+            query.bind(millis(beginning.kept)).bind(&beginning.displaces).bind(beginning.at_most_once);
         let row = query.fetch_optional(connection).await?;
         let token = row.map(|row| row.try_get::<i64, _>(0)).transpose()?;
         Ok::<_, Stop>(token.map(i64::cast_unsigned))
@@ -117,11 +118,11 @@ async fn look(store: &Store, beginning: &Beginning) -> Result<Option<Begun>, Err
         let query = query.bind(&beginning.scope).bind(beginning.key.as_bytes());
         let query = query.bind(beginning.fingerprint.0).bind(&beginning.displaces);
         let row = query.fetch_optional(connection).await?;
-        row.map_or(Ok(None), |row| read(&row))
+        row.map_or(Ok(None), |row| read(&row, beginning.at_most_once))
     })
 }
 
-fn read(row: &PgRow) -> Result<Option<Begun>, Stop> {
+fn read(row: &PgRow, at_most_once: bool) -> Result<Option<Begun>, Stop> {
     if !row.try_get::<bool, _>(0)? {
         return Ok(Some(Begun::Mismatched));
     }
@@ -133,7 +134,7 @@ fn read(row: &PgRow) -> Result<Option<Begun>, Stop> {
         return Ok(Some(Begun::Answered(Answer { status, fields, body })));
     }
     if row.try_get(6)? {
-        return Ok(None);
+        return Ok(at_most_once.then_some(Begun::Lost));
     }
     let left = u64::try_from(row.try_get::<i64, _>(5)?).unwrap_or(0);
     Ok(Some(Begun::Running(Duration::from_millis(left))))

@@ -49,6 +49,7 @@ struct Shared {
     /// Connections made before the last that was lost are asked before they are used again.
     lost_at: Mutex<Option<Instant>>,
     waiting: AtomicUsize,
+    waits: AtomicU64,
     acquired: AtomicU64,
     created: AtomicU64,
     timeouts: AtomicU64,
@@ -84,6 +85,8 @@ pub struct Figures {
     pub in_use: usize,
     /// Callers that wait for one.
     pub waiting: usize,
+    /// How many callers had to wait for one.
+    pub waits_total: u64,
     /// How often one was lent out.
     pub acquired_total: u64,
     /// How many were made.
@@ -127,6 +130,7 @@ impl Pool {
             closed: AtomicBool::new(false),
             lost_at: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            waits: AtomicU64::new(0),
             acquired: AtomicU64::new(0),
             created: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
@@ -145,7 +149,10 @@ impl Pool {
     pub(super) async fn acquire(&self) -> Result<Lent, NoConnection> {
         let shared = &self.shared;
         let deadline = Instant::now() + shared.config.acquire_timeout;
-        let permit = {
+        let free = shared.permits.clone().try_acquire_owned();
+        let permit = if let Ok(permit) = free {
+            permit
+        } else {
             let _waiting = Waiting::new(shared);
             match timeout_at(deadline, shared.permits.clone().acquire_owned()).await {
                 Ok(permit) => permit.map_err(|_| NoConnection::Closed)?,
@@ -187,6 +194,7 @@ impl Pool {
             idle,
             in_use: (shared.config.max as usize).saturating_sub(free),
             waiting: shared.waiting.load(Ordering::Relaxed),
+            waits_total: shared.waits.load(Ordering::Relaxed),
             acquired_total: shared.acquired.load(Ordering::Relaxed),
             created_total: shared.created.load(Ordering::Relaxed),
             timeouts_total: shared.timeouts.load(Ordering::Relaxed),
@@ -329,6 +337,7 @@ struct Waiting<'a>(&'a Shared);
 impl<'a> Waiting<'a> {
     fn new(shared: &'a Shared) -> Self {
         shared.waiting.fetch_add(1, Ordering::Relaxed);
+        shared.waits.fetch_add(1, Ordering::Relaxed);
         Self(shared)
     }
 }

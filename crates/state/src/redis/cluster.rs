@@ -14,6 +14,7 @@ use super::{
     server::{Servers, member, text},
     url::Address,
 };
+use crate::figures::Figures;
 
 /// Slots of a cluster (Redis cluster specification, "Key distribution model").
 pub(super) const SLOTS: u16 = 16384;
@@ -72,6 +73,12 @@ impl Cluster {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || Arc::new(Node::new(Whereabouts::At(address.clone()), self.servers.clone()));
         nodes.entry(address.clone()).or_insert_with(make).clone()
+    }
+
+    /// What the servers are doing that are known, for who watches.
+    pub(super) fn watch(&self, figures: &mut Figures) {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.values().for_each(|node| node.watch(figures));
     }
 
     /// Reads the map anew, unless another call has done so since `seen`.

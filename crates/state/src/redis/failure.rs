@@ -50,6 +50,14 @@ impl Refusal {
     }
 }
 
+#[cfg(test)]
+impl Refusal {
+    /// As a server refuses a wrong password.
+    pub(crate) fn of_password(server: &str) -> Self {
+        Self::new(server, "WRONGPASS invalid username-password pair or user is disabled.")
+    }
+}
+
 /// What to do about it.
 fn advice(said: &str) -> &'static str {
     match said.split_ascii_whitespace().next().unwrap_or_default() {

@@ -23,7 +23,7 @@ use crate::{
 impl Idempotency for Store {
     async fn begin(&self, beginning: Beginning) -> Result<Begun, Error> {
         rule::check_beginning(&beginning)?;
-        let Beginning { scope, key, fingerprint, owner, displaces, lease, kept } = beginning;
+        let Beginning { scope, key, fingerprint, owner, displaces, at_most_once, lease, kept } = beginning;
         let token = super::nonce()?;
         let mut request = self
             .request(&script::BEGIN, [self.keys.idempotency(&scope, &key)])
@@ -31,7 +31,8 @@ impl Idempotency for Store {
             .number(token)
             .arg(owner)
             .number(span_ms(lease))
-            .number(span_ms(kept));
+            .number(span_ms(kept))
+            .number(u8::from(at_most_once));
         for dead in displaces {
             request = request.arg(dead);
         }
@@ -48,6 +49,7 @@ impl Idempotency for Store {
                 Ok(Begun::Answered(Answer { status, fields, body }))
             }
             "mismatched" => Ok(Begun::Mismatched),
+            "lost" => Ok(Begun::Lost),
             _ => Err(unexpected("what is known of an idempotency key")),
         }
     }

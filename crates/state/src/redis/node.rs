@@ -3,7 +3,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use redis::{
@@ -18,7 +18,11 @@ use super::{
     server::{self, Servers},
     url::Address,
 };
-use crate::breaker::Breaker;
+use crate::{
+    breaker::Breaker,
+    figures::{self, Figures},
+    place::EngineName,
+};
 
 /// Most calls that are under way on a connection; more wait their turn.
 const IN_FLIGHT_MAX: usize = 1024;
@@ -31,6 +35,32 @@ pub(super) struct Node {
     /// Held by who makes the connection; when that last failed, and how.
     making: tokio::sync::Mutex<Option<(Instant, String)>>,
     breaker: Breaker,
+    counts: Counts,
+}
+
+/// What was counted of a server.
+#[derive(Default)]
+struct Counts {
+    /// Calls that are under way.
+    calls: AtomicU64,
+    made: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// A call that is under way.
+struct Calling<'a>(&'a AtomicU64);
+
+impl<'a> Calling<'a> {
+    fn begin(calls: &'a AtomicU64) -> Self {
+        calls.fetch_add(1, Ordering::Relaxed);
+        Self(calls)
+    }
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How a server is found.
@@ -57,7 +87,27 @@ impl Node {
             Whereabouts::At(address) => format!("redis at {address}"),
             Whereabouts::MasterOf(name) => format!("the master `{name}` of redis"),
         });
-        Self { whereabouts, servers, link, making, breaker }
+        Self { whereabouts, servers, link, making, breaker, counts: Counts::default() }
+    }
+
+    /// What it is doing, for who watches.
+    pub(super) fn watch(&self, figures: &mut Figures) {
+        let server = match &self.whereabouts {
+            Whereabouts::At(address) => address.to_string(),
+            Whereabouts::MasterOf(name) => format!("master {name}"),
+        };
+        let is_there = self.current().as_ref().is_some_and(|link| !link.is_lost.load(Ordering::Relaxed));
+        figures.breakers.push(self.breaker.figures(EngineName::Redis.name(), &server));
+        figures.pools.push(figures::Pool {
+            engine: EngineName::Redis.name(),
+            server,
+            max: 1,
+            size: is_there.into(),
+            calls: Some(self.counts.calls.load(Ordering::Relaxed)),
+            created_total: self.counts.made.load(Ordering::Relaxed),
+            lost_total: self.counts.lost.load(Ordering::Relaxed),
+            ..figures::Pool::default()
+        });
     }
 
     /// Has a request done; `asking` when its slot is just being moved to this server.
@@ -74,6 +124,7 @@ impl Node {
     /// Has a command done.
     pub(super) async fn command(&self, command: &Cmd, asking: bool) -> Result<Value, Failure> {
         let pass = self.breaker.enter().map_err(|resting| Failure::Resting(resting.to_string()))?;
+        let _calling = Calling::begin(&self.counts.calls);
         let link = match self.link().await {
             Ok(link) => link,
             Err(failure) => {
@@ -95,7 +146,9 @@ impl Node {
         match &failure {
             Failure::Unknown(why) => {
                 pass.failed(why);
-                link.is_lost.store(true, Ordering::Relaxed);
+                self.counts
+                    .lost
+                    .fetch_add(u64::from(!link.is_lost.swap(true, Ordering::Relaxed)), Ordering::Relaxed);
             }
             Failure::NotDone(_) if matches!(self.whereabouts, Whereabouts::MasterOf(_)) => {
                 // It may be the master no longer: sentinels are asked again.
@@ -128,6 +181,7 @@ impl Node {
         let made = self.connect().await;
         match &made {
             Ok(link) => {
+                self.counts.made.fetch_add(1, Ordering::Relaxed);
                 *self.current() = Some(link.clone());
                 *last_failure = None;
             }

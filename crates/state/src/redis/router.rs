@@ -14,7 +14,7 @@ use super::{
     server::Servers,
     url::{Address, Place},
 };
-use crate::{clock::jittered, error::Error};
+use crate::{clock::jittered, error::Error, figures::Figures};
 
 /// Most times that a request is sent.
 const ATTEMPTS_MAX: u32 = 5;
@@ -52,6 +52,14 @@ impl Router {
     /// How the servers are reached.
     pub(super) fn servers(&self) -> &Servers {
         &self.servers
+    }
+
+    /// What the servers are doing, for who watches.
+    pub(super) fn watch(&self, figures: &mut Figures) {
+        match &self.way {
+            Way::One(node) => node.watch(figures),
+            Way::Cluster(cluster) => cluster.watch(figures),
+        }
     }
 
     /// No call takes longer.

@@ -20,12 +20,13 @@ use crate::{
 #[async_trait]
 impl Idempotency for Remote {
     async fn begin(&self, beginning: Beginning) -> Result<Begun, Error> {
-        let Beginning { scope, key, fingerprint, owner, displaces, lease, kept } = beginning;
+        let Beginning { scope, key, fingerprint, owner, displaces, at_most_once, lease, kept } = beginning;
         let body = wire::Begin {
             key: Cow::Borrowed(&key),
             fingerprint: fingerprint.to_string(),
             owner: Cow::Owned(owner),
             displaces,
+            at_most_once,
             lease_ms: millis(lease),
             kept_ms: millis(kept),
         };
@@ -39,6 +40,7 @@ impl Idempotency for Remote {
                     .map_err(|error| misunderstood(format!("an answer that is not base64: {error}")))?,
             ),
             wire::Begun::Mismatched => Begun::Mismatched,
+            wire::Begun::Lost => Begun::Lost,
         })
     }
 

@@ -42,7 +42,7 @@ use super::{
     tls,
     url::Url,
 };
-use crate::{breaker::Breaker, clock::jittered, error::Error};
+use crate::{breaker::Breaker, clock::jittered, error::Error, figures::Figures, place::EngineName};
 
 /// Requests that are under way at once, with the answers that are still being read; more wait for a place.
 pub(super) const REQUESTS_MAX: usize = 1024;
@@ -99,6 +99,8 @@ struct Line {
     response_timeout: Duration,
     /// Which server and bucket, for messages.
     server: String,
+    /// The same, for who watches.
+    place: String,
 }
 
 impl fmt::Debug for Link {
@@ -122,10 +124,16 @@ impl Link {
         Ok(Self(Arc::new(Line {
             client,
             breaker: Breaker::new(server.clone()),
+            place: server.trim_start_matches("s3 at ").trim_end_matches(',').to_owned(),
             places: Arc::new(Semaphore::new(REQUESTS_MAX)),
             response_timeout: url.response_timeout,
             server,
         })))
+    }
+
+    /// What it is doing, for who watches. Its connections are those of the client beneath, which tells nothing of them.
+    pub(super) fn watch(&self, figures: &mut Figures) {
+        figures.breakers.push(self.0.breaker.figures(EngineName::S3.name(), &self.0.place));
     }
 
     /// Which server and bucket, for messages.

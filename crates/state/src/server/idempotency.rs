@@ -30,13 +30,14 @@ pub(super) async fn begin(
     upload: Upload,
 ) -> Result<Response, Problem> {
     let body = upload.buffer(&app.buffers, KEY_BODY, KEY_BODY_BYTES_MAX).await?;
-    let wire::Begin { key, fingerprint, owner, displaces, lease_ms, kept_ms } = body.json()?;
+    let wire::Begin { key, fingerprint, owner, displaces, at_most_once, lease_ms, kept_ms } = body.json()?;
     let beginning = Beginning {
         scope,
         key: key.into_owned(),
         fingerprint: fingerprint.parse::<Fingerprint>()?,
         owner: owner.into_owned(),
         displaces,
+        at_most_once,
         lease: Duration::from_millis(lease_ms),
         kept: Duration::from_millis(kept_ms),
     };
@@ -46,6 +47,7 @@ pub(super) async fn begin(
         Begun::Running(left) => wire::Begun::Running { lease_ms: left.as_millis() as u64 },
         Begun::Answered(answer) => wire::Begun::Answered { answer: answer.into() },
         Begun::Mismatched => wire::Begun::Mismatched,
+        Begun::Lost => wire::Begun::Lost,
     };
     Ok(json(StatusCode::OK, &begun))
 }

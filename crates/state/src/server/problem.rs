@@ -134,12 +134,34 @@ impl From<Error> for Problem {
             }
             Error::Engine(source) => {
                 tracing::error!(error = %source, cause = ?source.source(), "the state engine failed");
-                body.detail = "the state engine failed; the log of lethe says why".into();
+                body.detail = match refusal(&*source) {
+                    Some(refusal) => refusal,
+                    None => "the state engine failed; the log of lethe says why".into(),
+                };
             }
             Error::NotFound | Error::Gone | Error::Invalid(_) | Error::Unavailable(_) | Error::Denied(_) => {}
         }
         problem
     }
+}
+
+/// What a server elsewhere has refused, and what to do about it, which has no secrets in it; other failures of engines tell of
+/// the machine that they are on.
+fn refusal(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<String> {
+    let mut is_refusal = false;
+    #[cfg(feature = "redis")]
+    {
+        is_refusal |= error.is::<crate::redis::Refusal>();
+    }
+    #[cfg(feature = "postgres")]
+    {
+        is_refusal |= error.is::<crate::postgres::failure::Failure>();
+    }
+    #[cfg(feature = "s3")]
+    {
+        is_refusal |= error.is::<crate::s3::Refusal>();
+    }
+    is_refusal.then(|| error.to_string())
 }
 
 impl IntoResponse for Problem {
@@ -201,6 +223,16 @@ mod tests {
         assert_eq!(json["found"], serde_json::Value::Null);
         assert!(json.as_object().unwrap().contains_key("found"));
         assert!(!json.as_object().unwrap().contains_key("max"));
+    }
+
+    #[cfg(feature = "redis")]
+    #[tokio::test]
+    async fn what_a_server_refuses_is_told() {
+        let refused = crate::redis::Refusal::of_password("cache:6379");
+        let problem = Problem::from(Error::Engine(Box::new(refused)));
+        let detail = &problem.body.detail;
+        assert!(detail.starts_with("redis at cache:6379 refused: WRONGPASS"), "{detail}");
+        assert!(detail.ends_with("check the user and password in the URL"), "{detail}");
     }
 
     #[test]

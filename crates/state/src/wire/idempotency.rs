@@ -16,6 +16,8 @@ pub(crate) struct Begin<'a> {
     pub(crate) owner: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) displaces: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) at_most_once: bool,
     pub(crate) lease_ms: u64,
     pub(crate) kept_ms: u64,
 }
@@ -28,6 +30,7 @@ pub(crate) enum Begun<'a> {
     Running { lease_ms: u64 },
     Answered { answer: Answer<'a> },
     Mismatched,
+    Lost,
 }
 
 /// The body that extends a claim.

@@ -22,6 +22,7 @@ fn beginning(key: &str, owner: &str) -> Beginning {
         fingerprint: Fingerprint([7; 32]),
         owner: owner.into(),
         displaces: Vec::new(),
+        at_most_once: false,
         lease: MINUTE,
         kept: MINUTE,
     }

@@ -1,6 +1,6 @@
 //! `lethe state blobs`: files in buckets, listed, copied and removed.
 
-use std::{path::Path, time::SystemTime};
+use std::{io, os::fd::AsFd, path::Path, time::SystemTime};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -19,6 +19,8 @@ use crate::{
     table::{self, Cell, Column},
 };
 
+/// Standard input, or standard output.
+const STANDARD: &str = "-";
 /// What a blob's name begins with, as in `source` of a `lethe.toml`.
 const SCHEME: &str = "blob:";
 
@@ -59,12 +61,14 @@ pub(super) struct Ls {
 #[command(after_help = "\
 Examples:
   lethe state blobs cp photo.png blob:photos/mug --type image/png
-  lethe state blobs cp blob:photos/mug copy.png")]
+  lethe state blobs cp blob:photos/mug copy.png
+  pg_dump shop | lethe state blobs cp - blob:backups/shop.sql
+  lethe state blobs cp blob:backups/shop.sql - | psql shop")]
 pub(super) struct Cp {
-    /// A file, or blob:BUCKET/KEY
+    /// A file, blob:BUCKET/KEY, or - for standard input
     from: String,
 
-    /// A file, or blob:BUCKET/KEY
+    /// A file, blob:BUCKET/KEY, or - for standard output
     to: String,
 
     /// The media type of the new blob [default: that of the old one, or application/octet-stream]
@@ -138,6 +142,7 @@ impl Cp {
         let info = with(&self.target, async |engines| {
             let blobs = &*engines.blobs;
             match (from, to) {
+                (Some(from), None) if self.to == STANDARD => print(blobs, from).await.map(|()| None),
                 (None, Some(to)) => self.upload(blobs, to).await.map(Some),
                 (Some(from), None) => download(blobs, from, Path::new(&self.to)).await.map(|()| None),
                 (Some(from), Some(to)) => self.copy(blobs, from, to).await.map(Some),
@@ -156,10 +161,15 @@ impl Cp {
     }
 
     async fn upload(&self, blobs: &dyn Kind, (bucket, key): (&str, &str)) -> anyhow::Result<BlobInfo> {
-        let file = tokio::fs::File::open(&self.from).await;
-        let file = file.with_context(|| format!("cannot read {}", self.from))?;
         let put = self.put(&Put::default().content_type);
-        Ok(blobs.put(bucket, key, ReaderStream::new(file).boxed(), put).await?)
+        let body = if self.from == STANDARD {
+            let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+            ReaderStream::new(tokio::fs::File::from_std(stdin.into())).boxed()
+        } else {
+            let file = tokio::fs::File::open(&self.from).await;
+            ReaderStream::new(file.with_context(|| format!("cannot read {}", self.from))?).boxed()
+        };
+        Ok(blobs.put(bucket, key, body, put).await?)
     }
 
     async fn copy(
@@ -172,6 +182,17 @@ impl Cp {
         let put = self.put(&read.info.content_type);
         Ok(blobs.put(bucket, key, read.body, put).await?)
     }
+}
+
+/// Writes a blob to standard output. One that breaks off has been written as far as it came.
+async fn print(blobs: &dyn Kind, from: (&str, &str)) -> anyhow::Result<()> {
+    let mut read = blobs.get(from.0, from.1, None).await?.with_context(|| missing(from))?;
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    let mut out = tokio::fs::File::from_std(stdout.into());
+    while let Some(piece) = read.body.try_next().await.context("the blob could not be read to its end")? {
+        out.write_all(&piece).await?;
+    }
+    Ok(out.flush().await?)
 }
 
 /// Writes a blob into a new file beside the one it replaces, so that a copy that is cut leaves that as it was.

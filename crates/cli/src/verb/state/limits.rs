@@ -88,12 +88,13 @@ impl List {
 impl Reset {
     fn run(self) -> anyhow::Result<()> {
         let Self { limit, key, target } = self;
-        let missed = with(&target, async |engines| Ok(engines.limits.reset(&limit, &key).await?))?;
-        match missed {
-            _ if target.json => Ok(output::json(&json!({ "existed": missed }))?),
-            true => Ok(()),
+        let was_used = with(&target, async |engines| Ok(engines.limits.reset(&limit, &key).await?))?;
+        let shown = ansi::clean(&key, false);
+        match was_used {
+            _ if target.json => Ok(output::json(&json!({ "existed": was_used }))?),
+            true => Ok(output::line(&format!("`{shown}` has the whole burst of `{limit}` again"))?),
             false => bail!(
-                "nothing was taken of the limit `{limit}` for `{key}`; `lethe state limits list {limit}` shows whose was"
+                "nothing was taken of the limit `{limit}` for `{shown}`; `lethe state limits list {limit}` shows whose was"
             ),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufRead},
+    io::{self, BufRead, IsTerminal},
     time::SystemTime,
 };
 
@@ -44,6 +44,10 @@ pub(super) struct List {
 /// Looking at it counts as use.
 #[derive(Debug, Args)]
 pub(super) struct Show {
+    /// Not here: an id is a secret, and is read from standard input
+    #[arg(hide = true, value_parser = refuse_id)]
+    id: Option<String>,
+
     #[command(flatten)]
     target: Target,
 }
@@ -65,6 +69,13 @@ pub(super) struct Revoke {
 
     #[command(flatten)]
     target: Target,
+}
+
+/// What is typed as an argument stays in the history of the shell, and is seen by whoever lists processes.
+fn refuse_id(_: &str) -> Result<String, String> {
+    Err("a session's id is a secret, so it is not an argument: type `lethe state sessions show`, then the id on a line of its \
+         own; handles are for `lethe state sessions revoke USER --handle HANDLE`"
+        .into())
 }
 
 impl Sessions {
@@ -99,10 +110,17 @@ impl List {
 
 impl Show {
     fn run(self) -> anyhow::Result<()> {
+        if io::stdin().is_terminal() {
+            hint(
+                "type the session's id, the value of its cookie, and Enter; it is not an argument, since it is a secret",
+            );
+        }
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line)?;
         let id =
-            SessionId::parse(line.trim()).context("standard input has no session id, of 22 characters")?;
+            SessionId::parse(line.trim()).context(
+                "standard input has no session id; write the 22 characters of the cookie's value there, on a line of their own",
+            )?;
         let session = with(&self.target, async |engines| Ok(engines.sessions.load(&id).await?))?;
         let fields: BTreeMap<String, Value> =
             session.fields.iter().map(|(name, field)| (name.clone(), field.value.clone())).collect();
@@ -114,6 +132,12 @@ impl Show {
             "absolute_expires_at": session.absolute_expires_at,
         }))?)
     }
+}
+
+/// Says what is waited for, beside what is printed for programs.
+#[allow(clippy::print_stderr, reason = "whoever sits there has to know")]
+fn hint(text: &str) {
+    eprintln!("{text}");
 }
 
 impl Revoke {

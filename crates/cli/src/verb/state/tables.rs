@@ -61,7 +61,7 @@ pub(super) struct Put {
     value: String,
 
     /// Let the row end after so many seconds
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     ttl: Option<u64>,
 
     /// Only if the row does not exist
@@ -115,6 +115,18 @@ struct Place {
     key: String,
 }
 
+impl Place {
+    /// As messages have it.
+    fn shown(&self) -> String {
+        format!("`{}` in the table `{}`", ansi::clean(&self.key, false), ansi::clean(&self.table, false))
+    }
+}
+
+/// Whether a condition did not hold.
+fn is_conflict(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(lethe_state::error::Error::Conflict { .. }))
+}
+
 impl Tables {
     /// Does it.
     pub(super) fn run(self) -> anyhow::Result<()> {
@@ -153,23 +165,37 @@ impl Put {
             (false, None) => Condition::Any,
         };
         let action = Action::Put { value, ttl: self.ttl.map(Duration::from_secs) };
-        let outcome = apply(self.row, condition, action, &self.target)?;
-        if let (true, Outcome::Put { revision }) = (self.target.json, outcome) {
-            output::json(&json!({ "revision": revision }))?;
+        let (name, ttl) = (self.row.shown(), self.ttl);
+        let written = apply(self.row, condition, action, &self.target);
+        let outcome = match (written, condition) {
+            (Err(error), Condition::Absent) if is_conflict(&error) => {
+                bail!("{name} is there already, so it was not written; without --absent it is overwritten")
+            }
+            (Err(error), Condition::Revision(revision)) if is_conflict(&error) => {
+                return Err(
+                    error.context(format!("{name} does not have revision {revision}, so it was not written"))
+                );
+            }
+            (written, _) => written?,
+        };
+        let Outcome::Put { revision } = outcome else { return Ok(()) };
+        if self.target.json {
+            return Ok(output::json(&json!({ "revision": revision }))?);
         }
-        Ok(())
+        let end = ttl.map_or_else(String::new, |seconds| format!(", for {seconds} s"));
+        Ok(output::line(&format!("wrote {name}, revision {revision}{end}"))?)
     }
 }
 
 impl Delete {
     fn run(self) -> anyhow::Result<()> {
-        let (table, key) = (self.row.table.clone(), self.row.key.clone());
+        let name = self.row.shown();
         match apply(self.row, Condition::Any, Action::Delete, &self.target)? {
             Outcome::Deleted { existed } if self.target.json => {
                 Ok(output::json(&json!({ "existed": existed }))?)
             }
-            Outcome::Deleted { existed: false } => bail!("the table `{table}` has no row `{key}`"),
-            _ => Ok(()),
+            Outcome::Deleted { existed: false } => bail!("there is no {name}"),
+            _ => Ok(output::line(&format!("deleted {name}"))?),
         }
     }
 }

@@ -29,7 +29,9 @@ pub async fn one_of_many_beginners_gets_the_key(fixture: Fixture) {
                         }
                         Begun::Running(_) => tokio::task::yield_now().await,
                         Begun::Answered(answer) => return answer,
-                        Begun::Mismatched => panic!("it is the same request"),
+                        other @ (Begun::Mismatched | Begun::Lost) => {
+                            panic!("it is the same request: {other:?}")
+                        }
                     }
                 }
             })

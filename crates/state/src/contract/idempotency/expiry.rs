@@ -30,6 +30,28 @@ pub async fn a_claim_that_ended_can_be_taken(fixture: Fixture) {
     assert_eq!(again(keys, "k").await, Begun::Answered(answer("done")));
 }
 
+/// The same for who must not begin again: until the key is forgotten, or its answer comes after all.
+pub async fn a_claim_that_ended_is_told_as_lost(fixture: Fixture) {
+    let keys = &fixture.engines.idempotency;
+    let careful = |key: &str| Beginning { owner: "web-2".into(), at_most_once: true, ..beginning(key) };
+    let (late, never) = (claim(keys, careful("late")).await, claim(keys, careful("never")).await);
+    if !fixture.advance(MINUTE - MOMENT) {
+        return;
+    }
+    assert_eq!(keys.begin(careful("late")).await.unwrap(), Begun::Running(MOMENT));
+    fixture.advance(MOMENT);
+    for key in ["late", "never"] {
+        assert_eq!(keys.begin(careful(key)).await.unwrap(), Begun::Lost);
+    }
+    assert!(keys.finish(&late, answer("late")).await.unwrap());
+    assert_eq!(keys.begin(careful("late")).await.unwrap(), Begun::Answered(answer("late")));
+    fixture.advance(60 * MINUTE - MOMENT);
+    assert_eq!(keys.begin(careful("never")).await.unwrap(), Begun::Lost);
+    fixture.advance(MOMENT);
+    let anew = claim(keys, careful("never")).await;
+    assert_ne!(anew.token, never.token, "after that time the key is as new");
+}
+
 /// A claim lasts for as long as it is extended, also when that comes late and nobody took it.
 pub async fn a_claim_is_extended(fixture: Fixture) {
     let keys = &fixture.engines.idempotency;

@@ -281,6 +281,7 @@ async fn old_idempotency_keys_are_swept() {
             fingerprint: Fingerprint([7; 32]),
             owner: "web-1".into(),
             displaces: Vec::new(),
+            at_most_once: false,
             lease: MINUTE,
             kept: if n == 0 { 2 * MINUTE } else { MINUTE },
         };

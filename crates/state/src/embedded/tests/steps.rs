@@ -113,8 +113,16 @@ async fn what_is_done_once_stays_done_whatever_the_clock_says() {
     let begin = async |key: &str, owner: &str| {
         let (scope, fingerprint) = ("orders".into(), Fingerprint([7; 32]));
         let (owner, displaces) = (owner.into(), Vec::new());
-        let beginning =
-            Beginning { scope, key: key.into(), fingerprint, owner, displaces, lease: MINUTE, kept: HOUR };
+        let beginning = Beginning {
+            scope,
+            key: key.into(),
+            fingerprint,
+            owner,
+            displaces,
+            at_most_once: false,
+            lease: MINUTE,
+            kept: HOUR,
+        };
         keys.begin(beginning).await.unwrap()
     };
     let answer = |text: &'static str| Answer { status: 201, fields: Vec::new(), body: text.into() };

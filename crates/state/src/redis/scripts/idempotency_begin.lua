@@ -1,4 +1,4 @@
--- ARGV: time, fingerprint, token, owner, lease, kept, owners that are dead.
+-- ARGV: time, fingerprint, token, owner, lease, kept, 1 for at most once, owners that are dead.
 local key = known()
 if key then
     if key.f ~= ARGV[2] then
@@ -12,11 +12,14 @@ if key then
         return {'claimed'}
     end
     local is_dead = key.u <= now
-    for at = 7, #ARGV do
+    for at = 8, #ARGV do
         is_dead = is_dead or key.o == ARGV[at]
     end
     if not is_dead then
         return {'running', key.u - now}
+    end
+    if ARGV[7] == '1' then
+        return {'lost'}
     end
 end
 local claimed_until = now + ARGV[5]
