@@ -20,6 +20,8 @@ pub mod embedded;
 pub mod error;
 pub mod feed;
 pub mod figures;
+#[cfg(any(feature = "server", feature = "remote"))]
+mod frames;
 #[cfg(feature = "server")]
 pub mod grant;
 pub mod idempotency;
