@@ -34,6 +34,11 @@ impl Sessions for Metered<dyn Sessions> {
         ask!(self.load(id))
     }
 
+    #[cfg(feature = "server")]
+    async fn load_json(&self, id: &SessionId) -> Result<Vec<u8>, Error> {
+        self.meter.time("load", self.inner.load_json(id)).await
+    }
+
     async fn load_through(&self, id: &SessionId) -> Result<Session, Error> {
         ask!(self.load_through(id))
     }
