@@ -36,6 +36,7 @@ pub mod idempotency;
 pub mod limits;
 pub mod linear;
 pub mod locks;
+pub mod moving;
 pub mod sessions;
 pub mod tables;
 

@@ -28,6 +28,7 @@ pub mod locks;
 pub mod near;
 pub mod open;
 pub mod place;
+pub mod portable;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]

@@ -17,6 +17,7 @@ mod keys;
 mod limits;
 mod locks;
 mod node;
+mod portable;
 mod reply;
 mod request;
 mod router;

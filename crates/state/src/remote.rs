@@ -12,6 +12,7 @@ mod limits;
 mod locks;
 mod payload;
 mod pool;
+mod portable;
 mod problem;
 mod sessions;
 mod tables;

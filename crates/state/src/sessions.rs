@@ -204,6 +204,11 @@ pub trait Sessions: Send + Sync + 'static {
     /// Follows what changes in sessions from now on: an id of which something was patched, or which was renewed, destroyed or
     /// revoked. That it was used is no change.
     async fn follow(&self) -> Result<Feed, Error>;
+
+    /// Gives what is kept as records, to move it; `None` if this engine cannot.
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        None
+    }
 }
 
 #[cfg(test)]

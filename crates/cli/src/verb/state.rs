@@ -2,8 +2,13 @@
 
 mod blobs;
 mod cache;
+mod dump;
+mod export;
+mod import;
 mod limits;
 mod locks;
+mod moving;
+mod progress;
 mod sessions;
 mod tables;
 
@@ -59,6 +64,8 @@ impl State {
             Kind::Blobs(blobs) => blobs.run(),
             Kind::Limits(limits) => limits.run(),
             Kind::Locks(locks) => locks.run(),
+            Kind::Export(export) => export.run(),
+            Kind::Import(import) => import.run(),
             Kind::Cache(caches) => caches.run(),
         }
     }

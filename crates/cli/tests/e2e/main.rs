@@ -14,6 +14,7 @@ mod inbound;
 mod lethe;
 mod mortal;
 mod mortal_lab;
+mod moving;
 mod redis;
 mod reload;
 mod retry_bounds;

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::Value;
+use redis::{Cmd, Value};
 
 use super::{
     cluster::Cluster,
@@ -84,6 +84,24 @@ impl Router {
                 "redis did not answer within {} ms; what was asked may have been done",
                 self.call_timeout.as_millis()
             ))),
+        }
+    }
+
+    /// Has a command done that only reads, of what one server has by itself. Fails with [`Error::Unsupported`] on a cluster, where
+    /// none has all.
+    pub(super) async fn on_the_only_one(&self, command: &Cmd) -> Result<Value, Error> {
+        let Way::One(node) = &self.way else {
+            return Err(Error::Unsupported { engine: "redis", what: "reading all that a cluster keeps" });
+        };
+        let mut attempt = 1;
+        loop {
+            match node.command(command, false).await {
+                Err(failure) if attempt < ATTEMPTS_MAX && failure.may_be_repeated(true) => {
+                    pause(attempt).await
+                }
+                result => return result.map_err(Error::from),
+            }
+            attempt += 1;
         }
     }
 

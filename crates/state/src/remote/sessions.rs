@@ -69,6 +69,10 @@ impl Sessions for Remote {
     async fn follow(&self) -> Result<Feed, Error> {
         self.follow_at(Target::new("/v1/feeds/sessions")).await
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 impl Remote {

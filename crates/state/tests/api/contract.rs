@@ -11,3 +11,9 @@ async fn through_the_api() -> Fixture {
 }
 
 lethe_state::contract_suite!(through_the_api);
+lethe_state::contract_moving!(
+    moving,
+    through_the_api,
+    through_the_api,
+    [rows_move, sessions_move, answers_move, tokens_go_on, blobs_are_named]
+);

@@ -10,7 +10,7 @@ use lethe_state::{
 
 use crate::server;
 
-async fn engine() -> Fixture {
+pub async fn engine() -> Fixture {
     let clock = ManualClock::new(1_700_000_000_000);
     let config: Config = server::shared().url(&server::fresh_schema(), "").parse().unwrap();
     let engine = Postgres::with(config, Some(Arc::new(clock.clone()))).unwrap();
