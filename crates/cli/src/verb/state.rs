@@ -53,6 +53,8 @@ enum Kind {
     /// Caches and what they hold
     #[command(subcommand)]
     Cache(cache::Caches),
+    Export(export::Export),
+    Import(import::Import),
 }
 
 impl State {

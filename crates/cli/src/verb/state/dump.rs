@@ -22,6 +22,8 @@ const MANIFEST: &str = "manifest.json";
 const IMPORTED: &str = "imported.json";
 /// The folder of blobs' bytes.
 const BLOBS: &str = "blobs";
+/// How much of a file is read at a time.
+const PIECE_BYTES: usize = 64 << 10;
 /// Longest line, in bytes: the largest session or answer, of which JSON may write each byte as six.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
@@ -182,8 +184,17 @@ impl Folder {
     pub(super) fn check(&self, segment: &Segment) -> anyhow::Result<()> {
         let path = self.path.join(&segment.file);
         let mut hash = Sha256::new();
-        let copied = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut hash));
-        copied.with_context(|| format!("cannot read {}", path.display()))?;
+        let mut read = || {
+            let mut file = File::open(&path)?;
+            let mut piece = vec![0; PIECE_BYTES];
+            loop {
+                match file.read(&mut piece)? {
+                    0 => return Ok::<(), io::Error>(()),
+                    length => hash.update(&piece[..length]),
+                }
+            }
+        };
+        read().with_context(|| format!("cannot read {}", path.display()))?;
         ensure!(
             hex(&hash.finalize()) == segment.sha256,
             "{} is damaged: its SHA-256 is not that of {MANIFEST}; nothing of it was imported. Copy the dump anew",
