@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check format lint deny pages test fuzz bench bench-gateway bench-kill install
+.PHONY: help check format lint deny pages test fuzz bench bench-gateway bench-kill bench-state install
 
 # Elsewhere a change of dependencies may update Cargo.lock; where changes are judged, it must come with them.
 LOCKED := $(if $(CI),--locked)
@@ -35,9 +35,10 @@ deny:
 	fi
 
 # The shop is built first, as `lethe up examples/shop` would do in the middle of a test.
-test: ## All tests; installs what they need (Chromium, Redis, PostgreSQL) when run as root
+test: ## All tests; installs what they need (Chromium, Redis, PostgreSQL, moto) when run as root
 	.ci/programs cc:gcc python3:python3 pkill:procps chromium:chromium chromedriver:chromium-driver \
 		redis-server:redis-server initdb:postgresql setpriv:util-linux
+	.ci/moto
 	cargo build $(LOCKED) --release -p shop
 	cargo test $(LOCKED) --workspace --all-features --no-fail-fast
 
@@ -58,6 +59,10 @@ bench-gateway: ## The gateway beside nginx, HAProxy, Envoy, Traefik and Caddy: C
 bench-kill: ## What users lose when workers are killed, behind lethe and behind five others; ten minutes
 	cargo build $(LOCKED) --release -p lethe-cli -p lethe-bench-kill
 	python3 bench/kill/run.py
+
+bench-state: ## The state tier beside Redis, PostgreSQL and tower-sessions; a quarter of an hour
+	cargo build $(LOCKED) --release -p lethe-cli
+	python3 bench/state/run.py
 
 install: ## Puts `lethe` into ~/.cargo/bin
 	cargo install --locked --path crates/cli

@@ -2,7 +2,7 @@
 //!
 //! Requests and answers: `GET /v1/status` → [`Status`]; `GET /v1/logs?name=&lines=&follow=` → [`Line`]s, one JSON
 //! object a line; `POST /v1/workers/{instance}/kill` with [`Kill`]; `POST /v1/workers/{instance}/drain`;
-//! `POST /v1/services/{service}/scale` with [`Scale`]; `POST /v1/services/{service}/restart` → [`Restarted`];
+//! `POST /v1/services/{service}/scale` with [`Scale`] → [`Scaled`]; `POST /v1/services/{service}/restart` → [`Restarted`];
 //! `POST /v1/reload` → [`Reloaded`]; `POST /v1/upgrade` with [`Upgrade`] → [`Upgraded`]; `POST /v1/down` with [`Down`]. Errors are a [`Problem`] (RFC 9457).
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -200,6 +200,13 @@ fn sigkill() -> i32 {
 pub struct Scale {
     /// How many workers there shall be, at most [`INSTANCES_MAX`].
     pub instances: u32,
+}
+
+/// The answer to `POST /v1/services/{service}/scale`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scaled {
+    /// What a person should know beside.
+    pub notices: Vec<String>,
 }
 
 /// The most workers of one service: a slip of the finger must not start a million processes.

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{Down, Kill, Line, Logs, Problem, Reloaded, Restarted, Scale, Status, Upgrade, Upgraded},
+    api::{Down, Kill, Line, Logs, Problem, Reloaded, Restarted, Scale, Scaled, Status, Upgrade, Upgraded},
     stop::Wish,
 };
 
@@ -98,8 +98,9 @@ impl Client {
         self.call(Method::POST, format!("/v1/workers/{}/drain", encode(instance)), &()).await
     }
 
-    /// Sets the number of workers; returns when the new ones are ready and the surplus ones have ended.
-    pub async fn scale(&self, service: &str, instances: u32) -> Result<(), Error> {
+    /// Sets the number of workers; returns when the new ones are ready and the surplus ones have ended. An error if a new
+    /// one does not become ready: it stays and goes on trying.
+    pub async fn scale(&self, service: &str, instances: u32) -> Result<Scaled, Error> {
         self.call(Method::POST, format!("/v1/services/{}/scale", encode(service)), &Scale { instances }).await
     }
 

@@ -142,14 +142,20 @@ async fn scale(
     State(handles): State<Arc<Handles>>,
     Segment(service): Segment<String>,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Result<StatusCode, Error> {
+) -> Result<Json<api::Scaled>, Error> {
     let api::Scale { instances } = parse(body)?;
     if instances > INSTANCES_MAX {
         let text = format!("{instances} workers are too many; at most {INSTANCES_MAX}");
         return Err(Error::BadRequest(text));
     }
     handles.supervisor.scale(&service, instances).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let range = (handles.ranges)(&service).filter(|(min, max)| !(*min..=*max).contains(&instances));
+    let notice = |(min, max)| {
+        format!(
+            "{service}: {instances} is outside of `instances = \"{min}..{max}\"`; it stays until the next `lethe scale`, or until that line is edited"
+        )
+    };
+    Ok(Json(api::Scaled { notices: range.into_iter().map(notice).collect() }))
 }
 
 async fn restart(

@@ -22,6 +22,9 @@ pub type Traffic = Arc<dyn Fn() -> Snapshot + Send + Sync>;
 /// Reads the configuration again and lets it take effect; goes on to its end even if the future is dropped.
 pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<api::Reloaded, api::Problem>> + Send + Sync>;
 
+/// Between how many and how many workers a service is configured to have, if that is a range.
+pub type Ranges = Arc<dyn Fn(&str) -> Option<(u32, u32)> + Send + Sync>;
+
 /// Has another program take over; goes on to its end even if the future is dropped.
 pub type Upgrade =
     Arc<dyn Fn(api::Upgrade) -> BoxFuture<'static, Result<api::Upgraded, api::Problem>> + Send + Sync>;
@@ -36,6 +39,8 @@ pub struct Handles {
     pub reload: Reload,
     /// Gives the listeners to another program.
     pub upgrade: Upgrade,
+    /// What the configuration says of how many workers there are.
+    pub ranges: Ranges,
     /// Who and where this `lethe` is.
     pub node: api::Node,
     /// The switch that ends it.
@@ -51,10 +56,11 @@ impl Handles {
         traffic: Traffic,
         reload: Reload,
         upgrade: Upgrade,
+        ranges: Ranges,
         node: api::Node,
         stop: Stop,
     ) -> Arc<Self> {
-        Arc::new(Self { supervisor, traffic, reload, upgrade, node, stop, samples: Mutex::default() })
+        Arc::new(Self { supervisor, traffic, reload, upgrade, ranges, node, stop, samples: Mutex::default() })
     }
 
     /// All there is to see, now.

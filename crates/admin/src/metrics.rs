@@ -138,6 +138,19 @@ fn of_routes(text: &mut Exposition, traffic: &Snapshot) {
             family.sample(&[("route", label), ("service", service)], value(route));
         }
     };
+    each(
+        "lethe_route_limited_total",
+        "Requests that the limits of their route refused, as they came too early.",
+        |route| route.limited,
+    );
+    each("lethe_route_limits_away_total", "Requests refused because they could not be counted.", |route| {
+        route.limits_away
+    });
+    each(
+        "lethe_route_uncounted_total",
+        "Requests that passed the limits of their route although they could not be counted.",
+        |route| route.uncounted,
+    );
     each("lethe_route_request_bytes_total", "Bytes of request bodies.", |route| route.bytes_in);
     each("lethe_route_response_bytes_total", "Bytes of response bodies.", |route| route.bytes_out);
     let help = "From a request's head to the head of its response, waiting and retries included.";
@@ -341,6 +354,9 @@ mod tests {
         let route = RouteStats {
             service: Some(shop.clone()),
             responses: [0, 11, 0, 2, 1],
+            limited: 31,
+            limits_away: 32,
+            uncounted: 33,
             bytes_in: 7,
             bytes_out: 8,
             latency_us,
@@ -399,6 +415,9 @@ mod tests {
             (r#"lethe_queue_duration_seconds_bucket{le="0.0025"}"#.into(), 3.0),
             ("lethe_queue_duration_seconds_sum".into(), 0.006),
             (of_route("lethe_route_requests_total", ",class=\"4xx\""), 2.0),
+            (of_route("lethe_route_limited_total", ""), 31.0),
+            (of_route("lethe_route_limits_away_total", ""), 32.0),
+            (of_route("lethe_route_uncounted_total", ""), 33.0),
             (of_route("lethe_route_request_bytes_total", ""), 7.0),
             (of_route("lethe_route_response_bytes_total", ""), 8.0),
             (of_route("lethe_route_duration_seconds_bucket", ",le=\"0.0005\""), 3.0),

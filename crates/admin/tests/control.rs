@@ -129,7 +129,15 @@ impl Place {
             Box::pin(async { outcome })
         });
         let traffic = Arc::new(move || snapshot.clone());
-        let handles = Handles::new(supervisor, traffic, reload, upgrade(), node, Stop::new());
+        let handles = Handles::new(
+            supervisor,
+            traffic,
+            reload,
+            upgrade(),
+            Arc::new(|_| Some((1, 2))),
+            node,
+            Stop::new(),
+        );
         let socket = folder.path().join("control.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let server = tokio::spawn(control::serve(listener, Arc::clone(&handles)));
@@ -253,7 +261,8 @@ async fn drain_scale_and_restart() {
     place.ready(2).await;
     place.client.drain("shop-2").await.unwrap();
     assert_eq!(place.names().await, ["shop-1", "shop-3"]);
-    place.client.scale("shop", 3).await.unwrap();
+    let scaled = place.client.scale("shop", 3).await.unwrap();
+    assert!(scaled.notices[0].contains("3 is outside of `instances = \"1..2\"`"), "{scaled:?}");
     assert_eq!(place.names().await, ["shop-1", "shop-3", "shop-4"]);
     assert_eq!(place.client.restart("shop").await.unwrap(), 3);
     assert_eq!(place.names().await, ["shop-5", "shop-6", "shop-7"]);

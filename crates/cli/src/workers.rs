@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use lethe_admin::api::Worker;
+use lethe_admin::api::{Service, Worker};
 use lethe_model::roster::WorkerState;
 
 use crate::{
@@ -38,6 +38,15 @@ pub fn lines<'w>(
     table::lines(columns, &rows, paint)
 }
 
+/// A line for each service that has no worker at all, and so no row.
+pub fn missing(services: &[Service]) -> impl Iterator<Item = String> {
+    let empty = services.iter().filter(|service| service.workers == 0);
+    empty.map(|Service { name, wanted, .. }| match wanted {
+        0 => format!("{name}: no workers, since it was scaled to 0; `lethe scale {name}=1` starts one"),
+        wanted => format!("{name}: no workers yet of {wanted}"),
+    })
+}
+
 fn row(worker: &Worker, now: SystemTime) -> Vec<Cell> {
     let name = worker.instance.as_str();
     let mut cells = vec![
@@ -54,11 +63,42 @@ fn row(worker: &Worker, now: SystemTime) -> Vec<Cell> {
         Cell::new(worker.restarts.to_string()),
     ];
     if let Some(trouble) = &worker.trouble {
-        // The supervisor's text may quote the worker's last lines; the first of them has the gist.
-        let first = trouble.lines().next().unwrap_or_default();
-        cells.push(Cell::styled(ansi::clean(first, false), Style::RED));
+        cells.push(Cell::styled(ansi::clean(&gist(trouble), false), Style::RED));
     }
     cells
+}
+
+/// What is wrong, in one line. The supervisor's text may quote what the worker printed last, and the very last line of that
+/// mostly says why.
+fn gist(trouble: &str) -> String {
+    let mut lines = trouble.lines().filter(|line| !line.trim().is_empty());
+    let first = lines.next().unwrap_or_default();
+    match (first.strip_suffix("; its last lines:"), lines.next_back()) {
+        (Some(what), Some(why)) => format!("{what}: {}", why.trim()),
+        _ => first.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_in_one_line() {
+        for (trouble, expected) in [
+            ("killed by signal 9", "killed by signal 9"),
+            (
+                "exit status 7 before it was ready; it printed nothing",
+                "exit status 7 before it was ready; it printed nothing",
+            ),
+            (
+                "exit status 1 before it was ready; its last lines:\nTraceback:\n  File \"app.py\"\nImportError: flask\n\n",
+                "exit status 1 before it was ready: ImportError: flask",
+            ),
+        ] {
+            assert_eq!(gist(trouble), expected);
+        }
+    }
 }
 
 fn state(worker: &Worker) -> Cell {

@@ -49,6 +49,8 @@ pub(crate) struct Admitted<'a> {
     /// Set by who knows: the worker is to be told `TE: trailers`, as HTTP/2 has it (RFC 9113, section 8.2.2).
     pub(crate) passes_te: bool,
     pub(crate) has_range: bool,
+    /// How often it may be forwarded, once at least, if its method is one of those for which `Max-Forwards` says that.
+    pub(crate) forwards_left: Option<u64>,
 }
 
 /// Checks a request. `bytes` are those that `head` was read from.
@@ -64,6 +66,7 @@ pub(crate) fn admit<'a>(bytes: &'a [u8], head: &RequestHead) -> Result<Admitted<
     }
     let mut coding: Option<&[u8]> = None;
     let mut length: Option<&[u8]> = None;
+    let mut max_forwards: Option<&[u8]> = None;
     for field in &head.fields {
         let value = || field.value.of(bytes);
         match field.known {
@@ -84,13 +87,33 @@ pub(crate) fn admit<'a>(bytes: &'a [u8], head: &RequestHead) -> Result<Admitted<
             Known::Expect => admitted.expects = value().eq_ignore_ascii_case(b"100-continue"),
             Known::IdempotencyKey => admitted.has_idempotency_key = true,
             Known::Range => admitted.has_range = true,
+            Known::MaxForwards => only(&mut max_forwards, value()),
             _ => {}
         }
     }
     admitted.length = framing(coding, length, head.version)?;
     check_host(&admitted)?;
     target(&mut admitted)?;
+    admitted.forwards_left = forwards_left(admitted.method, max_forwards)?;
     Ok(admitted)
+}
+
+/// How often a request may still be forwarded (RFC 9110, section 7.6.2).
+fn forwards_left(method: &[u8], max_forwards: Option<&[u8]>) -> Result<Option<u64>, Failure> {
+    let Some(text) = max_forwards.filter(|_| matches!(method, b"OPTIONS" | b"TRACE")) else {
+        return Ok(None);
+    };
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return Err(Failure::Malformed("The Max-Forwards is not a number."));
+    }
+    // More than fits is as good as without end.
+    let left = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
+    match (left, method) {
+        (0, b"OPTIONS") => Err(Failure::LastHop),
+        // To give its fields back would show what proxies before this one have added.
+        (0, _) => Err(Failure::Unsupported("TRACE ends here, and is not answered.")),
+        (left, _) => Ok(Some(left)),
+    }
 }
 
 fn once<'a>(
@@ -290,6 +313,30 @@ mod tests {
             check(&post(bad), Err(400));
         }
         check("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Err(400));
+    }
+
+    #[test]
+    fn the_last_hop() {
+        let ask = |method: &str, fields: &str| {
+            let text = format!("{method} / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+            let mut head = RequestHead::default();
+            head.parse(text.as_bytes(), BOUNDS).unwrap();
+            admit(text.as_bytes(), &head).map(|admitted| admitted.forwards_left).map_err(Failure::status)
+        };
+        for (method, fields, expected) in [
+            ("OPTIONS", "", Ok(None)),
+            ("OPTIONS", "Max-Forwards: 3\r\n", Ok(Some(3))),
+            ("TRACE", "Max-Forwards: 1\r\n", Ok(Some(1))),
+            ("OPTIONS", "Max-Forwards: 0\r\n", Err(200)),
+            ("TRACE", "Max-Forwards: 0\r\n", Err(501)),
+            ("OPTIONS", "Max-Forwards: -1\r\n", Err(400)),
+            ("OPTIONS", "Max-Forwards:\r\n", Err(400)),
+            ("TRACE", "Max-Forwards: 3\r\nMax-Forwards: 3\r\n", Err(400)),
+            ("GET", "Max-Forwards: 0\r\n", Ok(None)),
+            ("DELETE", "Max-Forwards: none\r\n", Ok(None)),
+        ] {
+            assert_eq!(ask(method, fields), expected, "{method} {fields}");
+        }
     }
 
     #[test]

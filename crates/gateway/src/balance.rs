@@ -49,9 +49,13 @@ impl Dice {
     }
 }
 
+/// So many workers in turn are asked at most before a request waits instead. Where there are more, some of them end a
+/// request in any moment, and who waits gets that place.
+pub(crate) const OFFERS_MAX: usize = 128;
+
 /// Chooses a ready worker that is not in `tried` and enters it for a request of `class`. When all others are out of the
-/// question, one that was tried may be tried again; and when every worker is passed over for its failures or its health,
-/// so may they be, but never one that is dead or leaving.
+/// question, other than for being busy, one that was tried may be tried again; and when every worker is passed over for its
+/// failures or its health, so may they be, but never one that is dead or leaving.
 pub(crate) fn choose(
     service: &Service,
     balance: Balance,
@@ -66,14 +70,14 @@ pub(crate) fn choose(
     if let Some(found) = look.find(balance) {
         return Some(found);
     }
-    if !tried.is_empty() {
+    // As long as one is merely busy, the request waits for it.
+    if !was_full.get() && !look.tried.is_empty() {
         look.tried = &[];
         if let Some(found) = look.find(balance) {
             tried.clear();
             return Some(found);
         }
     }
-    // As long as one is merely busy, the request waits for it.
     if was_full.get() {
         return None;
     }
@@ -106,13 +110,14 @@ impl Look<'_> {
         }
         let mut was_cold = false;
         let mut rotation = self.service.rotation.borrow_mut();
-        let in_turn = rotation.next(|upstream| {
+        let in_turn = rotation.next(OFFERS_MAX, |upstream| {
             let is_warm = upstream.takes_turn(self.now);
             was_cold |= !is_warm;
             if is_warm { self.enter(upstream) } else { None }
         });
         // Better a cold worker than none.
-        in_turn.or_else(|| if was_cold { rotation.next(|upstream| self.enter(upstream)) } else { None })
+        let mut any = || rotation.next(OFFERS_MAX, |upstream| self.enter(upstream));
+        in_turn.or_else(|| if was_cold { any() } else { None })
     }
 
     /// Enters a worker, if it may be asked.
@@ -344,6 +349,44 @@ mod tests {
             let (found, _pass) = pick(&service, balance, &mut Vec::new(), now).unwrap();
             assert!(Rc::ptr_eq(&found, &left));
         }
+    }
+
+    #[test]
+    fn the_busy_are_waited_for_rather_than_those_that_were_tried() {
+        for balance in BALANCES {
+            let concurrency = Concurrency::Limited(1);
+            let service = with("shop", &config::Service { concurrency, ..config::Service::default() });
+            let workers = workers(&[1, 1]);
+            apply(&service, &workers);
+            let now = Instant::now();
+            let mut tried = vec![turn(&service).unwrap()];
+            let (busy, pass) = pick(&service, balance, &mut tried, now).unwrap();
+            assert!(pick(&service, balance, &mut tried, now).is_none(), "{balance:?}");
+            // A slot of that one is for others, and one of the busy one is for this request.
+            assert!(service.take_over(&tried[0].gate, &tried, now).is_none());
+            drop(pass);
+            busy.gate.admit(None).unwrap();
+            assert!(service.take_over(&busy.gate, &tried, now).is_some());
+            busy.gate.close();
+            let (again, _pass) = pick(&service, balance, &mut tried, now).unwrap();
+            assert!(!Rc::ptr_eq(&again, &busy) && tried.is_empty(), "{balance:?}: nobody else is left");
+        }
+    }
+
+    #[test]
+    fn not_all_of_many_are_asked_at_a_time() {
+        const LOOKS: usize = 5;
+        let concurrency = Concurrency::Limited(1);
+        let service = with("shop", &config::Service { concurrency, ..config::Service::default() });
+        let workers = workers(&[1; OFFERS_MAX * LOOKS]);
+        apply(&service, &workers);
+        let now = Instant::now();
+        // Free is whose turn is the last one.
+        let (last, others) = workers.split_last().unwrap();
+        others.iter().for_each(|worker| worker.gate.admit(None).unwrap());
+        let pick = || pick(&service, Balance::RoundRobin, &mut Vec::new(), now);
+        assert!((1..LOOKS).all(|_| pick().is_none()));
+        assert_eq!(pick().unwrap().0.instance, last.instance);
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::{io::Write, net::IpAddr, rc::Rc};
 
-use crate::forwarded::Scheme;
+use crate::forwarded::{Origin, Scheme, Seen};
 
 /// Room that is made at once for the fields; those with the longest of addresses need more.
-const USUAL_FIELDS_BYTES: usize = 64;
+const USUAL_FIELDS_BYTES: usize = 112;
 
 /// The client of one connection, or a proxy that speaks for clients.
 pub(crate) struct Client {
@@ -25,6 +25,10 @@ impl Client {
         let mut fields = Vec::with_capacity(USUAL_FIELDS_BYTES);
         // Writing to a vector cannot fail.
         let _ = write!(fields, "x-forwarded-for: {address}\r\nx-forwarded-proto: {}\r\n", scheme.as_str());
+        fields.extend_from_slice(b"forwarded: ");
+        // Which host it asks for says each request, in `Host`.
+        Origin::seen(Seen { peer: address, scheme, host: b"" }).write_forwarded(&mut fields);
+        fields.extend_from_slice(b"\r\n");
         Rc::new(Self { address, scheme, trusted, fields })
     }
 }

@@ -1,9 +1,13 @@
 //! What the gateway is told: where to listen, which routes and services there are, and every limit and timeout by
 //! name. All but the listeners and the number of cores can be changed while it runs.
 
+pub mod limit;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use lethe_model::{roster::Protocol, service::ServiceName};
+
+use self::limit::Limit;
 
 /// The gateway's configuration. Every limit has a default.
 #[derive(Clone, Debug)]
@@ -19,6 +23,9 @@ pub struct Config {
     /// Networks of proxies whose word about the client is taken (`Forwarded`, `X-Forwarded-*`, the PROXY protocol), as
     /// `address/prefix-length`. Empty: nobody's.
     pub trusted_proxies: Vec<Network>,
+    /// The name that is put into `Via` of requests and responses, a token (RFC 9110, sections 5.6.2 and 7.6.3); by it a
+    /// request that goes round in circles is known. `None`: nothing is said.
+    pub via: Option<String>,
     /// What is written of each request.
     pub access_log: AccessLog,
     /// Runtimes, each with its own listeners: by default one per processor.
@@ -36,6 +43,7 @@ impl Config {
             routes: Vec::new(),
             services: BTreeMap::new(),
             trusted_proxies: Vec::new(),
+            via: None,
             access_log: AccessLog::Off,
             cores: 1,
             limits: Limits::default(),
@@ -111,6 +119,9 @@ pub struct Route {
     pub path: String,
     /// The service that answers.
     pub service: ServiceName,
+    /// It answers a share of the requests alone, in proportion to this: further routes for the same host and path say who the
+    /// others are. `None`: all of them.
+    pub weight: Option<u32>,
     /// All requests of this route may be sent again after a worker was lost, whatever their method.
     pub idempotent: bool,
     /// How a worker is chosen.
@@ -128,6 +139,8 @@ pub struct Route {
     pub resume: bool,
     /// Responses tell the client how long each phase took (`Server-Timing`).
     pub server_timing: bool,
+    /// How often requests may come; all of these must allow one. Mostly none.
+    pub limits: Vec<Limit>,
 }
 
 impl Route {
@@ -137,6 +150,7 @@ impl Route {
             host: None,
             path: "/".into(),
             service,
+            weight: None,
             idempotent: false,
             balance: Balance::default(),
             timeout: Duration::from_secs(30),
@@ -145,6 +159,7 @@ impl Route {
             retry_on: RetryOn::default(),
             resume: true,
             server_timing: false,
+            limits: Vec::new(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A client connection from its first byte: whom a proxy says it speaks for, TLS, and which HTTP it speaks.
 
 use std::{
+    cell::Cell,
     io,
     net::{self, SocketAddr},
     rc::Rc,
@@ -135,7 +136,8 @@ async fn listen(core: &Core, watched: &Watched, io: &mut Socket) -> io::Result<O
 
 async fn serve_http2(core: Rc<Core>, client: Rc<Client>, watched: Rc<Watched>, io: Socket, input: Buffer) {
     core.shard.accepted(Protocol::Http2);
-    watched.enter(Phase::Busy);
+    watched.enter(Phase::Quiet);
+    let open = Rc::new(Cell::new(0));
     let when = |is: fn(&Watched) -> bool| {
         let watched = Rc::clone(&watched);
         std::future::poll_fn(move |cx| {
@@ -153,18 +155,42 @@ async fn serve_http2(core: Rc<Core>, client: Rc<Client>, watched: Rc<Watched>, i
     input.consume(input.data().len());
     input.release(&core.pool);
     http2::serve(io, &limits, leaving, |request, stream| {
+        let busy = Busy::begin(&watched, &open);
         let watched = Watched::new(Phase::Choosing);
         let books = Books::of_stream(&core);
         let id = books.id();
         let (serving_core, client, serving_watched) =
             (Rc::clone(&core), Rc::clone(&client), Rc::clone(&watched));
         let task = tokio::task::spawn_local(Box::pin(async move {
-            let _books = books;
+            let (_books, _busy) = (books, busy);
             answer_http2(serving_core, client, serving_watched, request, stream).await;
         }));
         core.joined(id, watched, task.abort_handle());
     })
     .await;
+}
+
+/// A stream of a connection, which is busy as long as it has one.
+struct Busy {
+    connection: Rc<Watched>,
+    open: Rc<Cell<usize>>,
+}
+
+impl Busy {
+    fn begin(connection: &Rc<Watched>, open: &Rc<Cell<usize>>) -> Self {
+        if open.replace(open.get() + 1) == 0 {
+            connection.enter(Phase::Busy);
+        }
+        Self { connection: Rc::clone(connection), open: Rc::clone(open) }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if self.open.replace(self.open.get() - 1) == 1 {
+            self.connection.enter(Phase::Quiet);
+        }
+    }
 }
 
 async fn answer_http2(

@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     accept::{self, Door, Manner},
     access_log::writer::Writer,
+    allowance::Allowance,
     balance::Dice,
     body_budget::{Budgets, Share},
     buffer::Pool,
@@ -36,6 +37,7 @@ use crate::{
     service::Service,
     shard::Shard,
     slices::Slices,
+    via::Via,
     watch::{Overdue, Phase, Watched},
 };
 
@@ -63,6 +65,8 @@ pub(crate) struct Turn {
     pub(crate) joints: BTreeMap<ServiceName, Arc<Joint>>,
     /// What writes the access log.
     pub(crate) log: Option<Arc<Writer>>,
+    /// Who is asked whether requests of a route with limits may pass.
+    pub(crate) allowance: Option<Arc<dyn Allowance>>,
 }
 
 /// How the gateway stops.
@@ -116,6 +120,8 @@ pub(crate) struct Core {
     date_seconds: Cell<u64>,
     /// Whose word about clients is taken.
     pub(crate) trust: RefCell<Trust>,
+    /// What it says of itself on the way of a message, if anything.
+    pub(crate) via: RefCell<Option<Via>>,
     limits: RefCell<Limits>,
     services: RefCell<BTreeMap<ServiceName, Rc<Service>>>,
     /// Held by who brings the services up to the roster.
@@ -139,9 +145,15 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         let core = Rc::new(Core::new(index, shard, crowd, budgets));
         #[cfg(feature = "otel")]
         core.observer.set_spans(seed.spans);
-        core.configure(&turns.borrow_and_update());
+        // It may be a later one than the first: where threads begin late, a reload can come before them, and waits for them.
+        let first = {
+            let turn = Arc::clone(&turns.borrow_and_update());
+            core.configure(&turn);
+            turn.number
+        };
         roster.mark_unchanged();
         core.follow(&roster).await;
+        reached.send_modify(|reached| reached[index] = first);
         let latest = roster.clone();
         let door = |(listener, manner)| Door::new(listener, manner);
         let doors: Vec<Door> = doors.into_iter().map(door).collect::<Result<_, _>>()?;
@@ -205,6 +217,7 @@ impl Core {
             date: Cell::new([b' '; 29]),
             date_seconds: Cell::new(u64::MAX),
             trust: RefCell::new(Trust::new(&[])),
+            via: RefCell::default(),
             limits: RefCell::default(),
             services: RefCell::default(),
             following: tokio::sync::Mutex::default(),
@@ -221,7 +234,7 @@ impl Core {
     /// Takes up a configuration. Requests in hand keep the route that they have; a service that is still named keeps its
     /// workers and their connections. Returns the routes of before that lead to services to which none leads any more.
     fn configure(&self, turn: &Turn) -> Vec<Weak<Target>> {
-        let Turn { config, joints, log, .. } = turn;
+        let Turn { config, joints, log, allowance, .. } = turn;
         self.write_to(log.as_ref());
         let limits = &config.limits;
         self.bounds.set(Bounds {
@@ -233,6 +246,7 @@ impl Core {
         self.replay_share.settle();
         self.hold_share.settle();
         self.trust.replace(Trust::new(&config.trusted_proxies));
+        self.via.replace(config.via.as_deref().map(Via::new));
         let mut services = self.services.borrow_mut();
         let (usual, now) = (config::Service::default(), Instant::now());
         for (name, joint) in joints {
@@ -248,7 +262,9 @@ impl Core {
         let stats = self.shard.set_routes(&config.routes);
         let targets = config.routes.iter().zip(stats).filter_map(|(route, stats)| {
             let service = Rc::clone(services.get(&route.service)?);
-            Some(Rc::new(Target { route: route.clone(), service, stats }))
+            let allowance = allowance.as_ref().filter(|_| !route.limits.is_empty());
+            let judge = allowance.map(|allowance| allowance.judge(self.index, &route.limits));
+            Some(Rc::new(Target { route: route.clone(), service, stats, judge }))
         });
         let table = self.table.replace(Table::new(targets.collect()));
         let is_left =
@@ -472,5 +488,44 @@ impl Drop for Books {
             core.shard.connections.subtract(1);
         }
         core.moved.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As on a machine that has much else to do: a reload waits for all cores, and one of them begins only now.
+    #[test]
+    fn a_core_that_begins_late_has_come_to_the_latest_turn() {
+        let config = Config::new(([127, 0, 0, 1], 0).into());
+        let turn = Turn { number: 5, config, joints: BTreeMap::new(), log: None, allowance: None };
+        let budgets = Budgets::new(&turn.config.limits);
+        let (_turns, turns) = watch::channel(Arc::new(turn));
+        let (reaching, mut reached) = watch::channel(vec![0]);
+        let (leave, leaving) = watch::channel(Leaving::Not);
+        let (_roster, roster) = watch::channel(Arc::new(Roster::default()));
+        let seed = Seed {
+            index: 0,
+            turns,
+            reached: Arc::new(reaching),
+            doors: Vec::new(),
+            shard: Arc::default(),
+            roster,
+            leaving,
+            crowd: Arc::default(),
+            budgets,
+            #[cfg(feature = "otel")]
+            spans: None,
+        };
+        let core = std::thread::spawn(move || run(seed));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let reached = reached.wait_for(|reached| reached[0] == 5);
+            let reached = tokio::time::timeout(Duration::from_secs(30), reached).await;
+            drop(reached.expect("nobody waits for it in vain").unwrap());
+        });
+        leave.send_replace(Leaving::Drain);
+        core.join().unwrap().unwrap();
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use lethe_model::{roster::Protocol, service::InstanceId};
 
 use crate::{
+    allowance::Fields,
     body_budget::Borrowed,
     core::Core,
     downstream::{Answer, Broken, Downstream},
@@ -44,6 +45,8 @@ pub(crate) struct Exchange<'a, D> {
     pub(crate) upload: Upload,
     pub(crate) down: &'a mut D,
     pub(crate) record: &'a Record,
+    /// How its client stands, which the answer tells.
+    pub(crate) standing: &'a Fields,
     /// The workers that are known to have died under it, of a request with a key.
     pub(crate) lost: Vec<InstanceId>,
     /// How many attempts in which something is sent are left, with the one in hand.
@@ -345,7 +348,11 @@ impl<D: Downstream> Exchange<'_, D> {
         let date = self.core.date.get();
         let ours = [(&b"x-request-id"[..], self.prepared.worker.id())].into_iter();
         let date = (!framing.has_date).then_some((&b"date"[..], &date[..]));
-        let mut fields = headers::to_client(bytes, link.head(), framing, ours.chain(date).chain(timing));
+        let standing = self.standing.iter().map(|(name, value)| (&name[..], &value[..]));
+        let via = self.core.via.borrow();
+        let via = via.as_ref().map(|via| (&b"via"[..], via.value(link.came())));
+        let ours = ours.chain(date).chain(timing).chain(via).chain(standing);
+        let mut fields = headers::to_client(bytes, link.head(), framing, ours);
         self.down.respond(Answer {
             status: link.head().status,
             reason: link.head().reason.of(bytes),

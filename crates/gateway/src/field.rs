@@ -20,6 +20,7 @@ pub(crate) enum Known {
     IdempotencyKey,
     IfRange,
     LetheClass,
+    MaxForwards,
     Range,
     RequestId,
     ServerTiming,
@@ -30,6 +31,7 @@ pub(crate) enum Known {
     TransferEncoding,
     Upgrade,
     UserAgent,
+    Via,
     /// It belongs to one connection and is never passed on (RFC 9110, section 7.6.1).
     Hop,
     /// It claims something about the client, or about workers, that only the gateway may say.
@@ -42,6 +44,7 @@ impl Known {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         let known = match name.len() {
             2 if is("te") => Self::Te,
+            3 if is("via") => Self::Via,
             4 if is("host") => Self::Host,
             4 if is("date") => Self::Date,
             4 if is("etag") => Self::Etag,
@@ -59,6 +62,7 @@ impl Known {
             11 if is("traceparent") => Self::Traceparent,
             11 if is("lethe-class") => Self::LetheClass,
             12 if is("content-type") => Self::ContentType,
+            12 if is("max-forwards") => Self::MaxForwards,
             12 if is("x-request-id") => Self::RequestId,
             13 if is("content-range") => Self::ContentRange,
             13 if is("server-timing") => Self::ServerTiming,
@@ -116,6 +120,8 @@ mod tests {
             ("x_forwarded", Known::Claim),
             ("x_harmless", Known::Other),
             ("Keep-Alive", Known::Hop),
+            ("VIA", Known::Via),
+            ("Max-Forwards", Known::MaxForwards),
             ("Accept", Known::Other),
             ("", Known::Other),
         ] {

@@ -1,5 +1,8 @@
 //! The loop of attempts: find a worker, send, and when the worker is lost ask the retry table.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::Arc,
     task::Poll,
@@ -115,7 +118,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
 }
 
 /// Waits for `future`, but no longer than the client waits.
-async fn unless_gone<D: Downstream, F: Future>(
+pub(crate) async fn unless_gone<D: Downstream, F: Future>(
     down: &mut D,
     watched: &Watched,
     future: F,

@@ -17,6 +17,7 @@ use crate::otel::exporter::Exporter;
 use crate::{
     accept::Manner,
     access_log::{self, writer::Writer},
+    allowance::Allowance,
     body_budget::Budgets,
     config::{self, AccessLog, Config},
     core::{self, Leaving, Seed, Turn},
@@ -87,6 +88,7 @@ pub struct Bound {
     /// For each core, its listeners, in the order of the configuration.
     doors: Vec<Vec<(TcpListener, Manner)>>,
     log: Option<Arc<Writer>>,
+    allowance: Option<Arc<dyn Allowance>>,
     #[cfg(feature = "otel")]
     exporter: Option<Exporter>,
 }
@@ -170,6 +172,7 @@ impl Bound {
             listeners: Vec::new(),
             doors,
             log,
+            allowance: None,
             #[cfg(feature = "otel")]
             exporter: None,
         })
@@ -188,6 +191,12 @@ impl Bound {
             self.doors[number % cores].push((socket, manner.clone()));
         }
         Ok(())
+    }
+
+    /// Has the limits of routes counted. Without this they are limits of nothing: all requests pass.
+    pub fn counted_by(mut self, allowance: Arc<dyn Allowance>) -> Self {
+        self.allowance = Some(allowance);
+        self
     }
 
     /// Exports spans of requests.
@@ -236,7 +245,13 @@ impl Bound {
         if let Err(error) = health::start(planned, roster.clone()) {
             panic!("cannot start a thread for the health checks: {error}");
         }
-        let first = Turn { number: 0, config: self.config, joints: joints.clone(), log: self.log.clone() };
+        let first = Turn {
+            number: 0,
+            config: self.config,
+            joints: joints.clone(),
+            log: self.log.clone(),
+            allowance: self.allowance,
+        };
         let (turns, turn) = watch::channel(Arc::new(first));
         let start = |(index, doors)| {
             let shard = Arc::new(Shard::default());
@@ -363,7 +378,8 @@ impl Gateway {
             known.clone()
         };
         self.plan.send_replace(plan(&config, &joints));
-        self.turns.send_replace(Arc::new(Turn { number, config, joints, log }));
+        let allowance = before.allowance.clone();
+        self.turns.send_replace(Arc::new(Turn { number, config, joints, log, allowance }));
         let mut reached = self.reached.clone();
         // An error means that all cores have ended.
         let _ = reached.wait_for(|reached| reached.iter().all(|reached| *reached >= number)).await;

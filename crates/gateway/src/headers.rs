@@ -35,13 +35,21 @@ impl WorkerHead {
 /// About as much as the gateway adds to a head, so that it need not grow piece by piece.
 const ADDED_BYTES: usize = 192;
 
+/// By whom a request comes, and what the gateway says of itself.
+pub(crate) struct Passage<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) trust: &'a Trust,
+    /// The value of `Via`, if the gateway is to say one.
+    pub(crate) via: Option<&'a [u8]>,
+}
+
 /// Makes the head that workers get of what the client sent. A client that is trusted may say itself where the request
 /// comes from.
 pub(crate) fn to_worker(
     bytes: &[u8],
     head: &RequestHead,
     admitted: &Admitted<'_>,
-    (client, trust): (&Client, &Trust),
+    Passage { client, trust, via }: Passage<'_>,
     context: &Context,
     dice: &Dice,
     worker: &mut WorkerHead,
@@ -65,6 +73,7 @@ pub(crate) fn to_worker(
             // What vendors have added belongs to the trace that is no more.
             Known::Tracestate => !context.is_begin(),
             Known::Te => admitted.passes_te && field.value.of(bytes).eq_ignore_ascii_case(b"trailers"),
+            Known::MaxForwards => admitted.forwards_left.is_none(),
             known => is_for_worker(known),
         };
         if passes {
@@ -81,6 +90,13 @@ pub(crate) fn to_worker(
             let _ = write!(out, "content-length: {length}\r\n");
         }
         Length::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    if let Some(left) = admitted.forwards_left {
+        // Zero is not forwarded at all.
+        let _ = write!(out, "max-forwards: {}\r\n", left.saturating_sub(1));
+    }
+    if let Some(via) = via {
+        push_field(out, b"via", via);
     }
     worker.upgrades = false;
     if let Some(protocol) = upgrade(admitted) {
@@ -329,14 +345,23 @@ pub(crate) fn to_client<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{admit::admit, head::Bounds};
+    use crate::{
+        admit::admit,
+        head::Bounds,
+        via::{Came, Via},
+    };
 
     const BOUNDS: Bounds = Bounds { head_bytes_max: 10_000, target_bytes_max: 1_000, headers_max: 100 };
 
     /// What a worker gets of these fields: its lines without the request line, sorted; the values of those that are drawn
     /// are left out.
     fn sent(fields: &str) -> Vec<String> {
-        let text = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+        sent_by("GET", fields, None)
+    }
+
+    /// The same with this method, by a gateway with this name in `Via`.
+    fn sent_by(method: &str, fields: &str, via: Option<&str>) -> Vec<String> {
+        let text = format!("{method} / HTTP/1.1\r\n{fields}\r\n");
         let mut head = RequestHead::default();
         assert_eq!(head.parse(text.as_bytes(), BOUNDS), Ok(true));
         let admitted = admit(text.as_bytes(), &head).unwrap();
@@ -344,7 +369,10 @@ mod tests {
         let client = Client::new([192, 0, 2, 7].into(), crate::forwarded::Scheme::Http, false);
         let trust = Trust::new(&[]);
         let context = admitted.traceparent.and_then(Context::parse).unwrap_or_else(|| Context::make(&dice));
-        to_worker(text.as_bytes(), &head, &admitted, (&client, &trust), &context, &dice, &mut worker);
+        let via = via.map(Via::new);
+        let via = via.as_ref().map(|via| via.value(Came::Http11));
+        let passage = Passage { client: &client, trust: &trust, via };
+        to_worker(text.as_bytes(), &head, &admitted, passage, &context, &dice, &mut worker);
         let out = String::from_utf8(worker.bytes.clone()).unwrap();
         assert!(trace::is_sane_id(worker.id()));
         assert!(out.contains(&format!("x-request-id: {}\r\n", std::str::from_utf8(worker.id()).unwrap())));
@@ -356,7 +384,8 @@ mod tests {
 
     /// The names of what a worker gets beside what every request has.
     fn left(fields: &str) -> Vec<String> {
-        const ALWAYS: [&str; 6] = [
+        const ALWAYS: [&str; 7] = [
+            "forwarded",
             "host",
             "traceparent",
             "x-forwarded-for",
@@ -389,16 +418,40 @@ mod tests {
         let seen: Vec<&str> =
             lines.iter().map(String::as_str).filter(|line| !line.starts_with("trace")).collect();
         assert_eq!(
-            seen[..5],
+            seen[..6],
             [
+                "forwarded: for=192.0.2.7;proto=http",
                 "host: shop.test",
                 "x-forwarded-for: 192.0.2.7",
                 "x-forwarded-host: shop.test",
                 "x-forwarded-proto: http",
-                seen[4],
+                seen[5],
             ]
         );
-        assert!(seen[4].starts_with("x-request-id: ") && seen[5..] == ["x_harmless: 1"], "{seen:?}");
+        assert!(seen[5].starts_with("x-request-id: ") && seen[6..] == ["x_harmless: 1"], "{seen:?}");
+    }
+
+    #[test]
+    fn the_way_that_a_request_took() {
+        let of = |method: &str, fields: &str, via| -> Vec<String> {
+            let lines = sent_by(method, &format!("host: h\r\n{fields}"), via).into_iter();
+            lines.filter(|line| line.starts_with("via") || line.starts_with("max-forwards")).collect()
+        };
+        assert_eq!(of("GET", "via: 1.0 fred\r\n", None), ["via: 1.0 fred"], "nothing is said of itself");
+        assert_eq!(of("GET", "via: 1.0 fred\r\n", Some("edge")), ["via: 1.0 fred", "via: 1.1 edge"]);
+        for (method, came, left) in [
+            ("OPTIONS", "7", "6"),
+            ("TRACE", "1", "0"),
+            ("OPTIONS", "00000000000000000000000000009", "8"),
+            ("OPTIONS", "99999999999999999999999999999", "18446744073709551614"),
+            // Of other methods it says nothing.
+            ("GET", "7", "7"),
+            ("POST", "0", "0"),
+            ("GET", "many", "many"),
+        ] {
+            let left = format!("max-forwards: {left}");
+            assert_eq!(of(method, &format!("max-forwards: {came}\r\n"), None), [left], "{method} {came}");
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ use h2::{
 use http::Response;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep},
+    time::{Duration, Instant, Sleep},
 };
 
 use self::{
@@ -51,6 +51,9 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// How much of one response lies in the connection before its stream has to wait. With the most streams this bounds
 /// what a client that takes nothing costs.
 const SEND_BUFFER: usize = 64 << 10;
+/// A client that was told that the connection ends may begin requests for so long. One that answers PING is told within a
+/// round trip which was the last one, and begins none any more; from another one none is taken, as it would never end.
+const LAST_CALL: Duration = Duration::from_secs(2);
 /// Tasks of a connection may be this many times the streams it may have at once: those that the client took back take a
 /// moment to end.
 const TASKS_PER_STREAM: usize = 2;
@@ -195,6 +198,11 @@ where
     }
 
     fn begin(&mut self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        if self.draining_since.is_some_and(|since| since.elapsed() >= LAST_CALL) {
+            self.shared.pulse.refused();
+            // It was not looked at, and may be sent again elsewhere (RFC 9113, section 8.7).
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        }
         let (parts, body) = request.into_parts();
         let ended = body.is_end_stream();
         let translated = head::translate(&parts, ended);

@@ -2,12 +2,13 @@
 //! saved. It gets a watched roster and gives samples; it never reaches into the supervisor.
 //!
 //! A request's way by file: `accept` → `http1` (or another [`downstream::Downstream`]) → `request`, with `head`, `admit`,
-//! `route` and `headers` → `forward` (the loop of attempts, with `queue` and `balance` to find a worker and `verdict` to judge a loss) →
+//! `route` and `headers` → `allowance`, if the route has limits → `forward` (the loop of attempts, with `queue` and `balance` to find a worker and `verdict` to judge a loss) →
 //! `exchange` (one attempt) on a `link`, or `problem` if it fails. Each core (`core`) has all of these for itself.
 
 mod accept;
 pub mod access_log;
 mod admit;
+pub mod allowance;
 mod balance;
 mod batch;
 mod body_budget;
@@ -74,4 +75,5 @@ mod tunnel;
 mod upload;
 mod upstream;
 mod verdict;
+mod via;
 mod watch;

@@ -16,10 +16,11 @@ use crate::{
     admit::Length,
     buffer::Pool,
     downstream::{Broken, Downstream},
-    head::{Bounds, ResponseHead},
+    head::{Bounds, ResponseHead, Version},
     headers::Framing,
     upload::Upload,
     verdict::{Cause, Loss},
+    via::Came,
     watch::Watched,
 };
 
@@ -118,6 +119,15 @@ impl Link {
     /// The response's head, once it is whole.
     pub(crate) fn head(&self) -> &ResponseHead {
         each!(self, link => &link.head)
+    }
+
+    /// What the response came by.
+    pub(crate) fn came(&self) -> Came {
+        match self {
+            Self::H2c(_) => Came::Http2,
+            Self::Http1(link) if link.head.version == Version::Http10 => Came::Http10,
+            Self::Http1(_) => Came::Http11,
+        }
     }
 
     /// The bytes that the head was read from; until the body is begun.

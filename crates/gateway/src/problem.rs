@@ -4,6 +4,7 @@
 use std::task::{Context, Poll};
 
 use crate::{
+    allowance::{Fields, Refusal},
     downstream::{Answer, Downstream},
     head::Fault,
     record::{Outcome, Record},
@@ -21,6 +22,11 @@ pub(crate) enum Failure {
     LongTarget,
     /// The head is too large.
     LargeHead,
+    /// The request has come through here too often.
+    Circle,
+    /// It asks for what can be done with its target, and is not to be forwarded: here is the end of its way, which is the
+    /// answer.
+    LastHop,
     /// No route matches.
     NoRoute,
     /// The queue for a worker is full, or too long for the request to be served in time.
@@ -51,6 +57,8 @@ pub(crate) enum Failure {
     Slow,
     /// The worker's response was not the HTTP that it is to speak, or not an answer to the request.
     Garbled,
+    /// It could not be counted, and its route lets pass only what is.
+    Uncounted,
 }
 
 impl Failure {
@@ -62,7 +70,7 @@ impl Failure {
     fn retry_after_s(self) -> Option<u32> {
         match self {
             Self::QueueFull { retry_after_s } | Self::NoWorker { retry_after_s } => Some(retry_after_s),
-            Self::Overloaded | Self::Stopping => Some(1),
+            Self::Overloaded | Self::Stopping | Self::Uncounted => Some(1),
             _ => None,
         }
     }
@@ -74,6 +82,8 @@ impl Failure {
             Self::Unsupported(_) => Outcome::Refused("unsupported"),
             Self::LongTarget => Outcome::Refused("long_target"),
             Self::LargeHead => Outcome::Refused("large_head"),
+            Self::Circle => Outcome::Refused("circle"),
+            Self::LastHop => Outcome::Refused("max_forwards"),
             Self::NoRoute => Outcome::Refused("no_route"),
             Self::Slow => Outcome::Refused("slow_client"),
             Self::NotUpgraded => Outcome::Refused("not_upgraded"),
@@ -86,11 +96,13 @@ impl Failure {
             Self::Exhausted => Outcome::Unknown("exhausted"),
             Self::Late => Outcome::Unknown("late"),
             Self::Garbled => Outcome::Unknown("garbled"),
+            Self::Uncounted => Outcome::Refused("limits_away"),
         }
     }
 
     pub(crate) fn status(self) -> u16 {
         match self {
+            Self::LastHop => 200,
             Self::Malformed(_) => 400,
             Self::NoRoute => 404,
             Self::Slow => 408,
@@ -99,12 +111,15 @@ impl Failure {
             Self::Unsupported(_) => 501,
             Self::NotUpgraded | Self::Unknown | Self::Deadly | Self::Exhausted | Self::Garbled => 502,
             Self::QueueFull { .. } | Self::NoWorker { .. } | Self::Overloaded | Self::Stopping => 503,
+            Self::Uncounted => 503,
             Self::Late => 504,
+            Self::Circle => 508,
         }
     }
 
     fn title(self) -> &'static str {
         match self.status() {
+            200 => "OK",
             400 => "Bad Request",
             404 => "Not Found",
             408 => "Request Timeout",
@@ -113,6 +128,7 @@ impl Failure {
             501 => "Not Implemented",
             502 => "Bad Gateway",
             503 => "Service Unavailable",
+            508 => "Loop Detected",
             _ => "Gateway Timeout",
         }
     }
@@ -130,6 +146,10 @@ impl Failure {
             Self::Malformed(detail) | Self::Unsupported(detail) => detail,
             Self::LongTarget => "The request target is too long.",
             Self::LargeHead => "The request's header fields are too large.",
+            Self::Circle => {
+                "The request goes round in circles: it has come through this gateway several times."
+            }
+            Self::LastHop => "",
             Self::NoRoute => "Nothing is served at this address.",
             Self::QueueFull { .. } => "Too many requests are waiting. Try again in a moment.",
             Self::NoWorker { .. } => "The service is not ready or busy. Try again in a moment.",
@@ -147,10 +167,17 @@ impl Failure {
             Self::Late => "The service did not answer in time. The request may still be carried out.",
             Self::Slow => "The request did not arrive in time.",
             Self::Garbled => "The service gave an answer that cannot be passed on.",
+            Self::Uncounted => {
+                "It cannot be told right now whether this was asked for too often, so nothing was done. Try again in \
+                 a moment."
+            }
         }
     }
 
     fn document(self, request_id: &[u8]) -> Vec<u8> {
+        if !self.is_problem() {
+            return Vec::new();
+        }
         let (title, status, detail) = (self.title(), self.status(), self.detail());
         // Ids are made or checked here: they are ASCII.
         let id = String::from_utf8_lossy(request_id);
@@ -159,37 +186,96 @@ impl Failure {
         document.to_string().into_bytes()
     }
 
-    fn fields(self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let always = [("content-type", "application/problem+json"), ("cache-control", "no-store")];
-        // Says that nobody knows whether the request was carried out.
-        let unknown = self.is_unknown().then_some(("lethe-outcome", "unknown"));
-        always.into_iter().chain(unknown)
+    /// Says that nobody knows whether the request was carried out, if that is so.
+    fn outcome_field(self) -> Option<(&'static [u8], &'static [u8])> {
+        self.is_unknown().then_some((b"lethe-outcome", b"unknown"))
     }
 
-    /// Answers the client at `date` and waits until it is sent, or the client has gone. `is_head` leaves the body out.
+    /// Whether there is anything to be said beside the status.
+    fn is_problem(self) -> bool {
+        self != Self::LastHop
+    }
+
+    /// Answers the client at `date` and waits until it is sent, or the client has gone. `is_head` leaves the body out;
+    /// `standing` is how the client stands with the route's limits.
     pub(crate) async fn answer(
         self,
         down: &mut impl Downstream,
         request_id: &[u8],
         is_head: bool,
+        standing: &Fields,
         (record, date): (&Record, &[u8]),
     ) {
-        let document = self.document(request_id);
-        let fields = self.fields().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let retry_after = self.retry_after_s().map(|seconds| seconds.to_string());
         let retry_after = retry_after.iter().map(|seconds| (&b"retry-after"[..], seconds.as_bytes()));
-        let mut fields = fields.chain(retry_after).chain([
+        let standing = standing.iter().map(|(name, value)| (&name[..], &value[..]));
+        let document = Document {
+            status: self.status(),
+            title: self.title(),
+            fields: &mut self.outcome_field().into_iter().chain(retry_after).chain(standing),
+            text: self.document(request_id),
+            closes: self.closes(),
+        };
+        document.send(down, request_id, is_head, (record, date)).await;
+    }
+}
+
+/// The status of a request that came too early (RFC 6585, section 4).
+pub(crate) const TOO_MANY: u16 = 429;
+
+/// Answers a request that came too early, as [`Failure::answer`] does.
+pub(crate) async fn too_many(
+    down: &mut impl Downstream,
+    refusal: Refusal,
+    request_id: &[u8],
+    is_head: bool,
+    (record, date): (&Record, &[u8]),
+) {
+    let Refusal { fields, mut problem } = refusal;
+    problem.insert("request_id".into(), String::from_utf8_lossy(request_id).into());
+    let document = Document {
+        status: TOO_MANY,
+        title: "Too Many Requests",
+        fields: &mut fields.iter().map(|(name, value)| (&name[..], &value[..])),
+        text: serde_json::Value::Object(problem).to_string().into_bytes(),
+        closes: false,
+    };
+    document.send(down, request_id, is_head, (record, date)).await;
+}
+
+/// A problem document, as it is sent.
+struct Document<'a, 'f> {
+    status: u16,
+    title: &'static str,
+    /// Beside those that all have.
+    fields: &'f mut (dyn Iterator<Item = (&'a [u8], &'a [u8])> + 'f),
+    text: Vec<u8>,
+    closes: bool,
+}
+
+impl<'a> Document<'a, '_> {
+    async fn send(
+        self,
+        down: &mut impl Downstream,
+        request_id: &'a [u8],
+        is_head: bool,
+        (record, date): (&Record, &'a [u8]),
+    ) {
+        let document = self.text;
+        let kind = (!document.is_empty()).then_some((&b"content-type"[..], &b"application/problem+json"[..]));
+        let always = kind.into_iter().chain([(&b"cache-control"[..], &b"no-store"[..])]);
+        let mut fields = always.chain(self.fields).chain([
             (&b"x-request-id"[..], request_id),
             // A server that has a clock says it (RFC 9110, section 6.6.1).
             (b"date", date),
         ]);
         down.respond(Answer {
-            status: self.status(),
-            reason: self.title().as_bytes(),
+            status: self.status,
+            reason: self.title.as_bytes(),
             fields: &mut fields,
             length: Some(document.len() as u64),
             has_body: !is_head,
-            close: self.closes(),
+            close: self.closes,
         });
         let mut left = if is_head { &[][..] } else { &document[..] };
         let sent = std::future::poll_fn(|cx: &mut Context<'_>| {
@@ -232,6 +318,7 @@ mod tests {
             (Failure::LongTarget, 414, false, None, true),
             (Failure::LargeHead, 431, false, None, true),
             (Failure::Slow, 408, false, None, true),
+            (Failure::Circle, 508, false, None, false),
             (Failure::NoRoute, 404, false, None, false),
             (Failure::QueueFull { retry_after_s: 7 }, 503, false, Some(7), false),
             (Failure::NoWorker { retry_after_s: 7 }, 503, false, Some(7), false),
@@ -243,11 +330,10 @@ mod tests {
             (Failure::Exhausted, 502, true, None, false),
             (Failure::Garbled, 502, true, None, false),
             (Failure::Late, 504, true, None, false),
+            (Failure::Uncounted, 503, false, Some(1), false),
         ] {
-            let fields: Vec<_> = failure.fields().collect();
-            let has = |name: &str| fields.iter().any(|field| field.0 == name);
             assert_eq!(failure.status(), status, "{failure:?}");
-            assert_eq!(has("lethe-outcome"), outcome, "{failure:?}");
+            assert_eq!(failure.outcome_field().is_some(), outcome, "{failure:?}");
             assert_eq!(failure.retry_after_s(), retry, "{failure:?}");
             assert_eq!(failure.closes(), close, "{failure:?}");
             let problem: serde_json::Value = serde_json::from_slice(&failure.document(b"r-1")).unwrap();
@@ -255,5 +341,11 @@ mod tests {
             assert_eq!(problem["request_id"], "r-1");
             assert!(!problem["detail"].as_str().unwrap().is_empty());
         }
+    }
+
+    #[test]
+    fn the_last_hop_is_no_problem() {
+        assert_eq!((Failure::LastHop.status(), Failure::LastHop.document(b"r-1")), (200, Vec::new()));
+        assert!(!Failure::LastHop.closes() && Failure::LastHop.outcome_field().is_none());
     }
 }

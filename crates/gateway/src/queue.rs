@@ -1,10 +1,14 @@
 //! How a request comes to a worker: at once if one may be asked and nobody waits, else by its place in the service's
 //! line, for as long as it may wait. Nothing is allocated for a request that does not wait.
 
-use std::{ops::Deref, rc::Rc, time::Instant};
+use std::{
+    ops::Deref,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use crate::{
-    balance::choose,
+    balance::{OFFERS_MAX, choose},
     config::Class,
     core::Core,
     line::{Call, Refused},
@@ -39,6 +43,11 @@ impl Drop for Pass {
         home.joint.left(gate);
     }
 }
+
+/// After so long a request takes what it can get: a worker that it was lost with too, if the others are all busy.
+const OTHERS_FOR: Duration = Duration::from_secs(1);
+/// Where there are more workers than are asked at a time, the first one in the line asks the next ones so soon.
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 /// One request's looking for a worker, over all of its attempts.
 pub(crate) struct Search {
@@ -124,7 +133,11 @@ async fn wait(
     tracing::debug!(service = %service.name, ?class, "a request waits for a worker");
     watched.enter(Phase::Choosing);
     let mut is_called = false;
+    let others_until = (!search.tried.is_empty()).then(|| now + OTHERS_FOR);
     loop {
+        if others_until.is_some_and(|until| until <= Instant::now()) {
+            search.tried.clear();
+        }
         // In the line before the look, so that no slot and no news slip between the two.
         if (is_called || place.is_next())
             && let Some(found) = look(core, target, search, &Moment::now())
@@ -141,11 +154,13 @@ async fn wait(
             let Refused { retry_after_s } = shed();
             return Err(Failure::NoWorker { retry_after_s });
         }
-        let until = service.soonest(looked).map_or(deadline, |soonest| soonest.min(deadline));
+        let is_many = service.rotation.borrow().len() > OFFERS_MAX && place.is_next();
+        let soonest = service.soonest(looked).into_iter().chain(is_many.then(|| looked + LOOK_PAUSE));
+        let until = soonest.chain(others_until.filter(|until| *until > looked)).fold(deadline, Instant::min);
         let call = tokio::time::timeout_at(until.into(), place.called()).await;
         is_called = matches!(call, Ok(Call::News));
         match call {
-            Ok(Call::Slot(gate)) => match service.take_over(&gate, Instant::now()) {
+            Ok(Call::Slot(gate)) => match service.take_over(&gate, &search.tried, Instant::now()) {
                 Some(found) => {
                     core.shard.waited(now.elapsed());
                     return Ok(found);

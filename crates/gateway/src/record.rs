@@ -502,7 +502,7 @@ pub(crate) mod tests {
             ..route_to("shop")
         };
         let stats = shard.set_routes(std::slice::from_ref(&route)).remove(0);
-        Rc::new(Target { route, service: service("shop"), stats })
+        Rc::new(Target { route, service: service("shop"), stats, judge: None })
     }
 
     /// A request that was lost with one worker and answered by another: a second in the queue, then two seconds each

@@ -6,18 +6,19 @@ use lethe_model::roster;
 
 use crate::{
     admit::{Admitted, Length, admit},
+    allowance::{Fields, Head, Judgement},
     client::Client,
     config::Class,
     core::Core,
     downstream::Downstream,
     exchange::{End, Exchange},
     field::Known,
-    forward::forward,
+    forward::{forward, unless_gone},
     forwarded::Scheme,
     h2c,
     head::{RequestHead, Version},
-    headers::{self, WorkerHead},
-    problem::Failure,
+    headers::{self, Passage, WorkerHead},
+    problem::{self, Failure},
     queue,
     record::{Outcome, Record},
     route::Target,
@@ -25,6 +26,7 @@ use crate::{
     trace,
     upload::Upload,
     verdict::is_idempotent,
+    via::Came,
     watch::{Phase, Watched},
 };
 
@@ -94,8 +96,7 @@ pub(crate) fn prepare(
     };
     let record = Record::begin(&core.observer, Instant::now(), protocol);
     if record.is_detailed() {
-        let field = |known| head.fields.iter().find(|field| field.known == known);
-        let value = |known| field(known).map(|field| field.value.of(bytes));
+        let value = |known| values(bytes, head, known).next();
         let host = value(Known::Host).unwrap_or_default();
         let origin = client.trusted.then(|| headers::origin(bytes, head, host, client, &core.trust.borrow()));
         let (address, scheme) =
@@ -134,10 +135,30 @@ fn find(
         admitted.upgrade = None;
         admitted.passes_te = true;
     }
-    let trust = core.trust.borrow();
+    let (trust, via) = (core.trust.borrow(), core.via.borrow());
+    if let Some(via) = &*via
+        && via.is_circle(values(bytes, head, Known::Via))
+    {
+        prepared.name_refused(core, admitted.request_id);
+        return Err(Failure::Circle);
+    }
+    let came = match (framed, head.version) {
+        (Some(_), _) => Came::Http2,
+        (None, Version::Http11) => Came::Http11,
+        (None, Version::Http10) => Came::Http10,
+    };
+    let via = via.as_ref().map(|via| via.value(came));
     let context = core.observer.trace(admitted.traceparent, &core.dice);
     let worker = &mut prepared.worker;
-    headers::to_worker(bytes, head, &admitted, (client, &trust), &context, &core.dice, worker);
+    headers::to_worker(
+        bytes,
+        head,
+        &admitted,
+        Passage { client, trust: &trust, via },
+        &context,
+        &core.dice,
+        worker,
+    );
     if admitted.passes_te && !h2c::is_told(&worker.bytes) {
         prepared.name_refused(core, admitted.request_id);
         return Err(Failure::Malformed("The request cannot be told in HTTP/2, which the service speaks."));
@@ -151,6 +172,11 @@ fn find(
     Ok(target)
 }
 
+/// The values of a field, in the order of the head.
+fn values<'a>(bytes: &'a [u8], head: &'a RequestHead, known: Known) -> impl Iterator<Item = &'a [u8]> {
+    head.fields.iter().filter(move |field| field.known == known).map(|field| field.value.of(bytes))
+}
+
 fn route(core: &Core, admitted: &Admitted<'_>) -> Option<Rc<Target>> {
     // What is not ASCII matches no host and no prefix that a route can name.
     let host = std::str::from_utf8(admitted.host.unwrap_or_default()).unwrap_or_default();
@@ -158,7 +184,7 @@ fn route(core: &Core, admitted: &Admitted<'_>) -> Option<Rc<Target>> {
         Ok(path) => path,
         Err(error) => std::str::from_utf8(&admitted.path[..error.valid_up_to()]).unwrap_or("/"),
     };
-    core.table.borrow().find(host, path).cloned()
+    core.table.borrow().find(host, path)
 }
 
 /// Answers a request to the end of its response.
@@ -170,12 +196,14 @@ pub(crate) async fn answer<D: Downstream>(
     prepared: &Prepared,
     record: Record,
 ) {
+    let allowed = may_pass(core, watched, down, target, prepared, &record).await;
+    let Some(standing) = &allowed else { return };
     let replay_bytes_max = core.limits().replay_bytes_max;
     let upload = Upload::new(prepared.length, replay_bytes_max, &core.replay_share);
     let attempts_left = core.limits().attempts_max;
     let (record, lost) = (&record, Vec::new());
     let mut exchange =
-        Exchange { core, watched, target, prepared, upload, down, record, lost, attempts_left };
+        Exchange { core, watched, target, prepared, upload, down, record, standing, lost, attempts_left };
     let end = forward(&mut exchange).await;
     record.received(exchange.upload.received);
     match end {
@@ -187,8 +215,45 @@ pub(crate) async fn answer<D: Downstream>(
         }
         // That is how a record ends of which nothing else is said.
         Ok(End::Left) => exchange.down.cut(),
-        Err(failure) => refuse(core, watched, exchange.down, failure, prepared, record).await,
+        Err(failure) => {
+            refuse_telling(core, watched, exchange.down, (failure, standing), prepared, record).await;
+        }
     }
+}
+
+/// Whether the limits of its route let a request pass, and then how its client stands. Else it is answered already, or its
+/// client has gone; its body is not read for that.
+async fn may_pass<D: Downstream>(
+    core: &Rc<Core>,
+    watched: &Rc<Watched>,
+    down: &mut D,
+    target: &Rc<Target>,
+    prepared: &Prepared,
+    record: &Record,
+) -> Option<Fields> {
+    let Some(judge) = &target.judge else { return Some(Fields::new()) };
+    let judging = judge.judge(Head::of(&prepared.worker.bytes));
+    match unless_gone(down, watched, judging).await {
+        None => down.cut(),
+        Some(Judgement::Passed(standing)) => return Some(standing),
+        Some(Judgement::Uncounted) => {
+            target.stats.uncounted.add(1);
+            return Some(Fields::new());
+        }
+        Some(Judgement::Refused(refusal)) => {
+            target.stats.limited.add(1);
+            watched.enter(Phase::Answering);
+            record.end(Outcome::Refused("limited"));
+            record.responded(problem::TOO_MANY, Instant::now());
+            let (id, date) = (prepared.id(), core.date.get());
+            problem::too_many(down, refusal, id, prepared.is_head, (record, &date)).await;
+        }
+        Some(Judgement::Away) => {
+            target.stats.limits_away.add(1);
+            refuse(core, watched, down, Failure::Uncounted, prepared, record).await;
+        }
+    }
+    None
 }
 
 /// A record for what is no request.
@@ -207,6 +272,18 @@ pub(crate) async fn refuse<D: Downstream>(
     prepared: &Prepared,
     record: &Record,
 ) {
+    refuse_telling(core, watched, down, (failure, &Fields::new()), prepared, record).await;
+}
+
+/// The same, and tells a client how it stands that has been counted.
+async fn refuse_telling<D: Downstream>(
+    core: &Rc<Core>,
+    watched: &Rc<Watched>,
+    down: &mut D,
+    (failure, standing): (Failure, &Fields),
+    prepared: &Prepared,
+    record: &Record,
+) {
     watched.enter(Phase::Answering);
     let made = trace::make_id(&core.dice);
     let id = if prepared.id().is_empty() { &made } else { prepared.id() };
@@ -216,5 +293,5 @@ pub(crate) async fn refuse<D: Downstream>(
     }
     record.end(failure.outcome());
     record.responded(failure.status(), Instant::now());
-    failure.answer(down, id, prepared.is_head, (record, &core.date.get())).await;
+    failure.answer(down, id, prepared.is_head, standing, (record, &core.date.get())).await;
 }

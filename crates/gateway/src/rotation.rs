@@ -69,20 +69,22 @@ impl<T> Rotation<T> {
         self.seats.len()
     }
 
-    /// Offers turns in order until one is taken; a member that is offered one has had its turn. `None` when every
-    /// member was asked.
-    pub(crate) fn next<R>(&mut self, mut take: impl FnMut(&T) -> Option<R>) -> Option<R> {
+    /// Offers turns in order until one is taken; a member that is offered one has had its turn. `None` when every member
+    /// was asked, or as many as there are `offers`.
+    pub(crate) fn next<R>(&mut self, offers: usize, mut take: impl FnMut(&T) -> Option<R>) -> Option<R> {
+        let mut offers = offers;
         if let [only] = &mut self.rings[..] {
-            return only.ring.next(&mut take);
+            return only.ring.next(&mut offers, &mut take);
         }
         let mut asked = Vec::new();
         let mut taken = None;
         while taken.is_none()
+            && offers > 0
             && let Some(Reverse((due, index))) = self.order.pop()
         {
             let weighed = &mut self.rings[index];
             self.clock = due;
-            taken = weighed.ring.next(&mut take);
+            taken = weighed.ring.next(&mut offers, &mut take);
             weighed.due = due + weighed.step();
             let again = Reverse((weighed.due, index));
             // A ring with nobody to take the turn has lost it, and is not asked twice.
@@ -173,7 +175,7 @@ mod tests {
     use super::*;
 
     fn turns(rotation: &mut Rotation<char>, count: usize) -> String {
-        (0..count).map(|_| rotation.next(|&member| Some(member)).unwrap()).collect()
+        (0..count).map(|_| rotation.next(usize::MAX, |&member| Some(member)).unwrap()).collect()
     }
 
     fn add<T: Copy + Into<u32>>(rotation: &mut Rotation<T>, members: impl IntoIterator<Item = (u32, T)>) {
@@ -200,17 +202,17 @@ mod tests {
         let mut late = of("abc");
         late.skip(4);
         assert_eq!(turns(&mut late, 4), "bcab", "each core begins elsewhere");
-        assert_eq!(of("").next(|&member| Some(member)), None);
+        assert_eq!(of("").next(usize::MAX, |&member| Some(member)), None);
     }
 
     #[test]
     fn a_turn_that_is_not_taken_is_over() {
         let mut rotation = of("abcd");
         let not_b = |&member: &char| (member != 'b').then_some(member);
-        let got: String = (0..6).map(|_| rotation.next(not_b).unwrap()).collect();
+        let got: String = (0..6).map(|_| rotation.next(usize::MAX, not_b).unwrap()).collect();
         assert_eq!(got, "acdacd");
         let mut asked = 0;
-        let nobody = rotation.next(|_| {
+        let nobody = rotation.next(usize::MAX, |_| {
             asked += 1;
             None::<char>
         });
@@ -229,7 +231,7 @@ mod tests {
         assert_eq!(turns(&mut rotation, 3), "eac");
         assert_eq!(rotation.remove('x' as usize), None);
         remove(&mut rotation, "ace");
-        assert_eq!((rotation.len(), rotation.next(|&member| Some(member))), (0, None));
+        assert_eq!((rotation.len(), rotation.next(usize::MAX, |&member| Some(member))), (0, None));
         add(&mut rotation, [(1, 'z'), (1, 'z')]);
         assert_eq!((turns(&mut rotation, 2), rotation.len()), ("zz".into(), 1));
     }
@@ -288,9 +290,9 @@ mod tests {
         let mut rotation = Rotation::default();
         add(&mut rotation, [(9, 'a'), (2, 'b'), (1, 'c')]);
         let light = |&member: &char| (member != 'a').then_some(member);
-        let got: String = (0..6).map(|_| rotation.next(light).unwrap()).collect();
+        let got: String = (0..6).map(|_| rotation.next(usize::MAX, light).unwrap()).collect();
         assert_eq!(got.chars().filter(|&member| member == 'b').count(), 4, "{got}");
-        assert_eq!(rotation.next(|_| None::<char>), None);
+        assert_eq!(rotation.next(usize::MAX, |_| None::<char>), None);
     }
 
     #[test]
@@ -327,7 +329,7 @@ mod tests {
         let mut counts = vec![0u32; 10_000];
         // 0 counts as 1, so the weights sum up to 100 × 4950 + 100.
         for _ in 0..495_100 {
-            let number: u32 = rotation.next(|&number| Some(number)).unwrap();
+            let number: u32 = rotation.next(usize::MAX, |&number| Some(number)).unwrap();
             counts[number as usize] += 1;
         }
         for (number, &count) in counts.iter().enumerate() {

@@ -105,12 +105,18 @@ impl Service {
         self.home.protocol.set(config.protocol);
     }
 
-    /// The worker behind `gate`, entered for a request of this core, if it is one that may get requests. The slot is
-    /// the caller's again if it is not.
-    pub(crate) fn take_over(&self, gate: &Arc<Gate>, now: Instant) -> Option<(Rc<Upstream>, Pass)> {
+    /// The worker behind `gate`, entered for a request of this core, if it is one that may get requests, and none of those
+    /// that were `tried`. The slot is the caller's again if it is not.
+    pub(crate) fn take_over(
+        &self,
+        gate: &Arc<Gate>,
+        tried: &[Rc<Upstream>],
+        now: Instant,
+    ) -> Option<(Rc<Upstream>, Pass)> {
         let known = self.known.borrow();
         let upstream = known.get(&key(gate))?;
-        let is_usable = upstream.is_ready() && upstream.passed_over_until(now).is_none();
+        let is_tried = tried.iter().any(|tried| Rc::ptr_eq(tried, upstream));
+        let is_usable = !is_tried && upstream.is_ready() && upstream.passed_over_until(now).is_none();
         is_usable.then(|| (Rc::clone(upstream), Pass::of(upstream)))
     }
 
@@ -217,6 +223,6 @@ pub(crate) mod tests {
 
     /// The next of the rotation.
     pub(crate) fn turn(service: &Service) -> Option<Rc<Upstream>> {
-        service.rotation.borrow_mut().next(|upstream| Some(Rc::clone(upstream)))
+        service.rotation.borrow_mut().next(usize::MAX, |upstream| Some(Rc::clone(upstream)))
     }
 }

@@ -186,6 +186,9 @@ pub(crate) struct RouteShard {
     /// `host/path`, with `*` for any host.
     pub(crate) label: String,
     service: Option<ServiceName>,
+    pub(crate) limited: Count,
+    pub(crate) limits_away: Count,
+    pub(crate) uncounted: Count,
     pub(crate) bytes_in: Count,
     pub(crate) bytes_out: Count,
     responses: [Count; 5],
@@ -202,6 +205,9 @@ impl RouteShard {
     /// Adds all to `total`, and the histogram to `latency`.
     pub(crate) fn add_to(&self, total: &mut RouteStats, latency: &mut Sums) {
         total.service.clone_from(&self.service);
+        total.limited += self.limited.get();
+        total.limits_away += self.limits_away.get();
+        total.uncounted += self.uncounted.get();
         total.bytes_in += self.bytes_in.get();
         total.bytes_out += self.bytes_out.get();
         for (total, count) in total.responses.iter_mut().zip(&self.responses) {
@@ -238,11 +244,13 @@ impl WorkerShard {
     }
 }
 
-/// What a route is called in logs and metrics: `host/path`, with `*` for any host and without a `/` at the end.
+/// What a route is called in logs and metrics: `host/path`, with `*` for any host and without a `/` at the end; and which
+/// service it is, where several have a share.
 fn label(route: &Route) -> String {
     let host = route.host.as_deref().unwrap_or("*").to_ascii_lowercase();
     let path = route.path.trim_end_matches('/');
-    if path.is_empty() { host + "/" } else { host + path }
+    let label = if path.is_empty() { host + "/" } else { host + path };
+    if route.weight.is_some() { format!("{label} to {}", route.service) } else { label }
 }
 
 fn count_class(classes: &[Count; 5], status: u16) {

@@ -91,6 +91,12 @@ pub struct RouteStats {
     pub service: Option<ServiceName>,
     /// Requests answered, by status class: index 0 is 1xx, 4 is 5xx.
     pub responses: [u64; 5],
+    /// Requests that its limits refused, which came too early.
+    pub limited: u64,
+    /// Requests that were refused because they could not be counted.
+    pub limits_away: u64,
+    /// Requests that passed although they could not be counted.
+    pub uncounted: u64,
     /// Bytes of request bodies.
     pub bytes_in: u64,
     /// Bytes of response bodies.

@@ -188,16 +188,22 @@ impl Upstream {
         self.is_ready.set(true);
     }
 
-    /// It may not get requests any more. Returns its idle connections.
+    /// It may not get requests any more. Returns its idle connections. Those of HTTP/2 end with their last requests: a server
+    /// that waits for its connections to end would wait for them in vain.
     #[allow(clippy::vec_box, reason = "links are large, and go from hand to hand boxed")]
     pub(crate) fn retire(&self) -> Vec<Box<Link>> {
         self.is_ready.set(false);
+        self.lane.take();
         self.idle.take()
     }
 
-    /// The HTTP/2 connections to it.
+    /// The HTTP/2 connections to it. A request that was let in before it was retired has one for itself.
     pub(crate) fn lane(&self) -> Rc<Lane> {
-        Rc::clone(self.lane.borrow_mut().get_or_insert_with(|| Lane::new(self.address.clone())))
+        let new = || Lane::new(self.address.clone());
+        if !self.is_ready.get() {
+            return new();
+        }
+        Rc::clone(self.lane.borrow_mut().get_or_insert_with(new))
     }
 
     /// The most recently used idle connection.

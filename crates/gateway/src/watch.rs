@@ -36,6 +36,8 @@ pub(crate) enum Phase {
     Lingering,
     /// An HTTP/2 connection with open streams, each of which is watched by itself.
     Busy,
+    /// An HTTP/2 connection without any, which it watches itself.
+    Quiet,
 }
 
 /// What the tick must do to a task.
@@ -114,7 +116,8 @@ impl Watched {
 
     /// Since when a tick has seen it idle; `None` for one that is not, or is to leave already.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
-        self.since.get().filter(|_| self.phase.get() == Phase::Idle && !self.draining.get())
+        let is_idle = matches!(self.phase.get(), Phase::Idle | Phase::Quiet);
+        self.since.get().filter(|_| is_idle && !self.draining.get())
     }
 
     /// An attempt begins: from the last byte of the request on, the worker will have `timeout`.
@@ -185,7 +188,7 @@ impl Watched {
             Phase::Answering => (self.stall.get(), Overdue::Answer),
             Phase::Tunnel => (limits.tunnel_timeout, Overdue::Close),
             Phase::Lingering => (LINGER_FOR, Overdue::Close),
-            Phase::Choosing | Phase::Busy => return None,
+            Phase::Choosing | Phase::Busy | Phase::Quiet => return None,
         };
         (age > limit).then_some(overdue)
     }
@@ -258,6 +261,8 @@ mod tests {
         client.enter(Phase::Tunnel);
         assert_eq!((after(20), after(21)), (None, Some(Overdue::Close)));
         client.enter(Phase::Busy);
+        assert_eq!(after(99), None);
+        client.enter(Phase::Quiet);
         assert_eq!(after(99), None);
     }
 

@@ -14,21 +14,22 @@ const HOST_PREFIX: &str = "__Host-";
 pub struct SessionCookie {
     /// Without the prefix that secure ones have.
     name: &'static str,
+    suffix: &'static str,
     secure: bool,
 }
 
 /// Follows the cookie's name in that of another one, by which a browser says, for a moment, that its session has just been changed.
 const WRITTEN_SUFFIX: &str = "-written";
 /// How long a browser says that its session was changed. Browsers count in whole seconds, some of them from the last one on.
-const WRITTEN_MAX_AGE_S: u64 = 3;
-// By then every worker has been told, or knows that it was not.
-const _: () = assert!(Duration::from_secs(WRITTEN_MAX_AGE_S - 1).as_millis() > SILENCE_MAX.as_millis());
+const WRITTEN_MAX_AGE_S: u64 = 4;
+// By then every worker has been told, or knows that it was not, even if two feeds on the way fell silent one after the other.
+const _: () = assert!(Duration::from_secs(WRITTEN_MAX_AGE_S - 1).as_millis() > 2 * SILENCE_MAX.as_millis());
 
 impl SessionCookie {
     /// `__Host-session`: by its prefix, a sibling domain cannot plant one.
-    pub const SECURE: Self = Self { name: "session", secure: true };
+    pub const SECURE: Self = Self { name: "session", suffix: "", secure: true };
     /// `session`, also over plain HTTP. Whoever is on the way can read and replace it.
-    pub const INSECURE: Self = Self { name: "session", secure: false };
+    pub const INSECURE: Self = Self { name: "session", suffix: "", secure: false };
 
     /// The same under another name: letters, digits, `-` and `_`. Two services on one host need two names, on other ports
     /// too, since cookies know no ports (RFC 6265, section 8.5).
@@ -49,9 +50,14 @@ impl SessionCookie {
         Self { secure: false, ..self }
     }
 
+    /// The cookie beside it, for the session's pass.
+    pub(crate) fn of_pass(self) -> Self {
+        Self { suffix: "-pass", ..self }
+    }
+
     /// The name that browsers see.
     pub fn full_name(&self) -> String {
-        format!("{}{}", self.prefix(), self.name)
+        format!("{}{}{}", self.prefix(), self.name, self.suffix)
     }
 
     fn prefix(&self) -> &'static str {
@@ -62,8 +68,10 @@ impl SessionCookie {
     /// more than one when cookies of the same name were set for several paths or domains. A value that is not
     /// visible ASCII is passed over; that a name occurs twice is no error.
     pub fn values<'a>(&self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
-        let (prefix, name) = (self.prefix(), self.name);
-        values(headers, move |key| key.strip_prefix(prefix) == Some(name))
+        let (prefix, name, suffix) = (self.prefix(), self.name, self.suffix);
+        values(headers, move |key| {
+            key.strip_prefix(prefix).and_then(|key| key.strip_suffix(suffix)) == Some(name)
+        })
     }
 
     /// Whether the browser says that its session has just been changed. Anybody may say so: it costs a read.
@@ -186,6 +194,14 @@ mod tests {
         headers.append(header::COOKIE, HeaderValue::from_static("till=1; __Host-session=2; __Host-till=3"));
         assert_eq!(cookie.values(&headers).collect::<Vec<_>>(), ["3"]);
         assert_eq!(cookie.insecure().values(&headers).collect::<Vec<_>>(), ["1"]);
+        let pass = cookie.of_pass();
+        assert_eq!(
+            pass.set("a", Some(60)).unwrap(),
+            "__Host-till-pass=a; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=60"
+        );
+        headers.append(header::COOKIE, HeaderValue::from_static("__Host-till-pass=4"));
+        assert_eq!(pass.values(&headers).collect::<Vec<_>>(), ["4"]);
+        assert_eq!(cookie.values(&headers).collect::<Vec<_>>(), ["3"]);
     }
 
     #[test]
@@ -198,8 +214,8 @@ mod tests {
     fn that_it_was_written_is_said_under_a_name_of_its_own() {
         let shop = SessionCookie::INSECURE.named("shop");
         let lines = [
-            "__Host-session-written=1; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=3",
-            "shop-written=1; Path=/; HttpOnly; SameSite=Lax; Max-Age=3",
+            "__Host-session-written=1; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=4",
+            "shop-written=1; Path=/; HttpOnly; SameSite=Lax; Max-Age=4",
         ];
         for (cookie, line) in [SessionCookie::SECURE, shop].into_iter().zip(lines) {
             assert_eq!(cookie.say_written().unwrap(), line);

@@ -10,6 +10,7 @@ pub mod idempotency;
 pub mod limit;
 pub mod metrics;
 pub mod problem;
+pub mod revocations;
 pub mod secure_headers;
 pub mod session;
 pub mod token;

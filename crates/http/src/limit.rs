@@ -9,14 +9,23 @@ mod service;
 
 use std::{sync::Arc, time::Duration};
 
-use lethe_state::limits::{Limits, TAKES_MAX, gcra::Pace};
+use lethe_state::limits::{LIMIT_NAME_BYTES_MAX, Limits, TAKES_MAX, gcra::Pace};
 pub use lethe_state::limits::{Quota, Verdict, leased};
 
 use self::{by::Key, gate::Gate};
-pub use self::{refusal::Refusal, service::Limited};
+pub use self::{
+    refusal::Refusal,
+    service::{Judgement, Limited, Standings},
+};
 
 /// How long a request waits for the engine, unless [`LimitLayer::timeout`] says otherwise.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_millis(250);
+
+/// Whether a limit may be called so: 1 to 64 lower-case ASCII letters, digits, `-` and `_`.
+pub fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    !name.is_empty() && name.len() <= LIMIT_NAME_BYTES_MAX && name.bytes().all(allowed)
+}
 
 /// What becomes of requests while the engine that counts them cannot be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +77,7 @@ pub struct LimitLayer {
 /// One limit of a layer.
 #[derive(Clone)]
 struct Policy {
-    name: &'static str,
+    name: Arc<str>,
     quota: Quota,
     pace: Pace,
     key: Key,
@@ -89,16 +98,15 @@ impl LimitLayer {
     ///
     /// # Panics
     /// When the name or the quota break their rules, when the layer has the name already, or sixteen others.
-    pub fn limit(self, name: &'static str, quota: Quota, key: Key) -> Self {
+    pub fn limit(self, name: impl Into<Arc<str>>, quota: Quota, key: Key) -> Self {
+        let name = name.into();
         let pace = match quota.pace() {
             Ok(pace) => pace,
             Err(error) => panic!("the limit {name:?}: {error}"),
         };
-        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
-        let length_max = lethe_state::limits::LIMIT_NAME_BYTES_MAX;
         assert!(
-            !name.is_empty() && name.len() <= length_max && name.bytes().all(allowed),
-            "the limit name {name:?} is not 1 to {length_max} lower-case ASCII letters, digits, `-` and `_`"
+            is_name(&name),
+            "the limit name {name:?} is not 1 to {LIMIT_NAME_BYTES_MAX} lower-case ASCII letters, digits, `-` and `_`"
         );
         assert!(
             self.policies.iter().all(|other| other.name != name),

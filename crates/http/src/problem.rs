@@ -88,7 +88,17 @@ impl Problem {
         }
     }
 
+    /// How long the client is asked to wait.
+    pub fn retry_after_s(&self) -> Option<u32> {
+        self.retry_after_s
+    }
+
     pub(crate) fn document(&self) -> String {
+        Value::Object(self.members()).to_string()
+    }
+
+    /// The members of the problem document.
+    pub fn members(&self) -> Map<String, Value> {
         let mut document = self.members.clone();
         let own = || format!("urn:lethe:problem:{}", self.code);
         document.insert("type".into(), self.kind.map_or_else(own, str::to_owned).into());
@@ -96,7 +106,7 @@ impl Problem {
         document.insert("status".into(), json!(self.status.as_u16()));
         document.insert("detail".into(), json!(self.detail));
         document.insert("code".into(), json!(self.code));
-        Value::Object(document).to_string()
+        document
     }
 
     /// No styles and no scripts: it is shown under any content security policy.

@@ -9,8 +9,10 @@
 mod error;
 mod layer;
 mod life;
+mod pass;
 mod vault;
 mod visit;
+mod who;
 
 use std::sync::Arc;
 
@@ -30,7 +32,9 @@ pub use self::{
     error::Error,
     layer::SessionLayer,
     life::{Event, LOG_TARGET, Life},
+    pass::PASS_LIFE,
     vault::COOKIE_TOKEN_BYTES_MAX,
+    who::Who,
 };
 use self::{
     vault::Vault,
@@ -104,8 +108,8 @@ impl Session {
 
     /// The secret id of a session that lives in an engine. One in a cookie has no name that would stay.
     pub(crate) fn id(&self) -> Option<String> {
-        match (&self.shared.vault, &self.shared.visit().current) {
-            (Vault::Stored(_), Current::Live(held)) => Some(held.cookie.clone()),
+        match &self.shared.visit().current {
+            Current::Live(held) => Some(self.shared.vault.id(&held.cookie)?.to_text()),
             _ => None,
         }
     }
@@ -190,6 +194,7 @@ impl Session {
         let known = match shared.known_session() {
             Some((cookie, Some(held))) if held.user.as_deref().is_some_and(|other| other != user) => {
                 shared.vault.destroy(&cookie).await?;
+                shared.doubt(&cookie);
                 shared.tell(Event::SignedOut, &cookie, held.user.as_deref());
                 shared.visit().forget();
                 None
@@ -200,7 +205,11 @@ impl Session {
         let lifetime = shared.lifetime;
         let renewed = match known {
             Some((cookie, held)) => {
-                shared.vault.renew(&cookie, held.as_deref(), Some(user), patch(&pending), lifetime).await?
+                let patch = patch(&pending);
+                let renewed =
+                    shared.vault.renew(&cookie, held.as_deref(), Some(user), patch, lifetime).await?;
+                shared.doubt(&cookie);
+                renewed
             }
             None => None,
         };
@@ -229,6 +238,7 @@ impl Session {
         let user = held.user.as_deref();
         let renewed =
             shared.vault.renew(&cookie, Some(&held), user, patch(&pending), shared.lifetime).await?;
+        shared.doubt(&cookie);
         let session = renewed.ok_or(Error::Ended)?;
         shared.tell(Event::Renewed, &session.cookie, user);
         let mut visit = shared.visit();
@@ -245,6 +255,7 @@ impl Session {
         shared.visit().check_open()?;
         if let Some((cookie, held)) = shared.known_session() {
             shared.vault.destroy(&cookie).await?;
+            shared.doubt(&cookie);
             if let Some(held) = held {
                 shared.tell(Event::SignedOut, &cookie, held.user.as_deref());
             }

@@ -11,6 +11,8 @@ use lethe_http::{
 };
 use lethe_state::{Revision, error::Error as StateError, locks::Token};
 
+use crate::cache::Cause;
+
 /// An error of the SDK. A handler may return it: clients see a problem document (RFC 9457) without internal text.
 ///
 /// `Debug` shows the same as `Display` and then the causes, since that is what Rust prints when `main` returns it.
@@ -124,6 +126,17 @@ pub enum Error {
         /// Where it differs.
         source: serde_json::Error,
     },
+    /// A value that is not cached could not be computed, for this request or the one that it waited for.
+    #[error("the value of `{key}` for the cache `{cache}` could not be computed")]
+    Compute {
+        /// The cache.
+        cache: String,
+        /// The key.
+        key: String,
+        /// What the computation said.
+        #[source]
+        cause: Cause,
+    },
     /// It was asked for too often.
     #[error("it was asked for too often: refused by the limit {}", names(.0))]
     Limited(Refusal),
@@ -169,6 +182,10 @@ impl From<&Error> for Problem {
                 "Somebody was faster",
                 "This was changed by another request at the same time. Load it again and repeat the change.",
             ),
+            // What clients may see of it, the error within knows best.
+            Error::Compute { cause, .. } if let Some(within) = cause.downcast_ref::<Error>() => {
+                Self::from(within)
+            }
             Error::Limited(refusal) => refusal.problem(),
             Error::Session(error) => Self::from(error),
             Error::State(error) => Self::from(error),

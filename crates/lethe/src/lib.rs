@@ -1,5 +1,5 @@
 //! What a Rust service imports to run under Lethe: a [`State`] that outlives its workers, with tables, counters, blobs,
-//! limits and locks; layers for sessions, limits, idempotency keys, request forgery and security headers; and [`serve()`],
+//! caches, limits and locks; layers for sessions, limits, idempotency keys, request forgery and security headers; and [`serve()`],
 //! which listens and leaves as the worker contract says.
 //!
 //! ```no_run
@@ -30,6 +30,7 @@
 
 pub mod batch;
 pub mod bucket;
+pub mod cache;
 pub mod counter;
 pub mod error;
 pub mod limit;
@@ -41,7 +42,9 @@ pub mod sql;
 pub mod state;
 pub mod table;
 
-pub use lethe_http::{address, csrf, idempotency, metrics, problem, secure_headers, session, token};
+pub use lethe_http::{
+    address, csrf, idempotency, metrics, problem, revocations, secure_headers, session, token,
+};
 
 #[cfg(feature = "sql")]
 pub use self::sql::sql;

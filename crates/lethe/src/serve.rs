@@ -20,7 +20,7 @@ use tower::Service;
 
 pub use self::listener::PORT_DEFAULT;
 use self::socket::{Socket, Stream};
-use crate::Error;
+use crate::{Error, state};
 
 /// Most connections at once. More wait in the kernel's queue until one ends.
 pub const CONNECTIONS_MAX: usize = 16_384;
@@ -50,16 +50,26 @@ enum Phase {
 /// It listens on the socket that was passed as file descriptor 3 when `LISTEN_FDS` says so (`sd_listen_fds(3)`),
 /// else on the unix socket `$SOCKET`, else on `127.0.0.1:$PORT`, else on port [`PORT_DEFAULT`]. A handler that panics is answered with 500.
 ///
+/// Before it listens, the caches of [`State::from_env`](crate::State::from_env) are warmed up
+/// ([`State::warm_up`](crate::State::warm_up)), which takes two seconds at most.
+///
 /// Draining takes at most [`DRAIN`]; what is not answered by then is cut off, and the log says how much. A second
 /// signal cuts it off at once.
 pub async fn serve(app: Router) -> Result<(), Error> {
     let mut signals = Signals::new()?;
+    let caches = state::caches_of_env();
+    if let Some(caches) = &caches {
+        caches.warm_up().await;
+    }
     let listener = listener::open()?;
     let (socket, inherited) = (listener.socket, listener.inherited);
     if let Ok(place) = socket.place() {
         tracing::info!("listening on {place}");
     }
     run(socket, inherited, app, async || signals.next().await).await;
+    if let Some(caches) = &caches {
+        caches.report_hot_keys().await;
+    }
     Ok(())
 }
 

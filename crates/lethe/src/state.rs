@@ -1,6 +1,10 @@
 //! The door to what outlives a worker. A [`State`] is made once, at the start, and handed to all handlers.
 
-use std::{env, ffi::OsString, sync::Arc};
+use std::{
+    env,
+    ffi::OsString,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use lethe_state::{
     Engines,
@@ -14,6 +18,7 @@ use crate::{
     Error,
     batch::Batch,
     bucket::Bucket,
+    cache::Registry,
     counter::Counter,
     lock::Lock,
     near::{Kept, Near},
@@ -22,6 +27,10 @@ use crate::{
 
 /// The environment variable with the address of the state API: `unix:///path/to/state.sock`.
 pub const STATE_ENV: &str = "LETHE_STATE";
+
+/// The caches of the state that was last made from the environment, of which there is one in a process: [`serve`](crate::serve())
+/// warms them up.
+static OF_ENV: Mutex<Weak<Registry>> = Mutex::new(Weak::new());
 
 /// The state of a service. Cheap to clone; all clones are the same state.
 #[derive(Clone)]
@@ -34,6 +43,7 @@ struct Inner {
     engines: Engines,
     /// Without copies.
     behind: Engines,
+    caches: Arc<Registry>,
     near: Kept,
     #[cfg(feature = "ephemeral")]
     _folder: Option<Arc<tempfile::TempDir>>,
@@ -43,12 +53,14 @@ impl State {
     /// The state that `lethe up` gives its workers, by [`STATE_ENV`]. Nothing is sent yet: the state tier may start
     /// later than the worker.
     pub fn from_env() -> Result<Self, Error> {
-        match env::var_os(STATE_ENV).map(OsString::into_string) {
-            None => Err(Error::NoState),
-            Some(Ok(url)) if url.is_empty() => Err(Error::NoState),
-            Some(Ok(url)) => Self::connect(&url),
-            Some(Err(raw)) => Self::connect(&raw.to_string_lossy()),
-        }
+        let state = match env::var_os(STATE_ENV).map(OsString::into_string) {
+            None => return Err(Error::NoState),
+            Some(Ok(url)) if url.is_empty() => return Err(Error::NoState),
+            Some(Ok(url)) => Self::connect(&url)?,
+            Some(Err(raw)) => Self::connect(&raw.to_string_lossy())?,
+        };
+        *OF_ENV.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&state.inner.caches);
+        Ok(state)
     }
 
     /// The state behind an address, as in [`STATE_ENV`].
@@ -58,10 +70,12 @@ impl State {
 
     /// The state that these engines keep.
     pub fn new(engines: Engines) -> Self {
+        let caches = Arc::new(Registry::new(Arc::clone(&engines.cache)));
         Self {
             inner: Arc::new(Inner {
                 behind: engines.clone(),
                 engines,
+                caches,
                 near: Kept::default(),
                 #[cfg(feature = "ephemeral")]
                 _folder: None,
@@ -87,11 +101,16 @@ impl State {
         let inner = Inner {
             engines,
             behind,
+            caches: Arc::clone(&self.inner.caches),
             near,
             #[cfg(feature = "ephemeral")]
             _folder: self.inner._folder.clone(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn caches(&self) -> &Arc<Registry> {
+        &self.inner.caches
     }
 
     pub(crate) fn kept(&self) -> &Kept {
@@ -120,9 +139,10 @@ impl State {
             .map_err(|error| failed(&env::temp_dir(), error.into()))?;
         let embedded = lethe_state::embedded::Embedded::open(folder.path())
             .map_err(|error| failed(folder.path(), error.into()))?;
-        let (engines, folder) = (embedded.engines(), Some(Arc::new(folder)));
-        let behind = engines.clone();
-        Ok(Self { inner: Arc::new(Inner { engines, behind, near: Kept::default(), _folder: folder }) })
+        let (engines, folder) = (embedded.engines().with_revocations(), Some(Arc::new(folder)));
+        let (behind, near) = (engines.clone(), Kept::default());
+        let caches = Arc::new(Registry::new(Arc::clone(&engines.cache)));
+        Ok(Self { inner: Arc::new(Inner { engines, behind, caches, near, _folder: folder }) })
     }
 
     /// A table, whose rows are the JSON of `T`. It exists from its first row on. Names are lower-case
@@ -201,4 +221,9 @@ impl From<&State> for Arc<dyn Sessions> {
     fn from(state: &State) -> Self {
         Arc::clone(&state.inner.engines.sessions)
     }
+}
+
+/// The caches of the state of the environment, if it is in use.
+pub(crate) fn caches_of_env() -> Option<Arc<Registry>> {
+    OF_ENV.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
 }

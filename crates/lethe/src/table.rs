@@ -12,16 +12,20 @@ use futures_util::{Stream, stream};
 pub use lethe_state::tables::Outcome;
 use lethe_state::{
     Millis, Revision,
+    clock::jittered,
     error::Error as StateError,
     tables::{self, Action, Condition, Write},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::sleep;
 
 use crate::{Error, State};
 
 /// How often [`Table::update`] tries before it gives up. Each failed try means that another request's write to the
 /// same row succeeded.
 pub const UPDATE_TRIES_MAX: u32 = 32;
+/// How much longer each pause is than the one before, from the third try on.
+const UPDATE_PAUSE: Duration = Duration::from_millis(1);
 
 /// A table of `T`. Cheap to clone.
 ///
@@ -129,7 +133,11 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     ///
     /// Fails with [`Error::Contended`] after [`UPDATE_TRIES_MAX`] tries.
     pub async fn update(&self, key: &str, mut change: impl FnMut(&mut T)) -> Result<Option<T>, Error> {
-        for _ in 0..UPDATE_TRIES_MAX {
+        for tries in 0..UPDATE_TRIES_MAX {
+            if tries > 1 {
+                // Those who go on in step would have the same one win each time.
+                sleep(jittered(UPDATE_PAUSE * (tries - 1))).await;
+            }
             let Some(row) = self.state.engines().tables.get(&self.name, key).await? else { return Ok(None) };
             let before = row.value.clone();
             let Stored { mut value, revision, expires_at, .. } = self.decode(row)?;

@@ -48,9 +48,17 @@ async fn rows_are_read_from_memory_until_another_worker_changes_them() {
 
 #[tokio::test]
 async fn updates_lose_nothing_though_copies_are_old() {
+    for keeps_copies in [true, false] {
+        count_up(keeps_copies).await;
+    }
+}
+
+/// Three workers count up in one row.
+async fn count_up(keeps_copies: bool) {
     let state = State::ephemeral().unwrap();
     state.table("counts").put("n", &0_u32).await.unwrap();
-    let workers = [(); 3].map(|()| state.near(Near::default().tables(["counts"]).without_sessions()));
+    let near = Near::default().tables(["counts"].into_iter().filter(|_| keeps_copies)).without_sessions();
+    let workers = [(); 3].map(|()| state.near(near.clone()));
     let mut tasks = Vec::new();
     for worker in &workers {
         worker.near_followed().await.unwrap();

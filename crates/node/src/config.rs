@@ -15,6 +15,7 @@ mod flags;
 mod gateway_part;
 mod grant;
 mod instances;
+mod limit;
 mod limits;
 mod network;
 mod policy;

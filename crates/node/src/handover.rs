@@ -14,6 +14,8 @@ use lethe_model::service::ServiceName;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
+use crate::{config::Config, plan};
+
 /// The variable with the [`Deed`].
 pub(crate) const VARIABLE: &str = "LETHE_UPGRADE";
 /// The [`Deed`]'s format. Fields may be added; when one changes its meaning, this grows, and who does not know it refuses.
@@ -42,6 +44,38 @@ pub(crate) struct Deed {
     pub(crate) output: [RawFd; 2],
     /// How many workers there are.
     pub(crate) workers: BTreeMap<ServiceName, Workers>,
+    /// Where state is kept; not told by versions that could not.
+    #[serde(default)]
+    pub(crate) kept: Option<Kept>,
+}
+
+/// Where state is kept, on which two that hand over must agree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// For people, without what is secret.
+    shown: String,
+    /// All of it, told by nothing but whether it is the same: whoever may look at this process's environment shall not find
+    /// passwords there.
+    fingerprint: String,
+}
+
+impl Kept {
+    /// As a configuration says.
+    pub(crate) fn by(config: &Config) -> Self {
+        Self { shown: plan::placement(config), fingerprint: config.placement.fingerprint() }
+    }
+
+    /// The two would keep state in different places.
+    pub(crate) fn check(&self, new: &Self) -> anyhow::Result<()> {
+        if self.fingerprint == new.fingerprint {
+            return Ok(());
+        }
+        let (is, shall_be) = (&self.shown, &new.shown);
+        let other = if is == shall_be { ", with other options or another password" } else { "" };
+        anyhow::bail!(
+            "`[state]` has changed ({is} → {shall_be}{other}), which needs a restart: put it back, or run `lethe down` and `lethe up`"
+        )
+    }
 }
 
 /// The sockets of one configured address.

@@ -19,7 +19,7 @@ use lethe_model::service::ServiceName;
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::{
-    handover::{self, Deed, Ear, FORMAT, Listeners, VARIABLE, Word, Workers},
+    handover::{self, Deed, Ear, FORMAT, Kept, Listeners, VARIABLE, Word, Workers},
     signals::Signals,
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct Estate {
     /// Where health and metrics are, with the address as it was configured.
     pub(crate) admin: Option<(SocketAddr, TcpListener)>,
     pub(crate) workers: BTreeMap<ServiceName, Workers>,
+    /// Where state is kept; `None` if the other one could not tell.
+    pub(crate) kept: Option<Kept>,
 }
 
 /// Claims what this process has inherited; `None` if it was started by hand.
@@ -85,6 +87,7 @@ unsafe fn claim_all(deed: Deed) -> anyhow::Result<Inheritance> {
         listeners: deed.listeners.into_iter().map(listeners).collect::<Result<_, _>>()?,
         admin,
         workers: deed.workers,
+        kept: deed.kept,
     };
     let link = UnixStream::from(own(deed.link)?);
     link.set_nonblocking(true)?;

@@ -1,8 +1,10 @@
 //! The composition root: reads what shall run, starts every room, wires the watched values between them, and ends them
 //! in the right order. The rooms never import each other; here they meet.
 
-pub mod attendant;
+pub mod allowance;
+mod attendant;
 pub mod build;
+mod coming;
 pub mod config;
 mod doors;
 mod folder;

@@ -27,11 +27,12 @@ use lethe_supervisor::{
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
+    allowance::Counter,
     build,
     config::{Config, ServiceConfig},
     doors::{self, Doors},
     folder::{Charge, Folder},
-    handover::{self, Ear, Word, Workers},
+    handover::{self, Ear, Kept, Word, Workers},
     heir::{Heir, Upgrader},
     inheritance::{self, Estate, Inheritance},
     notify, port,
@@ -176,7 +177,8 @@ async fn begin(
             () = stop.asked(Wish::Drain) => return Err(build::Error::Stopped.into()),
         }
     }
-    let gateway = Arc::new(bound.run(supervisor.roster()));
+    let counter = Counter::new(&engines, config.gateway.cores);
+    let gateway = Arc::new(bound.counted_by(counter).run(supervisor.roster()));
     let traffic = {
         let gateway = Arc::clone(&gateway);
         Arc::new(move || gateway.snapshot())
@@ -202,8 +204,9 @@ async fn begin(
         attendant,
         heir: watch::Sender::new(None),
     });
+    let ranges = Arc::clone(&reloader).ranges();
     let handles =
-        Handles::new(supervisor, traffic, reloader.hook(), Arc::clone(&upgrader).hook(), node, stop);
+        Handles::new(supervisor, traffic, reloader.hook(), Arc::clone(&upgrader).hook(), ranges, node, stop);
     let mut tasks = vec![tokio::spawn(control::serve(control_socket, Arc::clone(&handles)))];
     tasks.push(tokio::spawn({
         let gateway = Arc::clone(&gateway);
@@ -225,12 +228,15 @@ struct Claimed {
 }
 
 async fn claim(config: &Config, estate: Option<Estate>) -> anyhow::Result<Claimed> {
-    let Some(Estate { attendant, lock, listeners, admin, workers }) = estate else {
+    let Some(Estate { attendant, lock, listeners, admin, workers, kept }) = estate else {
         let engine = open_state(config, Embedded::open).await?;
         let bound = bind_gateway(config)?;
         let admin = config.admin.map(|address| bind_admin(config, address)).transpose()?;
         return Ok(Claimed { engine, bound, admin, attendant: None, workers: BTreeMap::new() });
     };
+    if let Some(kept) = kept {
+        kept.check(&Kept::by(config))?;
+    }
     let engine = open_state(config, |directory| Embedded::open_beside(directory, lock)).await?;
     let bound = export_spans(gateway::Bound::adopt(config.gateway.clone(), listeners)?)?;
     if config.admin != admin.as_ref().map(|(address, _)| *address) {

@@ -145,7 +145,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<String> {
 }
 
 /// Where each kind is kept, without what is secret.
-fn placement(config: &Config) -> String {
+pub(crate) fn placement(config: &Config) -> String {
     let place = |kind: Kind| format!("{} {}", kind.name(), config.placement.of(kind));
     Kind::ALL.map(place).join(", ")
 }
@@ -170,21 +170,32 @@ fn listener(config: &Config, index: usize) -> String {
 fn routes(old: &[gateway::Route], new: &[gateway::Route]) -> Vec<String> {
     let same =
         |one: &gateway::Route, other: &gateway::Route| one.host == other.host && one.path == other.path;
+    // Services that share a route are beside each other.
+    let (old, new): (Vec<_>, Vec<_>) = (old.chunk_by(same).collect(), new.chunk_by(same).collect());
     let mut changes = Vec::new();
-    for route in new {
-        match old.iter().find(|it| same(it, route)) {
-            None => changes.push(format!("route {}: added, to `{}`", Place(route), route.service)),
-            Some(before) if before.service != route.service => {
-                let (from, to) = (&before.service, &route.service);
-                changes.push(format!("route {}: from `{from}` to `{to}`", Place(route)));
+    for routes in &new {
+        let (place, to) = (Place(&routes[0]), answering(routes));
+        match old.iter().find(|before| same(&before[0], &routes[0])) {
+            None => changes.push(format!("route {place}: added, to {to}")),
+            Some(before) if answering(before) != to => {
+                changes.push(format!("route {place}: from {} to {to}", answering(before)));
             }
-            Some(before) if before != route => changes.push(format!("route {}: changed", Place(route))),
+            Some(before) if before != routes => changes.push(format!("route {place}: changed")),
             Some(_) => {}
         }
     }
-    let gone = old.iter().filter(|route| !new.iter().any(|it| same(it, route)));
-    changes.extend(gone.map(|route| format!("route {}: removed", Place(route))));
+    let gone = old.iter().filter(|before| !new.iter().any(|routes| same(&before[0], &routes[0])));
+    changes.extend(gone.map(|before| format!("route {}: removed", Place(&before[0]))));
     changes
+}
+
+/// Who answers at one place, and what share.
+fn answering(routes: &[gateway::Route]) -> String {
+    let one = |route: &gateway::Route| match route.weight {
+        Some(weight) => format!("`{}` {weight}", route.service),
+        None => format!("`{}`", route.service),
+    };
+    routes.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// What else of the gateway differs.
@@ -201,6 +212,9 @@ fn of_gateway(old: &gateway::Config, new: &gateway::Config) -> Vec<String> {
     }
     if old.trusted_proxies != new.trusted_proxies {
         changes.push(format!("trusted-proxies: {}", networks(&new.trusted_proxies)));
+    }
+    if old.via != new.via {
+        changes.push(format!("via: {}", new.via.as_deref().unwrap_or("off")));
     }
     match &new.access_log {
         log if *log == old.access_log => {}
@@ -340,10 +354,11 @@ mod tests {
             ],
         );
         check("path = '/b'", "path = '/b'\ntimeout = '1s'", &["route /b: changed"]);
+        check("service = 'b'\n", "service = { a = 9, b = 1 }\n", &["route /b: from `b` to `a` 9, `b` 1"]);
         check(
             "",
-            "trusted-proxies = ['10.0.0.0/8', '::1']\naccess-log = 'stdout'\nlimits.queue-max = 7\n",
-            &["trusted-proxies: 10.0.0.0/8, ::1/128", "access-log: stdout", "limits: changed"],
+            "trusted-proxies = ['10.0.0.0/8', '::1']\nvia = 'edge'\naccess-log = 'stdout'\nlimits.queue-max = 7\n",
+            &["trusted-proxies: 10.0.0.0/8, ::1/128", "via: edge", "access-log: stdout", "limits: changed"],
         );
     }
 

@@ -12,7 +12,7 @@ use std::{
 use futures_util::{FutureExt, future::join_all};
 use lethe_admin::{
     api,
-    handles::Reload,
+    handles::{Ranges, Reload},
     stop::{Stop, Wish},
 };
 use lethe_gateway::gateway::{self, Gateway};
@@ -26,7 +26,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     build,
-    config::{self, Config, ServiceConfig, Source},
+    config::{self, Config, Instances, ServiceConfig, Source},
     doors::Doors,
     plan::{Plan, Refused, plan},
     source,
@@ -103,6 +103,17 @@ impl Reloader {
             // In a task of its own: whoever asked may go away, and half of a reload would be worse than all or none.
             let task = tokio::spawn(async move { reloader.reload().await });
             async move { task.await.unwrap_or(Err(Error::Stopping)).map_err(|error| problem(&error)) }.boxed()
+        })
+    }
+
+    /// What the file says of how many workers a service has, where that is a range; nothing while a reload is under way.
+    pub(crate) fn ranges(self: Arc<Self>) -> Ranges {
+        Arc::new(move |name| {
+            let running = self.running.try_lock().ok()?;
+            let service =
+                running.config.services.iter().find(|service| service.spec.name.as_str() == name)?;
+            let Instances { min, max } = service.instances;
+            (min < max).then_some((min, max))
         })
     }
 

@@ -14,6 +14,8 @@ use crate::{Millis, error::Error, locks::Token};
 pub const BUCKET_NAME_BYTES_MAX: usize = 64;
 /// Longest key, in bytes of UTF-8. A key is any text but the empty one, without NUL; `/` is a character like any.
 pub const KEY_BYTES_MAX: usize = 1024;
+/// What every engine takes of it: some refuse longer keys, with [`Error::TooLarge`].
+pub const KEY_BYTES_SURE: usize = 256;
 /// Longest media type, in bytes of visible ASCII and spaces, so that it can stand in a header field.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
 /// Largest blob unless a put says less: 5 TiB, as in S3.

@@ -20,7 +20,7 @@
 //! ```
 //!
 //! One kind alone: `lethe_state::contract_tables!(engine);`, `contract_sessions!`, `contract_blobs!`, `contract_limits!`,
-//! `contract_locks!`, `contract_idempotency!`, `contract_cache!`, `contract_feeds!`.
+//! `contract_locks!`, `contract_idempotency!`, `contract_cache!`, `contract_feeds!`, `contract_near!`.
 //! Each case is also a public function, `contract::tables::increments_add_up(fixture).await`.
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
@@ -37,6 +37,7 @@ pub mod limits;
 pub mod linear;
 pub mod locks;
 pub mod moving;
+pub mod near;
 pub mod sessions;
 pub mod tables;
 
@@ -68,7 +69,7 @@ impl Fixture {
 
     /// Moves the engine's clock forward; false when it has no such hook, and the case is to be skipped.
     #[allow(clippy::print_stderr, reason = "a skipped test says so")]
-    fn advance(&self, by: Duration) -> bool {
+    pub(crate) fn advance(&self, by: Duration) -> bool {
         match &self.clock {
             Some(advance) => advance(by),
             None => eprintln!("skipped: this engine's clock cannot be moved"),
@@ -143,6 +144,7 @@ macro_rules! contract_suite {
         $crate::contract_cache!($engine);
         $crate::contract_cache_feeds!($engine);
         $crate::contract_feeds!($engine);
+        $crate::contract_near!($engine);
     };
 }
 

@@ -3,13 +3,13 @@
 //! [`idempotency::Idempotency`], [`locks::Locks`], [`cache::Cache`]); each engine implements the kinds it can, and passes the kind's
 //! contract suite.
 //!
-//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `redis` and `postgres` (features of these names),
+//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `redis`, `postgres` and `s3` (features of these names),
 //! `remote` (feature `remote`: the state API of another process, which `server` serves). In front of any of them, `near` (feature
 //! `near`) keeps copies of what was read.
 
 mod absent;
 pub mod blobs;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "s3"))]
 mod breaker;
 pub mod cache;
 pub mod clock;
@@ -31,12 +31,23 @@ pub mod place;
 pub mod portable;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "redis", feature = "s3"))]
+mod query;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "remote")]
 pub mod remote;
-#[cfg(any(feature = "embedded", feature = "postgres", feature = "redis", feature = "server"))]
+pub mod revocations;
+#[cfg(any(
+    feature = "embedded",
+    feature = "postgres",
+    feature = "redis",
+    feature = "s3",
+    feature = "server"
+))]
 mod rules;
+#[cfg(feature = "s3")]
+pub mod s3;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod sessions;

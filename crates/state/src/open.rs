@@ -49,6 +49,8 @@ pub fn check(address: &Address) -> Result<(), String> {
         EngineName::Postgres => {
             url.parse::<crate::postgres::config::Config>().map(drop).map_err(|error| error.to_string())
         }
+        #[cfg(feature = "s3")]
+        EngineName::S3 => url.parse::<crate::s3::Url>().map(drop).map_err(|error| error.to_string()),
         engine => {
             let _ = url;
             Err(format!("this lethe was built without the engine `{}`", engine.name()))
@@ -66,6 +68,11 @@ fn open_url(engine: EngineName, url: &str) -> Result<Engines, Error> {
         }
         #[cfg(feature = "postgres")]
         EngineName::Postgres => Ok(crate::postgres::Postgres::new(url)?.engines()),
+        #[cfg(feature = "s3")]
+        EngineName::S3 => {
+            let url = url.parse::<crate::s3::Url>().map_err(|error| Error::Invalid(error.to_string()))?;
+            Ok(crate::s3::S3::open(&url)?.engines())
+        }
         _ => {
             let _ = url;
             Err(Error::Unsupported {

@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
+use sha2::{Digest, Sha256};
+
 /// A kind of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -122,7 +124,7 @@ impl Address {
             },
             None => Err(format!(
                 "needs the engine `{scheme}`, which this version does not have; \
-                 there are `embedded`, `redis://` and `postgres://`"
+                 there are `embedded`, `redis://`, `postgres://` and `s3://`"
             )),
         }
     }
@@ -182,6 +184,23 @@ impl Placement {
         self.kinds.get(&kind).unwrap_or(&self.default)
     }
 
+    /// The same for two that say the same, passwords and options included, no part of which can be read in it. It stays the
+    /// same from one version to the next, also if that has more kinds.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut say = |what: &str, address: &Address| {
+            let address = match address {
+                Address::Url(_, url) => url.clone(),
+                embedded => embedded.to_string(),
+            };
+            hash.update(format!("{what}\0{address}\0"));
+        };
+        say("default", &self.default);
+        let others = self.kinds.iter().filter(|(_, address)| **address != self.default);
+        others.for_each(|(kind, address)| say(kind.name(), address));
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The first kind whose engine does not keep it.
     pub fn misplaced(&self) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| !self.of(*kind).engine().keeps(*kind))
@@ -217,6 +236,27 @@ mod tests {
             let error = Address::parse(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_fingerprint_tells_all_apart_and_shows_nothing() {
+        let at = |default: &str, blobs: &str| {
+            let address = |text| Address::parse(text).unwrap();
+            Placement { default: address(default), kinds: [(Kind::Blobs, address(blobs))].into() }
+        };
+        let one = at("redis://:secret@cache/0", "embedded");
+        assert_eq!(one.fingerprint(), at("redis://:secret@cache/0", "embedded").fingerprint());
+        for other in [
+            at("redis://:another@cache/0", "embedded"),
+            at("redis://:secret@cache/1", "embedded"),
+            at("redis://:secret@cache/0", "embedded:blobs"),
+            Placement::default(),
+        ] {
+            assert_ne!(one.fingerprint(), other.fingerprint(), "{other:?}");
+        }
+        // It must not change from one version to the next.
+        let known = "81dc60bc51746383d49c6b845b15389585318a83fbce49982dc80f0214614aa6";
+        assert_eq!(Placement::default().fingerprint(), known);
     }
 
     #[test]

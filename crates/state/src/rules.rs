@@ -1,10 +1,14 @@
 //! The rules for what callers give: names, keys, sizes and the fields of sessions. Every engine checks them before it
 //! does anything, so that all refuse the same things with the same words.
 
+#[cfg(any(feature = "embedded", feature = "s3"))]
+use std::ops::Range;
 use std::time::Duration;
 
 use serde_json::Value;
 
+#[cfg(any(feature = "embedded", feature = "s3"))]
+use crate::blobs::{ByteRange, CONTENT_TYPE_BYTES_MAX};
 #[cfg(doc)]
 use crate::sessions::SESSION_BYTES_MAX;
 use crate::{
@@ -78,6 +82,32 @@ pub(crate) fn key_range(prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>)
         None => end.push(0xff),
     }
     (behind.max(prefix.as_bytes().to_vec()), end)
+}
+
+/// Checks that a media type can stand in a header field (RFC 9110, section 5.5).
+#[cfg(any(feature = "embedded", feature = "s3"))]
+pub(crate) fn check_content_type(text: &str) -> Result<(), Error> {
+    let visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    if text.is_empty() || text.len() > CONTENT_TYPE_BYTES_MAX || !text.bytes().all(visible) {
+        return Err(Error::Invalid(format!(
+            "the media type is not 1 to {CONTENT_TYPE_BYTES_MAX} visible ASCII characters"
+        )));
+    }
+    Ok(())
+}
+
+/// The bytes that a range means (RFC 9110, section 14.1.2).
+#[cfg(any(feature = "embedded", feature = "s3"))]
+pub(crate) fn resolve(range: Option<ByteRange>, size: u64) -> Result<Range<u64>, Error> {
+    let resolved = match range {
+        None => Some(0..size),
+        Some(ByteRange::From(first)) => (first < size).then_some(first..size),
+        Some(ByteRange::Inclusive(first, last)) => {
+            (first <= last && first < size).then(|| first..last.saturating_add(1).min(size))
+        }
+        Some(ByteRange::Last(length)) => (length > 0).then(|| size.saturating_sub(length)..size),
+    };
+    resolved.ok_or_else(|| Error::Invalid(format!("the range holds none of the blob's {size} bytes")))
 }
 
 /// As much of a text as fits into so many bytes.
@@ -180,5 +210,27 @@ mod tests {
         assert!(!holds("ab", Some("ab"), "ab") && holds("ab", Some("ab"), "ab!"));
         assert!(holds("ab", Some("a"), "ab") && !holds("ab", Some("b"), "abc"));
         assert!(holds("\u{10ffff}", None, "\u{10ffff}z"));
+    }
+
+    #[cfg(any(feature = "embedded", feature = "s3"))]
+    #[test]
+    fn ranges_are_resolved_as_http_says() {
+        let cases = [
+            (None, 0, Some(0..0)),
+            (None, 10, Some(0..10)),
+            (Some(ByteRange::From(3)), 10, Some(3..10)),
+            (Some(ByteRange::From(10)), 10, None),
+            (Some(ByteRange::Inclusive(0, 0)), 10, Some(0..1)),
+            (Some(ByteRange::Inclusive(2, u64::MAX)), 10, Some(2..10)),
+            (Some(ByteRange::Inclusive(3, 2)), 10, None),
+            (Some(ByteRange::Inclusive(10, 12)), 10, None),
+            (Some(ByteRange::Last(4)), 10, Some(6..10)),
+            (Some(ByteRange::Last(40)), 10, Some(0..10)),
+            (Some(ByteRange::Last(0)), 10, None),
+            (Some(ByteRange::From(0)), 0, None),
+        ];
+        for (range, size, expected) in cases {
+            assert_eq!(resolve(range, size).ok(), expected, "{range:?} of {size}");
+        }
     }
 }

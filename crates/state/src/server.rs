@@ -170,8 +170,10 @@ pub struct Api {
 }
 
 impl Api {
-    /// The API of these engines.
+    /// The API of these engines. Whatever ends a session through it is told in the table of
+    /// [revocations](crate::revocations).
     pub fn new(engines: Engines) -> Self {
+        let engines = engines.with_revocations();
         let app = Arc::new(App { engines, buffers: body::Buffers::new() });
         let router = routes()
             .into_iter()

@@ -21,6 +21,8 @@ mod keyspace;
 mod limits;
 #[path = "redis/moving.rs"]
 mod moving;
+#[path = "redis/near.rs"]
+mod near;
 #[path = "redis/once.rs"]
 mod once;
 #[path = "redis/proxy.rs"]

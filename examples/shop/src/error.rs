@@ -106,6 +106,11 @@ impl Error {
                  and repeat it."
                     .into(),
             ),
+            Self::State(lethe::Error::Limited(refusal)) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "One moment, please",
+                refusal.problem().detail().to_owned(),
+            ),
             Self::State(_) | Self::Session(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "One moment, please",
@@ -136,6 +141,7 @@ pub struct Failure {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         match &self {
+            Self::State(lethe::Error::Limited(_)) => {}
             Self::State(_) | Self::Session(_) | Self::Internal(_) => {
                 tracing::error!(error = chain(&self), "a request failed");
             }
@@ -145,6 +151,12 @@ impl IntoResponse for Error {
         let mut response = failure.status.into_response();
         if failure.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        if let Self::State(lethe::Error::Limited(refusal)) = &self {
+            // Whoever waits for so long is let in.
+            let seconds = refusal.problem().retry_after_s();
+            response.headers_mut().extend(seconds.map(|seconds| (header::RETRY_AFTER, seconds.into())));
+            refusal.put(response.headers_mut());
         }
         response.extensions_mut().insert(failure);
         response

@@ -17,4 +17,5 @@ mod pages;
 pub mod password;
 pub mod photo;
 pub mod shop;
+pub mod tries;
 pub mod web;

@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     error::{Error, StartError},
     order::Orders,
+    tries::Tries,
 };
 
 /// What all requests share. Cheap to clone.
@@ -22,6 +23,8 @@ pub struct Shop {
     pub catalogue: Catalogue,
     /// Who may sign in.
     pub accounts: Accounts,
+    /// How often somebody may try to.
+    pub tries: Tries,
     /// What was sold.
     pub orders: Orders,
     /// Uploaded photos, by slug.
@@ -35,6 +38,7 @@ impl Shop {
         catalogue.seed(config.stock).await?;
         Ok(Self {
             accounts: Accounts::new(state),
+            tries: Tries::new(state, config.sign_ins_per_minute),
             orders: Orders::new(state, catalogue.clone()),
             photos: state.bucket("photos"),
             catalogue,

@@ -15,7 +15,7 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use lethe::session::SessionLayer;
+use lethe::{idempotency::IdempotencyLayer, session::SessionLayer};
 
 use crate::{assets, error::Error, pages, photo, shop::Shop};
 
@@ -33,8 +33,10 @@ pub fn router(shop: Shop, state: &lethe::State) -> Router {
     let upload_max =
         usize::try_from(photo::PHOTO_BYTES_MAX).unwrap_or(usize::MAX) + UPLOAD_WRAPPING_BYTES_MAX;
     let upload = post(admin::upload).layer(DefaultBodyLimit::max(upload_max));
+    // A form needs no key, since it has the cart's id; a program that orders may send one, and gets the first answer again.
+    let place = post(checkout::place).layer(IdempotencyLayer::new(state));
     let private = Router::new()
-        .route("/checkout", get(checkout::form).post(checkout::place))
+        .route("/checkout", get(checkout::form).merge(place))
         .route("/orders", get(checkout::orders))
         .route("/orders/{id}", get(checkout::order))
         .layer(middleware::map_response(keep_nowhere));

@@ -26,7 +26,8 @@ impl Ps {
         if self.target.json {
             output::json(&status)?;
         } else {
-            let lines = workers::lines(&status.workers, SystemTime::now(), Paint::for_stdout());
+            let mut lines = workers::lines(&status.workers, SystemTime::now(), Paint::for_stdout());
+            lines.extend(workers::missing(&status.services));
             output::line(&lines.join("\n"))?;
         }
         Ok(())

@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
+use anyhow::anyhow;
 use clap::Args;
-use lethe_admin::api::INSTANCES_MAX;
+use lethe_admin::{api::INSTANCES_MAX, client::Client};
 use lethe_model::service::ServiceName;
 use serde_json::json;
 
@@ -47,16 +48,35 @@ impl Scale {
     /// Sets them, one after the other.
     pub fn run(self) -> anyhow::Result<()> {
         for Count { service, instances } in self.counts {
-            running::with(&self.target, async |client| {
-                Ok(client.scale(service.as_str(), instances).await?)
+            let scaled = running::with(&self.target, async |client| {
+                let before = wanted(&client, &service).await;
+                match client.scale(service.as_str(), instances).await {
+                    Ok(scaled) => Ok(scaled),
+                    // What was refused leaves the wish as it was; what did not come about does not.
+                    Err(error) if wanted(&client, &service).await != before => {
+                        let back = before.unwrap_or_default();
+                        Err(anyhow!(
+                            "{error}\n{service} shall have {instances} now, and goes on trying; `lethe scale {service}={back}` takes it back"
+                        ))
+                    }
+                    Err(error) => Err(error.into()),
+                }
             })?;
             if self.target.json {
-                output::json(&json!({ "service": service, "instances": instances }))?;
+                let notices = scaled.notices;
+                output::json(&json!({ "service": service, "instances": instances, "notices": notices }))?;
             } else {
                 let workers = if instances == 1 { "worker" } else { "workers" };
                 output::line(&format!("{service}: {instances} {workers}"))?;
+                scaled.notices.iter().try_for_each(|notice| output::line(notice))?;
             }
         }
         Ok(())
     }
+}
+
+/// How many workers a service shall have.
+async fn wanted(client: &Client, service: &ServiceName) -> Option<u32> {
+    let status = client.status().await.ok()?;
+    status.services.iter().find(|known| known.name == *service).map(|known| known.wanted)
 }

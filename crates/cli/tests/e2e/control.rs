@@ -1,5 +1,7 @@
 //! The verbs on a running `lethe`, and what an operator sees.
 
+use std::fs;
+
 use anyhow::{Context, ensure};
 use lethe_model::roster::WorkerState;
 use rustix::process::Signal;
@@ -115,6 +117,54 @@ async fn operator_endpoint() -> anyhow::Result<()> {
         ensure!(sum(&format!("{name}_count"), "") == 5.0, "{name}: {}", metrics.text());
         ensure!(sum(&format!("{name}_sum"), "") > 0.0, "{name}: {}", metrics.text());
     }
+    lethe.down().await
+}
+
+/// A service that cannot start, one that was scaled to 0, and a number that stays although it did not come about: whoever
+/// looks is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_missing_is_said() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let file = place.path().join("lethe.toml");
+    fs::write(
+        &file,
+        "[services.web]\ncommand = \"sh -c 'exec python3 -m http.server --bind 127.0.0.1 $PORT'\"\n\
+         instances = \"1..2\"\n[[routes]]\nservice = \"web\"\n\
+         [services.bad]\ncommand = \"sh -c 'echo one; echo the disk is missing; exit 7'\"\ninstances = 1\n\
+         [[routes]]\npath = \"/bad\"\nservice = \"bad\"\n",
+    )?;
+    let lethe = place.up(&[file.to_str().context("UTF-8")?]).await?;
+    lethe
+        .until("one is ready and one has failed", async || {
+            let workers = lethe.workers().await.ok()?;
+            let is_ready = workers.iter().any(|worker| worker.state == WorkerState::Ready);
+            (is_ready && workers.iter().any(|worker| worker.trouble.is_some())).then_some(())
+        })
+        .await?;
+    let mut operator = Visitor::new(lethe.client.status().await?.node.admin.context("an admin address")?);
+    let page = operator.get("/readyz").await?;
+    ensure!(page.status == 503 && page.text().contains("bad (0 of 1 workers ready)"), "{page:?}");
+    let tell = |arguments: &[&str]| {
+        let output = place.tell(arguments)?;
+        anyhow::Ok((output.status.code(), String::from_utf8([output.stdout, output.stderr].concat())?))
+    };
+    let (_, text) = tell(&["ps"])?;
+    ensure!(text.contains("exit status 7 before it was ready: the disk is missing"), "{text}");
+    ensure!(tell(&["scale", "bad=0"])?.0 == Some(0), "nothing has to start for that");
+    let (_, text) = tell(&["ps"])?;
+    ensure!(
+        text.contains("bad: no workers, since it was scaled to 0; `lethe scale bad=1` starts one"),
+        "{text}"
+    );
+    ensure!(operator.get("/readyz").await?.status == 200, "as it was wished");
+    let (status, text) = tell(&["scale", "bad=2"])?;
+    ensure!(status == Some(1) && text.contains("the disk is missing"), "{text}");
+    ensure!(
+        text.contains("bad shall have 2 now, and goes on trying; `lethe scale bad=0` takes it back"),
+        "{text}"
+    );
+    let (status, text) = tell(&["scale", "web=3"])?;
+    ensure!(status == Some(0) && text.contains("3 is outside of `instances = \"1..2\"`"), "{text}");
     lethe.down().await
 }
 

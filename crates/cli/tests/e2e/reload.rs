@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use tokio::sync::watch;
 
 use crate::{
+    h2c_worker,
     lethe::{Lethe, Place},
     seed::Random,
     teller::{self, Told},
@@ -160,6 +161,51 @@ async fn under_load_no_request_fails() -> anyhow::Result<()> {
     }
     println!("{answered} requests were answered during {RELOADS} reloads, and none failed");
     ensure!(answered > RELOADS * VISITORS, "there was load");
+    let gateway = lethe.client.status().await?.gateway;
+    ensure!(gateway.shed == 0 && gateway.responses[3..] == [0, 0], "{gateway:?}");
+    lethe.down().await
+}
+
+/// The program and what it speaks change together, there and back: each worker is spoken to as its version wants it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn to_http2_and_back_no_request_fails() -> anyhow::Result<()> {
+    let plain = service("web", 2, "");
+    let speaks_h2c =
+        format!("[services.web]\ncommand = {}\nprotocol = \"h2c\"\ninstances = 2\n", h2c_worker::command()?);
+    let project = Project::new(&plain)?;
+    let lethe = project.up().await?;
+    lethe.ready(2).await?;
+    let (end, ended) = watch::channel(false);
+    let visitors = [(); VISITORS].map(|()| {
+        let (mut visitor, ended) = (Visitor::new(lethe.listen), ended.clone());
+        tokio::spawn(async move {
+            let mut count = 0;
+            while !*ended.borrow() {
+                let page = visitor.send(Method::POST, "/", &[], Bytes::from_static(b"a=1")).await;
+                let page = page.with_context(|| format!("post {count}"))?;
+                ensure!(page.status == 200, "post {count}: {page:?}");
+                count += 1;
+            }
+            Ok(count)
+        })
+    });
+    let mut visitor = Visitor::new(lethe.listen);
+    for (toml, by_http2) in [(&speaks_h2c, true), (&plain, false), (&speaks_h2c, true)] {
+        project.write(toml)?;
+        let reloaded = lethe.client.reload().await?;
+        ensure!(reloaded.changes.iter().any(|change| change.contains("`protocol`")), "{reloaded:?}");
+        for _ in 0..2 {
+            let page = visitor.get("/").await?;
+            ensure!((page.text() == h2c_worker::ANSWER) == by_http2, "all workers are new: {page:?}");
+        }
+    }
+    end.send_replace(true);
+    let mut answered: usize = 0;
+    for visitor in visitors {
+        answered += visitor.await??;
+    }
+    println!("{answered} posts were answered while the protocol changed, and none failed");
+    ensure!(answered > 10 * VISITORS, "there was load");
     let gateway = lethe.client.status().await?.gateway;
     ensure!(gateway.shed == 0 && gateway.responses[3..] == [0, 0], "{gateway:?}");
     lethe.down().await

@@ -28,6 +28,9 @@ const LOAD_TIME: Duration = Duration::from_secs(20);
 const KILL_INTERVAL: Duration = Duration::from_millis(300);
 const PASSWORD: &str = "correct horse battery staple";
 
+/// All shoppers come from one address, and sign in more often than one of them may.
+const SIGN_INS: (&str, &str) = ("SHOP_SIGN_INS_PER_MINUTE", "1000000");
+
 /// The folder of the shop's `lethe.toml`.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop")
@@ -37,7 +40,7 @@ pub fn folder() -> PathBuf {
 pub async fn open(place: &Place) -> anyhow::Result<Lethe> {
     let folder = folder();
     let folder = folder.to_str().context("the folder's name is UTF-8")?;
-    let lethe = place.up_with(&[folder], &[("SHOP_ADMIN_PASSWORD", PASSWORD)]).await?;
+    let lethe = place.up_with(&[folder], &[("SHOP_ADMIN_PASSWORD", PASSWORD), SIGN_INS]).await?;
     lethe.ready(WORKERS).await?;
     Ok(lethe)
 }
@@ -65,7 +68,8 @@ async fn nobody_notices_that_workers_are_killed_where_state_is_in_redis() -> any
     std::fs::write(&file, format!("{toml}\n{state}"))?;
     let file = file.to_str().context("the file's name is UTF-8")?;
     let port = redis.port.to_string();
-    let lethe = place.up_with(&[file], &[("SHOP_ADMIN_PASSWORD", PASSWORD), ("REDIS_PORT", &port)]).await?;
+    let lethe =
+        place.up_with(&[file], &[("SHOP_ADMIN_PASSWORD", PASSWORD), SIGN_INS, ("REDIS_PORT", &port)]).await?;
     lethe.ready(WORKERS).await?;
     kill_under_load(&lethe, &mut random).await?;
     ensure!(redis.keys()? > 100, "it was not kept in Redis");

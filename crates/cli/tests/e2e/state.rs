@@ -15,7 +15,7 @@ use lethe_state::{
 };
 use serde_json::{Value, json};
 
-use crate::lethe::Place;
+use crate::{lethe::Place, moto};
 
 const WORKER: [&str; 6] =
     ["--instances", "1", "--", "sh", "-c", "exec python3 -m http.server --bind 127.0.0.1 $PORT"];
@@ -162,22 +162,54 @@ async fn caches_are_seen_and_emptied() -> anyhow::Result<()> {
 async fn blobs_are_copied_both_ways() -> anyhow::Result<()> {
     let place = Place::new()?;
     let _lethe = place.up(&WORKER).await?;
+    copy_both_ways(&place)
+}
+
+/// Blobs in a bucket are used as those on this machine are, through the same socket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blobs_may_be_in_a_bucket() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let bucket = moto::shared();
+    let url = bucket.url("").replace("secret", "${BUCKET_SECRET}");
+    let file = place.path().join("lethe.toml");
+    let command = WORKER[5];
+    std::fs::write(
+        &file,
+        format!(
+            "[services.web]\ncommand = [\"sh\", \"-c\", \"{command}\"]\ninstances = 1\n[state]\nblobs = \"{url}\"\n"
+        ),
+    )?;
+    let file = file.to_str().context("UTF-8")?;
+    let lethe = place.up_with(&[file], &[("BUCKET_SECRET", "geheim")]).await?;
+    copy_both_ways(&place)?;
+    let folder = url.split(['@', '?']).nth(1).context("a folder")?;
+    let object = bucket.say(&format!("HEAD /{folder}/backup/a HTTP/1.1\r\n"));
+    ensure!(object.starts_with("HTTP/1.1 200") && object.contains("image/png"), "{object}");
+    tell(&place, &["tables", "put", "notes", "1", "x"])?;
+    let said = lethe.output.text();
+    lethe.down().await?;
+    ensure!(!said.contains("geheim"), "{said}");
+    Ok(())
+}
+
+/// Puts a blob, copies it and gets it back, and what is said when that cannot be.
+fn copy_both_ways(place: &Place) -> anyhow::Result<()> {
     let (file, copy) = (place.path().join("a.bin"), place.path().join("b.bin"));
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
     std::fs::write(&file, &bytes)?;
     let (file, copy) = (file.to_str().context("UTF-8")?, copy.to_str().context("UTF-8")?);
-    tell(&place, &["blobs", "cp", file, "blob:photos/2026/a", "--type", "image/png"])?;
-    tell(&place, &["blobs", "cp", "blob:photos/2026/a", "blob:backup/a"])?;
-    tell(&place, &["blobs", "cp", "blob:backup/a", copy])?;
+    tell(place, &["blobs", "cp", file, "blob:photos/2026/a", "--type", "image/png"])?;
+    tell(place, &["blobs", "cp", "blob:photos/2026/a", "blob:backup/a"])?;
+    tell(place, &["blobs", "cp", "blob:backup/a", copy])?;
     ensure!(std::fs::read(copy)? == bytes, "what went in came out");
-    let listed = json_of(&place, &["blobs", "ls", "backup"])?;
+    let listed = json_of(place, &["blobs", "ls", "backup"])?;
     ensure!(
         listed["blobs"][0]["content_type"] == "image/png" && listed["blobs"][0]["size"] == 3_000_000,
         "{listed}"
     );
-    let text = tell(&place, &["blobs", "ls", "photos", "--prefix", "2026/"])?;
+    let text = tell(place, &["blobs", "ls", "photos", "--prefix", "2026/"])?;
     ensure!(text.contains("2026/a") && text.contains("2.9 MiB") && text.contains("image/png"), "{text}");
-    tell(&place, &["blobs", "rm", "blob:photos/2026/a"])?;
+    tell(place, &["blobs", "rm", "blob:photos/2026/a"])?;
     for (arguments, part) in [
         (vec!["blobs", "rm", "blob:photos/2026/a"], "has no blob `2026/a`"),
         (vec!["blobs", "cp", "blob:photos/2026/a", copy], "has no blob `2026/a`"),
@@ -186,7 +218,7 @@ async fn blobs_are_copied_both_ways() -> anyhow::Result<()> {
         (vec!["blobs", "cp", "/nowhere", "blob:photos/x"], "cannot read /nowhere"),
         (vec!["blobs", "cp", "blob:backup/a", "/nowhere/x"], "cannot write /nowhere/x"),
     ] {
-        let said = refused(&place, &arguments)?;
+        let said = refused(place, &arguments)?;
         ensure!(said.contains(part), "{arguments:?}: {said}");
     }
     ensure!(std::fs::read(copy)? == bytes, "a copy that failed leaves the file as it was");

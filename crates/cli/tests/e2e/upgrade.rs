@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::{
     lethe::{Lethe, Place, alive, kill_9, pid},
+    secure::SecureVisitor,
     visitor::Visitor,
 };
 
@@ -326,6 +327,56 @@ async fn three_times_under_load_no_request_fails() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Posts until `ended`, on one connection for as long as that may be used, or on another one each time; each answer must be
+/// good. Gives how many there were, and how many connections.
+async fn post(
+    lethe: std::net::SocketAddr,
+    stays: bool,
+    ended: watch::Receiver<bool>,
+) -> anyhow::Result<(usize, usize)> {
+    let (mut visitor, mut count) = (SecureVisitor::new(lethe)?, 0);
+    while !*ended.borrow() {
+        // A POST is not sent again by the gateway either.
+        let status = visitor.post(format!("secure-{stays}-{count}")).await;
+        let status = status.with_context(|| format!("post {count}, stays: {stays}"))?;
+        ensure!(status == 200, "post {count}: {status}");
+        count += 1;
+        if !stays {
+            visitor.forget();
+        }
+    }
+    Ok((count, visitor.connections))
+}
+
+/// The same for those who come over TLS and speak HTTP/2, as browsers do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_load_by_tls_and_http2_no_request_fails() -> anyhow::Result<()> {
+    const UPGRADES: usize = 2;
+    let project = Project::new()?;
+    let file = project.path("lethe.toml");
+    let lethe = project.place.up(&["--tls-self-signed", file.to_str().context("UTF-8")?]).await?;
+    lethe.ready(2).await?;
+    let (end, ended) = watch::channel(false);
+    let visitors =
+        [true, false, true, false].map(|stays| tokio::spawn(post(lethe.listen, stays, ended.clone())));
+    let mut serving = None;
+    for _ in 0..UPGRADES {
+        let new = project.upgraded(&lethe).await?;
+        lethe.ready(2).await?;
+        // When the one before is gone, everybody has come over.
+        if let Some(Process(old)) = serving.replace(new) {
+            gone(old).await?;
+        }
+    }
+    end.send_replace(true);
+    for visitor in visitors {
+        let (posts, connections) = visitor.await??;
+        println!("{posts} posts on {connections} connections during {UPGRADES} upgrades, and none failed");
+        ensure!(posts > UPGRADES && connections > UPGRADES - 1, "there was load, and it came over");
+    }
+    lethe.down().await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_take_over_changes_nothing() -> anyhow::Result<()> {
     let project = Project::new()?;
@@ -349,6 +400,10 @@ async fn what_cannot_take_over_changes_nothing() -> anyhow::Result<()> {
         (SERVICE.replace("instances", "instancs"), "lethe.toml:3:1"),
         (format!("admin = \"off\"\n{SERVICE}"), "`admin` has changed"),
         (
+            format!("[state]\nurl = \"redis://:hidden@127.0.0.1:1\"\nblobs = \"embedded\"\n{SERVICE}"),
+            "`[state]` has changed (sessions embedded, ",
+        ),
+        (
             SERVICE.replace("python3 app.py", "sh -c 'echo the disk is missing; exit 7'"),
             "the disk is missing",
         ),
@@ -356,6 +411,7 @@ async fn what_cannot_take_over_changes_nothing() -> anyhow::Result<()> {
         project.configure(&toml)?;
         let text = project.refused(&lethe, &[]).await?;
         ensure!(text.contains("the new lethe did not start") && text.contains(expected), "{toml}\n{text}");
+        ensure!(!text.contains("hidden"), "a password is shown: {text}");
     }
     project.configure(SERVICE)?;
     let _new = project.upgraded(&lethe).await?;

@@ -6,7 +6,7 @@ use crate::{
     balance::Dice,
     client::Client,
     forwarded::{Scheme, Trust},
-    headers::{Framing, WorkerHead, to_client, to_worker},
+    headers::{Framing, Passage, WorkerHead, to_client, to_worker},
     trace::Context,
 };
 
@@ -27,10 +27,15 @@ pub(crate) fn check_request(data: &[u8]) {
     let (mut worker, dice) = (WorkerHead::default(), Dice::new());
     let client = Client::new([192, 0, 2, 7].into(), Scheme::Http, false);
     let (trust, context) = (Trust::new(&[]), Context::make(&dice));
-    to_worker(bytes, &head, &admitted, (&client, &trust), &context, &dice, &mut worker);
+    let passage = Passage { client: &client, trust: &trust, via: Some(b"1.1 edge") };
+    to_worker(bytes, &head, &admitted, passage, &context, &dice, &mut worker);
     let loose = Bounds { head_bytes_max: 1 << 20, headers_max: 100, ..BOUNDS };
     assert_eq!(again.parse(&worker.bytes, loose), Ok(true), "{:?}", String::from_utf8_lossy(&worker.bytes));
     assert_eq!(again.bytes, worker.bytes.len(), "one request, and nothing behind it");
+    if admitted.forwards_left == Some(1) {
+        // Here is the last one that may have it, which another gateway would have to refuse.
+        return;
+    }
     let Ok(read) = admit(&worker.bytes, &again) else {
         panic!("{:?}", String::from_utf8_lossy(&worker.bytes))
     };

@@ -89,6 +89,9 @@ impl H2c {
                 self.exchange.finish(upload.trailers());
                 self.all_given = true;
             } else {
+                // What is not kept is gone once it was given. The h2 crate gives no room for it before it has the head in the
+                // connection's buffer, which is written at once: only if the kernel takes nothing more in that very moment, and
+                // the worker is lost in it, is a request gone of which nothing was sent, and its client told that nobody knows.
                 let taken = ready!(self.exchange.poll_send(cx, upload.waiting()));
                 upload.pass(taken);
             }
@@ -176,5 +179,58 @@ impl H2c {
 
     pub(super) fn has_ended(&self) -> bool {
         self.end.is_some() && self.used == self.bytes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{rc::Rc, time::Duration};
+
+    use futures_util::FutureExt as _;
+    use tokio::{net::TcpListener, task::LocalSet};
+
+    use super::*;
+    use crate::{
+        body_budget::{BodyBudget, Share},
+        config::Limits,
+        downstream::fake::Client,
+        h2c::Lane,
+        watch::Phase,
+    };
+
+    const POST: &[u8] = b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n";
+
+    /// There is no room to keep it, and it can be sent elsewhere all the same, as long as nothing of it was sent: a promise of
+    /// the h2 crate, kept until now.
+    #[test]
+    fn a_body_that_is_not_kept_stays_until_the_head_was_sent() {
+        let test = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let lane = Lane::new(listener.local_addr().unwrap().into());
+            let mut link = H2c::new(lane.enter(&Limits::default()).await.unwrap());
+            let share = Rc::new(Share::new(BodyBudget::new(0)));
+            let mut upload = Upload::new(Length::Sized(5), 0, &share);
+            let (mut client, watched) = (Client::sends([&b"hello"[..]]), Watched::new(Phase::Uploading));
+            link.begin(POST, Length::Sized(5)).unwrap();
+            let mut send = || {
+                std::future::poll_fn(|cx| link.poll_send(cx, &mut upload, &mut client, &watched))
+                    .now_or_never()
+            };
+            assert!(send().is_none());
+            assert!(upload.is_replayable() && upload.waiting() == b"hello");
+            assert_eq!(link.loss(Cause::Gone).stage, Stage::Unsent);
+            // It comes to wait for its client, when all that there was has gone out.
+            let sending = std::future::poll_fn(|cx| {
+                let sent = link.poll_send(cx, &mut upload, &mut client, &watched);
+                assert!(sent.is_pending(), "the client has not ended its body");
+                if upload.waiting().is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            });
+            sending.await;
+            assert!(!upload.is_replayable());
+            assert_eq!(link.loss(Cause::Gone).stage, Stage::Sent);
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let test = async { tokio::time::timeout(Duration::from_secs(30), test).await.expect("test hangs") };
+        LocalSet::new().block_on(&runtime, test);
     }
 }

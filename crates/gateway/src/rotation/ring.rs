@@ -36,9 +36,14 @@ impl<T> Ring<T> {
         self.seats.get(seat).map(|seat| &seat.member)
     }
 
-    /// Offers one turn after the other until one is taken, or all had one.
-    pub(super) fn next<R>(&mut self, take: &mut impl FnMut(&T) -> Option<R>) -> Option<R> {
-        for _ in 0..self.seats.len() {
+    /// Offers one turn after the other until one is taken, all had one, or there are no `offers` left.
+    pub(super) fn next<R>(
+        &mut self,
+        offers: &mut usize,
+        take: &mut impl FnMut(&T) -> Option<R>,
+    ) -> Option<R> {
+        for _ in 0..self.seats.len().min(*offers) {
+            *offers -= 1;
             let seat = &self.seats[self.cursor];
             self.cursor = seat.after;
             if let Some(taken) = take(&seat.member) {
@@ -127,14 +132,19 @@ mod tests {
                         list.rotate_left(turns);
                     }
                     _ => {
-                        let turn = ring.next(&mut |&member| Some(member));
+                        let turn = ring.next(&mut { usize::MAX }, &mut |&member| Some(member));
                         prop_assert_eq!(turn, list.first().copied());
                         let turns = usize::from(turn.is_some());
                         list.rotate_left(turns);
                     }
                 }
                 let mut asked = Vec::new();
-                prop_assert_eq!(ring.next(&mut |&member| { asked.push(member); None::<()> }), None);
+                // In two parts, which are one round together.
+                let part = any % (list.len() + 1);
+                for mut offers in [part, list.len() - part] {
+                    let nobody = ring.next(&mut offers, &mut |&member| { asked.push(member); None::<()> });
+                    prop_assert_eq!((nobody, offers), (None, 0));
+                }
                 prop_assert_eq!(&asked, &list, "a round in which nobody takes a turn changes nothing");
                 prop_assert!(seats.iter().enumerate().all(|(seat, member)| ring.get(seat) == Some(member)));
             }

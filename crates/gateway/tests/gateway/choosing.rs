@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use lethe_gateway::config::{self, Config, Ejection, Health};
+use lethe_gateway::{
+    config::{self, Concurrency, Config, Ejection, Health},
+    stats::Retry,
+};
 use lethe_model::{
     gate::Gate,
     roster::{Protocol, Worker, WorkerState},
@@ -17,7 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     desk::Clerk,
-    lab::{FakeWorker, Lab, run, service},
+    lab::{FakeWorker, Lab, entry, run, service},
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
@@ -160,6 +163,57 @@ fn who_keeps_failing_is_passed_over_down_to_the_floor() {
         lab.workers[1].entry.gate.close();
         lab.workers[2].entry.gate.close();
         assert_eq!(ask(&lab, 3).await, ["shop-1"; 3]);
+    });
+}
+
+/// A process that lives and takes no connections is as one that fails.
+#[test]
+fn who_takes_no_connections_is_passed_over_for_longer_and_longer() {
+    run(async {
+        let ejection = Ejection { failures: 3, shortest: LONG, longest: LONG, out_percent_max: 50 };
+        let how = config::Service { ejection, ..config::Service::default() };
+        let mut lab = Lab::with(2, |config| treat(config, how)).await;
+        Clerk::at(&mut lab.workers[1]);
+        lab.workers[0].die();
+        while lab.stats().out == 0 {
+            assert_eq!(ask(&lab, 2).await, ["shop-2"; 2]);
+        }
+        ask(&lab, 30).await;
+        assert_eq!((lab.stats().out, lab.stats().ejections), (1, 1));
+        assert_eq!(lab.gateway.snapshot().retries_by[&Retry::Unsent], 3, "it was asked three times");
+    });
+}
+
+/// Of a thousand workers all but one are busy: that one is found, although not all are asked each time; and so is one that
+/// has become free without a sign.
+#[test]
+fn the_free_one_of_many_is_found() {
+    const WORKERS: usize = 1000;
+    run(async {
+        let concurrency = Concurrency::Limited(1);
+        let how = config::Service { concurrency, ..config::Service::default() };
+        let lab = Lab::with(0, |config| treat(config, how)).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Clerk::serve(listener, "ok".into());
+        let workers: Vec<Worker> = (0..WORKERS as u64).map(|number| entry(number, address.into())).collect();
+        for (number, worker) in workers.iter().enumerate() {
+            if number != 777 {
+                worker.gate.admit(None).unwrap();
+            }
+        }
+        lab.publish_entries(workers.clone());
+        lab.until(|snapshot| snapshot.workers.len() == WORKERS).await;
+        for _ in 0..3 {
+            assert_eq!(ask(&lab, 1).await, ["ok"]);
+        }
+        assert_eq!(workers[777].gate.answered(), 3);
+        workers[777].gate.admit(None).unwrap();
+        let mut client = lab.send(GET).await;
+        lab.until_stats(|stats| stats.queued_timely == 1).await;
+        workers[123].gate.leave();
+        assert_eq!(client.response().await.text(), "ok");
+        assert_eq!(workers[123].gate.answered(), 1);
     });
 }
 

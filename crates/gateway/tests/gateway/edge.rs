@@ -102,7 +102,7 @@ fn whom_a_proxy_speaks_for_is_not_trusted_for_it() {
         let header = b"PROXY TCP4 203.0.113.7 10.0.0.1 5555 80\r\n";
         let request = seen(&lab, &[header, claims.as_bytes()]).await;
         assert_eq!(request.header("x-forwarded-for"), Some("203.0.113.7"));
-        assert_eq!(request.header("forwarded"), None);
+        assert_eq!(request.header("forwarded"), Some("for=203.0.113.7;proto=http"));
         // Behind it stands another trusted one.
         let header = b"PROXY TCP4 10.1.1.1 10.0.0.1 5555 80\r\n";
         let request = seen(&lab, &[header, claims.as_bytes()]).await;
@@ -223,6 +223,59 @@ fn claims_of_others_are_replaced() {
         assert_eq!(request.header("x-forwarded-for"), Some("127.0.0.1"));
         assert_eq!(request.header("x-forwarded-proto"), Some("http"));
         assert_eq!(request.header("x-forwarded-host"), Some("h"));
+        assert_eq!(
+            request.header("forwarded"),
+            Some("for=127.0.0.1;proto=http"),
+            "as much as from behind a proxy"
+        );
+    });
+}
+
+/// RFC 9110, section 7.6.3: said only where it is wished for.
+#[test]
+fn a_name_on_the_way() {
+    run(async {
+        let lab = Lab::new(1).await;
+        let named = "GET / HTTP/1.1\r\nhost: h\r\nvia: 1.0 fred\r\n\r\n";
+        assert_eq!(seen(&lab, &[named.as_bytes()]).await.header("via"), Some("1.0 fred"));
+        let mut config = crate::lab::config();
+        config.via = Some("edge-1".into());
+        lab.gateway.reload(config).await.unwrap();
+        let request = seen(&lab, &[named.as_bytes()]).await;
+        assert!(request.head.contains("via: 1.0 fred\r\nvia: 1.1 edge-1\r\n"), "{}", request.head);
+        let mut client = lab.send("GET / HTTP/1.0\r\nhost: h\r\n\r\n").await;
+        let (mut worker, request) = lab.workers[0].request().await;
+        assert_eq!(request.header("via"), Some("1.0 edge-1"));
+        worker.answer("ok").await;
+        assert_eq!(client.response().await.header("via"), Some("1.1 edge-1"));
+        // Round and round.
+        let circle = format!("GET / HTTP/1.1\r\nhost: h\r\n{}\r\n", "via: 1.1 edge-1\r\n".repeat(8));
+        let response = lab.send(circle).await.response().await;
+        assert_eq!((response.status(), &response.problem()["title"]), (508, &"Loop Detected".into()));
+        assert!(!lab.workers[0].is_called());
+    });
+}
+
+/// RFC 9110, section 7.6.2.
+#[test]
+fn no_further_than_it_may_be_forwarded() {
+    run(async {
+        let lab = Lab::new(1).await;
+        let ask = |method: &str, left: u8| {
+            format!("{method} / HTTP/1.1\r\nhost: h\r\nmax-forwards: {left}\r\n\r\n")
+        };
+        for (method, left, expected) in [("OPTIONS", 2, "1"), ("TRACE", 1, "0"), ("GET", 0, "0")] {
+            let request = seen(&lab, &[ask(method, left).as_bytes()]).await;
+            assert_eq!(request.header("max-forwards"), Some(expected), "{method}");
+        }
+        let response = lab.send(ask("OPTIONS", 0)).await.response().await;
+        assert_eq!(
+            (response.status(), response.header("content-length"), response.text()),
+            (200, Some("0"), "")
+        );
+        assert_eq!(response.header("content-type"), None);
+        assert_eq!(lab.send(ask("TRACE", 0)).await.response().await.status(), 501);
+        assert!(!lab.workers[0].is_called());
     });
 }
 

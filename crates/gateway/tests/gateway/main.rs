@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod allowance;
 mod choosing;
 mod desk;
 mod edge;

@@ -40,6 +40,26 @@ async fn is_shed(mut client: Peer) {
     assert_eq!(response.problem()["status"], 503);
 }
 
+/// A request is not given at once to a worker that it was lost with, when another one is merely busy; but neither does it wait
+/// for that one for ever.
+#[test]
+fn who_was_tried_is_asked_again_when_the_others_stay_busy() {
+    run(async {
+        let lab = Lab::with(2, |config| {
+            limited(config, Concurrency::Limited(1));
+            config.cores = 1;
+        })
+        .await;
+        let _busy = get(&lab, "/busy", "timely").await;
+        let (_for_ever, _) = lab.workers[0].request().await;
+        let mut client = get(&lab, "/lost", "timely").await;
+        lab.workers[1].request().await.0.reset();
+        lab.until_stats(|stats| stats.queued_timely == 1).await;
+        lab.workers[1].request().await.0.answer("again").await;
+        assert_eq!(client.response().await.text(), "again");
+    });
+}
+
 #[test]
 fn a_worker_never_gets_more_than_its_limit() {
     run(async {

@@ -8,6 +8,7 @@ mod conformance;
 mod exchange;
 mod floods;
 mod generic;
+mod idle;
 #[path = "../gateway/lab.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
 mod lab;

@@ -9,7 +9,7 @@ use ring::digest::{SHA256, digest};
 
 use crate::{
     address::ClientAddress,
-    session::{self, Session},
+    session::{self, Session, Who},
 };
 
 /// Bytes of the hash that stands for a secret. 96 bits are more than enough to tell keys apart.
@@ -63,8 +63,14 @@ pub fn user() -> Key {
 ///
 /// # Panics
 /// When no header may have that name.
-pub fn header(name: &'static str) -> Key {
-    Key(Source::Header(HeaderName::from_static(name)))
+pub fn header<N>(name: N) -> Key
+where
+    N: TryInto<HeaderName, Error: std::fmt::Debug>,
+{
+    match name.try_into() {
+        Ok(name) => Key(Source::Header(name)),
+        Err(error) => panic!("no header may have this name: {error:?}"),
+    }
 }
 
 /// What a function makes of the head of the request; a request of which it makes `None` is not counted. What is no key, as
@@ -85,15 +91,18 @@ impl Key {
         Ok(Some(match &self.0 {
             Source::Everyone => "everyone".to_owned(),
             Source::Address => by_address(parts),
-            Source::Session | Source::User => {
+            Source::Session => {
                 let session = Session::of(parts).await?;
-                let id = if matches!(self.0, Source::Session) { session.id() } else { None };
-                match (id, session.user()) {
+                match (session.id(), session.user()) {
                     (Some(id), _) => format!("session:{}", hash(id.as_bytes())),
                     (None, Some(user)) => format!("user:{user}"),
                     (None, None) => by_address(parts),
                 }
             }
+            Source::User => match Who::of(parts).await?.0 {
+                Some(user) => format!("user:{user}"),
+                None => by_address(parts),
+            },
             Source::Header(name) => match parts.headers.get(name) {
                 Some(value) => format!("{name}:{}", hash(value.as_bytes())),
                 None => by_address(parts),

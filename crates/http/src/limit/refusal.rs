@@ -76,8 +76,13 @@ impl Refusal {
         self.finish(self.problem().response_for(request_headers))
     }
 
+    /// Adds the `RateLimit` fields.
+    pub fn put(&self, headers: &mut HeaderMap) {
+        fields::put(headers, self.standings.iter());
+    }
+
     fn finish(&self, mut response: Response) -> Response {
-        fields::put(response.headers_mut(), self.standings.iter());
+        self.put(response.headers_mut());
         response
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use axum::response::{IntoResponse, Response};
-use http::{Request, StatusCode, request::Parts};
+use http::{HeaderMap, Request, StatusCode, request::Parts};
 use lethe_state::limits::{Take, Verdict};
 use tower::{Layer, Service};
 
@@ -58,47 +58,72 @@ where
         let layer = self.layer.clone();
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
-            match layer.judge(&mut parts).await {
-                Ok(standings) => {
-                    let answer = inner.call(Request::from_parts(parts, body)).await?;
-                    let mut response = answer.into_response();
-                    fields::put(response.headers_mut(), standings.iter());
-                    Ok(response)
-                }
-                Err(response) => Ok(*response),
-            }
+            let standings = match layer.judge(&mut parts).await {
+                Judgement::Passed(standings) => standings,
+                Judgement::Uncounted => Standings::default(),
+                Judgement::Refused(refusal) => return Ok(refusal.response_for(&parts.headers)),
+                Judgement::Failed(problem) => return Ok(problem.response_for(&parts.headers)),
+            };
+            let answer = inner.call(Request::from_parts(parts, body)).await?;
+            let mut response = answer.into_response();
+            standings.put(response.headers_mut());
+            Ok(response)
         })
     }
 }
 
+/// What the limits say of a request.
+#[derive(Clone, Debug)]
+pub enum Judgement {
+    /// All allow it, and this is how they stand.
+    Passed(Standings),
+    /// They cannot be asked, and it passes all the same.
+    Uncounted,
+    /// One of them refuses it.
+    Refused(Refusal),
+    /// It is refused because they cannot be asked, or because the layer is not where it must be.
+    Failed(Problem),
+}
+
+/// How the limits of a request stand that has passed.
+#[derive(Clone, Debug, Default)]
+pub struct Standings(Vec<Standing>);
+
+impl Standings {
+    /// Adds the `RateLimit` fields.
+    pub fn put(&self, headers: &mut HeaderMap) {
+        fields::put(headers, self.0.iter());
+    }
+}
+
 impl LimitLayer {
-    /// How the limits of a request stand, if all allow it; else the answer.
-    async fn judge(&self, parts: &mut Parts) -> Result<Vec<Standing>, Box<Response>> {
+    /// Judges a request by its head, for who is no `tower` service; what passes is counted. Cancellation: a call that is
+    /// dropped may have counted.
+    pub async fn judge(&self, parts: &mut Parts) -> Judgement {
         let policies = Arc::clone(&self.policies);
-        let refuse = |parts: &Parts, problem: Problem| Err(Box::new(problem.response_for(&parts.headers)));
         let asked = if policies.iter().any(|policy| policy.key.needs_session()) {
             if !Session::has_layer(parts) {
-                return refuse(parts, Problem::from(&session::Error::NoLayer));
+                return Judgement::Failed(Problem::from(&session::Error::NoLayer));
             }
             self.gate.ask(takes(&policies, parts)).await
         } else {
             // This waits for nothing.
             match takes(&policies, parts).await {
-                Ok((takes, _)) if takes.is_empty() => return Ok(Vec::new()),
+                Ok((takes, _)) if takes.is_empty() => return Judgement::Passed(Standings::default()),
                 takes => self.gate.ask(async { takes }).await,
             }
         };
         match asked {
             Ok((verdicts, counted)) => {
                 let standings = standings(&policies, &counted, verdicts);
-                if standings.iter().all(|standing| standing.verdict.allowed) {
-                    return Ok(standings);
+                match standings.iter().all(|standing| standing.verdict.allowed) {
+                    true => Judgement::Passed(Standings(standings)),
+                    false => Judgement::Refused(Refusal::new(standings)),
                 }
-                Err(Box::new(Refusal::new(standings).response_for(&parts.headers)))
             }
             Err(Away) => match self.gate.outage() {
-                Outage::Allow => Ok(Vec::new()),
-                Outage::Refuse => refuse(parts, away()),
+                Outage::Allow => Judgement::Uncounted,
+                Outage::Refuse => Judgement::Failed(away()),
             },
         }
     }
@@ -109,7 +134,7 @@ async fn takes(policies: &[Policy], parts: &mut Parts) -> Result<(Vec<Take>, Vec
     let (mut takes, mut counted) = (Vec::with_capacity(policies.len()), Vec::with_capacity(policies.len()));
     for (index, policy) in policies.iter().enumerate() {
         if let Some(key) = policy.key.of(parts).await? {
-            takes.push(Take { limit: policy.name.to_owned(), key, quota: policy.quota, cost: 1 });
+            takes.push(Take { limit: policy.name.to_string(), key, quota: policy.quota, cost: 1 });
             counted.push(index);
         }
     }
@@ -119,7 +144,7 @@ async fn takes(policies: &[Policy], parts: &mut Parts) -> Result<(Vec<Take>, Vec
 fn standings(policies: &[Policy], counted: &[usize], verdicts: Vec<Verdict>) -> Vec<Standing> {
     let counted = counted.iter().map(|index| &policies[*index]);
     let standing = |(policy, verdict): (&Policy, Verdict)| Standing {
-        name: policy.name.to_owned(),
+        name: policy.name.to_string(),
         quota: policy.quota,
         pace: policy.pace,
         verdict,

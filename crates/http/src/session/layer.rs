@@ -10,12 +10,16 @@ use std::{
 };
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
-use lethe_state::sessions::{Lifetime, Sessions};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header, request::Parts};
+use lethe_state::{
+    revocations,
+    sessions::{Lifetime, Sessions},
+};
 use tower::{Layer, Service};
 
 use super::{
     life::Life,
+    pass::Passes,
     vault::{TokenVault, Vault},
     visit::{CookieChange, Shared},
 };
@@ -23,6 +27,7 @@ use crate::{
     cookie::SessionCookie,
     metrics::{Page, Source},
     problem::Problem,
+    revocations::Revocations,
     token::Keys,
 };
 
@@ -33,7 +38,7 @@ use crate::{
 /// session, see [`persistent`](Self::persistent).
 ///
 /// Where workers keep copies of sessions ([`Sessions::lag`]), a response to a request that has changed its session also sets
-/// `__Host-session-written` for three seconds. Requests that bring it read their session from the engine, whichever worker they meet:
+/// `__Host-session-written` for four seconds. Requests that bring it read their session from the engine, whichever worker they meet:
 /// a visitor sees what they have done.
 ///
 /// A response to a request that has read its session gets `Vary: Cookie` and, unless the handler has set it,
@@ -41,6 +46,7 @@ use crate::{
 #[derive(Clone)]
 pub struct SessionLayer {
     vault: Vault,
+    passes: Option<Passes>,
     lifetime: Lifetime,
     cookie: SessionCookie,
     persistent: bool,
@@ -56,6 +62,7 @@ impl SessionLayer {
     fn of(vault: Vault) -> Self {
         Self {
             vault,
+            passes: None,
             lifetime: Lifetime::default(),
             cookie: SessionCookie::SECURE,
             persistent: false,
@@ -73,12 +80,36 @@ impl SessionLayer {
         Self::of(Vault::Token(TokenVault { keys, sealed: false }))
     }
 
-    /// Encrypts sessions that are kept in the cookie. Others are never seen by the browser anyway.
+    /// Gives signed-in browsers a signed pass of [`PASS_LIFE`](super::PASS_LIFE) beside the session's cookie, by which any worker
+    /// knows who the visitor is without asking an engine: for handlers that take [`Who`](super::Who). Sessions are where they were,
+    /// and so is all that is promised of them; who goes over to this, or back, signs nobody out.
+    ///
+    /// A session that is signed out or revoked, through whichever worker or door of the state API, is over at each worker as soon as
+    /// that hears of it, and after [`SILENCE_MAX`](lethe_state::feed::SILENCE_MAX) at the latest: a worker that does not hear looks
+    /// each session up. The ring's tables must be those of the service's state, where revocations are told.
+    ///
+    /// # Panics
+    /// For sessions that are [in the cookie](Self::tokens): they are nowhere else.
+    pub fn hybrid(self, keys: Keys) -> Self {
+        let Vault::Stored(sessions) = self.vault else {
+            panic!("a session in a cookie cannot be hybrid; begin with `SessionLayer::new(&state)`");
+        };
+        let tables = Arc::clone(keys.tables());
+        let vault = Vault::Stored(revocations::telling(sessions, Arc::clone(&tables)));
+        Self { vault, passes: Some(Passes::new(keys, Revocations::new(tables))), ..self }
+    }
+
+    /// Encrypts what cookies say of a session, so that its user cannot read it. Of a stored one they say nothing anyway.
     pub fn sealed(mut self) -> Self {
         if let Vault::Token(vault) = &mut self.vault {
             vault.sealed = true;
         }
-        self
+        Self { passes: self.passes.map(Passes::sealed), ..self }
+    }
+
+    /// The revocations that a hybrid layer knows of.
+    pub fn revocations(&self) -> Option<&Revocations> {
+        self.passes.as_ref().map(Passes::revocations)
     }
 
     /// For plain HTTP on other hosts than `localhost`: the cookie is `session`, without `Secure`. Whoever is on
@@ -114,6 +145,18 @@ impl SessionLayer {
 impl Source for SessionLayer {
     fn count_on(&self, page: &mut Page) {
         self.life.count_on(page, &self.cookie.full_name());
+        if let Some(revocations) = self.revocations() {
+            revocations.count_on(page);
+        }
+    }
+}
+
+impl SessionLayer {
+    /// Lets the head of a request tell its session, for who only wants to know whose it is and answers nothing itself. It is
+    /// loaded when it is first asked for, and nothing of it is written.
+    pub fn attend(&self, parts: &mut Parts) {
+        let Self { vault, passes, lifetime, cookie, persistent: _, life } = self.clone();
+        parts.extensions.insert(Arc::new(Shared::new(vault, passes, lifetime, cookie, life)));
     }
 }
 
@@ -145,8 +188,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let SessionLayer { vault, lifetime, cookie, persistent, life } = self.layer.clone();
-        let shared = Arc::new(Shared::new(vault, lifetime, cookie, life));
+        let SessionLayer { vault, passes, lifetime, cookie, persistent, life } = self.layer.clone();
+        let shared = Arc::new(Shared::new(vault, passes, lifetime, cookie, life));
         request.extensions_mut().insert(Arc::clone(&shared));
         let accept = request.headers().get(header::ACCEPT).cloned();
         let answer = self.inner.call(request);
@@ -189,8 +232,13 @@ async fn finish(
         headers.append(header::SET_COOKIE, line);
     }
     // The session may be under a new id even if the handler or the commit has failed: the browser must know it.
-    if let Some(line) = cookie_line(shared, persistent) {
+    let lines = cookie_line(shared, persistent).into_iter().chain(shared.pass_line());
+    let mut is_told = false;
+    for line in lines {
         headers.append(header::SET_COOKIE, line);
+        is_told = true;
+    }
+    if is_told {
         forbid_storing(headers);
     } else if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));

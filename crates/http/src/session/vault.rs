@@ -44,6 +44,8 @@ pub(super) struct Held {
     pub(super) user: Option<String>,
     pub(super) fields: Arc<BTreeMap<String, Field>>,
     created_at: Millis,
+    /// When it ends if nobody uses it.
+    pub(super) ends_unless_used_at: Millis,
     pub(super) absolute_expires_at: Millis,
 }
 
@@ -115,6 +117,7 @@ impl Vault {
                     user: user.map(str::to_owned),
                     fields: Arc::new(fields.into_iter().map(field).collect()),
                     created_at: now,
+                    ends_unless_used_at: later(now, lifetime.idle),
                     absolute_expires_at: later(now, lifetime.absolute),
                 };
                 vault.sign(held, lifetime).await
@@ -167,10 +170,10 @@ impl Vault {
         }
     }
 
-    /// By what the session of a cookie may be named where others read; one in a token has no name that would stay.
-    pub(super) fn public_name(&self, cookie: &str) -> Option<String> {
+    /// The secret id that a cookie is; a session in a token has none that would stay.
+    pub(super) fn id(&self, cookie: &str) -> Option<SessionId> {
         match self {
-            Self::Stored(_) => Some(SessionId::parse(cookie)?.public_name()),
+            Self::Stored(_) => SessionId::parse(cookie),
             Self::Token(_) => None,
         }
     }
@@ -239,6 +242,7 @@ impl Held {
             cookie: cookie.to_owned(),
             fields: Arc::new(fields.iter().map(field).collect()),
             created_at: claims.rest.get("created")?.as_i64()?,
+            ends_unless_used_at: claims.exp.saturating_mul(1000),
             absolute_expires_at: claims.rest.get("ends")?.as_i64()?,
             user: claims.sub,
         })
@@ -262,6 +266,7 @@ impl Held {
             user,
             fields: fields.into(),
             created_at: self.created_at,
+            ends_unless_used_at: self.ends_unless_used_at,
             absolute_expires_at: self.absolute_expires_at,
         })
     }
@@ -274,6 +279,7 @@ impl From<Session> for Held {
             user: session.user,
             fields: session.fields,
             created_at: session.created_at,
+            ends_unless_used_at: session.idle_expires_at.min(session.absolute_expires_at),
             absolute_expires_at: session.absolute_expires_at,
         }
     }

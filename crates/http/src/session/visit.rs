@@ -6,16 +6,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use http::request::Parts;
+use http::{HeaderMap, HeaderValue, request::Parts};
 use lethe_state::{
     error::Error as StateError,
-    sessions::{Change, Lifetime, Patch},
+    sessions::{Change, Lifetime, Patch, SessionId},
 };
 use serde_json::Value;
 
 use super::{
     Error,
     life::{Event, Life},
+    pass::{Pass, Passes, Signed},
     vault::{Found, Held, Vault},
 };
 use crate::{address::ClientAddress, cookie::SessionCookie};
@@ -26,6 +27,7 @@ pub(super) type Pending = BTreeMap<String, Option<Value>>;
 /// The session of one request.
 pub(super) struct Shared {
     pub(super) vault: Vault,
+    passes: Option<Passes>,
     pub(super) lifetime: Lifetime,
     pub(super) cookie: SessionCookie,
     life: Arc<Life>,
@@ -40,6 +42,10 @@ pub(super) struct Visit {
     pub(super) cookie: CookieChange,
     /// Whether the session was changed, or may have been, and kept its id.
     has_written: bool,
+    /// Whether the browser has a pass.
+    had_pass: bool,
+    /// A pass that the browser shall have, unless it gets another id.
+    signed: Option<Signed>,
     closed: bool,
 }
 
@@ -48,6 +54,8 @@ pub(super) enum Current {
     Unread,
     /// The request names no session.
     Absent,
+    /// Whose it is, its pass has told; the session itself was not looked up.
+    Known(Option<String>),
     /// It names one that has ended, or never was.
     Ended(String),
     /// The session as it was last seen.
@@ -115,15 +123,24 @@ impl Visit {
 }
 
 impl Shared {
-    pub(super) fn new(vault: Vault, lifetime: Lifetime, cookie: SessionCookie, life: Arc<Life>) -> Self {
+    pub(super) fn new(
+        vault: Vault,
+        passes: Option<Passes>,
+        lifetime: Lifetime,
+        cookie: SessionCookie,
+        life: Arc<Life>,
+    ) -> Self {
         let visit = Visit {
             current: Current::Unread,
             pending: Pending::new(),
             cookie: CookieChange::Keep,
             has_written: false,
+            had_pass: false,
+            signed: None,
             closed: false,
         };
-        Self { vault, lifetime, cookie, life, turn: tokio::sync::Mutex::new(()), visit: Mutex::new(visit) }
+        let (turn, visit) = (tokio::sync::Mutex::new(()), Mutex::new(visit));
+        Self { vault, passes, lifetime, cookie, life, turn, visit }
     }
 
     /// No code that could panic runs while it is held for a write, so a poisoned lock is as good as another.
@@ -134,13 +151,77 @@ impl Shared {
     /// Loads the session that the request names, the first time it is called. With several cookies of the name,
     /// the first that can be an id counts.
     pub(super) async fn load(&self, parts: &Parts) -> Result<(), Error> {
-        let headers = &parts.headers;
         let _turn = self.turn.lock().await;
-        if !matches!(self.visit().current, Current::Unread) {
+        match self.visit().current {
+            Current::Unread | Current::Known(_) => {}
+            Current::Absent | Current::Ended(_) | Current::Live(_) => return Ok(()),
+        }
+        let pass = self.pass(&parts.headers).await;
+        self.look_up(parts, pass.as_ref()).await
+    }
+
+    /// Finds out who the visitor is, from a pass if there is a good one.
+    pub(super) async fn load_who(&self, parts: &Parts) -> Result<(), Error> {
+        let _turn = self.turn.lock().await;
+        if self.was_read() {
             return Ok(());
         }
+        let pass = self.pass(&parts.headers).await;
+        let known = match (&self.passes, &pass) {
+            (Some(passes), Some((id, pass))) if passes.trusts(pass, id) => Some((passes, pass)),
+            _ => None,
+        };
+        let found = match known {
+            Some((passes, pass)) if !passes.is_old(pass) => None,
+            _ => Some(self.look_up(parts, pass.as_ref()).await),
+        };
+        match (found, known) {
+            // While the engine is away, a pass is good to its end.
+            (None | Some(Err(Error::State(StateError::Unavailable(_)))), Some((_, pass))) => {
+                self.visit().current = Current::Known(pass.user().map(str::to_owned));
+                Ok(())
+            }
+            (Some(found), _) => found,
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// The pass that came, and the id that it is of.
+    async fn pass(&self, headers: &HeaderMap) -> Option<(SessionId, Pass)> {
+        let passes = self.passes.as_ref()?;
+        let token = self.cookie.of_pass().values(headers).next()?.to_owned();
+        self.visit().had_pass = true;
+        let id = self.cookie.values(headers).find_map(|cookie| self.vault.id(cookie))?;
+        let pass = passes.read(&token, &id).await?;
+        Some((id, pass))
+    }
+
+    /// Looks the session up, and gives it a pass if it has no good one.
+    async fn look_up(&self, parts: &Parts, pass: Option<&(SessionId, Pass)>) -> Result<(), Error> {
+        let headers = &parts.headers;
+        let is_good =
+            |passes: &Passes| pass.is_some_and(|(id, pass)| passes.trusts(pass, id) && !passes.is_old(pass));
+        let unsigned = self.passes.as_ref().filter(|passes| !is_good(passes));
+        // A pass is signed for what the engine says now: of a copy it would be good for longer than the copy itself.
         let has_written = self.cookie.has_written(headers);
-        let found = self.vault.load(self.cookie.values(headers), has_written, self.lifetime).await?;
+        let mark = unsigned.and_then(Passes::mark);
+        let load = |as_it_is| self.vault.load(self.cookie.values(headers), as_it_is, self.lifetime);
+        let (found, mark) = match load(has_written || mark.is_some()).await {
+            // A copy serves where the engine cannot, and gets no pass.
+            Err(StateError::Unavailable(_)) if mark.is_some() && !has_written => (load(false).await?, None),
+            found => (found?, mark),
+        };
+        match (&found, unsigned, mark) {
+            (Found::Live(held), Some(passes), Some(mark)) => {
+                let signed = match self.vault.id(&held.cookie) {
+                    Some(id) => passes.sign(&id, held, mark).await,
+                    None => None,
+                };
+                self.visit().signed = signed;
+            }
+            (Found::Ended(_), Some(passes), _) if pass.is_some() => passes.count_revoked(),
+            _ => {}
+        }
         match &found {
             Found::Ended(cookie) => self.tell(Event::Ended, cookie, None),
             Found::Unknown(_) | Found::Nonsense => self.life.unknown(ClientAddress::of(parts)),
@@ -161,9 +242,17 @@ impl Shared {
         Ok(())
     }
 
+    /// Takes no pass any more of the session of a cookie, which has ended.
+    pub(super) fn doubt(&self, cookie: &str) {
+        if let (Some(passes), Some(id)) = (&self.passes, self.vault.id(cookie)) {
+            passes.doubt(&id);
+        }
+    }
+
     /// Counts and logs what became of the session of a cookie.
     pub(super) fn tell(&self, event: Event, cookie: &str, user: Option<&str>) {
-        self.life.tell(event, self.vault.public_name(cookie).as_deref(), user);
+        let name = self.vault.id(cookie).map(|id| id.public_name());
+        self.life.tell(event, name.as_deref(), user);
     }
 
     /// The cookie that the request knows, of a live or an ended session, and the session, while it is live.
@@ -171,7 +260,8 @@ impl Shared {
         match &self.visit().current {
             Current::Live(held) => Some((held.cookie.clone(), Some(Arc::clone(held)))),
             Current::Ended(cookie) => Some((cookie.clone(), None)),
-            Current::Absent | Current::Unread => None,
+            // Who wants to know of the session has loaded it.
+            Current::Absent | Current::Unread | Current::Known(_) => None,
         }
     }
 
@@ -250,6 +340,18 @@ impl Shared {
     /// What the browser shall do with its cookie.
     pub(super) fn cookie_change(&self) -> CookieChange {
         self.visit().cookie.clone()
+    }
+
+    /// What it shall do with its pass: one of an id that it no longer has is of no use to it.
+    pub(super) fn pass_line(&self) -> Option<HeaderValue> {
+        let visit = self.visit();
+        match (&visit.cookie, &visit.signed) {
+            (CookieChange::Keep, Some(signed)) => {
+                self.cookie.of_pass().set(&signed.token, Some(signed.life.as_secs()))
+            }
+            (CookieChange::Keep, None) => None,
+            _ => visit.had_pass.then(|| self.cookie.of_pass().clear()),
+        }
     }
 }
 

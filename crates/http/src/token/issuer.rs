@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use lethe_state::error::Error as StateError;
+use lethe_state::{error::Error as StateError, revocations::LIFE_MAX};
 use serde_json::{Map, Value};
 
 use super::{
@@ -13,9 +13,12 @@ use super::{
     key,
     keys::Error,
 };
+use crate::revocations::Revocations;
 
 /// Random bytes in a token's name (`jti`).
 const NAME_BYTES: usize = 16;
+/// The claim of a token that can be revoked: its user's epoch.
+const EPOCH: &str = "epoch";
 /// How long a token lives when nothing else is said.
 pub const LIFE_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
@@ -26,6 +29,7 @@ pub struct Issuer {
     expected: Expected,
     life: Duration,
     sealed: bool,
+    revocations: Option<Revocations>,
 }
 
 impl Issuer {
@@ -34,7 +38,7 @@ impl Issuer {
     pub fn new(keys: Keys, issuer: &str, audience: &str) -> Self {
         let expected =
             Expected { issuer: issuer.into(), audience: audience.into(), kind: "at+jwt", leeway_s: 0 };
-        Self { keys, expected, life: LIFE_DEFAULT, sealed: false }
+        Self { keys, expected, life: LIFE_DEFAULT, sealed: false, revocations: None }
     }
 
     /// Tokens of another type, which are none of all others.
@@ -47,7 +51,17 @@ impl Issuer {
     /// ([`Turning::life_max`](super::Turning::life_max)).
     pub fn life(self, life: Duration) -> Self {
         let life = life.min(self.keys.turning().life_max);
+        let life = if self.revocations.is_some() { life.min(LIFE_MAX) } else { life };
         Self { life, ..self }
+    }
+
+    /// Lets tokens be revoked: once `State::end_sessions` has returned, or whatever else ended all sessions of a user at once,
+    /// the user's tokens of before are refused, by each worker as soon as it hears of it, and after
+    /// [`SILENCE_MAX`](lethe_state::feed::SILENCE_MAX) at the latest. To check a token costs nothing more while revocations are heard of;
+    /// to issue one costs a look-up. They live for [`LIFE_MAX`] at most.
+    pub fn revocable(self, revocations: Revocations) -> Self {
+        let life = self.life.min(LIFE_MAX);
+        Self { revocations: Some(revocations), life, ..self }
     }
 
     /// Encrypts tokens, so that who bears them cannot read them, and takes no others.
@@ -91,10 +105,14 @@ impl Issuer {
         fingerprint: Option<&Fingerprint>,
     ) -> Result<String, StateError> {
         const OWN: [&str; 8] = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", CLAIM];
-        if let Some(name) = OWN.into_iter().find(|name| rest.contains_key(*name)) {
+        let mut own = OWN.into_iter().chain(self.revocations.is_some().then_some(EPOCH));
+        if let Some(name) = own.find(|name| rest.contains_key(*name)) {
             return Err(StateError::Invalid(format!(
                 "the claim `{name}` is made by the issuer; name yours otherwise"
             )));
+        }
+        if let (Some(revocations), Some(user)) = (&self.revocations, user) {
+            rest.insert(EPOCH.to_owned(), revocations.tokens_epoch(user).await?.into());
         }
         if let Some(fingerprint) = fingerprint {
             rest.insert(CLAIM.to_owned(), fingerprint.claim().into());
@@ -123,11 +141,20 @@ impl Issuer {
     /// The same for a token of a request with these headers, which must have the cookie that the token is bound to.
     pub async fn verify_for(&self, token: &str, headers: &HeaderMap) -> Result<Claims, Error> {
         let claims = self.keys.verify(token, &self.expected, self.sealed).await?;
-        match claims.rest.get(CLAIM) {
-            Some(claim) if !claim.as_str().is_some_and(|claim| fingerprint::came(headers, claim)) => {
-                Err(self.keys.refuse(Refusal::Unbound))
-            }
-            _ => Ok(claims),
+        if let Some(claim) = claims.rest.get(CLAIM)
+            && !claim.as_str().is_some_and(|claim| fingerprint::came(headers, claim))
+        {
+            return Err(self.keys.refuse(Refusal::Unbound));
         }
+        if let (Some(revocations), Some(user)) = (&self.revocations, &claims.sub) {
+            let holds = match claims.rest.get(EPOCH).and_then(Value::as_u64) {
+                Some(epoch) => revocations.tokens_hold(user, epoch).await?,
+                None => false,
+            };
+            if !holds {
+                return Err(self.keys.refuse(Refusal::Revoked));
+            }
+        }
+        Ok(claims)
     }
 }

@@ -142,8 +142,18 @@ impl Keys {
 
     /// Counts a token that was signed and in time, and is refused all the same.
     pub(super) fn refuse(&self, refusal: Refusal) -> Error {
-        self.inner.refusals.count(refusal);
+        self.count(refusal);
         Error::Refused(refusal)
+    }
+
+    /// Counts a refusal.
+    pub(crate) fn count(&self, refusal: Refusal) {
+        self.inner.refusals.count(refusal);
+    }
+
+    /// The tables that the ring is in.
+    pub(crate) fn tables(&self) -> &Arc<dyn Tables> {
+        &self.inner.tables
     }
 
     /// Reads the ring again now, and turns it if that is due. For a service that is about to be ready, so that its first

@@ -1,7 +1,8 @@
-//! Sessions through a router, on the embedded engine and in signed cookies.
+//! Sessions through a router, on the embedded engine, with passes, and in signed cookies.
 
 #![allow(clippy::unwrap_used)]
 
+mod hybrid;
 mod life;
 mod near;
 mod stored;
@@ -13,17 +14,65 @@ use axum::{
     Router,
     routing::{get, post},
 };
-use lethe_http::session::{Error, Session, SessionLayer};
+use lethe_http::{
+    session::{Error, Session, SessionLayer, Who},
+    token::{Keys, Turning},
+};
 
 use visitor::Engine;
 
 const COOKIE: &str = "__Host-session";
 
-/// A site with one route for each thing that a handler can do.
-fn site(engine: &Engine) -> Router {
-    site_with(SessionLayer::new(engine.sessions()))
+/// How sessions in an engine are known.
+#[derive(Clone, Copy)]
+enum Pattern {
+    /// By their id.
+    Stored,
+    /// By their id, and by passes.
+    Hybrid,
 }
 
+impl Pattern {
+    /// A layer whose passes are believed from the first request on.
+    async fn layer(self, engine: &Engine) -> SessionLayer {
+        let layer = SessionLayer::new(engine.sessions());
+        match self {
+            Self::Stored => layer,
+            Self::Hybrid => {
+                let keys = Keys::with_clock(engine.tables(), "web", Turning::default(), engine.clock());
+                let layer = layer.hybrid(keys);
+                layer.revocations().unwrap().followed().await;
+                layer
+            }
+        }
+    }
+
+    async fn site(self, engine: &Engine) -> Router {
+        site_with(self.layer(engine).await)
+    }
+}
+
+/// Makes two tests of each case.
+macro_rules! cases {
+    ($($case:ident),+ $(,)?) => {
+        mod by_id {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$case(crate::Pattern::Stored).await;
+            })+
+        }
+
+        mod by_pass {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$case(crate::Pattern::Hybrid).await;
+            })+
+        }
+    };
+}
+use cases;
+
+/// A site with one route for each thing that a handler can do.
 fn site_with(layer: SessionLayer) -> Router {
     async fn show(session: Session) -> Result<String, Error> {
         let field = |name: &str| Ok::<_, Error>(session.get::<String>(name)?.unwrap_or_default());
@@ -54,6 +103,7 @@ fn site_with(layer: SessionLayer) -> Router {
     }
     Router::new()
         .route("/", get(show))
+        .route("/who", get(async |Who(user): Who| user.unwrap_or_default()))
         .route("/static", get(|| async { "static" }))
         .route("/set", post(set))
         .route("/remove", post(remove))

@@ -83,7 +83,7 @@ async fn a_visitor_sees_what_they_did_at_another_worker() {
     for (path, expected) in [("/set?a=2", "user= a=2 b= count=0"), ("/count", "user= a=2 b= count=1")] {
         let mut writer = visitor.on(here.clone());
         let written = writer.post(path).await;
-        let line = format!("{WRITTEN}=1; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=3");
+        let line = format!("{WRITTEN}=1; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=4");
         assert_eq!(written.set_cookies(), [line]);
         assert_eq!(written.headers[header::CACHE_CONTROL], "private, no-cache", "it is no secret");
 

@@ -1,4 +1,4 @@
-//! Sessions that an engine keeps: cookies, races between requests of one visitor, and
+//! Sessions that an engine keeps, with and without passes: cookies, races between requests of one visitor, and
 //! engines that fail.
 
 use std::{sync::Arc, time::Duration};
@@ -10,7 +10,7 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderMap, StatusCode, header};
-use lethe_http::session::{Error, Lifetime, Session, SessionLayer, UPDATE_TRIES_MAX};
+use lethe_http::session::{Error, Lifetime, Session, UPDATE_TRIES_MAX};
 use lethe_state::{
     clock::ManualClock,
     sessions::{RENEW_GRACE, SESSION_BYTES_MAX, SessionId},
@@ -18,39 +18,64 @@ use lethe_state::{
 use tokio::sync::{Barrier, mpsc};
 
 use super::{
-    COOKIE, site, site_with,
+    COOKIE, Pattern, site_with,
     visitor::{Engine, Visitor},
 };
 
-#[tokio::test]
-async fn the_cookie_is_exact_and_comes_with_the_first_write() {
+super::cases![
+    the_cookie_is_exact_and_comes_with_the_first_write,
+    a_request_that_does_not_use_its_session_costs_nothing_and_says_nothing_of_it,
+    cookies_can_be_persistent_or_for_plain_http,
+    a_cookie_that_nobody_gave_out_is_not_adopted,
+    signing_in_keeps_the_fields_under_a_new_id_and_shuts_the_old_one_out,
+    a_sign_in_without_a_session_makes_one,
+    a_sign_in_whose_answer_was_lost_can_be_sent_again_and_loses_nothing,
+    another_user_on_the_same_browser_finds_nothing_of_the_first,
+    signing_out_ends_the_session_and_clears_the_cookie,
+    a_write_in_flight_does_not_bring_a_session_back_that_was_signed_out,
+    a_write_in_flight_does_not_replace_the_cookie_of_a_sign_in_in_another_tab,
+    two_requests_that_write_different_fields_lose_nothing,
+    an_update_works_on_what_the_request_has_buffered,
+    a_commit_that_fails_is_the_answer,
+    a_commit_that_fails_after_a_sign_in_still_tells_the_browser_the_new_id,
+    an_engine_that_cannot_be_reached_is_no_empty_session,
+    an_expired_session_is_replaced_by_the_first_write,
+    after_the_grace_a_renewed_id_is_worth_nothing,
+    a_handler_that_fails_drops_its_buffer_but_not_its_sign_in,
+    after_the_response_nothing_can_be_written,
+    middleware_and_handler_share_one_session,
+    a_handler_may_say_no_store_with_more_words_but_not_allow_storing,
+    errors_are_pages_for_browsers,
+    a_field_of_another_shape_is_an_error_and_not_a_default,
+];
+
+async fn the_cookie_is_exact_and_comes_with_the_first_write(pattern: Pattern) {
     let engine = Engine::open();
-    let mut visitor = Visitor::new(site(&engine));
+    let mut visitor = Visitor::new(pattern.site(&engine).await);
 
     let read = visitor.get("/").await;
     assert_eq!(read.status, StatusCode::OK);
-    assert_eq!(read.set_cookies(), Vec::<String>::new(), "reading makes no session");
+    assert_eq!(read.session_cookies(), Vec::<String>::new(), "reading makes no session");
     assert_eq!(read.headers[header::VARY], "cookie");
     assert_eq!(read.headers[header::CACHE_CONTROL], "private, no-cache");
 
     let removed = visitor.post("/remove?a=").await;
-    assert_eq!(removed.set_cookies(), Vec::<String>::new(), "removing nothing makes no session");
+    assert_eq!(removed.session_cookies(), Vec::<String>::new(), "removing nothing makes no session");
 
     let written = visitor.post("/set?a=1").await;
     let id = visitor.cookie(COOKIE).expect("a write makes a session");
     assert!(SessionId::parse(&id).is_some());
-    assert_eq!(written.set_cookies(), [format!("{COOKIE}={id}; Path=/; Secure; HttpOnly; SameSite=Lax")]);
+    assert_eq!(written.session_cookies(), [format!("{COOKIE}={id}; Path=/; Secure; HttpOnly; SameSite=Lax")]);
     assert_eq!(written.headers[header::CACHE_CONTROL], "no-store");
 
     let again = visitor.post("/set?a=2").await;
-    assert_eq!(again.set_cookies(), Vec::<String>::new(), "the browser has the cookie already");
+    assert_eq!(again.session_cookies(), Vec::<String>::new(), "the browser has the cookie already");
     assert_eq!(visitor.get("/").await.text, "user= a=2 b= count=0");
 }
 
-#[tokio::test]
-async fn a_request_that_does_not_use_its_session_costs_nothing_and_says_nothing_of_it() {
+async fn a_request_that_does_not_use_its_session_costs_nothing_and_says_nothing_of_it(pattern: Pattern) {
     let engine = Engine::open();
-    let mut visitor = Visitor::new(site(&engine));
+    let mut visitor = Visitor::new(pattern.site(&engine).await);
     visitor.post("/set?a=1").await;
     engine.close().await;
     let answer = visitor.get("/static").await;
@@ -59,23 +84,21 @@ async fn a_request_that_does_not_use_its_session_costs_nothing_and_says_nothing_
     assert!(!answer.headers.contains_key(header::CACHE_CONTROL));
 }
 
-#[tokio::test]
-async fn cookies_can_be_persistent_or_for_plain_http() {
+async fn cookies_can_be_persistent_or_for_plain_http(pattern: Pattern) {
     let engine = Engine::open();
     let lifetime = Lifetime { idle: Duration::from_secs(60), absolute: Duration::from_secs(3600) };
-    let layer = SessionLayer::new(engine.sessions()).insecure_cookies().lifetime(lifetime).persistent();
+    let layer = pattern.layer(&engine).await.insecure_cookies().lifetime(lifetime).persistent();
     let mut visitor = Visitor::new(site_with(layer));
-    let line = visitor.post("/set?a=1").await.set_cookies().remove(0);
+    let line = visitor.post("/set?a=1").await.session_cookies().remove(0);
     let id = visitor.cookie("session").unwrap();
     let age = line.strip_prefix(&format!("session={id}; Path=/; HttpOnly; SameSite=Lax; Max-Age=")).unwrap();
     let age: u64 = age.parse().unwrap();
     assert!((1..=3600).contains(&age), "{age}");
 }
 
-#[tokio::test]
-async fn a_cookie_that_nobody_gave_out_is_not_adopted() {
+async fn a_cookie_that_nobody_gave_out_is_not_adopted(pattern: Pattern) {
     let engine = Engine::open();
-    let mut visitor = Visitor::new(site(&engine));
+    let mut visitor = Visitor::new(pattern.site(&engine).await);
     let planted = SessionId::random().unwrap().to_text();
     for value in [planted.as_str(), "nonsense", ""] {
         visitor.plant(COOKIE, value);
@@ -86,10 +109,9 @@ async fn a_cookie_that_nobody_gave_out_is_not_adopted() {
     }
 }
 
-#[tokio::test]
-async fn signing_in_keeps_the_fields_under_a_new_id_and_shuts_the_old_one_out() {
+async fn signing_in_keeps_the_fields_under_a_new_id_and_shuts_the_old_one_out(pattern: Pattern) {
     let engine = Engine::open();
-    let mut visitor = Visitor::new(site(&engine));
+    let mut visitor = Visitor::new(pattern.site(&engine).await);
     visitor.post("/set?a=1").await;
     let mut fixated = visitor.clone();
 
@@ -104,18 +126,16 @@ async fn signing_in_keeps_the_fields_under_a_new_id_and_shuts_the_old_one_out() 
     assert_eq!(visitor.get("/").await.text, "user=alice a=1 b=from sign-in count=0");
 }
 
-#[tokio::test]
-async fn a_sign_in_without_a_session_makes_one() {
+async fn a_sign_in_without_a_session_makes_one(pattern: Pattern) {
     let engine = Engine::open();
-    let mut visitor = Visitor::new(site(&engine));
+    let mut visitor = Visitor::new(pattern.site(&engine).await);
     visitor.post_body("/sign-in", "alice").await;
     assert_eq!(visitor.get("/").await.text, "user=alice a= b=from sign-in count=0");
 }
 
-#[tokio::test]
-async fn a_sign_in_whose_answer_was_lost_can_be_sent_again_and_loses_nothing() {
+async fn a_sign_in_whose_answer_was_lost_can_be_sent_again_and_loses_nothing(pattern: Pattern) {
     let engine = Engine::open();
-    let mut visitor = Visitor::new(site(&engine));
+    let mut visitor = Visitor::new(pattern.site(&engine).await);
     visitor.post("/set?a=1").await;
     let mut before = visitor.clone();
     visitor.post_body("/sign-in", "alice").await;
@@ -126,7 +146,7 @@ async fn a_sign_in_whose_answer_was_lost_can_be_sent_again_and_loses_nothing() {
     assert_eq!(before.get("/").await.text, "user=alice a=1 b=from sign-in count=0");
 
     // Somebody else with the old cookie does not get at it.
-    let mut visitor = Visitor::new(site(&engine));
+    let mut visitor = Visitor::new(pattern.site(&engine).await);
     visitor.post("/set?a=1").await;
     let mut before = visitor.clone();
     visitor.post_body("/sign-in", "alice").await;
@@ -135,10 +155,9 @@ async fn a_sign_in_whose_answer_was_lost_can_be_sent_again_and_loses_nothing() {
     assert_eq!(visitor.get("/").await.text, "user=alice a=1 b=from sign-in count=0");
 }
 
-#[tokio::test]
-async fn another_user_on_the_same_browser_finds_nothing_of_the_first() {
+async fn another_user_on_the_same_browser_finds_nothing_of_the_first(pattern: Pattern) {
     let engine = Engine::open();
-    let mut visitor = Visitor::new(site(&engine));
+    let mut visitor = Visitor::new(pattern.site(&engine).await);
     visitor.post_body("/sign-in", "alice").await;
     visitor.post("/set?a=secret").await;
     let mut alice = visitor.clone();
@@ -147,15 +166,14 @@ async fn another_user_on_the_same_browser_finds_nothing_of_the_first() {
     assert_eq!(alice.get("/").await.text, "user= a= b= count=0", "alice's session has ended");
 }
 
-#[tokio::test]
-async fn signing_out_ends_the_session_and_clears_the_cookie() {
+async fn signing_out_ends_the_session_and_clears_the_cookie(pattern: Pattern) {
     let engine = Engine::open();
-    let mut visitor = Visitor::new(site(&engine));
+    let mut visitor = Visitor::new(pattern.site(&engine).await);
     visitor.post_body("/sign-in", "alice").await;
     let mut thief = visitor.clone();
     let answer = visitor.post("/sign-out").await;
     assert_eq!(
-        answer.set_cookies(),
+        answer.session_cookies(),
         [format!("{COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0")]
     );
     assert_eq!(visitor.cookie(COOKIE), None);
@@ -170,7 +188,11 @@ struct Paused {
     go: mpsc::Sender<()>,
 }
 
-fn paused_site(engine: &Engine, write: fn(&Session) -> Result<(), Error>) -> (Router, Paused) {
+async fn paused_site(
+    pattern: Pattern,
+    engine: &Engine,
+    write: fn(&Session) -> Result<(), Error>,
+) -> (Router, Paused) {
     let (reach, reached) = mpsc::channel(1);
     let (go, wait) = mpsc::channel(1);
     let gate = Arc::new((reach, tokio::sync::Mutex::new(wait)));
@@ -183,18 +205,17 @@ fn paused_site(engine: &Engine, write: fn(&Session) -> Result<(), Error>) -> (Ro
             Ok::<_, Error>("done")
         }
     };
-    let router = Router::new().route("/slow", post(handler)).layer(SessionLayer::new(engine.sessions()));
-    (router.merge(site(engine)), Paused { reached, go })
+    let router = Router::new().route("/slow", post(handler)).layer(pattern.layer(engine).await);
+    (router.merge(pattern.site(engine).await), Paused { reached, go })
 }
 
 fn write_a(session: &Session) -> Result<(), Error> {
     session.set("a", "slow")
 }
 
-#[tokio::test]
-async fn a_write_in_flight_does_not_bring_a_session_back_that_was_signed_out() {
+async fn a_write_in_flight_does_not_bring_a_session_back_that_was_signed_out(pattern: Pattern) {
     let engine = Engine::open();
-    let (router, mut paused) = paused_site(&engine, write_a);
+    let (router, mut paused) = paused_site(pattern, &engine, write_a).await;
     let mut tab = Visitor::new(router);
     tab.post_body("/sign-in", "alice").await;
     let mut other_tab = tab.clone();
@@ -207,14 +228,13 @@ async fn a_write_in_flight_does_not_bring_a_session_back_that_was_signed_out() {
     let answer = slow.await.unwrap();
     assert_eq!(answer.status, StatusCode::CONFLICT);
     assert!(answer.text.contains("\"code\":\"session-ended\""), "{}", answer.text);
-    assert_eq!(answer.set_cookies(), Vec::<String>::new());
+    assert_eq!(answer.session_cookies(), Vec::<String>::new());
     assert_eq!(stale.get("/").await.text, "user= a= b= count=0", "it stays ended");
 }
 
-#[tokio::test]
-async fn a_write_in_flight_does_not_replace_the_cookie_of_a_sign_in_in_another_tab() {
+async fn a_write_in_flight_does_not_replace_the_cookie_of_a_sign_in_in_another_tab(pattern: Pattern) {
     let engine = Engine::open();
-    let (router, mut paused) = paused_site(&engine, write_a);
+    let (router, mut paused) = paused_site(pattern, &engine, write_a).await;
     let mut tab = Visitor::new(router);
     tab.post("/set?a=1").await;
     let mut other_tab = tab.clone();
@@ -225,14 +245,13 @@ async fn a_write_in_flight_does_not_replace_the_cookie_of_a_sign_in_in_another_t
 
     let answer = slow.await.unwrap();
     assert_eq!(answer.status, StatusCode::CONFLICT);
-    assert_eq!(answer.set_cookies(), Vec::<String>::new(), "the browser keeps the cookie of the sign-in");
+    assert_eq!(answer.session_cookies(), Vec::<String>::new(), "the browser keeps the cookie of the sign-in");
     assert_eq!(tab.get("/").await.text, "user=alice a=1 b=from sign-in count=0");
 }
 
-#[tokio::test]
-async fn two_requests_that_write_different_fields_lose_nothing() {
+async fn two_requests_that_write_different_fields_lose_nothing(pattern: Pattern) {
     let engine = Engine::open();
-    let (router, mut paused) = paused_site(&engine, write_a);
+    let (router, mut paused) = paused_site(pattern, &engine, write_a).await;
     let mut tab = Visitor::new(router);
     tab.post("/set?a=1").await;
     let mut other_tab = tab.clone();
@@ -246,33 +265,34 @@ async fn two_requests_that_write_different_fields_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn updates_at_the_same_time_are_all_counted() {
-    let engine = Engine::open();
-    let tabs = UPDATE_TRIES_MAX / 4;
-    let mut visitor = Visitor::new(site(&engine));
-    visitor.post("/set?a=1").await;
-    let together = Arc::new(Barrier::new(tabs as usize));
-    let tasks: Vec<_> = (0..tabs)
-        .map(|_| {
-            let (mut tab, together) = (visitor.clone(), Arc::clone(&together));
-            tokio::spawn(async move {
-                together.wait().await;
-                tab.post("/count").await
+    for pattern in [Pattern::Stored, Pattern::Hybrid] {
+        let engine = Engine::open();
+        let tabs = UPDATE_TRIES_MAX / 4;
+        let mut visitor = Visitor::new(pattern.site(&engine).await);
+        visitor.post("/set?a=1").await;
+        let together = Arc::new(Barrier::new(tabs as usize));
+        let tasks: Vec<_> = (0..tabs)
+            .map(|_| {
+                let (mut tab, together) = (visitor.clone(), Arc::clone(&together));
+                tokio::spawn(async move {
+                    together.wait().await;
+                    tab.post("/count").await
+                })
             })
-        })
-        .collect();
-    let mut seen = Vec::new();
-    for task in tasks {
-        let answer = task.await.unwrap();
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
-        seen.push(answer.text.parse::<u32>().unwrap());
+            .collect();
+        let mut seen = Vec::new();
+        for task in tasks {
+            let answer = task.await.unwrap();
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+            seen.push(answer.text.parse::<u32>().unwrap());
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (1..=tabs).collect::<Vec<_>>(), "each saw its own step");
+        assert_eq!(visitor.get("/").await.text, format!("user= a=1 b= count={tabs}"));
     }
-    seen.sort_unstable();
-    assert_eq!(seen, (1..=tabs).collect::<Vec<_>>(), "each saw its own step");
-    assert_eq!(visitor.get("/").await.text, format!("user= a=1 b= count={tabs}"));
 }
 
-#[tokio::test]
-async fn an_update_works_on_what_the_request_has_buffered() {
+async fn an_update_works_on_what_the_request_has_buffered(pattern: Pattern) {
     async fn handler(session: Session) -> Result<String, Error> {
         session.set("count", &10_u32)?;
         let first = session.update("count", |count: &mut u32| *count += 1).await?;
@@ -281,16 +301,15 @@ async fn an_update_works_on_what_the_request_has_buffered() {
         Ok(format!("{first} {second}"))
     }
     let engine = Engine::open();
-    let own = Router::new().route("/both", post(handler)).layer(SessionLayer::new(engine.sessions()));
-    let mut visitor = Visitor::new(site(&engine).merge(own));
+    let own = Router::new().route("/both", post(handler)).layer(pattern.layer(&engine).await);
+    let mut visitor = Visitor::new(pattern.site(&engine).await.merge(own));
     assert_eq!(visitor.post("/both").await.text, "11 1");
     assert_eq!(visitor.get("/").await.text, "user= a= b= count=1");
 }
 
-#[tokio::test]
-async fn a_commit_that_fails_is_the_answer() {
+async fn a_commit_that_fails_is_the_answer(pattern: Pattern) {
     let engine = Engine::open();
-    let (router, mut paused) = paused_site(&engine, write_a);
+    let (router, mut paused) = paused_site(pattern, &engine, write_a).await;
     let mut visitor = Visitor::new(router);
     let slow = tokio::spawn(async move { visitor.post("/slow").await });
     paused.reached.recv().await.unwrap();
@@ -301,11 +320,10 @@ async fn a_commit_that_fails_is_the_answer() {
     assert_eq!(answer.headers[header::RETRY_AFTER], "1");
     assert_eq!(answer.headers[header::CONTENT_TYPE], "application/problem+json");
     assert!(!answer.text.contains("done"), "{}", answer.text);
-    assert_eq!(answer.set_cookies(), Vec::<String>::new());
+    assert_eq!(answer.session_cookies(), Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn a_commit_that_fails_after_a_sign_in_still_tells_the_browser_the_new_id() {
+async fn a_commit_that_fails_after_a_sign_in_still_tells_the_browser_the_new_id(pattern: Pattern) {
     async fn handler(session: Session) -> Result<&'static str, Error> {
         session.sign_in("alice").await?;
         // More than a session may hold.
@@ -313,48 +331,45 @@ async fn a_commit_that_fails_after_a_sign_in_still_tells_the_browser_the_new_id(
         Ok("done")
     }
     let engine = Engine::open();
-    let own = Router::new().route("/both", post(handler)).layer(SessionLayer::new(engine.sessions()));
-    let mut visitor = Visitor::new(site(&engine).merge(own));
+    let own = Router::new().route("/both", post(handler)).layer(pattern.layer(&engine).await);
+    let mut visitor = Visitor::new(pattern.site(&engine).await.merge(own));
     let answer = visitor.post("/both").await;
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
-    assert_eq!(answer.set_cookies().len(), 1);
+    assert_eq!(answer.session_cookies().len(), 1);
     assert_eq!(visitor.get("/").await.text, "user=alice a= b= count=0");
 }
 
-#[tokio::test]
-async fn an_engine_that_cannot_be_reached_is_no_empty_session() {
+async fn an_engine_that_cannot_be_reached_is_no_empty_session(pattern: Pattern) {
     let engine = Engine::open();
-    let mut visitor = Visitor::new(site(&engine));
+    let mut visitor = Visitor::new(pattern.site(&engine).await);
     visitor.post("/set?a=1").await;
     engine.close().await;
     for path in ["/set?a=2", "/count", "/sign-out"] {
         let answer = visitor.post(path).await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
-        assert_eq!(answer.set_cookies(), Vec::<String>::new(), "{path}");
+        assert_eq!(answer.session_cookies(), Vec::<String>::new(), "{path}");
     }
 }
 
-#[tokio::test]
-async fn an_expired_session_is_replaced_by_the_first_write() {
+async fn an_expired_session_is_replaced_by_the_first_write(pattern: Pattern) {
     let clock = Arc::new(ManualClock::new(1_700_000_000_000));
     let engine = Engine::open_with(clock.clone());
-    let mut visitor = Visitor::new(site(&engine));
+    let mut visitor = Visitor::new(pattern.site(&engine).await);
     visitor.post_body("/sign-in", "alice").await;
     let old = visitor.cookie(COOKIE);
     clock.advance(Lifetime::default().idle + Duration::from_secs(1));
     let read = visitor.get("/").await;
     assert_eq!(read.text, "user= a= b= count=0");
-    assert_eq!(read.set_cookies(), Vec::<String>::new(), "a read leaves the cookie alone");
+    assert_eq!(read.session_cookies(), Vec::<String>::new(), "a read leaves the cookie alone");
     assert_eq!(visitor.post("/count").await.text, "1");
     assert_ne!(visitor.cookie(COOKIE), old);
     assert_eq!(visitor.get("/").await.text, "user= a= b= count=1");
 }
 
-#[tokio::test]
-async fn after_the_grace_a_renewed_id_is_worth_nothing() {
+async fn after_the_grace_a_renewed_id_is_worth_nothing(pattern: Pattern) {
     let clock = Arc::new(ManualClock::new(1_700_000_000_000));
     let engine = Engine::open_with(clock.clone());
-    let mut visitor = Visitor::new(site(&engine));
+    let mut visitor = Visitor::new(pattern.site(&engine).await);
     visitor.post("/set?a=1").await;
     let mut before = visitor.clone();
     visitor.post_body("/sign-in", "alice").await;
@@ -364,8 +379,7 @@ async fn after_the_grace_a_renewed_id_is_worth_nothing() {
     assert_eq!(visitor.get("/").await.text, "user=alice a=1 b=from sign-in count=0", "it is left alone");
 }
 
-#[tokio::test]
-async fn a_handler_that_fails_drops_its_buffer_but_not_its_sign_in() {
+async fn a_handler_that_fails_drops_its_buffer_but_not_its_sign_in(pattern: Pattern) {
     async fn fails(session: Session) -> Result<Response, Error> {
         session.sign_in("alice").await?;
         session.set("a", "dropped")?;
@@ -379,8 +393,8 @@ async fn a_handler_that_fails_drops_its_buffer_but_not_its_sign_in() {
     let own = Router::new()
         .route("/fails", post(fails))
         .route("/refuses", post(refuses))
-        .layer(SessionLayer::new(engine.sessions()));
-    let mut visitor = Visitor::new(site(&engine).merge(own));
+        .layer(pattern.layer(&engine).await);
+    let mut visitor = Visitor::new(pattern.site(&engine).await.merge(own));
     let answer = visitor.post("/fails").await;
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(visitor.get("/").await.text, "user=alice a= b= count=0");
@@ -388,17 +402,14 @@ async fn a_handler_that_fails_drops_its_buffer_but_not_its_sign_in() {
     assert_eq!(visitor.get("/").await.text, "user=alice a=kept b= count=0");
 }
 
-#[tokio::test]
-async fn after_the_response_nothing_can_be_written() {
+async fn after_the_response_nothing_can_be_written(pattern: Pattern) {
     async fn handler(State(leak): State<mpsc::Sender<Session>>, session: Session) {
         leak.send(session).await.unwrap();
     }
     let engine = Engine::open();
     let (leak, mut leaked) = mpsc::channel(1);
-    let router = Router::new()
-        .route("/leak", post(handler))
-        .layer(SessionLayer::new(engine.sessions()))
-        .with_state(leak);
+    let router =
+        Router::new().route("/leak", post(handler)).layer(pattern.layer(&engine).await).with_state(leak);
     Visitor::new(router).post("/leak").await;
     let session = leaked.recv().await.unwrap();
     assert!(matches!(session.set("a", "1"), Err(Error::Closed)));
@@ -408,8 +419,7 @@ async fn after_the_response_nothing_can_be_written() {
     assert!(matches!(session.sign_out().await, Err(Error::Closed)));
 }
 
-#[tokio::test]
-async fn middleware_and_handler_share_one_session() {
+async fn middleware_and_handler_share_one_session(pattern: Pattern) {
     async fn mark(
         session: Session,
         request: axum::extract::Request,
@@ -423,18 +433,17 @@ async fn middleware_and_handler_share_one_session() {
     let router = Router::new()
         .route("/b", get(show))
         .layer(axum::middleware::from_fn(mark))
-        .layer(SessionLayer::new(engine.sessions()));
+        .layer(pattern.layer(&engine).await);
     assert_eq!(Visitor::new(router).get("/b").await.text, "middleware");
 }
 
-#[tokio::test]
-async fn a_handler_may_say_no_store_with_more_words_but_not_allow_storing() {
+async fn a_handler_may_say_no_store_with_more_words_but_not_allow_storing(pattern: Pattern) {
     async fn handler(session: Session, headers: HeaderMap) -> Result<Response, Error> {
         session.update("count", |count: &mut u32| *count += 1).await?;
         Ok(([(header::CACHE_CONTROL, headers["x-say"].clone())], "").into_response())
     }
     let engine = Engine::open();
-    let router = Router::new().route("/", post(handler)).layer(SessionLayer::new(engine.sessions()));
+    let router = Router::new().route("/", post(handler)).layer(pattern.layer(&engine).await);
     for (said, left) in [
         ("public, max-age=600", "no-store"),
         ("no-cache, No-Store", "no-cache, No-Store"),
@@ -442,15 +451,14 @@ async fn a_handler_may_say_no_store_with_more_words_but_not_allow_storing() {
     ] {
         let mut visitor = Visitor::new(router.clone());
         let answer = visitor.post_with("/", &[("x-say", said)]).await;
-        assert_eq!(answer.set_cookies().len(), 1);
+        assert_eq!(answer.session_cookies().len(), 1);
         assert_eq!(answer.headers[header::CACHE_CONTROL], left, "{said}");
     }
 }
 
-#[tokio::test]
-async fn errors_are_pages_for_browsers() {
+async fn errors_are_pages_for_browsers(pattern: Pattern) {
     let engine = Engine::open();
-    let (router, mut paused) = paused_site(&engine, write_a);
+    let (router, mut paused) = paused_site(pattern, &engine, write_a).await;
     let mut tab = Visitor::new(router);
     tab.post("/set?a=1").await;
     let mut other_tab = tab.clone();
@@ -472,10 +480,9 @@ async fn a_missing_layer_is_said() {
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
 }
 
-#[tokio::test]
-async fn a_field_of_another_shape_is_an_error_and_not_a_default() {
+async fn a_field_of_another_shape_is_an_error_and_not_a_default(pattern: Pattern) {
     let engine = Engine::open();
-    let mut visitor = Visitor::new(site(&engine));
+    let mut visitor = Visitor::new(pattern.site(&engine).await);
     visitor.post("/set?count=many").await;
     assert_eq!(visitor.post("/count").await.status, StatusCode::INTERNAL_SERVER_ERROR);
 }

@@ -8,6 +8,7 @@ use axum::{Router, body::Body};
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use lethe_state::{
+    Engines,
     clock::{Clock, SystemClock},
     embedded::Embedded,
     idempotency::Idempotency,
@@ -21,6 +22,7 @@ use tower::ServiceExt;
 /// The embedded engine in a folder of its own.
 pub struct Engine {
     embedded: Embedded,
+    clock: Arc<dyn Clock>,
     _folder: TempDir,
 }
 
@@ -31,8 +33,16 @@ impl Engine {
 
     pub fn open_with(clock: Arc<dyn Clock>) -> Self {
         let folder = TempDir::new().unwrap();
-        let embedded = Embedded::open_with(folder.path(), clock).unwrap();
-        Self { embedded, _folder: folder }
+        let embedded = Embedded::open_with(folder.path(), Arc::clone(&clock)).unwrap();
+        Self { embedded, clock, _folder: folder }
+    }
+
+    pub fn engines(&self) -> Engines {
+        self.embedded.engines()
+    }
+
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
     }
 
     pub fn sessions(&self) -> Arc<dyn Sessions> {
@@ -75,6 +85,13 @@ impl Answer {
     pub fn set_cookies(&self) -> Vec<String> {
         let lines = self.headers.get_all(header::SET_COOKIE).into_iter();
         lines.map(|line| line.to_str().unwrap().to_owned()).collect()
+    }
+}
+
+impl Answer {
+    /// Those that are not about the pass, which comes and goes by itself.
+    pub fn session_cookies(&self) -> Vec<String> {
+        self.set_cookies().into_iter().filter(|line| !line.contains("-pass=")).collect()
     }
 }
 

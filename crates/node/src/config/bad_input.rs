@@ -1,6 +1,7 @@
 //! Every slip that a `lethe.toml` can have, and exactly what is said about it.
 
 mod gateway;
+mod limits;
 mod services;
 mod syntax;
 
@@ -86,7 +87,7 @@ rewrite = 1"#,
 lethe.toml:4:1: unknown key `services` in [[routes]]; did you mean `service`?
   4 | services = 'shop'
     | ^^^^^^^^
-lethe.toml:5:1: unknown key `rewrite` in [[routes]]; known there: `host`, `path`, `service`, `idempotent`, `balance`, `timeout`, `response-stall-timeout`, `class`, `retry-on`, `resume` and `server-timing`
+lethe.toml:5:1: unknown key `rewrite` in [[routes]]; known there: `host`, `path`, `service`, `idempotent`, `balance`, `timeout`, `response-stall-timeout`, `class`, `limit`, `retry-on`, `resume` and `server-timing`
   5 | rewrite = 1
     | ^^^^^^^"#,
     );

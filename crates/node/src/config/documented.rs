@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use super::{Errors, file, limits, route, service, state, tls};
+use super::{Errors, file, limit, limits, route, service, state, tls};
 
 const SERVICE: &str = "[services.shop]\ncommand = 'sh'\n";
 
@@ -24,7 +24,8 @@ fn read(toml: &str, folder: &Path) -> String {
         Ok(mut draft) => {
             draft.services.iter_mut().for_each(|service| service.command_quote = None);
             let places = (draft.listen, draft.admin, draft.state_dir, draft.placement, draft.tls.is_some());
-            let words = (draft.proxy_protocol, draft.trusted_proxies, draft.access_log, draft.cores);
+            let words =
+                (draft.proxy_protocol, draft.trusted_proxies, draft.via, draft.access_log, draft.cores);
             format!("{:?}", (places, words, draft.limits, draft.routes, draft.services))
         }
         Err(problems) => panic!("{toml}\n{}", Errors(problems)),
@@ -39,6 +40,12 @@ fn every_key_and_its_default() {
         ("The whole file", &file::KEYS[..], "", SERVICE),
         ("`[services.NAME]`", &service::KEYS, SERVICE, ""),
         ("`[[routes]]`", &route::KEYS, &format!("{SERVICE}[[routes]]\n"), ""),
+        (
+            "`limit` of a route",
+            &limit::KEYS,
+            &format!("{SERVICE}[[routes]]\n[routes.limit]\nrate = '5/s'\n"),
+            "",
+        ),
         ("`[tls]`", &tls::KEYS, "", ""),
         ("`[state]`", &state::KEYS, &format!("{SERVICE}[state]\n"), ""),
         ("`[limits]`", &limits::KEYS, &format!("{SERVICE}[limits]\n"), ""),

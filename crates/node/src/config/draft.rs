@@ -33,6 +33,8 @@ pub(super) struct Draft {
     pub(super) tls: Option<Tls>,
     pub(super) proxy_protocol: bool,
     pub(super) trusted_proxies: Vec<Network>,
+    /// The gateway's name in `Via`, if it is to say one.
+    pub(super) via: Option<String>,
     pub(super) access_log: AccessLog,
     /// Runtimes of the gateway; one for each processor when nothing is said.
     pub(super) cores: Option<usize>,
@@ -56,6 +58,7 @@ impl Draft {
             tls: None,
             proxy_protocol: false,
             trusted_proxies: Vec::new(),
+            via: None,
             access_log: AccessLog::default(),
             cores: None,
             limits: Limits::default(),
@@ -129,6 +132,7 @@ impl Draft {
             routes: self.routes,
             services: self.services.iter().map(of_service).collect(),
             trusted_proxies: self.trusted_proxies,
+            via: self.via,
             access_log: self.access_log,
             cores: self.cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
             limits: self.limits,

@@ -18,13 +18,14 @@ use super::{
 };
 
 /// What a file may say.
-pub(super) const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 12] = [
     "listen",
     "admin",
     "state",
     "cores",
     "proxy-protocol",
     "trusted-proxies",
+    "via",
     "access-log",
     "tls",
     "limits",
@@ -32,11 +33,15 @@ pub(super) const KEYS: [&str; 11] = [
     "routes",
 ];
 
+/// The longest name in `Via`, in bytes: each message carries it.
+const VIA_BYTES_MAX: usize = 64;
+
 /// Most runtimes that may be asked for.
 const CORES_MAX: u64 = 1024;
 
 const LISTEN_EXPECTED: &str = "an address such as `\"127.0.0.1:8080\"`";
 const ADMIN_EXPECTED: &str = "an address such as `\"127.0.0.1:8081\"`, or `\"off\"`";
+const VIA_EXPECTED: &str = "a name such as `\"edge-1\"`, or `\"off\"`";
 const ACCESS_LOG_EXPECTED: &str = "`\"off\"`, `\"stdout\"` or a file such as `\"access.log\"`";
 
 /// Reads the text of a file of any kind that `lethe` knows.
@@ -88,6 +93,7 @@ fn draft(root: &DeTable<'_>, shown: &str, folder: &Path, report: &mut Report<'_>
     draft.tls = table.value("tls").and_then(|value| tls::read(value, folder, report));
     draft.trusted_proxies = trusted_proxies(&table, report).unwrap_or_default();
     draft.proxy_protocol = proxy_protocol(&table, report);
+    draft.via = table.parsed("via", VIA_EXPECTED, report, parse_via).flatten();
     draft.access_log = access_log(&table, folder, report).unwrap_or_default();
     draft.limits = table.value("limits").map(|value| limits::read(value, report)).unwrap_or_default();
     let (names, services) = services(&table, folder, report);
@@ -150,6 +156,22 @@ fn proxy_protocol(table: &Table<'_, '_>, report: &mut Report<'_>) -> bool {
         report.at(value.span(), message);
     }
     is_on
+}
+
+/// A name that can stand in `Via`: a token (RFC 9110, sections 5.6.2 and 7.6.3).
+fn parse_via(text: &str) -> Result<Option<String>, String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match text {
+        "off" => Ok(None),
+        _ if text.len() > VIA_BYTES_MAX => {
+            Err(format!("is too long: each request carries it, so write at most {VIA_BYTES_MAX} letters"))
+        }
+        _ if !text.is_empty() && text.bytes().all(is_token) => Ok(Some(text.into())),
+        _ => {
+            Err("is no name for `Via`: write one of letters, digits, `-`, `.` and `_`, such as \"edge-1\""
+                .into())
+        }
+    }
 }
 
 fn access_log(table: &Table<'_, '_>, folder: &Path, report: &mut Report<'_>) -> Option<AccessLog> {

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use lethe_gateway::config as gateway;
+use lethe_gateway::config::{
+    self as gateway,
+    limit::{By, Limit, Outage},
+};
 
 use super::{
     Overrides,
@@ -15,6 +18,7 @@ fn everything_about_the_gateway_can_be_said() {
         cores = 3
         proxy-protocol = true
         trusted-proxies = ["10.0.0.0/8", "::1"]
+        via = "edge-1"
         access-log = "access.log"
         [tls]
         listen = "0.0.0.0:8443"
@@ -49,6 +53,22 @@ fn everything_about_the_gateway_can_be_said() {
         retry-on = ["503", "timeout"]
         resume = false
         server-timing = true
+        limit = [
+            { rate = "600/min", burst = 50 },
+            { rate = "20/10s", by = "header:X-Api-Key", name = "key", leased = false, on-outage = "refuse" },
+        ]
+        [[routes]]
+        service = "web"
+        path = "/sign-in"
+        limit = { rate = "5/min", by = "session" }
+        [[routes]]
+        service = "web"
+        path = "/all"
+        limit = "7/day"
+        [[routes]]
+        service = "wiki"
+        path = "/wiki"
+        limit = [{ rate = "20/10s", by = "header:x-api-key", name = "key", leased = false, on-outage = "refuse" }]
     "#;
     let pem = [("a.pem", "-----BEGIN CERTIFICATE-----\n"), ("a.key", "-----BEGIN EC PRIVATE KEY-----\n")];
     let (_kept, path) = folder(&[("lethe.toml", toml), pem[0], pem[1]]);
@@ -62,6 +82,7 @@ fn everything_about_the_gateway_can_be_said() {
     let files = gateway::CertificateFiles { chain: path.join("a.pem"), key: path.join("a.key") };
     assert_eq!(gateway.tls, Some(gateway::Tls::Files(vec![files])));
     assert_eq!((gateway.cores, gateway.trusted_proxies.len()), (3, 2));
+    assert_eq!(gateway.via.as_deref(), Some("edge-1"));
     assert_eq!(gateway.access_log, gateway::AccessLog::File(path.join("access.log")));
     let limits = gateway::Limits {
         head_bytes_max: 64 << 10,
@@ -105,6 +126,44 @@ fn everything_about_the_gateway_can_be_said() {
     assert_eq!(route.response_stall, gateway::ResponseStall::Never);
     assert_eq!(route.retry_on, gateway::RetryOn { unavailable: true, timeout: true });
     assert_eq!((route.resume, route.server_timing), (false, true));
+    let limit = |name: &str, calls, seconds, by| Limit {
+        name: name.into(),
+        calls,
+        period: Duration::from_secs(seconds),
+        burst: calls,
+        by,
+        leased: true,
+        on_outage: Outage::Allow,
+    };
+    let key = By::Header("x-api-key".into());
+    let key = Limit { leased: false, on_outage: Outage::Refuse, ..limit("key", 20, 10, key) };
+    let limits = gateway.routes.iter().map(|route| route.limits.clone()).collect::<Vec<_>>();
+    let expected = [
+        vec![Limit { burst: 50, ..limit("web-address", 600, 60, By::Address) }, key.clone()],
+        vec![limit("web-sign-in-session", 5, 60, By::Session)],
+        vec![limit("web-all-address", 7, 86_400, By::Address)],
+        // Counted together with the other one of its name.
+        vec![key],
+    ];
+    assert_eq!(limits, expected);
+}
+
+#[test]
+fn several_services_may_share_a_route() {
+    let toml = "[services.web]\ncommand = 'sh'\n[services.next]\ncommand = 'sh'\n[services.old]\ncommand = 'sh'\n\
+                [[routes]]\ntimeout = '9s'\nservice = { web = 9, next = 1, old = 0 }\n[[routes]]\npath = '/a'\nservice = 'web'\n";
+    let (_kept, path) = folder(&[("lethe.toml", toml)]);
+    let config = load_path(&path, Overrides::default()).unwrap();
+    let mut routes: Vec<_> =
+        config.gateway.routes.iter().map(|route| (route.service.as_str(), route.weight)).collect();
+    routes.sort_unstable();
+    assert_eq!(routes, [("next", Some(1)), ("web", None), ("web", Some(9))]);
+    assert!(config.gateway.routes[..2].iter().all(|route| route.timeout == Duration::from_secs(9)));
+    assert!(
+        config.notices.iter().any(|notice| notice.contains("`old`: no route leads to it")),
+        "{:?}",
+        config.notices
+    );
 }
 
 #[test]

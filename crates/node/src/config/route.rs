@@ -7,13 +7,13 @@ use lethe_model::service::ServiceName;
 use toml::de::DeValue;
 
 use super::{
-    TIMEOUT_DEFAULT, duration,
+    TIMEOUT_DEFAULT, duration, limit,
     problem::{Report, listed, nearest},
     table::{Table, Text, Value, bad_value, integer, wrong_type},
 };
 
 /// What a route may say.
-pub(super) const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 12] = [
     "host",
     "path",
     "service",
@@ -22,6 +22,7 @@ pub(super) const KEYS: [&str; 11] = [
     "timeout",
     "response-stall-timeout",
     "class",
+    "limit",
     "retry-on",
     "resume",
     "server-timing",
@@ -30,6 +31,12 @@ pub(super) const KEYS: [&str; 11] = [
 const BALANCE_EXPECTED: &str = "`\"round-robin\"`, `\"least-loaded\"` or `\"random\"`";
 const STALL_EXPECTED: &str = "a duration such as `\"75s\"`, or `\"off\"`";
 const RETRY_ON_EXPECTED: &str = "a list such as `[\"503\", \"timeout\"]`";
+
+const SERVICE_EXPECTED: &str =
+    "a service such as `\"shop\"`, or several with weights such as `{ shop = 9, next = 1 }`";
+
+/// The largest weight of a service.
+const WEIGHT_MAX: i64 = 1000;
 
 /// Shortest `response-stall-timeout`.
 const STALL_MIN: Duration = Duration::from_millis(100);
@@ -49,12 +56,12 @@ pub(super) fn read_all(value: &Value<'_>, services: &[&str], report: &mut Report
         wrong_type("`routes`", "a list, each begun by [[routes]] with two brackets", value, report);
         return Vec::new();
     };
-    let mut routes: Vec<(Route, Range<usize>)> = Vec::new();
+    let mut routes: Vec<(Route, Vec<Share>, Vec<limit::Said>, Range<usize>)> = Vec::new();
     for item in items {
-        let Some((route, span)) = read(item, services, report) else { continue };
-        match routes.iter().find(|(other, _)| (&other.host, &other.path) == (&route.host, &route.path)) {
-            None => routes.push((route, span)),
-            Some((_, first)) => {
+        let Some((route, shares, limits, span)) = read(item, services, report) else { continue };
+        match routes.iter().find(|(other, ..)| (&other.host, &other.path) == (&route.host, &route.path)) {
+            None => routes.push((route, shares, limits, span)),
+            Some((.., first)) => {
                 let first = report.line_of(first.start);
                 let (host, path) = (route.host.as_deref().unwrap_or_default(), &route.path);
                 let message = format!("two routes for `{host}{path}`, first on line {first}; remove one");
@@ -62,10 +69,25 @@ pub(super) fn read_all(value: &Value<'_>, services: &[&str], report: &mut Report
             }
         }
     }
-    routes.into_iter().map(|(route, _)| route).collect()
+    limit::check_names(routes.iter().map(|(_, _, limits, _)| &limits[..]), report);
+    // All services of a shared route are behind the same limits.
+    let each = |(route, shares, limits, _): (Route, Vec<Share>, Vec<limit::Said>, Range<usize>)| {
+        let route = Route { limits: limits.into_iter().map(limit::Said::into_limit).collect(), ..route };
+        let of = move |(service, weight)| Route { service, weight, ..route.clone() };
+        shares.into_iter().map(of)
+    };
+    routes.into_iter().flat_map(each).collect()
 }
 
-fn read(value: &Value<'_>, services: &[&str], report: &mut Report<'_>) -> Option<(Route, Range<usize>)> {
+/// A service, and its weight where it is one of several.
+type Share = (ServiceName, Option<u32>);
+
+/// Reads one; the route is of the first service.
+fn read(
+    value: &Value<'_>,
+    services: &[&str],
+    report: &mut Report<'_>,
+) -> Option<(Route, Vec<Share>, Vec<limit::Said>, Range<usize>)> {
     let DeValue::Table(entries) = value.get_ref() else {
         wrong_type(
             "each of `routes`",
@@ -89,13 +111,13 @@ fn read(value: &Value<'_>, services: &[&str], report: &mut Report<'_>) -> Option
     let retry_on = retry_on(&table, report);
     let resume = table.boolean("resume", report);
     let server_timing = table.boolean("server-timing", report);
-    let service = service(&table, services, report)?;
+    let shares = shares(&table, services, report)?;
     // A host or path that is there and wrong must not be compared as if it were not there.
     if (host.is_none() && table.value("host").is_some()) || (path.is_none() && table.value("path").is_some())
     {
         return None;
     }
-    let mut route = everything_to(service);
+    let mut route = everything_to(shares.first()?.0.clone());
     route.host = host;
     route.path = path.unwrap_or(route.path);
     route.idempotent = idempotent.unwrap_or(route.idempotent);
@@ -106,7 +128,8 @@ fn read(value: &Value<'_>, services: &[&str], report: &mut Report<'_>) -> Option
     route.retry_on = retry_on.unwrap_or(route.retry_on);
     route.resume = resume.unwrap_or(route.resume);
     route.server_timing = server_timing.unwrap_or(route.server_timing);
-    Some((route, table.span))
+    let limits = limit::read(&table, &route, report);
+    Some((route, shares, limits, table.span))
 }
 
 /// Looked at ten times a second.
@@ -147,6 +170,46 @@ fn retry_on(table: &Table<'_, '_>, report: &mut Report<'_>) -> Option<RetryOn> {
     Some(retry_on)
 }
 
+/// Who answers, of several each with its weight; those that are to get nothing are left out.
+fn shares(table: &Table<'_, '_>, services: &[&str], report: &mut Report<'_>) -> Option<Vec<Share>> {
+    const KEY: &str = "service";
+    let Some(DeValue::Table(entries)) = table.value(KEY).map(Value::get_ref) else {
+        return service(table, services, report).map(|service| vec![(service, None)]);
+    };
+    let mut shares = Some(Vec::new());
+    for (name, weight) in entries {
+        let text = Text { text: name.get_ref(), span: name.span() };
+        let known = known(&text, services, report);
+        let number = match weight.get_ref() {
+            DeValue::Integer(number) => {
+                Some(integer(number)).filter(|number| (0..=WEIGHT_MAX).contains(number))
+            }
+            _ => None,
+        };
+        if number.is_none() {
+            let expected = format!("a number from 0 to {WEIGHT_MAX}");
+            wrong_type(&format!("the weight of `{}`", text.text), &expected, weight, report);
+        }
+        shares = match (shares, known, number.and_then(|number| u32::try_from(number).ok())) {
+            (Some(mut shares), Some(service), Some(weight)) => {
+                if weight > 0 {
+                    shares.push((service, Some(weight)));
+                }
+                Some(shares)
+            }
+            _ => None,
+        };
+    }
+    let shares = shares?;
+    if shares.is_empty() {
+        let value = table.value(KEY)?;
+        report
+            .at(value.span(), "nobody has a share of this route: give one of its services a weight above 0");
+        return None;
+    }
+    Some(shares)
+}
+
 /// The service of a route; where there is only one it need not be named.
 fn service(table: &Table<'_, '_>, services: &[&str], report: &mut Report<'_>) -> Option<ServiceName> {
     if !table.was_tried("service") {
@@ -157,7 +220,11 @@ fn service(table: &Table<'_, '_>, services: &[&str], report: &mut Report<'_>) ->
         report.at(table.span.clone(), message);
         return None;
     }
-    let text = table.text("service", "the name of a service such as `\"shop\"`", report)?;
+    known(&table.text("service", SERVICE_EXPECTED, report)?, services, report)
+}
+
+/// The service of this name, if the file has it.
+fn known(text: &Text<'_>, services: &[&str], report: &mut Report<'_>) -> Option<ServiceName> {
     if services.is_empty() {
         // That there is no service at all is said once, not of each route.
         return None;
@@ -169,7 +236,7 @@ fn service(table: &Table<'_, '_>, services: &[&str], report: &mut Report<'_>) ->
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("there are: {}", listed(services.iter().copied())),
     };
-    bad_value("service", &text, &format!("is no service of this file; {next}"), report);
+    bad_value("service", text, &format!("is no service of this file; {next}"), report);
     None
 }
 

@@ -147,7 +147,7 @@ impl State {
 
 /// The engines that keep a kind.
 fn keepers(kind: Kind) -> String {
-    let engines = [EngineName::Embedded, EngineName::Redis, EngineName::Postgres];
+    let engines = [EngineName::Embedded, EngineName::Redis, EngineName::Postgres, EngineName::S3];
     let keepers = engines.into_iter().filter(|engine| engine.keeps(kind)).map(EngineName::name);
     format!("there are {} for it", listed(keepers))
 }
@@ -193,7 +193,7 @@ fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, St
 
 fn state_folder(path: &str, folder: &Path) -> Result<PathBuf, String> {
     if path.contains("//") {
-        return Err("is no folder: an address begins with `redis://` or `postgres://`".into());
+        return Err("is no folder: an address begins with `redis://`, `postgres://` or `s3://`".into());
     }
     if path.is_empty() {
         return Err("names no folder: write \".lethe\" or \"embedded:.lethe\"".into());
@@ -261,7 +261,7 @@ mod tests {
             (
                 "[state]\ntables = 'mysql://app:secret@db'",
                 "lethe.toml:2:10: `tables`: the address needs the engine `mysql`, which this version does not have; \
-                 there are `embedded`, `redis://` and `postgres://`",
+                 there are `embedded`, `redis://`, `postgres://` and `s3://`",
             ),
             (
                 "[state]\nlimits = 'postgres://app:secret@db'",

@@ -8,7 +8,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::Fixture;
 use crate::{
     blobs::{
-        BUCKET_NAME_BYTES_MAX, Blob, BlobInfo, Blobs, ByteRange, ByteStream, Condition, KEY_BYTES_MAX, Put,
+        BUCKET_NAME_BYTES_MAX, Blob, BlobInfo, Blobs, ByteRange, ByteStream, Condition, KEY_BYTES_MAX,
+        KEY_BYTES_SURE, Put,
     },
     error::Error,
 };
@@ -138,9 +139,15 @@ pub async fn large_blobs_are_streamed(fixture: Fixture) {
 /// Keys with every kind of character are told apart, read, listed and deleted.
 pub async fn blobs_have_keys_of_every_kind(fixture: Fixture) {
     let blobs = &fixture.engines.blobs;
-    let mut keys = super::odd_keys();
-    for key in &keys {
-        assert_eq!(put(blobs, key, key.clone().into_bytes()).await.key, *key);
+    let mut keys = Vec::new();
+    for key in super::odd_keys() {
+        let body = pieces(&key.clone().into_bytes().into(), 64 << 10);
+        match blobs.put("b", &key, body, Put::default()).await {
+            // Not every engine has room for each.
+            Err(Error::TooLarge { .. }) if key.len() > KEY_BYTES_SURE => continue,
+            put => assert_eq!(put.unwrap().key, key),
+        }
+        keys.push(key);
     }
     for key in &keys {
         assert_eq!(read(blobs, key).await.as_deref(), Some(key.as_bytes()), "{key:?}");

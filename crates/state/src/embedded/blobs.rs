@@ -20,12 +20,12 @@ use super::{
 use crate::{
     Revision,
     blobs::{
-        BUCKET_NAME_BYTES_MAX, Blob, BlobInfo, Blobs, ByteRange, ByteStream, CONTENT_TYPE_BYTES_MAX,
-        Condition, KEY_BYTES_MAX, LIST_MAX, Page, Put,
+        BUCKET_NAME_BYTES_MAX, Blob, BlobInfo, Blobs, ByteRange, ByteStream, Condition, KEY_BYTES_MAX,
+        LIST_MAX, Page, Put,
     },
     error::Error,
     locks::Token,
-    rules::{check_key, check_name, check_token, key_range},
+    rules::{check_content_type, check_key, check_name, check_token, key_range, resolve},
 };
 
 /// How many bytes of a body are gathered before they are written: enough to make the way to a thread for
@@ -157,17 +157,6 @@ fn check_names(bucket: &str, key: &str) -> Result<(), Error> {
     check_key(key, KEY_BYTES_MAX)
 }
 
-/// Checks that a media type can stand in a header field (RFC 9110, section 5.5).
-fn check_content_type(text: &str) -> Result<(), Error> {
-    let visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
-    if text.is_empty() || text.len() > CONTENT_TYPE_BYTES_MAX || !text.bytes().all(visible) {
-        return Err(Error::Invalid(format!(
-            "the media type is not 1 to {CONTENT_TYPE_BYTES_MAX} visible ASCII characters"
-        )));
-    }
-    Ok(())
-}
-
 /// Writes a body to a new file, and makes it durable. Dropped or failed, it leaves no file.
 async fn receive(
     files: &Arc<Files>,
@@ -213,19 +202,6 @@ async fn write(
         Ok((file, done))
     };
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(closing()))
-}
-
-/// The bytes that a range means (RFC 9110, section 14.1.2).
-fn resolve(range: Option<ByteRange>, size: u64) -> Result<Range<u64>, Error> {
-    let resolved = match range {
-        None => Some(0..size),
-        Some(ByteRange::From(first)) => (first < size).then_some(first..size),
-        Some(ByteRange::Inclusive(first, last)) => {
-            (first <= last && first < size).then(|| first..last.saturating_add(1).min(size))
-        }
-        Some(ByteRange::Last(length)) => (length > 0).then(|| size.saturating_sub(length)..size),
-    };
-    resolved.ok_or_else(|| Error::Invalid(format!("the range holds none of the blob's {size} bytes")))
 }
 
 async fn read(mut file: tokio::fs::File, range: Range<u64>) -> io::Result<ByteStream> {
@@ -325,30 +301,4 @@ fn write_row(txn: &mut Txn<'_>, bucket: &str, info: &BlobInfo, file: &str) -> ru
 /// Whether a blob has this file.
 pub(super) fn has_row(connection: &Connection, file: &str) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM blobs WHERE file = ?1")?.exists([file])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_resolved_as_http_says() {
-        let cases = [
-            (None, 0, Some(0..0)),
-            (None, 10, Some(0..10)),
-            (Some(ByteRange::From(3)), 10, Some(3..10)),
-            (Some(ByteRange::From(10)), 10, None),
-            (Some(ByteRange::Inclusive(0, 0)), 10, Some(0..1)),
-            (Some(ByteRange::Inclusive(2, u64::MAX)), 10, Some(2..10)),
-            (Some(ByteRange::Inclusive(3, 2)), 10, None),
-            (Some(ByteRange::Inclusive(10, 12)), 10, None),
-            (Some(ByteRange::Last(4)), 10, Some(6..10)),
-            (Some(ByteRange::Last(40)), 10, Some(0..10)),
-            (Some(ByteRange::Last(0)), 10, None),
-            (Some(ByteRange::From(0)), 0, None),
-        ];
-        for (range, size, expected) in cases {
-            assert_eq!(resolve(range, size).ok(), expected, "{range:?} of {size}");
-        }
-    }
 }

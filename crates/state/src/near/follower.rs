@@ -15,7 +15,7 @@ use tokio::{
     runtime::Handle,
     sync::watch,
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{Copied, shelf::Shelf};
@@ -31,6 +31,8 @@ const FOLLOW_TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A feed that has lived for so long was a good one: it is told that it failed, and the next pause is the shortest.
+const STEADY: Duration = Duration::from_secs(5);
 
 type Source = dyn Fn() -> BoxFuture<'static, Result<Feed, Error>> + Send + Sync;
 
@@ -92,8 +94,14 @@ async fn run<V: Copied>(shelf: Arc<Shelf<V>>, source: Arc<Source>, state: watch:
     loop {
         match timeout(FOLLOW_TIMEOUT, source()).await {
             Ok(Ok(feed)) => {
-                let error = hear(&shelf, feed, &state, &mut pause).await;
-                tracing::warn!("{error}; nothing is read from memory until the engine is followed anew");
+                let began = Instant::now();
+                let error = hear(&shelf, feed, &state).await;
+                if began.elapsed() < STEADY {
+                    tracing::debug!("{error} soon");
+                } else {
+                    tracing::warn!("{error}; nothing is read from memory until the engine is followed anew");
+                    pause = PAUSE_MIN;
+                }
             }
             Ok(Err(Error::Unsupported { engine, what })) => {
                 tracing::warn!(
@@ -114,12 +122,7 @@ async fn run<V: Copied>(shelf: Arc<Shelf<V>>, source: Arc<Source>, state: watch:
 }
 
 /// Does what the feed says until it fails; returns why.
-async fn hear<V: Copied>(
-    shelf: &Arc<Shelf<V>>,
-    mut feed: Feed,
-    state: &watch::Sender<State>,
-    pause: &mut Duration,
-) -> Error {
+async fn hear<V: Copied>(shelf: &Arc<Shelf<V>>, mut feed: Feed, state: &watch::Sender<State>) -> Error {
     let _followed = Followed::begin(shelf, state);
     shelf.purge().await;
     loop {
@@ -131,7 +134,6 @@ async fn hear<V: Copied>(
         if !shelf.trust.hear() {
             return Error::Unavailable("the feed of changes was read too late".into());
         }
-        *pause = PAUSE_MIN;
     }
 }
 

@@ -105,6 +105,10 @@ impl Sessions for NearSessions {
     fn lag(&self) -> Duration {
         SILENCE_MAX + self.engine.lag()
     }
+
+    fn tells_of_ends(&self) -> bool {
+        self.engine.tells_of_ends()
+    }
 }
 
 impl Copied for Session {

@@ -1,7 +1,9 @@
 //! The URL of a Redis: where it is, how it is reached, and with which settings. What is wrong with one is named; the password
 //! never is.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use crate::query::{Query, decoded};
 
 /// A connection is given up when it was not made by then, unless `connect_timeout_ms` says otherwise.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -117,7 +119,7 @@ impl FromStr for Url {
             }
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let mut options = Options::parse(query)?;
+        let mut options = Query::parse(query, &OPTIONS)?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, hosts) = match authority.rsplit_once('@') {
             Some((login, hosts)) => (Login::parse(login)?, hosts),
@@ -160,6 +162,12 @@ impl FromStr for Url {
     }
 }
 
+impl From<String> for UrlError {
+    fn from(what: String) -> Self {
+        Self(what)
+    }
+}
+
 fn refused(what: &str) -> UrlError {
     UrlError(what.into())
 }
@@ -168,12 +176,8 @@ fn fail<T>(what: String) -> Result<T, UrlError> {
     Err(UrlError(what))
 }
 
-fn place(has_sentinels: bool, addresses: usize, options: &mut Options) -> Result<Place, UrlError> {
-    let cluster = match options.take("cluster").as_deref() {
-        None | Some("false") => false,
-        Some("" | "true") => true,
-        Some(_) => return fail("has a `cluster` option that is neither `true` nor `false`".into()),
-    };
+fn place(has_sentinels: bool, addresses: usize, options: &mut Query) -> Result<Place, UrlError> {
+    let cluster = options.flag("cluster")?;
     match (has_sentinels, options.take("service")) {
         (true, Some(_)) if cluster => fail("names both a cluster and sentinels".into()),
         (true, Some(service)) if !service.is_empty() => Ok(Place::Sentinels(service)),
@@ -241,52 +245,6 @@ impl Login {
             |text| decoded(text).ok_or_else(|| refused("has a broken percent-encoding in its login"));
         let user = (!user.is_empty()).then(|| decode(user)).transpose()?;
         Ok(Self { user, password: password.map(decode).transpose()? })
-    }
-}
-
-/// Undoes percent-encoding; `None` when it is none.
-fn decoded(text: &str) -> Option<String> {
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
-    while let Some((plain, encoded)) = rest.split_once('%') {
-        bytes.extend_from_slice(plain.as_bytes());
-        let digits = encoded.get(..2).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = encoded.get(2..)?;
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8(bytes).ok()
-}
-
-/// The options of a URL that were not taken yet.
-struct Options(BTreeMap<String, String>);
-
-impl Options {
-    fn parse(query: &str) -> Result<Self, UrlError> {
-        let mut options = BTreeMap::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if !OPTIONS.contains(&name) {
-                return fail(format!("has the option `{name}`; these are known: {}", OPTIONS.join(", ")));
-            }
-            let value = decoded(value)
-                .ok_or_else(|| UrlError(format!("has a broken percent-encoding in `{name}`")))?;
-            if options.insert(name.to_owned(), value).is_some() {
-                return fail(format!("has the option `{name}` twice"));
-            }
-        }
-        Ok(Self(options))
-    }
-
-    fn take(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)
-    }
-
-    fn time(&mut self, name: &str, default: Duration) -> Result<Duration, UrlError> {
-        match self.take(name).map(|text| text.parse::<u32>()) {
-            None => Ok(default),
-            Some(Ok(ms)) if ms > 0 => Ok(Duration::from_millis(u64::from(ms))),
-            Some(_) => fail(format!("has a `{name}` that is not a number of milliseconds from 1 on")),
-        }
     }
 }
 

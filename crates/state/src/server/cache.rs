@@ -19,13 +19,13 @@ use super::{
 use crate::{
     cache::{Begun, Claim, Entry, Fill, Room, VALUE_BYTES_MAX},
     error::Error,
-    wire::{
-        Encoding,
-        cache::{self as wire, CLAIM_BODY_BYTES_MAX, READ_BODY_BYTES_MAX},
-        millis,
-    },
+    wire::{Encoding, cache as wire, millis},
 };
 
+/// Most bytes of the body of a claim: a few numbers.
+pub(super) const CLAIM_BODY_BYTES_MAX: u64 = 4 << 10;
+/// Most bytes of the body of a read: keys, of which JSON may write each byte as six.
+pub(super) const READ_BODY_BYTES_MAX: u64 = 2 << 20;
 /// Names a body about a claim in errors.
 const CLAIM_BODY: &str = "the body for a cache";
 

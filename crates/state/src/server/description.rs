@@ -27,6 +27,7 @@ mod tests {
             cache::{CLAIM_BODY_BYTES_MAX, READ_BODY_BYTES_MAX},
             limits::TAKE_BODY_BYTES_MAX,
         },
+        wire::{BATCH_BODY_BYTES_MAX, limits::TAKE_BODY_BYTES_MAX},
     };
 
     fn document() -> Value {
@@ -183,8 +184,14 @@ mod tests {
                 super::super::idempotency::ANSWER_BODY_BYTES_MAX,
             ),
             ("/paths/~1v1~1cache~1{cache}~1{key}/put/requestBody/description", cache::VALUE_BYTES_MAX as u64),
-            ("/paths/~1v1~1cache~1{cache}~1{key}~1begin/post/requestBody/description", CLAIM_BODY_BYTES_MAX),
-            ("/paths/~1v1~1cache~1{cache}/post/requestBody/description", READ_BODY_BYTES_MAX),
+            (
+                "/paths/~1v1~1cache~1{cache}~1{key}~1begin/post/requestBody/description",
+                super::super::cache::CLAIM_BODY_BYTES_MAX,
+            ),
+            (
+                "/paths/~1v1~1cache~1{cache}/post/requestBody/description",
+                super::super::cache::READ_BODY_BYTES_MAX,
+            ),
             ("/components/parameters/EntryStaleMs/description", cache::LIFE_MAX.as_secs() / (24 * 3600)),
             ("/components/schemas/KeptAnswer/description", idempotency::ANSWER_BYTES_MAX as u64),
             ("/components/responses/Feed/description", feed::NOTICES_MAX as u64),

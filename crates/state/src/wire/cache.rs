@@ -24,11 +24,6 @@ pub(crate) const LEFT_MS: &str = "lethe-left-ms";
 /// Names the header that says after how long the lease of somebody else's claim ends.
 pub(crate) const BUSY_MS: &str = "lethe-busy-ms";
 
-/// Most bytes of the body of a claim: a few numbers.
-pub(crate) const CLAIM_BODY_BYTES_MAX: u64 = 4 << 10;
-/// Most bytes of the body of a read: keys, of which JSON may write each byte as six.
-pub(crate) const READ_BODY_BYTES_MAX: u64 = 2 << 20;
-
 /// The body that begins.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

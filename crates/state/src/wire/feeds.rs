@@ -1,17 +1,21 @@
 //! Feeds as server-sent events (WHATWG HTML, section 9.2): `changed`, whose data is the name as a string of JSON, so that a
 //! line end in it is none of the stream; `beat`; and, as the last, `failed` with the problem.
 
+#[cfg(feature = "server")]
 use bytes::Bytes;
 
+#[cfg(feature = "remote")]
 use super::Problem;
 use crate::feed::Notice;
 
 /// The media type of a stream of events.
 pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 /// Most bytes of one event: the longest name, of which JSON may write each byte as six, and a problem.
+#[cfg(feature = "remote")]
 const EVENT_BYTES_MAX: usize = 16 << 10;
 
 /// One event.
+#[cfg(feature = "remote")]
 #[derive(Debug)]
 pub(crate) enum Event {
     /// Of the feed.
@@ -21,6 +25,7 @@ pub(crate) enum Event {
 }
 
 /// The event that tells of a notice.
+#[cfg(feature = "server")]
 pub(crate) fn notice(notice: &Notice) -> Bytes {
     match notice {
         Notice::Changed(name) => {
@@ -32,11 +37,13 @@ pub(crate) fn notice(notice: &Notice) -> Bytes {
 }
 
 /// The last event of a feed that fails. JSON has no line end in it.
+#[cfg(feature = "server")]
 pub(crate) fn failed(problem: &[u8]) -> Bytes {
     [b"event: failed\ndata: ", problem, b"\n\n"].concat().into()
 }
 
 /// Reads events from a stream that comes in pieces. Events and fields that it does not know are passed over.
+#[cfg(feature = "remote")]
 #[derive(Default)]
 pub(crate) struct Events {
     line: Vec<u8>,
@@ -46,6 +53,7 @@ pub(crate) struct Events {
     data: String,
 }
 
+#[cfg(feature = "remote")]
 impl Events {
     /// Reads on, and gives the events that are whole now. Fails with what is wrong with the stream.
     pub(crate) fn read(&mut self, bytes: &[u8], mut give: impl FnMut(Event)) -> Result<(), String> {
@@ -104,7 +112,7 @@ impl Events {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "remote", feature = "server"))]
 mod tests {
     use super::*;
 

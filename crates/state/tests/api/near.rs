@@ -1,22 +1,14 @@
-//! Near copies of what is behind the state API: the contract holds with them, and two workers that share an engine see each other's
-//! changes as soon as they are told.
+//! Near copies of what is behind the state API: the contract holds with them, a use is told, and a session can be read while nobody
+//! answers.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use lethe_state::{
     clock::Clock,
     contract::Fixture,
     error::Error,
     near::{Bounds, NearSessions, NearTables},
     sessions::{Change, Lifetime, NewSession, Patch, SessionId, Sessions},
-    tables::{Action, Condition, Tables, Write},
 };
 use serde_json::json;
 
@@ -65,11 +57,6 @@ fn set(value: u64) -> Patch {
     Patch { changes: [("n".to_owned(), Change { value: Some(json!(value)), expect: None })].into() }
 }
 
-fn put(value: u64) -> Vec<Write> {
-    let action = Action::Put { value: Bytes::from(value.to_string()), ttl: None };
-    vec![Write { table: "t".into(), key: "k".into(), condition: Condition::Any, action }]
-}
-
 async fn session(sessions: &dyn Sessions) -> SessionId {
     let fields = [("n".to_owned(), json!(0))].into();
     sessions
@@ -83,11 +70,6 @@ async fn n(sessions: &dyn Sessions, id: &SessionId) -> u64 {
     sessions.load(id).await.unwrap().fields["n"].value.as_u64().unwrap()
 }
 
-async fn row(tables: &dyn Tables) -> Option<u64> {
-    let row = tables.get("t", "k").await.unwrap()?;
-    Some(std::str::from_utf8(&row.value).unwrap().parse().unwrap())
-}
-
 /// Waits until something holds, asking again and again; fails when it does not come to that.
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let wait = async {
@@ -97,82 +79,6 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     };
     tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("{what}"));
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reads_are_answered_from_memory_until_another_worker_changes_something() {
-    let server = Server::start().await;
-    let (here, there) = (Worker::followed(&server).await, Worker::followed(&server).await);
-    let id = session(&*here.sessions).await;
-    assert_eq!(row(&*here.tables).await, None);
-    for _ in 0..100 {
-        assert_eq!(n(&*here.sessions, &id).await, 0);
-        assert_eq!(row(&*here.tables).await, None);
-    }
-    assert_eq!(here.sessions.counts().misses, 1);
-    assert_eq!(here.tables.counts()["t"].misses, 1);
-
-    there.sessions.patch(&id, set(1)).await.unwrap();
-    there.tables.apply(put(1)).await.unwrap();
-    assert_eq!(
-        (n(&*there.sessions, &id).await, row(&*there.tables).await),
-        (1, Some(1)),
-        "who writes, reads it"
-    );
-    assert_eq!(here.sessions.load_through(&id).await.unwrap().fields["n"].value, json!(1));
-    until("the row is told", async || row(&*here.tables).await == Some(1)).await;
-    until("the session is told", async || n(&*here.sessions, &id).await == 1).await;
-
-    for end in ["destroyed", "renewed", "revoked"] {
-        let id = session(&*here.sessions).await;
-        assert_eq!(n(&*here.sessions, &id).await, 0);
-        assert_eq!(n(&*there.sessions, &id).await, 0);
-        match end {
-            "destroyed" => there.sessions.destroy(&id).await.unwrap(),
-            "renewed" => drop(there.sessions.renew(&id, Some("ada"), Patch::default()).await.unwrap()),
-            _ => assert!(there.sessions.revoke("ada", None).await.unwrap() > 0),
-        }
-        assert!(matches!(there.sessions.load(&id).await, Err(Error::Gone)), "{end} here");
-        until(end, async || matches!(here.sessions.load(&id).await, Err(Error::Gone))).await;
-    }
-}
-
-/// A writer counts up on one worker, each time until the other one knows. Once any read there has seen a change, none that begins later
-/// sees what was before, however many readings and notices cross on their way.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_seen_on_a_worker_is_never_unseen() {
-    let server = Server::start().await;
-    let (here, there) = (Worker::followed(&server).await, Worker::followed(&server).await);
-    let id = session(&*there.sessions).await;
-    let floor = Arc::new(AtomicU64::new(0));
-    let readers: Vec<_> = (0..4)
-        .map(|_| {
-            let (here, id, floor) = (Arc::clone(&here.sessions), id.clone(), Arc::clone(&floor));
-            tokio::spawn(async move {
-                let mut last = 0;
-                while last < CHANGES {
-                    let least = floor.load(Ordering::SeqCst);
-                    let read = n(&*here, &id).await;
-                    assert!(read >= least.max(last), "{read} was read, and {least} seen before, {last} here");
-                    last = read;
-                    tokio::task::yield_now().await;
-                }
-            })
-        })
-        .collect();
-    for value in 1..=CHANGES {
-        there.sessions.patch(&id, set(value)).await.unwrap();
-        until("it is told", async || n(&*here.sessions, &id).await == value).await;
-        floor.store(value, Ordering::SeqCst);
-    }
-    for reader in readers {
-        bounded(reader).await.unwrap();
-    }
-    let counts = here.sessions.counts();
-    assert!(counts.hits > counts.misses, "{counts:?}");
-}
-
-/// Changes that are made in the test above.
-const CHANGES: u64 = 300;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn use_is_told_to_the_engine_past_half_of_the_idle_time() {

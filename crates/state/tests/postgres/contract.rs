@@ -22,3 +22,4 @@ lethe_state::contract_sessions!(engine);
 lethe_state::contract_locks!(engine);
 lethe_state::contract_idempotency!(engine);
 lethe_state::contract_feeds!(engine);
+lethe_state::contract_near!(engine);

@@ -130,6 +130,7 @@ lethe_state::contract_locks!(engine);
 lethe_state::contract_idempotency!(engine);
 lethe_state::contract_limits!(engine);
 lethe_state::contract_feeds!(engine);
+lethe_state::contract_near!(engine);
 lethe_state::contract_cache!(engine);
 lethe_state::contract_cache_feeds!(engine);
 

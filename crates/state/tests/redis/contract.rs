@@ -35,6 +35,7 @@ mod by_the_server {
     lethe_state::contract_idempotency!(engine);
     lethe_state::contract_limits!(engine);
     lethe_state::contract_feeds!(engine);
+    lethe_state::contract_near!(engine);
     lethe_state::contract_cache!(engine);
     lethe_state::contract_cache_feeds!(engine);
 }

@@ -1,4 +1,7 @@
-//! A network between engine and server that does what it is told: delays, holds back, cuts, or loses an answer.
+//! A network between engine and server that does what it is told: delays, holds back, cuts, or loses an answer. Each engine's
+//! tests use some of that.
+
+#![allow(dead_code, reason = "each engine's tests use some of it")]
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -30,6 +33,8 @@ pub enum Weather {
 pub struct Proxy {
     pub port: u16,
     weather: Arc<watch::Sender<Weather>>,
+    /// How many connections it carries.
+    carried: Arc<watch::Sender<usize>>,
 }
 
 impl Proxy {
@@ -38,20 +43,37 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let weather = Arc::new(watch::Sender::new(Weather::Fair));
-        let told = weather.clone();
+        let carried = Arc::new(watch::Sender::new(0));
+        let (told, count) = (weather.clone(), carried.clone());
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let told = told.clone();
-                tokio::spawn(async move { carry(client, server, told).await });
+                let (told, count) = (told.clone(), count.clone());
+                count.send_modify(|count| *count += 1);
+                tokio::spawn(async move {
+                    carry(client, server, told).await;
+                    count.send_modify(|count| *count -= 1);
+                });
             }
         });
-        Self { port, weather }
+        Self { port, weather, carried }
     }
 
     /// Changes the weather, also for connections that there are.
     pub fn set(&self, weather: Weather) {
         self.weather.send_replace(weather);
+    }
+
+    /// Cuts all connections that there are, and is fair again.
+    pub async fn cut(&self) {
+        self.set(Weather::Cut);
+        self.carried.subscribe().wait_for(|count| *count == 0).await.unwrap();
+        self.set(Weather::Fair);
+    }
+
+    /// What changes the weather from elsewhere.
+    pub fn handle(&self) -> Arc<watch::Sender<Weather>> {
+        self.weather.clone()
     }
 
     /// The weather now.

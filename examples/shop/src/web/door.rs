@@ -6,6 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
+use lethe::address::ClientAddress;
 use serde::Deserialize;
 
 use super::{
@@ -41,14 +42,16 @@ pub async fn sign_in_form(visitor: Visitor, Asked(asked): Asked<Next>) -> Respon
     pages::door::sign_in(&visitor.frame, local_path(&asked.next), None).into_response()
 }
 
-/// `POST /sign-in` with `name`, `password`, `next`.
+/// `POST /sign-in` with `name`, `password`, `next`. Each try counts, whatever comes of it.
 pub async fn sign_in(
     State(shop): State<Shop>,
     visitor: Visitor,
+    address: ClientAddress,
     Posted(form): Posted<Credentials>,
 ) -> Result<Response, Error> {
     let next = local_path(&form.next);
     let name = Username::parse(&form.name);
+    shop.tries.count(address, name.as_ref()).await?;
     let fits = form.password.len() <= password::PASSWORD_BYTES_MAX;
     if fits
         && shop.accounts.verify(name.as_ref(), form.password).await?

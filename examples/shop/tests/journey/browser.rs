@@ -28,6 +28,7 @@ pub struct Workers {
     pub shop: Shop,
     routers: Arc<Vec<Router>>,
     turn: Arc<AtomicUsize>,
+    browsers: Arc<AtomicUsize>,
 }
 
 impl Workers {
@@ -41,7 +42,13 @@ impl Workers {
             routers.push(web::router(shop.clone(), &state));
             last = Some(shop);
         }
-        Self { state, shop: last.unwrap(), routers: Arc::new(routers), turn: Arc::default() }
+        Self {
+            state,
+            shop: last.unwrap(),
+            routers: Arc::new(routers),
+            turn: Arc::default(),
+            browsers: Arc::default(),
+        }
     }
 
     /// Whose turn it is.
@@ -49,9 +56,11 @@ impl Workers {
         self.routers[self.turn.fetch_add(1, Ordering::Relaxed) % self.routers.len()].clone()
     }
 
-    /// Somebody new.
+    /// Somebody new, at a new address.
     pub fn browser(&self) -> Browser {
-        Browser { workers: self.clone(), cookies: BTreeMap::new() }
+        let number = self.browsers.fetch_add(1, Ordering::Relaxed);
+        let address = format!("198.51.{}.{}", 100 + number / 256, number % 256);
+        Browser { workers: self.clone(), address, cookies: BTreeMap::new() }
     }
 
     /// Somebody with an account, signed in.
@@ -91,6 +100,8 @@ pub fn config(number: u32, stock: u32) -> Config {
 #[derive(Clone)]
 pub struct Browser {
     workers: Workers,
+    /// As the gateway says it.
+    pub address: String,
     pub cookies: BTreeMap<String, String>,
 }
 
@@ -175,7 +186,8 @@ impl Browser {
     pub async fn send(&mut self, request: axum::http::request::Builder, body: Body) -> Page {
         let cookies: Vec<String> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut request = request.header(header::HOST, "shop.example");
+        let mut request =
+            request.header(header::HOST, "shop.example").header("x-forwarded-for", &self.address);
         if !cookies.is_empty() {
             request = request.header(header::COOKIE, cookies.join("; "));
         }

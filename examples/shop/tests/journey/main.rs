@@ -5,4 +5,6 @@
 
 mod browser;
 mod orders;
+mod repeats;
+mod tries;
 mod visits;

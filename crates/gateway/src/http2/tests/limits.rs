@@ -148,6 +148,31 @@ fn a_draining_server_does_not_wait_for_a_client_that_does_not_listen() {
     });
 }
 
+/// It does not answer PING either, so that it is never told which of its requests is the last one.
+#[test]
+fn a_client_that_does_not_listen_begins_requests_for_so_long_and_no_longer() {
+    run(async {
+        let server = Server::start(Limits::default()).await;
+        let mut peer = Peer::greet(server.address).await;
+        let get = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "localhost")];
+        peer.send(&post(1)).await;
+        server.drain.send(true).unwrap();
+        peer.until(|frame| frame.kind == GOAWAY).await;
+        peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 3, block(&get))).await;
+        peer.until(|frame| frame.kind == HEADERS && frame.stream == 3).await;
+        tokio::time::pause();
+        tokio::time::advance(super::super::LAST_CALL).await;
+        tokio::time::resume();
+        peer.send(&frame(HEADERS, END_STREAM | END_HEADERS, 5, block(&get))).await;
+        let reset = peer.until(|frame| frame.stream == 5).await;
+        assert_eq!((reset.kind, reset.code()), (RST_STREAM, Some(REFUSED_STREAM)));
+        // What it had begun before ends as it should, and so does the connection.
+        peer.send(&frame(DATA, END_STREAM, 1, b"body")).await;
+        assert!(peer.body(1).await.ends_with(b"body"));
+        ends(peer, NO_ERROR).await;
+    });
+}
+
 #[test]
 fn a_draining_server_does_not_wait_for_a_client_that_has_not_begun() {
     run(async {

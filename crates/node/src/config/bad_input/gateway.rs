@@ -18,7 +18,7 @@ lethe.toml:1:10: `listen`: `99999` is not an address: the last port is 65535
 lethe.toml:2:9: `admin`: `localhost` is not an address: write a port such as "8080", or an address and a port such as "127.0.0.1:8080"
   2 | admin = 'localhost'
     |         ^^^^^^^^^^^
-lethe.toml:3:9: `state`: the address needs the engine `mongodb`, which this version does not have; there are `embedded`, `redis://` and `postgres://`"#,
+lethe.toml:3:9: `state`: the address needs the engine `mongodb`, which this version does not have; there are `embedded`, `redis://`, `postgres://` and `s3://`"#,
     );
     check(
         r#"
@@ -283,6 +283,32 @@ lethe.toml:6:20: `replay-bytes-max` in [limits] is larger than `replay-total-byt
 }
 
 #[test]
+fn shares() {
+    check(
+        r#"
+[services.shop]
+command = 'sh'
+[services.next]
+command = 'sh'
+[[routes]]
+service = { shp = 9, next = 'much' }
+[[routes]]
+path = '/a'
+service = { shop = 0 }"#,
+        r#"
+lethe.toml:6:13: `service`: `shp` is no service of this file; did you mean `shop`?
+  6 | service = { shp = 9, next = 'much' }
+    |             ^^^
+lethe.toml:6:29: the weight of `next` must be a number from 0 to 1000, not the string `'much'`
+  6 | service = { shp = 9, next = 'much' }
+    |                             ^^^^^^
+lethe.toml:9:11: nobody has a share of this route: give one of its services a weight above 0
+  9 | service = { shop = 0 }
+    |           ^^^^^^^^^^^^"#,
+    );
+}
+
+#[test]
 fn whom_to_believe() {
     check(
         r#"
@@ -324,6 +350,16 @@ lethe.toml:3:14: `access-log`: `/no/such/folder/log` cannot be written: there is
 lethe.toml:4:9: `cores`: `0` is out of bounds: write a number from 1 to 1024
   4 | cores = 0
     |         ^"#,
+    );
+    check(
+        r#"
+via = 'the edge'
+[services.shop]
+command = 'sh'"#,
+        r#"
+lethe.toml:1:7: `via`: `the edge` is no name for `Via`: write one of letters, digits, `-`, `.` and `_`, such as "edge-1"
+  1 | via = 'the edge'
+    |       ^^^^^^^^^^"#,
     );
     check(
         r#"

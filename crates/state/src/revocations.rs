@@ -1,0 +1,174 @@
+//! Revocations: that sessions have ended, told to workers which trust a signed statement about one without asking the engine.
+//! Whoever ends a session, through whichever door, ends it in its engine first, then puts a row into a table that all such
+//! workers follow, and only then says that it is done.
+//!
+//! A row says no more than that statements of a certain age are to be doubted, and who doubts asks the engine of the sessions,
+//! which knows. So nothing here compares clocks or numbers of two machines.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Engines,
+    error::Error,
+    feed::Feed,
+    sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
+    tables::{Action, Condition, Tables, Write},
+};
+
+/// The table of revocations.
+pub const TABLE: &str = "lethe-revocations";
+/// How long a row is kept. Whatever it is about is over long before.
+pub const KEPT: Duration = Duration::from_secs(3600);
+/// What the keys of rows of sessions begin with.
+const OF_SESSION: &str = "s/";
+/// The longest life of what may be trusted unless there is a row. Half of [`KEPT`]: the rest is for clocks that differ.
+pub const LIFE_MAX: Duration = Duration::from_secs(1800);
+
+/// The row of a user's sessions. Its revision is their *epoch*: what was signed about one in another epoch is to be doubted.
+pub fn of_user(user: &str) -> String {
+    format!("u/{}", hash(user))
+}
+
+/// The row of what a user holds beside sessions, such as tokens for an API. It is written only when all of the user's sessions
+/// are ended at once; its revision is the epoch of those tokens.
+pub fn of_tokens(user: &str) -> String {
+    format!("t/{}", hash(user))
+}
+
+/// The row of a session, by its [public name](SessionId::public_name). Once it is there, all that was signed about the session
+/// is to be doubted.
+pub fn of_session(name: &str) -> String {
+    format!("{OF_SESSION}{name}")
+}
+
+/// Whether a row is of a session: then its revision says nothing.
+pub fn is_of_session(key: &str) -> bool {
+    key.starts_with(OF_SESSION)
+}
+
+/// User names may be longer than keys, and the table is nobody's list of who was revoked.
+fn hash(user: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(user.as_bytes()))
+}
+
+impl Engines {
+    /// The same engines, with sessions whose ends are told in the table of revocations, unless they are already.
+    pub fn with_revocations(mut self) -> Self {
+        self.sessions = telling(self.sessions, Arc::clone(&self.tables));
+        self
+    }
+}
+
+/// Sessions whose ends are told in the table of revocations of these tables, unless they are already.
+pub fn telling(sessions: Arc<dyn Sessions>, tables: Arc<dyn Tables>) -> Arc<dyn Sessions> {
+    match sessions.tells_of_ends() {
+        true => sessions,
+        false => Arc::new(Telling { sessions, tables }),
+    }
+}
+
+/// Sessions whose ends are told.
+struct Telling {
+    sessions: Arc<dyn Sessions>,
+    tables: Arc<dyn Tables>,
+}
+
+/// Does `work` to its end, even if nobody waits for it any more: a session that was ended and not told would be trusted for as
+/// long as something that was signed about it lives.
+async fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(error) => Err(Error::Unavailable(format!("the revocation was not told: {error}"))),
+    }
+}
+
+async fn tell(tables: &dyn Tables, keys: impl IntoIterator<Item = String> + Send) -> Result<(), Error> {
+    let row = |key| Write {
+        table: TABLE.into(),
+        key,
+        condition: Condition::Any,
+        action: Action::Put { value: Bytes::new(), ttl: Some(KEPT) },
+    };
+    tables.apply(keys.into_iter().map(row).collect()).await.map(drop)
+}
+
+#[async_trait]
+impl Sessions for Telling {
+    async fn create(&self, new: NewSession) -> Result<Session, Error> {
+        self.sessions.create(new).await
+    }
+
+    async fn load(&self, id: &SessionId) -> Result<Session, Error> {
+        self.sessions.load(id).await
+    }
+
+    async fn load_through(&self, id: &SessionId) -> Result<Session, Error> {
+        self.sessions.load_through(id).await
+    }
+
+    fn lag(&self) -> Duration {
+        self.sessions.lag()
+    }
+
+    async fn patch(&self, id: &SessionId, patch: Patch) -> Result<Session, Error> {
+        self.sessions.patch(id, patch).await
+    }
+
+    /// The row of the user is for an id in between: a renewal that comes again ends the successor of `id`, whose name nobody
+    /// here knows.
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+        let (sessions, tables) = (Arc::clone(&self.sessions), Arc::clone(&self.tables));
+        let (id, user) = (id.clone(), user.map(str::to_owned));
+        whole(async move {
+            let session = sessions.renew(&id, user.as_deref(), patch).await?;
+            let keys = [of_session(&id.public_name())].into_iter().chain(user.as_deref().map(of_user));
+            tell(&*tables, keys.collect::<Vec<_>>()).await?;
+            Ok(session)
+        })
+        .await
+    }
+
+    async fn destroy(&self, id: &SessionId) -> Result<(), Error> {
+        let (sessions, tables, id) = (Arc::clone(&self.sessions), Arc::clone(&self.tables), id.clone());
+        whole(async move {
+            sessions.destroy(&id).await?;
+            tell(&*tables, [of_session(&id.public_name())]).await
+        })
+        .await
+    }
+
+    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        self.sessions.list(user).await
+    }
+
+    /// Of a single session only the handle is known here, so all of the user's are doubted, once.
+    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+        let (sessions, tables) = (Arc::clone(&self.sessions), Arc::clone(&self.tables));
+        let (user, handle) = (user.to_owned(), handle.map(str::to_owned));
+        whole(async move {
+            let ended = sessions.revoke(&user, handle.as_deref()).await?;
+            let tokens = handle.is_none().then(|| of_tokens(&user));
+            tell(&*tables, tokens.into_iter().chain([of_user(&user)]).collect::<Vec<_>>()).await?;
+            Ok(ended)
+        })
+        .await
+    }
+
+    async fn follow(&self) -> Result<Feed, Error> {
+        self.sessions.follow().await
+    }
+
+    fn tells_of_ends(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

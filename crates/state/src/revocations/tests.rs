@@ -1,0 +1,159 @@
+//! Sessions whose ends are told are sessions, and tell of each end before it is acknowledged, whatever becomes of the caller.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio::sync::{Semaphore, mpsc};
+
+use super::*;
+use crate::{
+    clock::ManualClock,
+    contract::Fixture,
+    embedded::Embedded,
+    tables::{Outcome, Page, Row, Scan},
+};
+
+async fn engine() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(1_700_000_000_000);
+    let engine = Embedded::open_with(directory.path(), Arc::new(clock.clone())).unwrap();
+    let engines = engine.engines().with_revocations();
+    Fixture::new(engines).with_clock(move |by| clock.advance(by)).keeping((engine, directory))
+}
+
+crate::contract_sessions!(engine);
+
+async fn create(sessions: &dyn Sessions, user: Option<&str>) -> SessionId {
+    let new = NewSession { user: user.map(str::to_owned), ..NewSession::default() };
+    sessions.create(new).await.unwrap().id
+}
+
+async fn rows(tables: &dyn Tables) -> BTreeSet<String> {
+    let page = tables.scan(TABLE, &Scan::default()).await.unwrap();
+    page.rows.into_iter().map(|row| row.key).collect()
+}
+
+fn set<const N: usize>(keys: [String; N]) -> BTreeSet<String> {
+    keys.into()
+}
+
+#[tokio::test]
+async fn each_end_has_its_rows() {
+    let fixture = engine().await;
+    let Engines { sessions, tables, .. } = &fixture.engines;
+    let (sessions, tables) = (&**sessions, &**tables);
+    let of = |id: &SessionId| of_session(&id.public_name());
+    let first = create(sessions, None).await;
+    sessions.load(&first).await.unwrap();
+    sessions.patch(&first, Patch::default()).await.unwrap();
+    assert_eq!(rows(tables).await, set([]), "what goes on is not told");
+    let second = sessions.renew(&first, None, Patch::default()).await.unwrap().id;
+    assert_eq!(rows(tables).await, set([of(&first)]));
+    let third = sessions.renew(&second, Some("ada"), Patch::default()).await.unwrap().id;
+    assert_eq!(rows(tables).await, set([of(&first), of(&second), of_user("ada")]));
+    sessions.destroy(&third).await.unwrap();
+    let before = set([of(&first), of(&second), of(&third), of_user("ada")]);
+    assert_eq!(rows(tables).await, before);
+    let fourth = create(sessions, Some("bob")).await;
+    let handle = sessions.list("bob").await.unwrap()[0].handle.clone();
+    sessions.revoke("bob", Some(&handle)).await.unwrap();
+    let with_bob = &before | &set([of_user("bob")]);
+    assert_eq!(rows(tables).await, with_bob);
+    sessions.revoke("cyd", None).await.unwrap();
+    assert_eq!(rows(tables).await, &with_bob | &set([of_user("cyd"), of_tokens("cyd")]));
+    // What has ended before is told again: the first time may have failed.
+    sessions.destroy(&fourth).await.unwrap();
+    assert!(rows(tables).await.contains(&of(&fourth)));
+    assert!(fixture.advance(KEPT));
+    assert_eq!(rows(tables).await, set([]));
+}
+
+#[tokio::test]
+async fn each_revocation_begins_an_epoch() {
+    let fixture = engine().await;
+    let Engines { sessions, tables, .. } = &fixture.engines;
+    let mut epochs = Vec::new();
+    for _ in 0..3 {
+        sessions.revoke("ada", None).await.unwrap();
+        epochs.push(tables.get(TABLE, &of_user("ada")).await.unwrap().unwrap().revision);
+    }
+    assert!(epochs.is_sorted_by(|one, next| one < next), "{epochs:?}");
+}
+
+/// Tables that take a write only when they are let.
+struct Slow {
+    tables: Arc<dyn Tables>,
+    reached: mpsc::Sender<()>,
+    let_through: Arc<Semaphore>,
+    away: bool,
+}
+
+#[async_trait]
+impl Tables for Slow {
+    async fn get(&self, table: &str, key: &str) -> Result<Option<Row>, Error> {
+        self.tables.get(table, key).await
+    }
+
+    async fn scan(&self, table: &str, scan: &Scan) -> Result<Page, Error> {
+        self.tables.scan(table, scan).await
+    }
+
+    async fn apply(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, Error> {
+        if self.away {
+            return Err(Error::Unavailable("away".into()));
+        }
+        self.reached.send(()).await.unwrap();
+        self.let_through.acquire().await.unwrap().forget();
+        self.tables.apply(batch).await
+    }
+
+    async fn follow(&self, table: &str) -> Result<Feed, Error> {
+        self.tables.follow(table).await
+    }
+}
+
+#[tokio::test]
+async fn who_hangs_up_half_way_leaves_nothing_untold() {
+    let fixture = engine().await;
+    let Engines { sessions, tables, .. } = fixture.engines.clone();
+    let (reached, mut is_reached) = mpsc::channel(1);
+    let let_through = Arc::new(Semaphore::new(0));
+    let slow = Slow { tables: tables.clone(), reached, let_through: let_through.clone(), away: false };
+    let telling = Telling { sessions: sessions.clone(), tables: Arc::new(slow) };
+    let id = create(&telling, Some("ada")).await;
+    let mut call = telling.destroy(&id);
+    tokio::select! {
+        _ = &mut call => panic!("it said that it was done before it was told"),
+        _ = is_reached.recv() => {}
+    }
+    assert!(matches!(sessions.load(&id).await, Err(Error::Gone)), "it ends first");
+    drop(call);
+    let mut feed = tables.follow(TABLE).await.unwrap();
+    let_through.add_permits(1);
+    let told = loop {
+        if let crate::feed::Notice::Changed(key) = feed.next().await.unwrap() {
+            break key;
+        }
+    };
+    assert_eq!(*told, of_session(&id.public_name()));
+}
+
+#[tokio::test]
+async fn what_could_not_be_told_is_not_acknowledged() {
+    let fixture = engine().await;
+    let Engines { sessions, tables, .. } = fixture.engines.clone();
+    let (reached, _is_reached) = mpsc::channel(1);
+    let away = Slow { tables, reached, let_through: Arc::new(Semaphore::new(0)), away: true };
+    let telling = Telling { sessions: sessions.clone(), tables: Arc::new(away) };
+    let id = create(&telling, Some("ada")).await;
+    assert!(matches!(telling.revoke("ada", None).await, Err(Error::Unavailable(_))));
+    assert!(matches!(telling.destroy(&id).await, Err(Error::Unavailable(_))));
+    assert!(matches!(sessions.load(&id).await, Err(Error::Gone)), "it has ended all the same");
+}
+
+#[test]
+fn ends_are_told_once() {
+    let engines = Engines::absent("test").with_revocations();
+    assert!(engines.sessions.tells_of_ends());
+    let again = engines.clone().with_revocations();
+    assert!(Arc::ptr_eq(&engines.sessions, &again.sessions));
+}

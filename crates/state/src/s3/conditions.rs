@@ -1,0 +1,56 @@
+//! Whether a store heeds conditions. One that does not know them may do without a word what should have been refused; so the first
+//! write that has one is preceded by some on objects of no meaning, of which it must refuse three.
+
+use http::{HeaderName, HeaderValue, header::IF_MATCH};
+use object_store::{
+    Error as StoreError, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion, path::Path,
+};
+
+use super::{failure::Failure, link::under, object::PutId, shelf::Shelf};
+use crate::error::Error;
+
+/// The objects' names in the folder, where no bucket begins with a dot. The first one stays: others may be trying just now.
+const PUTS: &str = ".lethe/conditional-put";
+const DELETES: &str = ".lethe/conditional-delete";
+/// An entity tag that no object has.
+const NO_TAG: &str = "\"0\"";
+
+/// What was found out. It holds for as long as the process lives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heeded {
+    /// Of writes.
+    pub(super) puts: bool,
+    /// Of deletes.
+    pub(super) deletes: bool,
+}
+
+/// Tries it. Many at once come to the same.
+pub(super) async fn try_out(shelf: &Shelf) -> Result<Heeded, Error> {
+    let path = shelf.names.beside(PUTS)?;
+    put(shelf, &path, PutMode::Overwrite).await?;
+    let version = UpdateVersion { e_tag: Some(NO_TAG.into()), version: None };
+    let puts =
+        !put(shelf, &path, PutMode::Create).await? && !put(shelf, &path, PutMode::Update(version)).await?;
+    let path = shelf.names.beside(&format!("{DELETES}-{}", PutId::new()?))?;
+    put(shelf, &path, PutMode::Overwrite).await?;
+    let is_other: (HeaderName, HeaderValue) = (IF_MATCH, HeaderValue::from_static(NO_TAG));
+    let deletes = !done(shelf, under(Some(is_other), shelf.store.delete(&path)).await).await?;
+    if deletes {
+        done(shelf, shelf.store.delete(&path).await).await?;
+    }
+    Ok(Heeded { puts, deletes })
+}
+
+async fn put(shelf: &Shelf, path: &Path, mode: PutMode) -> Result<bool, Error> {
+    let options = PutOptions { mode, ..PutOptions::default() };
+    done(shelf, shelf.store.put_opts(path, PutPayload::new(), options).await.map(drop)).await
+}
+
+/// Whether a write was done, or refused for its condition.
+async fn done(shelf: &Shelf, result: Result<(), StoreError>) -> Result<bool, Error> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if Failure::of(&error).is_contest() => Ok(false),
+        Err(error) => Err(shelf.explained(&error).await),
+    }
+}

@@ -1,0 +1,223 @@
+//! What can go wrong between an engine and its store, by what may be done about it. It travels through `object_store` as the
+//! source of its errors, and is found there again.
+
+use std::error::Error as StdError;
+
+use http::StatusCode;
+
+use crate::error::Error;
+
+/// Most of a refusal's text that is kept, in characters.
+const SAID_CHARS_MAX: usize = 300;
+
+/// Why a request was not answered as it should be. All requests may be sent again: those that write with a condition carry a
+/// number by which they are known again.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// No answer, or one that says to come again.
+    #[error("{0}")]
+    Away(String),
+    /// The store is left alone for a while.
+    #[error("{0}")]
+    Resting(String),
+    /// It said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No credentials were found, or whoever gives them does not.
+    #[error("{0}")]
+    NoCredentials(String),
+    /// An answer that was not understood.
+    #[error("{0}")]
+    Strange(String),
+}
+
+/// What a store said no to. It never says a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{server} refused: {}{}", said(self), advice(self))]
+pub struct Refusal {
+    /// Which server, and which bucket.
+    pub(super) server: String,
+    pub(super) status: u16,
+    /// The code, such as `NoSuchBucket`; empty in an answer without a body.
+    pub(super) code: String,
+    pub(super) message: String,
+}
+
+fn said(refusal: &Refusal) -> String {
+    let words = [&refusal.code, &refusal.message];
+    let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).map(String::as_str).collect();
+    if words.is_empty() { format!("status {}", refusal.status) } else { words.join(", ") }
+}
+
+/// What to do about it.
+fn advice(refusal: &Refusal) -> &'static str {
+    match refusal.code.as_str() {
+        "NoSuchBucket" | "ContainerNotFound" => "; make the bucket, or correct its name in the URL",
+        "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "InvalidToken"
+        | "ExpiredToken"
+        | "NotSignedUp"
+        | "AuthenticationFailed" => {
+            "; check the access key and its secret: they stand in the URL, or in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        }
+        "RequestTimeTooSkewed" => "; set this machine's clock",
+        "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
+            "; the bucket is elsewhere: say in the URL where, with `region` or `endpoint`"
+        }
+        "NotImplemented" => "; this server lacks what is needed for it",
+        _ if matches!(refusal.status, 301 | 307) => {
+            "; the bucket is elsewhere: say in the URL where, with `region` or `endpoint`"
+        }
+        _ if matches!(refusal.status, 401 | 403) => {
+            "; the access key needs s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and \
+             s3:AbortMultipartUpload on its objects"
+        }
+        _ => "",
+    }
+}
+
+impl Refusal {
+    /// Reads the body of a refusal (Amazon S3's API reference, "Error responses").
+    pub(super) fn read(server: &str, status: StatusCode, body: &[u8]) -> Self {
+        let body = String::from_utf8_lossy(body);
+        let element = |name: &str| {
+            let (_, behind) = body.split_once(&format!("<{name}>"))?;
+            let (text, _) = behind.split_once('<')?;
+            Some(text.trim().chars().filter(|char| !char.is_control()).take(SAID_CHARS_MAX).collect())
+        };
+        Self {
+            server: server.to_owned(),
+            status: status.as_u16(),
+            code: element("Code").unwrap_or_default(),
+            message: element("Message").unwrap_or_default(),
+        }
+    }
+
+    /// Whether the same request may be answered otherwise soon.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self.status, 408 | 429 | 500 | 502 | 503 | 504)
+            || matches!(
+                self.code.as_str(),
+                "RequestTimeout"
+                    | "OperationAborted"
+                    | "ConditionalRequestConflict"
+                    | "SlowDown"
+                    | "InternalError"
+                    | "ServiceUnavailable"
+            )
+    }
+
+    /// Whether the store has trouble of its own.
+    pub(super) fn is_trouble(&self) -> bool {
+        matches!(self.status, 500 | 502 | 503 | 504)
+    }
+}
+
+impl Failure {
+    /// What became of a request, by the error that `object_store` has made of it.
+    pub(super) fn of(error: &object_store::Error) -> Self {
+        let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+        while let Some(error) = cause {
+            if let Some(failure) = error.downcast_ref::<Self>() {
+                return failure.clone();
+            }
+            cause = error.source();
+        }
+        Self::Strange(error.to_string())
+    }
+
+    /// Whether the same request may be answered otherwise soon.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Away(_) => true,
+            Self::Refused(refusal) => refusal.is_passing(),
+            Self::Resting(_) | Self::NoCredentials(_) | Self::Strange(_) => false,
+        }
+    }
+
+    fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// Whether the object is not there, or the bucket: a HEAD does not tell them apart.
+    pub(super) fn is_absence(&self) -> bool {
+        self.refusal().is_some_and(|refusal| {
+            refusal.status == 404 && !matches!(refusal.code.as_str(), "NoSuchBucket" | "ContainerNotFound")
+        })
+    }
+
+    /// Whether a condition did not hold. Where one was to match, an absent object says so, too.
+    pub(super) fn is_contest(&self) -> bool {
+        self.refusal().is_some_and(|refusal| matches!(refusal.status, 304 | 409 | 412)) || self.is_absence()
+    }
+
+    /// Whether the range that was asked for holds nothing.
+    pub(super) fn is_empty_range(&self) -> bool {
+        self.refusal().is_some_and(|refusal| refusal.status == 416)
+    }
+
+    /// Whether the answer had no body that says why.
+    pub(super) fn is_mute(&self) -> bool {
+        self.refusal().is_some_and(|refusal| refusal.code.is_empty())
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Away(text) | Failure::Resting(text) => Self::Unavailable(text),
+            Failure::Refused(refusal) if refusal.is_passing() => Self::Unavailable(refusal.to_string()),
+            Failure::Refused(refusal) => Self::Engine(Box::new(refusal)),
+            failure @ (Failure::NoCredentials(_) | Failure::Strange(_)) => Self::Engine(Box::new(failure)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, body: &str) -> Refusal {
+        Refusal::read("s3 at minio, bucket photos,", StatusCode::from_u16(status).unwrap(), body.as_bytes())
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        for (status, body, expected) in [
+            (
+                404,
+                "<?xml version=\"1.0\"?><Error><Code>NoSuchBucket</Code><Message>It is\nnot there</Message></Error>",
+                "s3 at minio, bucket photos, refused: NoSuchBucket, It isnot there; make the bucket, or correct its name in \
+                 the URL",
+            ),
+            (503, "", "s3 at minio, bucket photos, refused: status 503"),
+            (
+                403,
+                "<Error><Code>RequestTimeTooSkewed</Code></Error>",
+                "s3 at minio, bucket photos, refused: RequestTimeTooSkewed; set this machine's clock",
+            ),
+        ] {
+            assert_eq!(refusal(status, body).to_string(), expected);
+        }
+        assert!(refusal(403, "").to_string().contains("s3:PutObject"));
+        assert!(refusal(301, "").to_string().contains("`region`"));
+        let long = format!("<Message>{}</Message>", "x".repeat(10_000));
+        assert_eq!(refusal(400, &long).message.len(), SAID_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_failure_is_found_in_what_is_made_of_it() {
+        let failure = Failure::from(refusal(412, ""));
+        let inner =
+            object_store::client::HttpError::new(object_store::client::HttpErrorKind::Unknown, failure);
+        let error = object_store::Error::Generic { store: "S3", source: Box::new(inner) };
+        assert!(Failure::of(&error).is_contest());
+        assert!(refusal(404, "").is_passing() || Failure::from(refusal(404, "")).is_absence());
+        let strange = object_store::Error::Generic { store: "S3", source: "what?".into() };
+        assert!(matches!(Failure::of(&strange), Failure::Strange(_)));
+    }
+}

@@ -1,0 +1,242 @@
+//! What a blob's object is called: folder, bucket and key, as they are wherever that can be. What cannot stand in the name of
+//! an object is escaped so that names sort as keys do, byte by byte, and begin alike when keys do.
+//!
+//! Escaped are characters that XML does not carry or may trim, up to the space, `!` and `~` (which the escapes begin with), and
+//! segments that servers or programs on the way resolve: `.`, `..` and empty ones.
+
+use object_store::path::Path;
+
+use crate::{blobs::BUCKET_NAME_BYTES_MAX, error::Error};
+
+/// Longest name of an object, in bytes.
+pub(super) const NAME_BYTES_MAX: usize = 1024;
+/// Longest folder, in bytes. With it, a bucket and escapes of each character, keys of
+/// [`KEY_BYTES_SURE`](crate::blobs::KEY_BYTES_SURE) fit into a name.
+pub(super) const FOLDER_BYTES_MAX: usize = 128;
+
+const _: () = assert!(
+    FOLDER_BYTES_MAX + 1 + BUCKET_NAME_BYTES_MAX + 1 + 3 * crate::blobs::KEY_BYTES_SURE < NAME_BYTES_MAX
+);
+
+/// Stands where a key ends with a `/`. It sorts before all escapes.
+const END: &str = "!";
+/// A `.` that begins a segment.
+const DOT: &str = ".e";
+/// An empty segment. It sorts behind [`DOT`], as `/` does behind `.`, and before all else that may stand there.
+const EMPTY: &str = ".f";
+/// Begins the escapes of U+FFFD, U+FFFE and U+FFFF, of which XML carries the first alone.
+const LAST: char = '\u{fffd}';
+
+/// The names of a folder's objects.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    /// The folder, empty or with a `/` at its end.
+    folder: String,
+}
+
+impl Names {
+    /// Those in a folder, which may be empty.
+    pub(super) fn new(folder: &str) -> Self {
+        let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        Self { folder }
+    }
+
+    /// What the names of all objects begin with, if anything.
+    pub(super) fn folder(&self) -> Option<&str> {
+        Some(self.folder.as_str()).filter(|folder| !folder.is_empty())
+    }
+
+    /// Where an object is that is no blob's.
+    pub(super) fn beside(&self, name: &str) -> Result<Path, Error> {
+        Path::parse(format!("{}{name}", self.folder)).map_err(|error| Error::Invalid(error.to_string()))
+    }
+
+    /// Where a blob's object is.
+    pub(super) fn object(&self, bucket: &str, key: &str) -> Result<Path, Error> {
+        let name = self.after(bucket, key);
+        if name.len() > NAME_BYTES_MAX {
+            return Err(Error::TooLarge {
+                what: "the name of the blob's object (folder, bucket and escaped key)",
+                size: name.len() as u64,
+                max: NAME_BYTES_MAX as u64,
+            });
+        }
+        Path::parse(&name).map_err(|error| Error::Invalid(error.to_string()))
+    }
+
+    /// What the names of all blobs begin with whose keys begin with `prefix`.
+    pub(super) fn prefix(&self, bucket: &str, prefix: &str) -> String {
+        format!("{}{bucket}/{}", self.folder, escaped(prefix))
+    }
+
+    /// The name behind which those of all greater keys are.
+    pub(super) fn after(&self, bucket: &str, key: &str) -> String {
+        format!("{}{bucket}/{}", self.folder, whole(key))
+    }
+
+    /// The key of a bucket's object; `None` for what is no blob's.
+    pub(super) fn key(&self, bucket: &str, name: &Path) -> Option<String> {
+        let name = name.as_ref().strip_prefix(&self.folder)?.strip_prefix(bucket)?.strip_prefix('/')?;
+        let key = read(name)?;
+        (whole(&key) == name).then_some(key)
+    }
+}
+
+/// A key, escaped.
+fn whole(key: &str) -> String {
+    let end = if key.ends_with('/') { END } else { "" };
+    escaped(key) + end
+}
+
+/// The beginning of a key, escaped.
+fn escaped(key: &str) -> String {
+    let mut name = String::with_capacity(key.len() + 8);
+    let mut is_start = true;
+    for char in key.chars() {
+        match char {
+            '/' if is_start => name.extend([EMPTY, "/"]),
+            '.' if is_start => name.push_str(DOT),
+            ..='!' => push_hex(&mut name, '!', char),
+            '~' | '\u{7f}' => push_hex(&mut name, '~', char),
+            LAST => name.extend([LAST, 'd']),
+            '\u{fffe}' => name.extend([LAST, 'e']),
+            '\u{ffff}' => name.extend([LAST, 'f']),
+            char => name.push(char),
+        }
+        is_start = char == '/';
+    }
+    name
+}
+
+fn push_hex(name: &mut String, lead: char, char: char) {
+    let digit = |value: u32| char::from_digit(value & 0xf, 16).unwrap_or('0');
+    name.extend([lead, digit(u32::from(char) >> 4), digit(u32::from(char))]);
+}
+
+/// Undoes the escapes.
+fn read(name: &str) -> Option<String> {
+    let mut key = String::with_capacity(name.len());
+    let mut rest = name;
+    let mut is_start = true;
+    while let Some(char) = rest.chars().next() {
+        if is_start && let Some(behind) = rest.strip_prefix(DOT) {
+            key.push('.');
+            (rest, is_start) = (behind, false);
+            continue;
+        }
+        if is_start && let Some(behind) = rest.strip_prefix(EMPTY) {
+            // The `/` behind it is read next.
+            (rest, is_start) = (behind, false);
+            continue;
+        }
+        if is_start && rest == END {
+            return Some(key);
+        }
+        let taken = match char {
+            '!' | '~' => {
+                let code = u8::from_str_radix(rest.get(1..3)?, 16).ok()?;
+                key.push(char::from(code));
+                3
+            }
+            LAST => {
+                let last = rest.as_bytes().get(LAST.len_utf8())?;
+                key.push(match last {
+                    b'd' => LAST,
+                    b'e' => '\u{fffe}',
+                    b'f' => '\u{ffff}',
+                    _ => return None,
+                });
+                LAST.len_utf8() + 1
+            }
+            char => {
+                key.push(char);
+                char.len_utf8()
+            }
+        };
+        rest = rest.get(taken..)?;
+        is_start = char == '/';
+    }
+    (!key.is_empty()).then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+
+    fn name(key: &str) -> String {
+        let name = Names::new("").object("b", key).unwrap();
+        name.as_ref().strip_prefix("b/").unwrap().to_owned()
+    }
+
+    #[test]
+    fn plain_keys_are_names_as_they_are() {
+        for key in ["a", "photos/2026/one.jpg", "a.b", "a%2Fb", "é", "日本語", "a+b?c=d&e", "{}", "a_b-c"]
+        {
+            assert_eq!(name(key), key);
+        }
+        for (key, expected) in [
+            ("a b", "a!20b"),
+            (".", ".e"),
+            ("..", ".e."),
+            ("a/../b", "a/.e./b"),
+            (".hidden", ".ehidden"),
+            ("/", ".f/!"),
+            ("//", ".f/.f/!"),
+            ("a//b", "a/.f/b"),
+            ("a/", "a/!"),
+            ("~", "~7e"),
+            ("\n", "!0a"),
+            ("\u{ffff}", "\u{fffd}f"),
+        ] {
+            assert_eq!(name(key), expected, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_blobs_object_is_no_key() {
+        let names = Names::new("in/here");
+        let key = |name: &str| names.key("b", &Path::parse(name).unwrap());
+        assert_eq!(key("in/here/b/a!20b").as_deref(), Some("a b"));
+        for name in [
+            "in/here/b",
+            "in/here/c/a",
+            "b/a",
+            "in/here/b/a!",
+            "in/here/b/!zz",
+            "in/here/b/!41",
+            "in/here/b/a b",
+        ] {
+            assert_eq!(key(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_has_a_limit() {
+        let names = Names::new(&"f".repeat(FOLDER_BYTES_MAX));
+        let bucket = "b".repeat(BUCKET_NAME_BYTES_MAX);
+        assert!(names.object(&bucket, &"\u{1}".repeat(crate::blobs::KEY_BYTES_SURE)).is_ok());
+        let error = names.object(&bucket, &"k".repeat(1024)).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { max: 1024, .. }), "{error:?}");
+    }
+
+    /// Keys of few characters, so that they often begin alike.
+    fn keys() -> impl Strategy<Value = String> {
+        let chars = "/.!~-0ef \u{1}\u{7f}é\u{fffd}\u{fffe}\u{ffff}\u{10ffff}".chars().collect::<Vec<_>>();
+        vec(select(chars), 1..7).prop_map(String::from_iter)
+    }
+
+    proptest! {
+        #[test]
+        fn names_sort_and_begin_as_their_keys_do(one in keys(), other in keys()) {
+            let names = Names::new("f");
+            prop_assert_eq!(name(&one).cmp(&name(&other)), one.cmp(&other));
+            let begins = name(&one).starts_with(&escaped(&other));
+            prop_assert_eq!(begins, one.starts_with(&other), "{:?} {:?}", one, other);
+            let object = names.object("b", &one).unwrap();
+            prop_assert_eq!(object.as_ref(), names.after("b", &one));
+            prop_assert_eq!(names.key("b", &object), Some(one));
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The way to the store: connections, timeouts, the breaker, and what is tried again. `object_store` signs requests and reads
+//! answers; what goes over the wire, and how often, is decided here.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Uri, header::AUTHORIZATION};
+use http_body_util::{BodyExt, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use object_store::{
+    ClientOptions,
+    client::{
+        HttpClient, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+    },
+};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+
+use super::{
+    body::{Received, Sent},
+    failure::{Failure, Refusal},
+    tls,
+    url::Url,
+};
+use crate::{breaker::Breaker, clock::jittered, error::Error};
+
+/// Requests that are under way at once, with the answers that are still being read; more wait for a place.
+pub(super) const REQUESTS_MAX: usize = 1024;
+/// How often a request is tried again.
+const RETRIES_MAX: u32 = 5;
+/// No retry begins later than this after the first attempt, so that a caller of a silent store is not kept for minutes.
+const RETRY_SPAN: Duration = Duration::from_secs(15);
+/// The pause before the first retry; it doubles with each, and is cut by up to a half by chance.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Idle connections that are kept.
+const IDLE_MAX: usize = 64;
+/// How long they are kept: less than servers do.
+const IDLE_TIME: Duration = Duration::from_secs(15);
+/// Most of a refusal that is read, in bytes.
+const REFUSAL_BYTES_MAX: usize = 64 << 10;
+/// Largest answer that is no object's bytes: a page of a list with names of 1024 bytes is less than 2 MiB.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// How the body begins that says that a request has failed.
+const FAILED: &[u8] = b"<Error>";
+
+tokio::task_local! {
+    /// A condition that `object_store` cannot say: see [`under`].
+    static CONDITION: (HeaderName, HeaderValue);
+}
+
+/// Makes a call's requests conditional. Completed uploads and deletes have conditions in S3 that `object_store` has no words
+/// for. The field is added after the request was signed, which the signature allows: of the fields, it must cover `host` and
+/// `x-amz-*` alone (Amazon S3's API reference, "Authenticating requests").
+pub(super) async fn under<T>(
+    condition: Option<(HeaderName, HeaderValue)>,
+    call: impl Future<Output = T>,
+) -> T {
+    match condition {
+        Some(condition) => CONDITION.scope(condition, call).await,
+        None => call.await,
+    }
+}
+
+/// The way to one store. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Link(Arc<Line>);
+
+struct Line {
+    client: Client<HttpsConnector<HttpConnector>, Sent>,
+    breaker: Breaker,
+    places: Arc<Semaphore>,
+    response_timeout: Duration,
+    /// Which server and bucket, for messages.
+    server: String,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Link({})", self.0.server)
+    }
+}
+
+impl Link {
+    /// A way to what `server` names in messages. Nothing is connected yet.
+    pub(super) fn new(server: String, url: &Url) -> Result<Self, Error> {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(url.connect_timeout));
+        connector.set_nodelay(true);
+        connector.enforce_http(false);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIME)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .build(tls::connector(connector, url.ca.as_deref())?);
+        Ok(Self(Arc::new(Line {
+            client,
+            breaker: Breaker::new(server.clone()),
+            places: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            response_timeout: url.response_timeout,
+            server,
+        })))
+    }
+
+    /// Which server and bucket, for messages.
+    pub(super) fn server(&self) -> &str {
+        &self.0.server
+    }
+}
+
+impl object_store::client::HttpConnector for Link {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl HttpService for Link {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if !request.headers().contains_key(AUTHORIZATION) {
+            return self.0.ask_for_credentials(request).await.map_err(to_http);
+        }
+        if let Ok((name, value)) = CONDITION.try_with(Clone::clone) {
+            request.headers_mut().insert(name, value);
+        }
+        let (began, mut pause, mut retries) = (Instant::now(), PAUSE, 0);
+        loop {
+            let failure = match self.0.ask(request.clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            if retries == RETRIES_MAX || began.elapsed() > RETRY_SPAN || !failure.is_passing() {
+                return Err(to_http(failure));
+            }
+            tracing::debug!(%failure, "a request is tried again");
+            tokio::time::sleep(jittered(pause)).await;
+            (pause, retries) = (2 * pause, retries + 1);
+        }
+    }
+}
+
+/// So that `object_store` does not try again by itself.
+fn to_http(failure: Failure) -> HttpError {
+    HttpError::new(HttpErrorKind::Unknown, failure)
+}
+
+impl Line {
+    /// One request to the store, if it is not left alone.
+    async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, Failure> {
+        let pass = self.breaker.enter().map_err(|resting| Failure::Resting(resting.to_string()))?;
+        let is_object = request.method() == Method::GET && !is_list(request.uri());
+        let answer = match self.exchange(request).await {
+            Ok(answer) if answer.status().is_success() && is_object => Ok(answer),
+            Ok(answer) if answer.status().is_success() => self.whole(answer).await,
+            Ok(answer) => Err(self.refusal(answer).await),
+            Err(failure) => Err(failure),
+        };
+        match &answer {
+            Err(Failure::Away(why)) => pass.failed(why),
+            Err(Failure::Refused(refusal)) if refusal.is_trouble() => pass.failed(&refusal.to_string()),
+            _ => pass.succeeded(),
+        }
+        answer
+    }
+
+    /// A request to whoever gives credentials: the machine, or its cloud. Its answer is for `object_store` to read.
+    async fn ask_for_credentials(&self, request: HttpRequest) -> Result<HttpResponse, Failure> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        self.exchange(request).await.map_err(|failure| {
+            Failure::NoCredentials(format!(
+                "no credentials for {}: neither the URL nor the environment has an access key (AWS_ACCESS_KEY_ID and \
+                 AWS_SECRET_ACCESS_KEY), and {host}, which gives those of a role, does not answer: {failure}",
+                self.server
+            ))
+        })
+    }
+
+    /// Sends a request and waits for the head of its answer for as long as something moves.
+    async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, Failure> {
+        let away = |why: String| Failure::Away(format!("{}: {why}", self.server));
+        let place = timeout(self.response_timeout, self.places.clone().acquire_owned()).await;
+        let Ok(Ok(place)) = place else {
+            return Err(away(format!("{REQUESTS_MAX} requests are under way, and none of them ends")));
+        };
+        let moved = Arc::new(AtomicU64::new(0));
+        let mut answer =
+            std::pin::pin!(self.client.request(request.map(|body| Sent::new(body, moved.clone()))));
+        let answer = loop {
+            let before = moved.load(Ordering::Relaxed);
+            match timeout(self.response_timeout, answer.as_mut()).await {
+                Ok(answer) => break answer.map_err(|error| away(told(&error)))?,
+                Err(_) if moved.load(Ordering::Relaxed) != before => {}
+                Err(_) => return Err(away(format!("no answer within {:?}", self.response_timeout))),
+            }
+        };
+        Ok(answer.map(|body| {
+            HttpResponseBody::new(Received::new(body, self.response_timeout, self.server.clone(), place))
+        }))
+    }
+
+    /// An answer that is no object's bytes, read to its end, so that one that is cut short is asked for again. Of a success that
+    /// takes long, the store says only there that it has become a failure (Amazon S3's API reference, "CompleteMultipartUpload").
+    async fn whole(&self, answer: HttpResponse) -> Result<HttpResponse, Failure> {
+        let (parts, body) = answer.into_parts();
+        let read = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = read.map_err(|error| Failure::Away(format!("{}: {error}", self.server)))?.to_bytes();
+        if body.windows(FAILED.len()).any(|part| part == FAILED) {
+            return Err(Refusal::read(&self.server, parts.status, &body).into());
+        }
+        Ok(HttpResponse::from_parts(parts, body.into()))
+    }
+
+    /// Reads why the store said no.
+    async fn refusal(&self, answer: HttpResponse) -> Failure {
+        let status = answer.status();
+        let read = Limited::new(answer.into_body(), REFUSAL_BYTES_MAX).collect().await;
+        let body = match read {
+            Ok(body) => body.to_bytes(),
+            // The status alone says enough, unless it is one to be explained.
+            Err(_) => Bytes::new(),
+        };
+        Refusal::read(&self.server, status, &body).into()
+    }
+}
+
+/// Whether a list is asked for. What is asked for stands in the query.
+fn is_list(uri: &Uri) -> bool {
+    uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("list-type=")))
+}
+
+/// An error and its causes, in one line.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

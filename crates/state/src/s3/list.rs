@@ -1,0 +1,96 @@
+//! Lists: the store tells names and sizes; what else is known of a blob, each object is asked for.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use object_store::{list::PaginatedListOptions, path::Path};
+
+use super::{
+    key::NAME_BYTES_MAX,
+    shelf::{Place, Shelf},
+};
+use crate::{
+    blobs::{BlobInfo, LIST_MAX, Page},
+    error::Error,
+};
+
+/// Objects of one list that are asked at once.
+const ASKED_MAX: usize = 32;
+
+/// Some blobs of a bucket, in the order of their keys.
+pub(super) async fn list(
+    shelf: &Arc<Shelf>,
+    bucket: &str,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page, Error> {
+    let limit = if limit == 0 { LIST_MAX } else { limit.min(LIST_MAX) };
+    let mut after = after.filter(|after| !after.is_empty()).map(str::to_owned);
+    loop {
+        let (keys, has_more) = names(shelf, bucket, prefix, after.as_deref(), limit).await?;
+        let last = keys.last().map(|(key, _)| key.clone());
+        let blobs = known(shelf, keys).await?;
+        match last {
+            Some(last) if has_more && blobs.is_empty() => after = Some(last),
+            last => return Ok(Page { blobs, next: last.filter(|_| has_more) }),
+        }
+    }
+}
+
+/// The keys of one page and their objects, and whether there are more.
+async fn names(
+    shelf: &Shelf,
+    bucket: &str,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<(String, Path)>, bool), Error> {
+    let begin = shelf.names.prefix(bucket, prefix);
+    if begin.len() > NAME_BYTES_MAX {
+        return Ok((Vec::new(), false));
+    }
+    let mut token = None;
+    let mut offset = after.map(|after| cut(shelf.names.after(bucket, after)));
+    loop {
+        let options = PaginatedListOptions {
+            offset: offset.take(),
+            max_keys: Some(limit),
+            page_token: token.take(),
+            ..PaginatedListOptions::default()
+        };
+        let page = match shelf.store.list_paginated(Some(&begin), options).await {
+            Ok(page) => page,
+            Err(error) => return Err(shelf.explained(&error).await),
+        };
+        let keys: Vec<_> = page
+            .result
+            .objects
+            .into_iter()
+            .filter_map(|object| Some((shelf.names.key(bucket, &object.location)?, object.location)))
+            // What was cut is still to be compared.
+            .filter(|(key, _)| after.is_none_or(|after| key.as_str() > after))
+            .collect();
+        match page.page_token {
+            // Only objects of something else.
+            Some(next) if keys.is_empty() => token = Some(next),
+            next => return Ok((keys, next.is_some())),
+        }
+    }
+}
+
+/// No name is longer, and what is cut off of one does not bring it behind others that are.
+fn cut(mut name: String) -> String {
+    let end = (0..=NAME_BYTES_MAX.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
+    name.truncate(end.unwrap_or(0));
+    name
+}
+
+/// What is known of the blobs that are still there.
+async fn known(shelf: &Arc<Shelf>, keys: Vec<(String, Path)>) -> Result<Vec<BlobInfo>, Error> {
+    let asked = keys.into_iter().map(|(key, path)| async move {
+        let place = Place { shelf, key: &key, path };
+        Ok::<_, Error>(place.look().await?.map(|found| found.info))
+    });
+    stream::iter(asked).buffered(ASKED_MAX).try_filter_map(|info| async move { Ok(info) }).try_collect().await
+}

@@ -1,0 +1,19 @@
+//! The s3 engine on two servers that know nothing of it: the contract of blobs, and what happens when a server is killed, slow or
+//! away, or refuses.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "s3/contract.rs"]
+mod contract;
+#[path = "s3/faults.rs"]
+mod faults;
+#[path = "s3/moto.rs"]
+mod moto;
+#[path = "redis/proxy.rs"]
+mod proxy;
+#[path = "s3/refusals.rs"]
+mod refusals;
+#[path = "s3/server.rs"]
+mod server;
+#[path = "s3/vault.rs"]
+mod vault;
