@@ -208,6 +208,8 @@ pub trait Sessions: Send + Sync + 'static {
     /// Gives what is kept as records, to move it; `None` if this engine cannot.
     fn portable(&self) -> Option<&dyn crate::portable::Portable> {
         None
+    }
+
     /// Whether the end of a session is told in the table of [revocations](crate::revocations) too.
     fn tells_of_ends(&self) -> bool {
         false

@@ -72,6 +72,8 @@ impl Sessions for Remote {
 
     fn portable(&self) -> Option<&dyn crate::portable::Portable> {
         Some(self)
+    }
+
     /// The server does it.
     fn tells_of_ends(&self) -> bool {
         true
