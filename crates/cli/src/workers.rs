@@ -79,6 +79,20 @@ fn gist(trouble: &str) -> String {
     }
 }
 
+fn state(worker: &Worker) -> Cell {
+    // Without a process, it waits to be started again.
+    if worker.pid.is_none() {
+        return Cell::styled("backoff", Style::RED);
+    }
+    let style = match worker.state {
+        WorkerState::Starting => Style::YELLOW,
+        WorkerState::Ready => Style::GREEN,
+        WorkerState::Draining => Style::YELLOW,
+        WorkerState::Gone => Style::DIM,
+    };
+    Cell::styled(worker.state.as_str(), style)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,18 +113,4 @@ mod tests {
             assert_eq!(gist(trouble), expected);
         }
     }
-}
-
-fn state(worker: &Worker) -> Cell {
-    // Without a process, it waits to be started again.
-    if worker.pid.is_none() {
-        return Cell::styled("backoff", Style::RED);
-    }
-    let style = match worker.state {
-        WorkerState::Starting => Style::YELLOW,
-        WorkerState::Ready => Style::GREEN,
-        WorkerState::Draining => Style::YELLOW,
-        WorkerState::Gone => Style::DIM,
-    };
-    Cell::styled(worker.state.as_str(), style)
 }

@@ -56,38 +56,48 @@ pub(super) fn read_all(value: &Value<'_>, services: &[&str], report: &mut Report
         wrong_type("`routes`", "a list, each begun by [[routes]] with two brackets", value, report);
         return Vec::new();
     };
-    let mut routes: Vec<(Route, Vec<Share>, Vec<limit::Said>, Range<usize>)> = Vec::new();
+    let mut routes: Vec<Said> = Vec::new();
     for item in items {
-        let Some((route, shares, limits, span)) = read(item, services, report) else { continue };
-        match routes.iter().find(|(other, ..)| (&other.host, &other.path) == (&route.host, &route.path)) {
-            None => routes.push((route, shares, limits, span)),
-            Some((.., first)) => {
-                let first = report.line_of(first.start);
-                let (host, path) = (route.host.as_deref().unwrap_or_default(), &route.path);
+        let Some(said) = read(item, services, report) else { continue };
+        let place = |said: &Said| (said.route.host.clone(), said.route.path.clone());
+        match routes.iter().find(|other| place(other) == place(&said)) {
+            None => routes.push(said),
+            Some(first) => {
+                let first = report.line_of(first.span.start);
+                let (host, path) = place(&said);
+                let host = host.unwrap_or_default();
                 let message = format!("two routes for `{host}{path}`, first on line {first}; remove one");
-                report.at(span, message);
+                report.at(said.span, message);
             }
         }
     }
-    limit::check_names(routes.iter().map(|(_, _, limits, _)| &limits[..]), report);
-    // All services of a shared route are behind the same limits.
-    let each = |(route, shares, limits, _): (Route, Vec<Share>, Vec<limit::Said>, Range<usize>)| {
-        let route = Route { limits: limits.into_iter().map(limit::Said::into_limit).collect(), ..route };
-        let of = move |(service, weight)| Route { service, weight, ..route.clone() };
-        shares.into_iter().map(of)
-    };
-    routes.into_iter().flat_map(each).collect()
+    limit::check_names(routes.iter().map(|said| &said.limits[..]), report);
+    routes.into_iter().flat_map(Said::each).collect()
 }
 
 /// A service, and its weight where it is one of several.
 type Share = (ServiceName, Option<u32>);
 
-/// Reads one; the route is of the first service.
-fn read(
-    value: &Value<'_>,
-    services: &[&str],
-    report: &mut Report<'_>,
-) -> Option<(Route, Vec<Share>, Vec<limit::Said>, Range<usize>)> {
+/// What one of `routes` says.
+struct Said {
+    /// The route to the first service, without its limits.
+    route: Route,
+    shares: Vec<Share>,
+    limits: Vec<limit::Said>,
+    span: Range<usize>,
+}
+
+impl Said {
+    /// The route to each of its services, all behind the same limits.
+    fn each(self) -> impl Iterator<Item = Route> {
+        let limits = self.limits.into_iter().map(limit::Said::into_limit).collect();
+        let route = Route { limits, ..self.route };
+        self.shares.into_iter().map(move |(service, weight)| Route { service, weight, ..route.clone() })
+    }
+}
+
+/// Reads one.
+fn read(value: &Value<'_>, services: &[&str], report: &mut Report<'_>) -> Option<Said> {
     let DeValue::Table(entries) = value.get_ref() else {
         wrong_type(
             "each of `routes`",
@@ -129,7 +139,7 @@ fn read(
     route.resume = resume.unwrap_or(route.resume);
     route.server_timing = server_timing.unwrap_or(route.server_timing);
     let limits = limit::read(&table, &route, report);
-    Some((route, shares, limits, table.span))
+    Some(Said { route, shares, limits, span: table.span })
 }
 
 /// Looked at ten times a second.
