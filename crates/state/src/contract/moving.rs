@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Fixture;
 use crate::{
     Engines,
-    blobs::{Blobs as _, Condition as BlobCondition, Put},
+    blobs::{Condition as BlobCondition, Put},
     error::Error,
     idempotency::{Answer, Beginning, Begun, Fingerprint},
     portable::{PAGE_RECORDS_MAX, Part, Portable as _, Record, Whole},

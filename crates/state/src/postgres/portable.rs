@@ -72,6 +72,8 @@ statements! {
 
 /// A record, the cursor behind it, and how many bytes it counts as.
 type Read = (Record, String, usize);
+/// Reads one.
+type Reader = fn(&PgRow) -> Result<Read, Stop>;
 
 #[async_trait]
 impl Portable for Store {
@@ -91,7 +93,7 @@ async fn dump(
     after: Option<&str>,
 ) -> Result<Page, Stop> {
     let sql = &store.sql.portable;
-    let (select, count, read): (_, _, fn(&PgRow) -> Result<Read, Stop>) = match part {
+    let (select, count, read): (_, _, Reader) = match part {
         Part::Counters => return counter(store, connection).await,
         Part::Rows => (&sql.rows, &sql.count_rows, row),
         Part::Answers => (&sql.answers, &sql.count_answers, answer),
