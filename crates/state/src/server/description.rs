@@ -22,12 +22,7 @@ mod tests {
     use crate::{
         blobs, cache, feed, idempotency, limits, locks, sessions,
         tables::{BATCH_WRITES_MAX, KEY_BYTES_MAX, SCAN_ROWS_MAX, VALUE_BYTES_MAX},
-        wire::{
-            BATCH_BODY_BYTES_MAX, RECORDS_BODY_BYTES_MAX,
-            cache::{CLAIM_BODY_BYTES_MAX, READ_BODY_BYTES_MAX},
-            limits::TAKE_BODY_BYTES_MAX,
-        },
-        wire::{BATCH_BODY_BYTES_MAX, limits::TAKE_BODY_BYTES_MAX},
+        wire::{BATCH_BODY_BYTES_MAX, RECORDS_BODY_BYTES_MAX, limits::TAKE_BODY_BYTES_MAX},
     };
 
     fn document() -> Value {
