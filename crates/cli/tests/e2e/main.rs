@@ -8,6 +8,7 @@ mod browser;
 mod caller;
 mod control;
 mod crash;
+mod custodian;
 mod grants;
 mod h2c_worker;
 mod idempotent;
