@@ -14,7 +14,8 @@ use crate::{Engines, Millis, Revision, error::Error, locks::Token};
 
 /// Most records in one page.
 pub const PAGE_RECORDS_MAX: usize = 500;
-/// A page ends behind the record with which it reaches so many bytes of values.
+/// A page ends behind the record with which it reaches so many bytes of values. The bytes of blobs count, though they are not in it:
+/// whoever copies them page by page and is interrupted does little twice.
 pub const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// A part of all that is kept. They are moved in this order: counters first, so that nothing that is given out anew looks older
@@ -245,6 +246,20 @@ impl Record {
         }
     }
 
+    /// How many bytes of values it has, about: what counts for [`PAGE_BYTES_MAX`].
+    pub fn value_bytes(&self) -> usize {
+        match self {
+            Self::Row(row) => row.value.0.len(),
+            Self::Session(session) => session.fields.values().map(|(value, _)| value.to_string().len()).sum(),
+            Self::Answer(answer) => {
+                let fields: usize = answer.fields.iter().map(|(_, value)| value.0.len()).sum();
+                fields + answer.body.0.len()
+            }
+            Self::Blob(blob) => usize::try_from(blob.size.unwrap_or(0)).unwrap_or(usize::MAX),
+            Self::Counter(_) | Self::Ended(_) => 0,
+        }
+    }
+
     /// From when on it is not there any more; `None` for never.
     pub fn expires_at(&self) -> Option<Millis> {
         match self {
@@ -281,7 +296,8 @@ pub trait Portable: Send + Sync {
     /// Records of `part` behind `after`, at most [`PAGE_RECORDS_MAX`]. What has expired is left out.
     async fn dump(&self, part: Part, after: Option<&str>) -> Result<Page, Error>;
 
-    /// Puts records of one part in the place of what is there under the same names. Twice is as once.
+    /// Puts records of one part in the place of what is there under the same names. Twice is as once. What is newer stays: a row with
+    /// a larger revision, and that a session has ended.
     ///
     /// [`Part::Counters`] makes all that is given out from then on larger. [`Part::Blobs`] takes no part in it.
     async fn restore(&self, records: Vec<Record>) -> Result<(), Error>;

@@ -30,6 +30,7 @@ mod sessions;
 mod sweeper;
 mod tables;
 mod url;
+mod walk;
 
 use std::{sync::Arc, time::Duration};
 

@@ -2,6 +2,7 @@
 
 mod blobs;
 mod cache;
+mod compare;
 mod dump;
 mod export;
 mod import;

@@ -1,10 +1,19 @@
 //! `lethe state export` and `import`: all that is kept, from a running `lethe` into a folder and from there into another engine,
 //! whatever is killed in between.
 
-use std::{fs, path::Path, process::Stdio, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use lethe_state::{
+    Engines,
+    blobs::{Condition as BlobCondition, Put},
     embedded::Embedded,
     idempotency::{Answer, Beginning, Begun, Fingerprint},
     remote::Remote,
@@ -14,7 +23,11 @@ use lethe_state::{
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
-use crate::lethe::{Lethe, Place};
+use crate::{
+    lethe::{Lethe, Place},
+    moto,
+    redis::RedisServer,
+};
 
 const WORKER: [&str; 6] =
     ["--instances", "1", "--", "sh", "-c", "exec python3 -m http.server --bind 127.0.0.1 $PORT"];
@@ -256,5 +269,174 @@ async fn what_is_damaged_or_different_is_said() -> anyhow::Result<()> {
     }
     let said = refused(&["import", "--to", &target, shown])?;
     ensure!(said.contains("has 1 rows after the import, and the dump 2"), "{said}");
+    Ok(())
+}
+
+async fn put_blob(
+    engines: &Engines,
+    key: &str,
+    piece: u8,
+    pieces: usize,
+    fence: Option<u64>,
+) -> anyhow::Result<()> {
+    let pieces = stream::iter((0..pieces).map(move |n| Ok(Bytes::from(vec![piece ^ n as u8; 1 << 20]))));
+    let put = Put { content_type: "image/png".into(), fence, ..Put::default() };
+    engines.blobs.put("photos", key, pieces.boxed(), put).await?;
+    Ok(())
+}
+
+async fn bytes_of(engines: &Engines, key: &str) -> anyhow::Result<Vec<u8>> {
+    let blob = engines.blobs.get("photos", key, None).await?.context(key.to_owned())?;
+    ensure!(blob.info.content_type == "image/png", "{:?}", blob.info);
+    Ok(blob.body.try_collect::<Vec<_>>().await?.concat())
+}
+
+/// Also blobs that are sent in parts, and with a password that stands in no argument; what S3 cannot keep is said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blobs_move_to_s3_and_back() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let path = |name: &str| place.path().join(name);
+    let address = |name: &str| format!("embedded:{}", path(name).display());
+    let engine = Embedded::open(&path("source"))?;
+    let source = engine.engines();
+    put_blob(&source, "small", 1, 1, None).await?;
+    put_blob(&source, "a/large", 2, 13, None).await?;
+    put_blob(&source, "fenced", 3, 1, Some(7)).await?;
+    put_blob(&source, "gone", 4, 1, Some(9)).await?;
+    source.blobs.delete("photos", "gone", BlobCondition::Any, None).await?;
+    drop(source);
+    engine.close().await;
+
+    // The moto of this test takes any key; what is not replaced is no bucket's name.
+    let url = moto::shared().url("").replace("key:secret", "${LETHE_TEST_KEY}:${LETHE_TEST_SECRET}");
+    let run = |arguments: &[&str]| -> anyhow::Result<String> {
+        let mut command = place.command(&[&["state"], arguments].concat());
+        let output = command.env("LETHE_TEST_KEY", "key").env("LETHE_TEST_SECRET", "hidden").output()?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text)?;
+        ensure!(output.status.success(), "{arguments:?}: {text}");
+        ensure!(!text.contains("hidden"), "a secret is shown: {text}");
+        Ok(text)
+    };
+    let (dump, back) = (path("dump"), path("back"));
+    let (dump, back) = (dump.to_str().context("UTF-8")?, back.to_str().context("UTF-8")?);
+    run(&["export", "--from", &address("source"), dump])?;
+    let said = run(&["import", "--to", &url, "--only", "blobs", dump])?;
+    ensure!(said.contains("read back and compared: 4 blobs"), "{said}");
+    ensure!(said.contains("2 fences of blobs were left behind"), "{said}");
+    // Again, it finds all there, and compares.
+    let said = run(&["import", "--to", &url, "--only", "blobs", dump])?;
+    ensure!(said.contains("read back and compared"), "{said}");
+    let kept = fs::read_to_string(path("dump").join("imported.json"))?;
+    ensure!(!kept.contains("hidden"), "{kept}");
+    // Into another dump, and from there into another engine.
+    run(&["export", "--from", &url, back])?;
+    run(&["import", "--to", &address("target"), back])?;
+    let (source, target) = (Embedded::open(&path("source"))?, Embedded::open(&path("target"))?);
+    for key in ["small", "a/large", "fenced"] {
+        let (before, after) =
+            (bytes_of(&source.engines(), key).await?, bytes_of(&target.engines(), key).await?);
+        ensure!(before == after, "{key}: {} bytes and {}", before.len(), after.len());
+    }
+    // Somewhere else there is something already.
+    fs::remove_file(path("dump").join("imported.json"))?;
+    let refused = place.run(&["state", "import", "--to", &url, dump])?;
+    let said = String::from_utf8(refused.stderr)?;
+    ensure!(said.contains("environment variable `LETHE_TEST_KEY`, which is not set"), "{said}");
+    Ok(())
+}
+
+/// What was emptied is imported into anew, and a part of a dump goes on from the engine alone that it was begun from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn engines_are_told_apart() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let path = |name: &str| place.path().join(name);
+    let source = format!("embedded:{}", path("source").display());
+    let engine = Embedded::open(&path("source"))?;
+    for _ in 0..3 {
+        engine.engines().sessions.create(NewSession::default()).await?;
+    }
+    engine.close().await;
+    let server = RedisServer::start()?;
+    let url = |namespace: &str| format!("redis://127.0.0.1:{}/?namespace={namespace}", server.port);
+    let dump = path("dump");
+    let dump = dump.to_str().context("UTF-8")?;
+    let run = |arguments: &[&str]| -> anyhow::Result<(bool, String)> {
+        let output = place.run(&[&["state"], arguments].concat())?;
+        Ok((output.status.success(), String::from_utf8([output.stdout, output.stderr].concat())?))
+    };
+    let must = |arguments: &[&str]| -> anyhow::Result<()> {
+        let (is_done, said) = run(arguments)?;
+        ensure!(is_done, "{arguments:?}: {said}");
+        Ok(())
+    };
+    must(&["export", "--from", &source, dump])?;
+    must(&["import", "--to", &url("one"), dump])?;
+    // Another namespace of the same server is another engine.
+    must(&["import", "--to", &url("two"), dump])?;
+    let (is_done, said) = run(&["import", "--to", &url("one"), dump])?;
+    ensure!(!is_done && said.contains("already"), "{said}");
+    let emptied = Command::new("redis-cli").args(["-p", &server.port.to_string(), "flushall"]).output()?;
+    ensure!(emptied.status.success(), "{emptied:?}");
+    must(&["import", "--to", &url("two"), dump])?;
+
+    let part = path("part");
+    let shown = part.to_str().context("UTF-8")?;
+    must(&["export", "--from", &url("two"), shown])?;
+    let manifest = fs::read_to_string(part.join("manifest.json"))?;
+    let manifest = manifest.replacen("\"is_complete\": true", "\"is_complete\": false", 1);
+    fs::write(part.join("manifest.json"), manifest)?;
+    let (is_done, said) = run(&["export", "--from", &url("one"), shown])?;
+    ensure!(!is_done && said.contains("has a part of a dump of"), "{said}");
+    must(&["export", "--from", &url("two"), shown])
+}
+
+/// How much memory a command had at most, in KiB, by the kernel's account.
+fn peak_kib(place: &Place, arguments: &[&str]) -> anyhow::Result<u64> {
+    const MEASURE: &str = "\
+import resource, subprocess, sys
+
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+";
+    let output = Command::new("python3")
+        .args(["-c", MEASURE, env!("CARGO_BIN_EXE_lethe"), "state"])
+        .args(arguments)
+        .env("XDG_RUNTIME_DIR", place.path())
+        .output()?;
+    ensure!(output.status.success(), "{arguments:?}: {output:?}");
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+/// However much is moved, and however large single things are, little of it is in memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn little_is_in_memory() -> anyhow::Result<()> {
+    /// MiB of rows and of a blob, each.
+    const MIB: usize = 128;
+    /// Above what a move of nothing takes.
+    const GROWN_MIB_MAX: u64 = 80;
+    let place = Place::new()?;
+    let path = |name: &str| place.path().join(name);
+    let address = |name: &str| format!("embedded:{}", path(name).display());
+    Embedded::open(&path("nothing"))?.close().await;
+    let engine = Embedded::open(&path("source"))?;
+    for n in 0..MIB {
+        let put = Action::Put { value: vec![n as u8; 1 << 20].into(), ttl: None };
+        let write = Write { table: "t".into(), key: n.to_string(), condition: Condition::Any, action: put };
+        engine.engines().tables.apply(vec![write]).await?;
+    }
+    put_blob(&engine.engines(), "large", 5, MIB, None).await?;
+    engine.close().await;
+    let dump = |name: &str| path(name).display().to_string();
+    let idle = peak_kib(&place, &["export", "--from", &address("nothing"), &dump("of-nothing")])?;
+    let export = peak_kib(&place, &["export", "--from", &address("source"), &dump("dump")])?;
+    let import = peak_kib(&place, &["import", "--to", &address("target"), &dump("dump")])?;
+    println!(
+        "{MIB} MiB of rows and a blob of as much: nothing {idle} KiB, export {export} KiB, import {import} KiB"
+    );
+    for peak in [export, import] {
+        ensure!(peak.saturating_sub(idle) <= GROWN_MIB_MAX << 10, "{peak} KiB, and {idle} for nothing");
+    }
     Ok(())
 }

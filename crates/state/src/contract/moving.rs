@@ -5,7 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::Fixture;
+use super::{
+    Fixture,
+    feeds::{kept, told},
+};
 use crate::{
     Engines,
     blobs::{Condition as BlobCondition, Put},
@@ -172,10 +175,8 @@ pub async fn sessions_move(source: Fixture, target: Fixture) {
     assert!(matches!(to.sessions.load(&ada.id).await, Err(Error::Gone)));
 }
 
-/// Answers are given again; a request that runs does not move.
-pub async fn answers_move(source: Fixture, target: Fixture) {
-    let (from, to) = (&source.engines, &target.engines);
-    let beginning = |key: &str| Beginning {
+fn beginning(key: &str) -> Beginning {
+    Beginning {
         scope: "shop".into(),
         key: key.into(),
         fingerprint: Fingerprint([7; 32]),
@@ -183,7 +184,12 @@ pub async fn answers_move(source: Fixture, target: Fixture) {
         displaces: Vec::new(),
         lease: HOUR,
         kept: HOUR,
-    };
+    }
+}
+
+/// Answers are given again; a request that runs does not move.
+pub async fn answers_move(source: Fixture, target: Fixture) {
+    let (from, to) = (&source.engines, &target.engines);
     let answer = Answer {
         status: 201,
         fields: vec![
@@ -242,6 +248,89 @@ pub async fn blobs_are_named(source: Fixture, _: Fixture) {
             r#"{"blob":{"bucket":"photos","key":"b","size":5,"content_type":"text/plain"}}"#,
         ]
     );
+}
+
+/// What was done at the target since stays: a row that was written there, and that a session has ended.
+pub async fn what_is_newer_stays(source: Fixture, target: Fixture) {
+    let (from, to) = (&source.engines, &target.engines);
+    from.tables.apply(vec![put("t", "k", b"old", None)]).await.unwrap();
+    from.tables.apply(vec![put("t", "gone", b"old", None)]).await.unwrap();
+    let [kept, ended] = [
+        from.sessions.create(NewSession::default()).await.unwrap(),
+        from.sessions.create(NewSession::default()).await.unwrap(),
+    ];
+    let parts = [Part::Counters, Part::Rows, Part::Ended, Part::Sessions];
+    move_all(from, to, &parts).await;
+    let written = revision(&to.tables.apply(vec![put("t", "k", b"new", None)]).await.unwrap());
+    let short = put("t", "gone", b"short", Some(Duration::from_millis(5)));
+    to.tables.apply(vec![short]).await.unwrap();
+    to.sessions.destroy(&ended.id).await.unwrap();
+    assert!(source.advance(Duration::from_millis(6)) && target.advance(Duration::from_millis(6)));
+    move_all(from, to, &parts).await;
+    let row = to.tables.get("t", "k").await.unwrap().unwrap();
+    assert_eq!((&row.value[..], row.revision), (&b"new"[..], written));
+    let row = to.tables.get("t", "gone").await.unwrap();
+    assert_eq!(row.map(|row| row.value), Some("old".into()), "what has expired is not newer");
+    assert!(matches!(to.sessions.load(&ended.id).await, Err(Error::Gone)), "it does not come back");
+    to.sessions.load(&kept.id).await.unwrap();
+}
+
+/// Whoever follows is told of what comes: of rows, of sessions that were there before, and of ends.
+pub async fn what_comes_is_told(source: Fixture, target: Fixture) {
+    let (from, to) = (&source.engines, &target.engines);
+    kept(async |table| {
+        let session = from.sessions.create(NewSession::default()).await?;
+        move_all(from, to, &[Part::Sessions]).await;
+        let mut rows = to.tables.follow(table).await?;
+        let mut sessions = to.sessions.follow().await?;
+        from.tables.apply(vec![put(table, "a:b", b"v", None)]).await?;
+        from.sessions.patch(&session.id, set("cart", json!(7), None)).await?;
+        move_all(from, to, &[Part::Rows, Part::Sessions]).await;
+        told(&mut rows, &["a:b"]).await?;
+        told(&mut sessions, &[&session.id.public_name()]).await?;
+        let mut sessions = to.sessions.follow().await?;
+        from.sessions.renew(&session.id, None, Patch::default()).await?;
+        move_all(from, to, &[Part::Ended]).await;
+        told(&mut sessions, &[&session.id.public_name()]).await?;
+        assert!(matches!(to.sessions.load(&session.id).await, Err(Error::Gone)));
+        Ok(())
+    })
+    .await;
+}
+
+/// A page ends before it is too large, and the walk goes on behind it: nothing is left out.
+pub async fn pages_are_bounded(source: Fixture, _: Fixture) {
+    const LARGE: usize = 1 << 20;
+    let engines = &source.engines;
+    for n in 0..9_u8 {
+        engines.tables.apply(vec![put("large", &n.to_string(), &vec![b'a' + n; LARGE], None)]).await.unwrap();
+        let beginning = beginning(&n.to_string());
+        let Begun::Claimed(claim) = engines.idempotency.begin(beginning).await.unwrap() else {
+            panic!("{n}")
+        };
+        let answer = Answer { status: 200, fields: Vec::new(), body: vec![b'a' + n; LARGE].into() };
+        assert!(engines.idempotency.finish(&claim, answer).await.unwrap());
+    }
+    let whole = Whole(engines.clone());
+    for part in [Part::Rows, Part::Answers] {
+        let (mut found, mut next) = (std::collections::BTreeSet::new(), None::<String>);
+        loop {
+            let page = whole.dump(part, next.as_deref()).await.unwrap();
+            let bytes: usize = page.records.iter().map(Record::value_bytes).sum();
+            // As many as an engine reads at once come to it.
+            assert!(bytes <= crate::portable::PAGE_BYTES_MAX + 8 * LARGE, "{part:?}: {bytes} in one page");
+            found.extend(page.records.into_iter().map(|record| match record {
+                Record::Row(row) => row.key,
+                Record::Answer(answer) => answer.key,
+                other => panic!("{other:?}"),
+            }));
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found.len(), 9, "{part:?}");
+    }
 }
 
 /// Makes a test of each case of [`crate::contract::moving`], from the engine of one factory to that of another.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, Params, Row as SqlRow, ToSql, types::Type};
 
-use super::{Store, command::Txn, failure::Stop, tables::text_key};
+use super::{Store, command::Txn, failure::Stop, sessions::stale, tables::text_key};
 use crate::{
     Millis,
     error::Error,
@@ -123,7 +123,7 @@ fn page(
         }
         let (record, cursor, size) = read(connection, sql)?;
         found.records.push(record);
-        (bytes, last) = (bytes + size, Some(cursor));
+        (bytes, last) = (bytes.saturating_add(size), Some(cursor));
     }
     Ok(found)
 }
@@ -165,7 +165,8 @@ fn blob(_: &Connection, sql: &SqlRow<'_>) -> rusqlite::Result<Read> {
     let (size, fence): (Option<i64>, Option<i64>) = (sql.get(2)?, sql.get(4)?);
     let (size, fence) = (size.map(i64::cast_unsigned), fence.map(i64::cast_unsigned));
     let blob = Blob { bucket, key, size, content_type: sql.get(3)?, fence, sha256: None };
-    Ok((Record::Blob(blob), cursor, 0))
+    let weight = usize::try_from(size.unwrap_or(0)).unwrap_or(usize::MAX);
+    Ok((Record::Blob(blob), cursor, weight))
 }
 
 fn ended(_: &Connection, sql: &SqlRow<'_>) -> rusqlite::Result<Read> {
@@ -224,14 +225,15 @@ fn put_row(txn: &mut Txn<'_>, row: Row) -> rusqlite::Result<()> {
         txn,
         "INSERT INTO rows (table_name, key, value, revision, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (table_name, key) DO UPDATE
-         SET value = excluded.value, revision = excluded.revision, expires_at = excluded.expires_at",
-        (&table, key.as_bytes(), &value.0[..], revision.cast_signed(), expires_at),
+         SET value = excluded.value, revision = excluded.revision, expires_at = excluded.expires_at
+         WHERE rows.revision <= excluded.revision OR rows.expires_at <= ?6",
+        (&table, key.as_bytes(), &value.0[..], revision.cast_signed(), expires_at, txn.now),
     )?;
     txn.tell(|| (Topic::Table(table.into()), key));
     Ok(())
 }
 
-fn put_ended(txn: &Txn<'_>, ended: Ended) -> rusqlite::Result<()> {
+fn put_ended(txn: &mut Txn<'_>, ended: Ended) -> rusqlite::Result<()> {
     let Ended { hash, successor, user, ended_at, forget_at } = ended;
     run(txn, "DELETE FROM sessions WHERE hash = ?1", [hash.0])?;
     run(
@@ -239,12 +241,18 @@ fn put_ended(txn: &Txn<'_>, ended: Ended) -> rusqlite::Result<()> {
         "INSERT OR REPLACE INTO tombstones (hash, successor, user, ended_at, forget_at)
          VALUES (?1, ?2, ?3, ?4, ?5)",
         (hash.0, successor.map(|hash| hash.0), user, ended_at, forget_at),
-    )
+    )?;
+    txn.tell(|| stale(&hash.0));
+    Ok(())
 }
 
 fn put_session(txn: &mut Txn<'_>, session: Session) -> Result<(), Stop> {
     let Session { hash, handle, user, fields, version, .. } = &session;
     txn.raise(*version);
+    if txn.prepared("SELECT 1 FROM tombstones WHERE hash = ?1")?.exists([hash.0])? {
+        return Ok(());
+    }
+    txn.tell(|| stale(&hash.0));
     // Also one that had the same handle under an id that was renewed since.
     run(txn, "DELETE FROM sessions WHERE hash = ?1 OR handle = ?2", (hash.0, handle))?;
     let times: [Millis; 4] =

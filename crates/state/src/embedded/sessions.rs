@@ -159,7 +159,7 @@ fn hash(id: &SessionId) -> Hash {
 }
 
 /// That copies of a session are stale. The hash of its id is its public name.
-fn stale(hash: &Hash) -> Stale {
+pub(super) fn stale(hash: &Hash) -> Stale {
     (Topic::Sessions, BASE64_URL_SAFE_NO_PAD.encode(hash))
 }
 

@@ -21,30 +21,40 @@ const BLOCK: i64 = 128;
 
 statements! {
     /// What is said to PostgreSQL when state is moved. Of what comes behind a cursor in two names, these are parameters 2 and 3;
-    /// a hash is parameter 2. The last parameter is how many are read.
+    /// a hash is parameter 2. The last parameters are how many are read, and behind how many bytes no more.
     Sql {
         counter: "SELECT last_value FROM {s}.revisions",
         // Taken before it is looked at, so that nobody draws from it until the end of the transaction.
         hold_counter: "ALTER SEQUENCE {s}.revisions NO CYCLE",
         set_counter: "SELECT setval('{s}.revisions', $1)",
-        rows: "SELECT table_name, key, value, revision, expires_at FROM {s}.rows
-               WHERE (table_name, key) > ($2, $3) AND (expires_at IS NULL OR expires_at > {now})
-               ORDER BY table_name, key LIMIT $4",
+        rows: "SELECT table_name, key, value, revision, expires_at
+               FROM (SELECT *, sum(octet_length(value)) OVER (ORDER BY table_name, key) - octet_length(value) AS before
+                     FROM {s}.rows
+                     WHERE (table_name, key) > ($2, $3) AND (expires_at IS NULL OR expires_at > {now})
+                     ORDER BY table_name, key LIMIT $4) AS page
+               WHERE before < $5 ORDER BY table_name, key",
         count_rows: "SELECT count(*) FROM {s}.rows WHERE expires_at IS NULL OR expires_at > {now}",
-        answers: "SELECT scope, key, fingerprint, status, names, contents, body, expires_at FROM {s}.idempotency
-                  WHERE (scope, key) > ($2, $3) AND status IS NOT NULL AND expires_at > {now}
-                  ORDER BY scope, key LIMIT $4",
+        answers: "SELECT scope, key, fingerprint, status, names, contents, body, expires_at
+                  FROM (SELECT *, sum(octet_length(body)) OVER (ORDER BY scope, key) - octet_length(body) AS before
+                        FROM {s}.idempotency
+                        WHERE (scope, key) > ($2, $3) AND status IS NOT NULL AND expires_at > {now}
+                        ORDER BY scope, key LIMIT $4) AS page
+                  WHERE before < $5 ORDER BY scope, key",
         count_answers: "SELECT count(*) FROM {s}.idempotency WHERE status IS NOT NULL AND expires_at > {now}",
         ended: "SELECT hash, successor, user_name, ended_at, forget_at FROM {s}.tombstones
                 WHERE hash > $2 AND forget_at > {now} ORDER BY hash LIMIT $3",
         count_ended: "SELECT count(*) FROM {s}.tombstones WHERE forget_at > {now}",
         sessions: "SELECT hash, handle, user_name, fields, version, created_at, idle_ms, idle_expires_at,
                        absolute_expires_at
-                   FROM {s}.sessions WHERE hash > $2 AND idle_expires_at > {now} ORDER BY hash LIMIT $3",
+                   FROM (SELECT *, sum(octet_length(fields)) OVER (ORDER BY hash) - octet_length(fields) AS before
+                         FROM {s}.sessions WHERE hash > $2 AND idle_expires_at > {now} ORDER BY hash LIMIT $3) AS page
+                   WHERE before < $4 ORDER BY hash",
         count_sessions: "SELECT count(*) FROM {s}.sessions WHERE idle_expires_at > {now}",
-        put_row: "INSERT INTO {s}.rows (table_name, key, value, revision, expires_at) VALUES ($1, $2, $3, $4, $5)
+        put_row: "INSERT INTO {s}.rows AS old (table_name, key, value, revision, expires_at)
+                  VALUES ($2, $3, $4, $5, $6)
                   ON CONFLICT (table_name, key) DO UPDATE
-                  SET value = excluded.value, revision = excluded.revision, expires_at = excluded.expires_at",
+                  SET value = excluded.value, revision = excluded.revision, expires_at = excluded.expires_at
+                  WHERE old.revision <= excluded.revision OR old.expires_at <= {now}",
         put_answer: "INSERT INTO {s}.idempotency (scope, key, fingerprint, token, owner, claimed_until, kept_ms,
                          expires_at, status, names, contents, body)
                      VALUES ($1, $2, $3, nextval('{s}.revisions'), '', 0, 1, $4, $5, $6, $7, $8)
@@ -61,7 +71,8 @@ statements! {
                         ended_at = excluded.ended_at, forget_at = excluded.forget_at",
         put_session: "INSERT INTO {s}.sessions (hash, handle, user_name, fields, version, created_at, idle_ms,
                           idle_expires_at, absolute_expires_at)
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                      SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+                      WHERE NOT EXISTS (SELECT FROM {s}.tombstones WHERE hash = $1)
                       ON CONFLICT (hash) DO UPDATE
                       SET handle = excluded.handle, user_name = excluded.user_name, fields = excluded.fields,
                           version = excluded.version, created_at = excluded.created_at, idle_ms = excluded.idle_ms,
@@ -106,8 +117,6 @@ async fn dump(
         let total = sqlx::query(count.clone()).bind(store.now()).fetch_one(&mut *connection).await?;
         page.total = u64::try_from(total.try_get::<i64, _>(0)?).ok();
     }
-    // Large values are read in smaller pages, so that they are never many in memory.
-    let most = if part == Part::Rows || part == Part::Answers { ROWS_READ } else { PAGE_RECORDS_MAX };
     let query = sqlx::query(select.clone()).bind(store.now());
     let query = match part {
         Part::Ended | Part::Sessions => query.bind(hash_after(after)?),
@@ -116,24 +125,19 @@ async fn dump(
             query.bind(first.to_owned()).bind(second.as_bytes().to_vec())
         }
     };
-    let found = query.bind(most as i64).fetch_all(connection).await?;
+    let query = query.bind(PAGE_RECORDS_MAX as i64);
+    let query = if part == Part::Ended { query } else { query.bind(PAGE_BYTES_MAX as i64) };
+    let found = query.fetch_all(connection).await?;
     let (mut bytes, mut last) = (0, None);
-    for (index, row) in found.iter().enumerate() {
+    for row in &found {
         let (record, cursor, size) = read(row)?;
         page.records.push(record);
         (bytes, last) = (bytes + size, Some(cursor));
-        if bytes >= PAGE_BYTES_MAX && index + 1 < found.len() {
-            page.next = last;
-            return Ok(page);
-        }
     }
     // A page that is full may be the last: then the next one is empty.
-    page.next = last.filter(|_| found.len() == most);
+    page.next = last.filter(|_| found.len() == PAGE_RECORDS_MAX || bytes >= PAGE_BYTES_MAX);
     Ok(page)
 }
-
-/// Rows and answers in one page: each has a MiB at most.
-const ROWS_READ: usize = 64;
 
 async fn counter(store: &Store, connection: &mut PgConnection) -> Result<Page, Stop> {
     let row = sqlx::query(store.sql.portable.counter.clone()).fetch_one(connection).await?;
@@ -228,8 +232,9 @@ async fn raise(store: &Store, connection: &mut PgConnection, last: u64) -> Resul
 }
 
 async fn put_row(store: &Store, connection: &mut PgConnection, row: &Row) -> Result<(), Stop> {
-    let query = sqlx::query(store.sql.portable.put_row.clone()).bind(&row.table).bind(row.key.as_bytes());
-    let query = query.bind(&row.value.0[..]).bind(row.revision.cast_signed()).bind(row.expires_at);
+    let query = sqlx::query(store.sql.portable.put_row.clone()).bind(store.now());
+    let query = query.bind(&row.table).bind(row.key.as_bytes()).bind(&row.value.0[..]);
+    let query = query.bind(row.revision.cast_signed()).bind(row.expires_at);
     query.execute(connection).await?;
     Ok(())
 }

@@ -1,19 +1,18 @@
-//! What Redis keeps, as records, and back. Rows are read in their order; sessions and answers in the order of the server's own
-//! walk through its keys (SCAN), which may come to one of them twice. A cluster can only be written to: its servers have no
-//! walk in common.
+//! What Redis keeps, as records, and back. Rows are read in their order; sessions and answers in that of a [walk](super::walk) through
+//! all keys, which may come to one of them twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use redis::Cmd;
 
 use super::{
     SPAN_MS_MAX, Store, keys,
     reply::{Reply, number, unexpected},
     request::Request,
     script,
+    walk::Take,
 };
 use crate::{
     error::Error,
@@ -25,8 +24,8 @@ use crate::{
     tables::{Scan, Tables as _},
 };
 
-/// Keys that the server looks at in one step of its walk.
-const WALK_STEP: usize = 500;
+/// Sessions or answers that are read at once: what a page may have beyond [`PAGE_BYTES_MAX`], since an answer has up to a MiB.
+const READ_AT_ONCE: usize = 8;
 
 #[async_trait]
 impl Portable for Store {
@@ -34,17 +33,68 @@ impl Portable for Store {
         match part {
             Part::Counters => self.dump_counters().await,
             Part::Rows => self.dump_rows(after).await,
-            Part::Sessions => {
-                self.walk(after, "{s??}:*", |key| !key.ends_with(":m"), Self::dump_session).await
-            }
-            Part::Ended => self.walk(after, "{s??}:*:m", |_| true, Self::dump_ended).await,
-            Part::Answers => self.walk(after, "i:*", |_| true, Self::dump_answer).await,
+            Part::Sessions => self.dump_keys(part, after, "{s??}:*").await,
+            Part::Ended => self.dump_keys(part, after, "{s??}:*:m").await,
+            Part::Answers => self.dump_keys(part, after, "i:*").await,
             Part::Blobs => Err(Error::Unsupported { engine: "redis", what: "blobs" }),
         }
     }
 
     async fn restore(&self, records: Vec<Record>) -> Result<(), Error> {
         try_join_all(records.iter().map(|record| self.put(record))).await.map(drop)
+    }
+}
+
+/// Names of tables, as they are taken from a walk.
+struct TableNames {
+    /// What the keys begin with that name them.
+    start: String,
+    names: BTreeSet<String>,
+}
+
+impl Take for TableNames {
+    fn clear(&mut self) {}
+
+    async fn take(&mut self, keys: Vec<String>) -> Result<Option<String>, Error> {
+        self.names.extend(keys.iter().filter_map(|key| key.strip_prefix(&self.start)).map(str::to_owned));
+        Ok(None)
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
+/// Records of one page, as they are read on a walk.
+struct Records<'a> {
+    store: &'a Store,
+    part: Part,
+    records: Vec<Record>,
+    bytes: usize,
+}
+
+impl Take for Records<'_> {
+    fn clear(&mut self) {
+        (self.records, self.bytes) = (Vec::new(), 0);
+    }
+
+    async fn take(&mut self, keys: Vec<String>) -> Result<Option<String>, Error> {
+        let mut rest = keys.chunks(READ_AT_ONCE);
+        while let Some(keys) = rest.next() {
+            let read = keys.iter().map(|key| self.store.dump_key(self.part, key));
+            for record in try_join_all(read).await?.into_iter().flatten() {
+                self.bytes += record.value_bytes();
+                self.records.push(record);
+            }
+            if self.is_full() && rest.len() > 0 {
+                return Ok(keys.last().cloned());
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_full(&self) -> bool {
+        self.records.len() + READ_AT_ONCE > PAGE_RECORDS_MAX || self.bytes >= PAGE_BYTES_MAX
     }
 }
 
@@ -103,58 +153,30 @@ impl Store {
 
     /// The table behind this one. Walks through all keys.
     async fn table_after(&self, table: &str) -> Result<Option<String>, Error> {
-        let start = self.keys.order("");
-        let (mut cursor, mut tables) = ("0".to_owned(), BTreeSet::new());
+        let mut tables = TableNames { start: self.keys.order(""), names: BTreeSet::new() };
+        let mut after = None;
         loop {
-            let (next, keys) = self.step(&cursor, &self.keys.order("*")).await?;
-            tables.extend(keys.iter().filter_map(|key| key.strip_prefix(&start)).map(str::to_owned));
-            if next == "0" {
-                return Ok(tables.into_iter().find(|other| other.as_str() > table));
+            after = self.walk(after.as_deref(), &self.keys.order("*"), &mut tables).await?;
+            if after.is_none() {
+                return Ok(tables.names.into_iter().find(|other| other.as_str() > table));
             }
-            cursor = next;
         }
     }
 
-    /// One step of the server's walk through its keys: where it goes on, and those that match.
-    async fn step(&self, cursor: &str, matching: &str) -> Result<(String, Vec<String>), Error> {
-        let mut command = Cmd::new();
-        command.arg("SCAN").arg(cursor).arg("MATCH").arg(matching).arg("COUNT").arg(WALK_STEP);
-        let mut reply = Reply::list(self.router.on_the_only_one(&command).await?)?;
-        let (next, mut found) = (reply.text()?, reply.next_list()?);
-        let mut keys = Vec::new();
-        while found.len() > 0 {
-            keys.push(found.text()?);
-        }
-        Ok((next, keys))
-    }
-
-    /// Records of the keys that match and are `wanted`, one step after the other until there are some.
-    async fn walk<'a, R>(
-        &'a self,
-        after: Option<&str>,
-        matching: &str,
-        wanted: impl Fn(&str) -> bool,
-        read: impl Fn(&'a Self, String) -> R,
-    ) -> Result<Page, Error>
-    where
-        R: Future<Output = Result<Option<Record>, Error>>,
-    {
-        let mut page = Page { repeats: true, ..Page::default() };
-        let mut cursor = after.unwrap_or("0").to_owned();
+    /// Records of the keys that match.
+    async fn dump_keys(&self, part: Part, after: Option<&str>, matching: &str) -> Result<Page, Error> {
+        let mut records = Records { store: self, part, records: Vec::new(), bytes: 0 };
         let matching = format!("{}:{matching}", self.keys.namespace());
-        loop {
-            let (next, mut keys) = self.step(&cursor, &matching).await?;
-            keys.retain(|key| wanted(key));
-            let records = try_join_all(keys.into_iter().map(|key| read(self, key))).await?;
-            page.records.extend(records.into_iter().flatten());
-            if next == "0" {
-                return Ok(page);
-            }
-            if !page.records.is_empty() {
-                page.next = Some(next);
-                return Ok(page);
-            }
-            cursor = next;
+        let next = self.walk(after, &matching, &mut records).await?;
+        Ok(Page { records: records.records, next, total: None, repeats: true })
+    }
+
+    async fn dump_key(&self, part: Part, key: &str) -> Result<Option<Record>, Error> {
+        match part {
+            Part::Sessions if key.ends_with(":m") => Ok(None),
+            Part::Sessions => self.dump_session(key).await,
+            Part::Ended => self.dump_ended(key).await,
+            _ => self.dump_answer(key).await,
         }
     }
 
@@ -165,8 +187,8 @@ impl Store {
         Ok(Some((hash, Reply::list(self.router.run(&request).await?)?)))
     }
 
-    async fn dump_session(&self, key: String) -> Result<Option<Record>, Error> {
-        let Some((hash, mut reply)) = self.session_reply(&key).await? else { return Ok(None) };
+    async fn dump_session(&self, key: &str) -> Result<Option<Record>, Error> {
+        let Some((hash, mut reply)) = self.session_reply(key).await? else { return Ok(None) };
         if reply.text()? != "live" {
             return Ok(None);
         }
@@ -205,8 +227,8 @@ impl Store {
         Ok(Some(Record::Session(session)))
     }
 
-    async fn dump_ended(&self, key: String) -> Result<Option<Record>, Error> {
-        let Some((hash, mut reply)) = self.session_reply(&key).await? else { return Ok(None) };
+    async fn dump_ended(&self, key: &str) -> Result<Option<Record>, Error> {
+        let Some((hash, mut reply)) = self.session_reply(key).await? else { return Ok(None) };
         if reply.text()? != "ended" {
             return Ok(None);
         }
@@ -218,13 +240,14 @@ impl Store {
         Ok(Some(Record::Ended(Ended { hash, successor, user, ended_at, forget_at })))
     }
 
-    async fn dump_answer(&self, key: String) -> Result<Option<Record>, Error> {
+    async fn dump_answer(&self, key: &str) -> Result<Option<Record>, Error> {
         let start = format!("{}:i:", self.keys.namespace());
         let names = key.strip_prefix(&start).and_then(|names| names.split_once(':'));
         let Some((scope, name)) = names.map(|(scope, name)| (scope.to_owned(), name.to_owned())) else {
             return Ok(None);
         };
-        let mut reply = Reply::list(self.router.run(&self.request(&script::ANSWER_DUMP, [key])).await?)?;
+        let mut reply =
+            Reply::list(self.router.run(&self.request(&script::ANSWER_DUMP, [key.to_owned()])).await?)?;
         if reply.text()? != "answered" {
             return Ok(None);
         }

@@ -87,12 +87,16 @@ impl Router {
         }
     }
 
-    /// Has a command done that only reads, of what one server has by itself. Fails with [`Error::Unsupported`] on a cluster, where
-    /// none has all.
-    pub(super) async fn on_the_only_one(&self, command: &Cmd) -> Result<Value, Error> {
-        let Way::One(node) = &self.way else {
-            return Err(Error::Unsupported { engine: "redis", what: "reading all that a cluster keeps" });
-        };
+    /// The servers that [`masters`](Self::masters) names.
+    pub(super) async fn nodes(&self) -> Result<Vec<Arc<Node>>, Error> {
+        match &self.way {
+            Way::One(node) => Ok(vec![node.clone()]),
+            Way::Cluster(cluster) => Ok(cluster.master_nodes().await?),
+        }
+    }
+
+    /// Has a command done by this very server, which only reads there.
+    pub(super) async fn read(&self, node: &Node, command: &Cmd) -> Result<Value, Error> {
         let mut attempt = 1;
         loop {
             match node.command(command, false).await {

@@ -231,7 +231,7 @@ script!(
 script!(
     ROW_RESTORE,
     true,
-    [WRITES, include_str!("scripts/row_restore.lua")],
+    [WRITES, CLOCK, ROW, include_str!("scripts/integer.lua"), TOUCH, include_str!("scripts/row_restore.lua")],
     "Writes a row as it was elsewhere."
 );
 script!(

@@ -17,11 +17,27 @@ lethe_state::contract_moving!(
     into_postgres,
     embedded,
     postgres,
-    [rows_move, sessions_move, answers_move, tokens_go_on]
+    [
+        rows_move,
+        sessions_move,
+        answers_move,
+        tokens_go_on,
+        what_is_newer_stays,
+        what_comes_is_told,
+        pages_are_bounded,
+    ]
 );
 lethe_state::contract_moving!(
     out_of_postgres,
     postgres,
     embedded,
-    [rows_move, sessions_move, answers_move, tokens_go_on]
+    [
+        rows_move,
+        sessions_move,
+        answers_move,
+        tokens_go_on,
+        what_is_newer_stays,
+        what_comes_is_told,
+        pages_are_bounded,
+    ]
 );

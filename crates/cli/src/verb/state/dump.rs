@@ -35,6 +35,8 @@ pub(super) struct Manifest {
     pub(super) format: u32,
     /// Where it comes from, without what is secret.
     pub(super) source: String,
+    /// What tells the source from others.
+    pub(super) source_identity: String,
     /// Whether all of it is there.
     pub(super) is_complete: bool,
     /// How far each part is.
@@ -71,8 +73,12 @@ pub(super) struct Segment {
 pub(super) struct Imported {
     /// Where to, without what is secret.
     pub(super) target: String,
+    /// What tells the target from others.
+    pub(super) target_identity: String,
     /// The files that are there.
     pub(super) files: Vec<String>,
+    /// How many fences of blobs the target could not take.
+    pub(super) fences_left: u64,
 }
 
 /// The folder of a dump.
@@ -132,7 +138,11 @@ impl Folder {
             .with_context(|| format!("{} is not as lethe writes it", self.path.join(MANIFEST).display()))
     }
 
+    /// Replaces the list of files. The blobs that were copied before survive a power cut with it.
     pub(super) fn keep_manifest(&self, manifest: &Manifest) -> anyhow::Result<()> {
+        let blobs = self.path.join(BLOBS);
+        let synced = File::open(&blobs).and_then(|folder| folder.sync_all());
+        synced.with_context(|| format!("cannot write {}", blobs.display()))?;
         self.replace(MANIFEST, manifest)
     }
 

@@ -41,7 +41,7 @@ pub(super) struct Export {
     /// The folder; made, or gone on with
     folder: PathBuf,
 
-    /// An address as in [state] of lethe.toml, or embedded:FOLDER [default: the lethe that runs]
+    /// An address as in [state] of lethe.toml, or embedded:FOLDER; ${NAME} is taken from the environment [default: the lethe that runs]
     #[arg(long, value_name = "URL")]
     from: Option<String>,
 
@@ -96,8 +96,13 @@ impl Export {
 fn begin(folder: &Folder, source: &End, shown: &Path) -> anyhow::Result<Manifest> {
     let parts = || source.parts.iter().map(|part| (*part, Progress::default())).collect();
     let Some(manifest) = folder.manifest()? else {
-        let manifest =
-            Manifest { format: FORMAT, source: source.name.clone(), is_complete: false, parts: parts() };
+        let manifest = Manifest {
+            format: FORMAT,
+            source: source.name.clone(),
+            source_identity: source.identity.clone(),
+            is_complete: false,
+            parts: parts(),
+        };
         folder.keep_manifest(&manifest)?;
         return Ok(manifest);
     };
@@ -108,7 +113,7 @@ fn begin(folder: &Folder, source: &End, shown: &Path) -> anyhow::Result<Manifest
         manifest.source
     );
     ensure!(
-        manifest.source == source.name && manifest.parts.keys().eq(&source.parts),
+        manifest.source_identity == source.identity && manifest.parts.keys().eq(&source.parts),
         "{shown} has a part of a dump of {}: go on with the same source and the same --only, or name another folder",
         manifest.source
     );

@@ -1,7 +1,7 @@
 //! `lethe state import`: a folder that was exported, into another engine.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -11,9 +11,8 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use futures_util::StreamExt;
 use lethe_state::{
-    Millis,
-    blobs::{Blobs, ByteStream, Condition, Put},
-    clock::{Clock, SystemClock},
+    blobs::{BlobInfo, Blobs, ByteStream, Condition, Put},
+    error::Error,
     portable::{Blob, PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Part, Record},
 };
 use serde_json::json;
@@ -21,17 +20,15 @@ use sha2::{Digest, Sha256};
 use tokio_util::io::ReaderStream;
 
 use super::{
-    dump::{Folder, Imported, Manifest, Segment, hex, name},
+    compare::compare,
+    dump::{Folder, Imported, Manifest, Segment, hex},
     moving::{End, Movable},
-    progress::Bar,
+    progress::{Bar, grouped},
 };
 use crate::{arguments::Target, output};
 
-/// What expires sooner than this after the import is not compared at its end: it may be gone by then.
-const COMPARED_FROM_MS: Millis = 3600 * 1000;
-
-/// What is later than this is never, to engines that count in doubles.
-const NEVER: Millis = 1 << 52;
+/// How much of a blob's file is read at a time.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Bring what was exported into another engine
 ///
@@ -41,12 +38,13 @@ const NEVER: Millis = 1 << 52;
 #[command(after_help = "\
 Examples:
   lethe state import dump/
-  lethe state import --to postgres://shop@db/shop --only tables --only sessions dump/")]
+  lethe state import --to 'postgres://shop:${PASSWORD}@db/shop' --only tables --only sessions dump/
+  lethe state import --to s3://photos --only blobs dump/")]
 pub(super) struct Import {
     /// The folder
     folder: PathBuf,
 
-    /// An address as in [state] of lethe.toml, or embedded:FOLDER [default: the lethe that runs]
+    /// An address as in [state] of lethe.toml, or embedded:FOLDER; ${NAME} is taken from the environment [default: the lethe that runs]
     #[arg(long, value_name = "URL")]
     to: Option<String>,
 
@@ -88,38 +86,55 @@ impl Import {
         for part in &parts {
             import_part(&folder, &manifest, &target, *part, &mut imported, self.target.json).await?;
         }
-        let mut counts = serde_json::Map::new();
+        let (mut counts, mut said) = (serde_json::Map::new(), Vec::new());
         for part in parts.iter().copied().filter(|part| *part != Part::Counters) {
-            compare(&folder, &manifest, &target, part).await?;
-            counts.insert(part.name().into(), json!(manifest.parts[&part].records()));
+            compare(&folder, &manifest, &target, part, &imported, self.target.json).await?;
+            let records = manifest.parts[&part].records();
+            counts.insert(part.name().into(), json!(records));
+            said.push(format!("{} {}", grouped(records), part.name()));
         }
         let name = target.name.clone();
         target.close().await;
+        let fences_left = imported.fences_left;
         if self.target.json {
-            return Ok(output::json(&json!({ "target": name, "records": counts }))?);
+            let said = json!({ "target": name, "records": counts, "fences_left": fences_left });
+            return Ok(output::json(&said)?);
         }
-        Ok(output::line(&format!("all is in {name}, read back and compared"))?)
+        if fences_left > 0 {
+            output::line(&format!(
+                "{} fences of blobs were left behind: that engine keeps none. Write such blobs without, or keep them elsewhere",
+                grouped(fences_left)
+            ))?;
+        }
+        Ok(output::line(&format!("all is in {name}, read back and compared: {}", said.join(", ")))?)
     }
 }
 
-/// What was imported before; else the target must have nothing yet.
+/// What was imported before, if it is still there; else the target must have nothing yet.
 async fn begin(folder: &Folder, target: &End, parts: &BTreeSet<Part>) -> anyhow::Result<Imported> {
-    if let Some(imported) = folder.imported()?
-        && imported.target == target.name
-    {
-        return Ok(imported);
-    }
+    let begun = folder.imported()?.filter(|imported| imported.target_identity == target.identity);
+    let mut occupied = None;
     for part in parts.iter().copied().filter(|part| *part != Part::Counters) {
-        let found = target.dump(part, None).await?;
-        if !found.records.is_empty() {
-            bail!(
-                "{} has {} already: an import is for an engine that has none. Name another one, or remove what is there",
-                target.name,
-                part.name()
-            );
+        if !target.has_none(part).await? {
+            occupied = Some(part);
+            break;
         }
     }
-    let imported = Imported { target: target.name.clone(), files: Vec::new() };
+    match (begun, occupied) {
+        (Some(begun), Some(_)) => return Ok(begun),
+        (None, Some(part)) => bail!(
+            "{} has {} already: an import is for an engine that has none. Name another one, or remove what is there",
+            target.name,
+            part.name()
+        ),
+        (_, None) => {}
+    }
+    let imported = Imported {
+        target: target.name.clone(),
+        target_identity: target.identity.clone(),
+        files: Vec::new(),
+        fences_left: 0,
+    };
     folder.keep_imported(&imported)?;
     Ok(imported)
 }
@@ -141,15 +156,16 @@ async fn import_part(
             continue;
         }
         folder.check(segment)?;
-        let (mut page, mut bytes) = (Vec::new(), 0);
+        let (mut page, mut bytes, mut fences_left) = (Vec::new(), 0, 0);
         for record in folder.records(segment)? {
             let record = record?;
             if let Record::Blob(blob) = &record {
-                let size = put(folder, &*target.engines.blobs, blob).await?;
-                bar.add(1, size);
+                let has_fence = put(folder, &*target.engines.blobs, blob).await?;
+                fences_left += u64::from(!has_fence);
+                bar.add(1, blob.size.unwrap_or(0));
                 continue;
             }
-            bytes += weight(&record);
+            bytes += record.value_bytes();
             page.push(record);
             if page.len() == PAGE_RECORDS_MAX || bytes >= PAGE_BYTES_MAX {
                 bar.add(page.len() as u64, bytes as u64);
@@ -159,6 +175,7 @@ async fn import_part(
         }
         bar.add(page.len() as u64, bytes as u64);
         target.restore(part, page).await?;
+        imported.fences_left += fences_left;
         imported.files.push(segment.file.clone());
         folder.keep_imported(imported)?;
     }
@@ -166,33 +183,43 @@ async fn import_part(
     Ok(())
 }
 
-/// How many bytes of values a record has.
-fn weight(record: &Record) -> usize {
-    match record {
-        Record::Row(row) => row.value.0.len(),
-        Record::Session(session) => session.fields.values().map(|(value, _)| value.to_string().len()).sum(),
-        Record::Answer(answer) => answer.body.0.len(),
-        Record::Counter(_) | Record::Ended(_) | Record::Blob(_) => 0,
-    }
+/// Writes a blob from its file, if that is as it was exported; or the fence of one that was deleted. Returns whether its fence, if it
+/// has one, is there too.
+async fn put(folder: &Folder, blobs: &dyn Blobs, blob: &Blob) -> anyhow::Result<bool> {
+    let shown = || format!("blob:{}/{}", blob.bucket, blob.key);
+    let Some(size) = blob.size else {
+        let deleted = blobs.delete(&blob.bucket, &blob.key, Condition::Any, blob.fence).await;
+        return match deleted {
+            Err(Error::Unsupported { .. }) => Ok(false),
+            deleted => deleted.map(|_| true).with_context(shown),
+        };
+    };
+    let (info, has_fence) = match write(folder, blobs, blob, true).await? {
+        Err(Error::Unsupported { .. }) if blob.fence.is_some() => {
+            (write(folder, blobs, blob, false).await?, false)
+        }
+        info => (info, true),
+    };
+    let info = info.with_context(shown)?;
+    ensure!(info.size == size, "{} has {} bytes there, and had {size}", shown(), info.size);
+    Ok(has_fence)
 }
 
-/// Writes a blob from its file, if that is as it was exported; or the fence of one that was deleted.
-async fn put(folder: &Folder, blobs: &dyn Blobs, blob: &Blob) -> anyhow::Result<u64> {
+async fn write(
+    folder: &Folder,
+    blobs: &dyn Blobs,
+    blob: &Blob,
+    with_fence: bool,
+) -> anyhow::Result<Result<BlobInfo, Error>> {
     let shown = || format!("blob:{}/{}", blob.bucket, blob.key);
-    let (Some(size), Some(sha256)) = (blob.size, &blob.sha256) else {
-        blobs.delete(&blob.bucket, &blob.key, Condition::Any, blob.fence).await.with_context(shown)?;
-        return Ok(0);
-    };
+    let sha256 = blob.sha256.clone().with_context(|| format!("the dump has no hash of {}", shown()))?;
     let path = folder.blob(&blob.bucket, &blob.key);
     let file = tokio::fs::File::open(&path).await;
     let file = file.with_context(|| format!("cannot read {}, which has {}", path.display(), shown()))?;
     let content_type = blob.content_type.clone().unwrap_or_else(|| Put::default().content_type);
-    let put = Put { content_type, fence: blob.fence, ..Put::default() };
-    let body = checked(ReaderStream::new(file).boxed(), sha256.clone());
-    let info = blobs.put(&blob.bucket, &blob.key, body, put).await;
-    let info = info.with_context(|| format!("{}, from {}", shown(), path.display()))?;
-    ensure!(info.size == size, "{} has {} bytes there, and had {size}", shown(), info.size);
-    Ok(size)
+    let put = Put { content_type, fence: blob.fence.filter(|_| with_fence), ..Put::default() };
+    let body = checked(ReaderStream::with_capacity(file, PIECE_BYTES).boxed(), sha256);
+    Ok(blobs.put(&blob.bucket, &blob.key, body, put).await)
 }
 
 /// The same bytes, and an error at their end if they are not those with this hash: then nothing is written.
@@ -212,82 +239,4 @@ fn checked(body: ByteStream, sha256: String) -> ByteStream {
         }
     });
     pieces.chain(end.filter_map(async |end| end)).boxed()
-}
-
-/// What records come to, whatever their order: how many there are, and the sum of their hashes.
-#[derive(Default, PartialEq)]
-struct Sum {
-    records: u64,
-    hashes: [u64; 4],
-}
-
-impl Sum {
-    /// Adds a record that lasts until after `until`.
-    fn add(&mut self, mut record: Record, until: Millis) -> anyhow::Result<()> {
-        if record.expires_at().is_some_and(|at| at <= until) {
-            return Ok(());
-        }
-        match &mut record {
-            // Only the dump has it. What was written was compared with it on its way.
-            Record::Blob(blob) => blob.sha256 = None,
-            // What engines know more or less exactly: a bound, times that are as good as never, until when an id is remembered.
-            Record::Session(session) => {
-                session.version = 0;
-                for time in
-                    [&mut session.idle_ms, &mut session.idle_expires_at, &mut session.absolute_expires_at]
-                {
-                    *time = (*time).min(NEVER);
-                }
-            }
-            Record::Ended(ended) => ended.forget_at = 0,
-            _ => {}
-        }
-        self.records += 1;
-        let hash: [u8; 32] = Sha256::digest(serde_json::to_vec(&record)?).into();
-        let (words, _) = hash.as_chunks::<8>();
-        for (sum, word) in self.hashes.iter_mut().zip(words) {
-            *sum = sum.wrapping_add(u64::from_le_bytes(*word));
-        }
-        Ok(())
-    }
-}
-
-/// Reads a part back, and compares it with the dump.
-async fn compare(folder: &Folder, manifest: &Manifest, target: &End, part: Part) -> anyhow::Result<()> {
-    let until = SystemClock.now() + COMPARED_FROM_MS;
-    let (mut expected, mut found) = (Sum::default(), Sum::default());
-    for segment in &manifest.parts[&part].segments {
-        for record in folder.records(segment)? {
-            expected.add(record?, until)?;
-        }
-    }
-    // Sixteen bytes for each record where an engine may come to one twice.
-    let (mut seen, mut next) = (HashSet::new(), None::<String>);
-    loop {
-        let page = target.dump(part, next.as_deref()).await?;
-        for record in page.records {
-            if !page.repeats || seen.insert(name(&record)) {
-                found.add(record, until)?;
-            }
-        }
-        next = page.next;
-        if next.is_none() {
-            break;
-        }
-    }
-    ensure!(
-        expected.records == found.records,
-        "{} has {} {} after the import, and the dump {}: is something else written there? Import into an engine that nobody uses",
-        target.name,
-        found.records,
-        part.name(),
-        expected.records
-    );
-    ensure!(
-        expected == found,
-        "{} of {} are as many as in the dump, but not the same: is something else written there? Import into an engine that nobody uses",
-        part.name(),
-        target.name
-    );
-    Ok(())
 }

@@ -9,11 +9,14 @@ use lethe_state::{
     embedded::{DATABASE, Embedded},
     error::Error,
     open,
-    place::{Address, Kind, Placement},
+    place::{Address, Kind, Placement, expand, public},
     portable::{Page, Part, Portable, Record, Whole},
     remote::Remote,
+    revocations,
 };
+use sha2::{Digest, Sha256};
 
+use super::dump::hex;
 use crate::{arguments::Target, running};
 
 /// A kind of state that can be moved.
@@ -55,6 +58,8 @@ impl Movable {
 pub(super) struct End {
     /// Its address, without what is secret.
     pub(super) name: String,
+    /// What tells it from others, in a form from which nothing can be read.
+    pub(super) identity: String,
     pub(super) engines: Engines,
     /// The parts that are moved, in their order; counters are always among them.
     pub(super) parts: BTreeSet<Part>,
@@ -78,12 +83,14 @@ impl End {
                 .context("the lethe that runs is older and does not say where its state is; restart it")?;
             let engines = Remote::connect(&url)?.engines();
             let name = format!("the lethe of {}", node.state_dir.display());
-            return Ok(Self { name, engines, parts: parts(only, |_| true)?, embedded: None });
+            let identity = hashed(&name);
+            return Ok(Self { name, identity, engines, parts: parts(only, |_| true)?, embedded: None });
         };
-        let address = Address::parse(text).map_err(|why| anyhow::anyhow!("the address {why}"))?;
+        let text = expand(text, &|name| std::env::var(name).ok()).map_err(anyhow::Error::msg)?;
+        let address = Address::parse(&text).map_err(|why| anyhow::anyhow!("the address {why}"))?;
         open::check(&address).map_err(anyhow::Error::msg)?;
         let parts = parts(only, |kind| address.engine().keeps(kind))?;
-        let name = address.to_string();
+        let (name, identity) = (address.to_string(), identity(&address)?);
         let (engines, embedded) = match &address {
             Address::Embedded(None) => {
                 bail!("`embedded` names no folder here: write `embedded:FOLDER`, such as `embedded:.lethe`")
@@ -105,13 +112,32 @@ impl End {
                 (open::open(&placement, &Engines::absent(engine.name()))?, None)
             }
         };
-        Ok(Self { name, engines, parts, embedded })
+        Ok(Self { name, identity, engines, parts, embedded })
     }
 
     /// Reads a page. An engine that is away for a moment is asked again by itself.
     pub(super) async fn dump(&self, part: Part, after: Option<&str>) -> anyhow::Result<Page> {
         let read = Whole(self.engines.clone()).dump(part, after).await;
         self.explain(part, read)
+    }
+
+    /// Whether there is nothing of this part. That sessions have ended is told in a table, which is not what anybody keeps.
+    pub(super) async fn has_none(&self, part: Part) -> anyhow::Result<bool> {
+        let is_kept = |record: &Record| match record {
+            Record::Row(row) => row.table != revocations::TABLE,
+            _ => true,
+        };
+        let mut next = None::<String>;
+        loop {
+            let page = self.dump(part, next.as_deref()).await?;
+            if page.records.iter().any(is_kept) {
+                return Ok(false);
+            }
+            next = page.next;
+            if next.is_none() {
+                return Ok(true);
+            }
+        }
     }
 
     /// Writes records of one part.
@@ -139,6 +165,23 @@ impl End {
     }
 }
 
+/// What tells an engine from others: its address without the login, which may be another one tomorrow.
+fn identity(address: &Address) -> anyhow::Result<String> {
+    Ok(hashed(&match address {
+        Address::Embedded(None) => "embedded".into(),
+        Address::Embedded(Some(folder)) => format!("embedded:{}", std::path::absolute(folder)?.display()),
+        Address::Url(_, url) => {
+            let (place, options) = url.split_once('?').unwrap_or((url, ""));
+            let options = options.split('&').filter(|option| !option.contains("password"));
+            format!("{}?{}", public(place), options.collect::<Vec<_>>().join("&"))
+        }
+    }))
+}
+
+fn hashed(text: &str) -> String {
+    hex(&Sha256::digest(text))
+}
+
 async fn open_folder(folder: PathBuf) -> anyhow::Result<Embedded> {
     let shown = folder.display().to_string();
     let opened = tokio::task::spawn_blocking(move || Embedded::open(&folder)).await?;
@@ -163,4 +206,26 @@ fn parts(only: &[Movable], keeps: impl Fn(Kind) -> bool) -> anyhow::Result<BTree
         }
     }
     Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_is_the_same_under_another_login_and_another_one_elsewhere() {
+        let of = |text: &str| identity(&Address::parse(text).unwrap()).unwrap();
+        let one = of("redis://ada:secret@cache/?namespace=shop&sentinel_password=x");
+        assert_eq!(one, of("redis://bob:other@cache/?namespace=shop"));
+        for other in [
+            "redis://cache/?namespace=blog",
+            "redis://cache/1?namespace=shop",
+            "redis://other/?namespace=shop",
+        ] {
+            assert_ne!(one, of(other), "{other}");
+        }
+        let here = std::path::absolute("state").unwrap();
+        assert_eq!(of("embedded:state"), of(&format!("embedded:{}", here.display())));
+        assert_ne!(of("embedded:state"), of("embedded:other"));
+    }
 }

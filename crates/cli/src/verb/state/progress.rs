@@ -15,6 +15,8 @@ const BAR: usize = 30;
 /// The progress of one part, on standard error.
 pub(super) struct Bar {
     what: &'static str,
+    /// What becomes of them.
+    done_is: &'static str,
     /// How many there will be, as far as it is known.
     total: Option<u64>,
     done: u64,
@@ -28,7 +30,12 @@ impl Bar {
     /// One that begins with what was done before.
     pub(super) fn new(what: &'static str, total: Option<u64>, done: u64, is_quiet: bool) -> Self {
         let is_terminal = io::stderr().is_terminal();
-        Self { what, total, done, bytes: 0, is_terminal, shown: None, is_quiet }
+        Self { what, done_is: "done", total, done, bytes: 0, is_terminal, shown: None, is_quiet }
+    }
+
+    /// One of what is compared.
+    pub(super) fn checking(what: &'static str, total: u64, is_quiet: bool) -> Self {
+        Self { done_is: "compared", ..Self::new(what, Some(total), 0, is_quiet) }
     }
 
     /// How many there will be.
@@ -45,14 +52,13 @@ impl Bar {
         }
     }
 
-    /// All are done; returns how many.
-    pub(super) fn end(self) -> u64 {
+    /// All are done.
+    pub(super) fn end(self) {
         if !self.is_quiet {
             let before = if self.is_terminal { "\r\x1b[K" } else { "" };
-            let text = format!("{:<9} {} done", self.what, grouped(self.done));
+            let text = format!("{:<9} {} {}", self.what, grouped(self.done), self.done_is);
             let _ = writeln!(io::stderr().lock(), "{before}{text}");
         }
-        self.done
     }
 
     fn text(&self) -> String {
@@ -76,7 +82,7 @@ impl Bar {
 }
 
 /// A number with its thousands apart.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

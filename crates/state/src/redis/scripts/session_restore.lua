@@ -1,5 +1,9 @@
 -- KEYS: …, and perhaps the user's index. ARGV: …, hash, handle, user ('' for nobody), when it was created in microseconds, idle
 -- time, idle end, absolute end, the largest revision, then for each field its name, revision and JSON.
+local marked = redis.call('GET', KEYS[2])
+if marked and marked ~= '' then
+    return 0
+end
 redis.call('DEL', KEYS[1])
 local idle_end, absolute_end = tonumber(ARGV[8]), tonumber(ARGV[9])
 if idle_end <= now then
