@@ -58,6 +58,11 @@ pub fn with_node<T>(target: &Target, ask: impl AsyncFnOnce(Node) -> anyhow::Resu
     block_on(ask(chosen.node))
 }
 
+/// What the `lethe` that `target` means says of itself.
+pub fn node(target: &Target) -> anyhow::Result<Node> {
+    Ok(chosen(target)?.node)
+}
+
 fn chosen(target: &Target) -> anyhow::Result<Running> {
     let here = std::env::current_dir()?;
     Ok(choose(runtime::running(), target.state_dir.as_deref(), &here)?)

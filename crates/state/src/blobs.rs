@@ -146,4 +146,9 @@ pub trait Blobs: Send + Sync + 'static {
         condition: Condition,
         fence: Option<Token>,
     ) -> Result<bool, Error>;
+
+    /// Gives what is kept as records, to move it; `None` if this engine cannot.
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        None
+    }
 }

@@ -37,6 +37,7 @@ pub mod idempotency;
 pub mod limits;
 pub mod linear;
 pub mod locks;
+pub mod moving;
 pub mod near;
 mod register;
 pub mod sessions;

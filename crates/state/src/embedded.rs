@@ -20,6 +20,7 @@ mod files;
 mod idempotency;
 mod limits;
 mod locks;
+mod portable;
 mod readers;
 mod schema;
 mod session_row;

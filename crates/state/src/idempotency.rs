@@ -157,6 +157,11 @@ pub trait Idempotency: Send + Sync + 'static {
     /// Forgets the key, since nothing was done and the next request with it shall be the first; false as in
     /// [`finish`](Self::finish).
     async fn abandon(&self, claim: &Claim) -> Result<bool, Error>;
+
+    /// Gives what is kept as records, to move it; `None` if this engine cannot.
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        None
+    }
 }
 
 #[cfg(test)]

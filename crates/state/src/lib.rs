@@ -32,6 +32,7 @@ pub mod metered;
 pub mod near;
 pub mod open;
 pub mod place;
+pub mod portable;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(any(feature = "redis", feature = "s3"))]

@@ -70,4 +70,9 @@ pub trait Locks: Send + Sync + 'static {
 
     /// The locks that are held, behind `after`, at most `most`; 0 and what is over [`LIST_MAX`] mean [`LIST_MAX`].
     async fn list(&self, after: Option<&str>, most: usize) -> Result<Page, Error>;
+
+    /// Gives what is kept as records, to move it; `None` if this engine cannot.
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        None
+    }
 }

@@ -154,6 +154,29 @@ impl fmt::Debug for Address {
     }
 }
 
+/// Puts the environment's variables, which `env` gives, into an address: `${NAME}`, so that no password need stand in a file or on a
+/// command line. The error says what is wrong, and nothing of what the variables hold.
+pub fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("${") {
+        expanded += before;
+        let Some((name, after)) = behind.split_once('}') else {
+            return Err("the address has a `${` without `}`".into());
+        };
+        match env(name) {
+            Some(value) => expanded += &value,
+            None => {
+                return Err(format!(
+                    "the address needs the environment variable `{name}`, which is not set: set it where lethe is started"
+                ));
+            }
+        }
+        rest = after;
+    }
+    Ok(expanded + rest)
+}
+
 /// A URL without what may be secret in it: the name and password before the host, and all of the query.
 pub fn public(url: &str) -> String {
     let (scheme, rest) = url.split_once("//").unwrap_or(("", url));
@@ -257,6 +280,15 @@ mod tests {
         // It must not change from one version to the next.
         let known = "81dc60bc51746383d49c6b845b15389585318a83fbce49982dc80f0214614aa6";
         assert_eq!(Placement::default().fingerprint(), known);
+    }
+
+    #[test]
+    fn variables_are_put_in_once() {
+        let env = |name: &str| (name == "P").then(|| "${P}s".to_owned());
+        assert_eq!(expand("redis://:${P}@h/${P}", &env).as_deref(), Ok("redis://:${P}s@h/${P}s"));
+        assert_eq!(expand("s3://plain$", &env).as_deref(), Ok("s3://plain$"));
+        assert!(expand("redis://${Q}", &env).unwrap_err().contains("`Q`, which is not set"));
+        assert!(expand("redis://${P", &env).unwrap_err().contains("without `}`"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod feeds;
 mod idempotency;
 mod locks;
 mod pool;
+mod portable;
 mod schema;
 pub mod service;
 mod session_row;
@@ -59,6 +60,7 @@ struct Sql {
     feeds: feeds::Sql,
     idempotency: idempotency::Sql,
     locks: locks::Sql,
+    portable: portable::Sql,
     sessions: sessions::Sql,
     tables: tables::Sql,
     sweeper: sweeper::Sql,
@@ -87,6 +89,7 @@ impl Postgres {
             feeds: feeds::Sql::new(&schema),
             idempotency: idempotency::Sql::new(&schema),
             locks: locks::Sql::new(&schema),
+            portable: portable::Sql::new(&schema),
             sessions: sessions::Sql::new(&schema),
             tables: tables::Sql::new(&schema),
             sweeper: sweeper::Sql::new(&schema),

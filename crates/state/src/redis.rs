@@ -17,6 +17,7 @@ mod keys;
 mod limits;
 mod locks;
 mod node;
+mod portable;
 mod reply;
 mod request;
 mod router;
@@ -29,6 +30,7 @@ mod sessions;
 mod sweeper;
 mod tables;
 mod url;
+mod walk;
 
 use std::{sync::Arc, time::Duration};
 

@@ -13,6 +13,7 @@ mod line;
 mod locks;
 mod payload;
 mod pool;
+mod portable;
 mod problem;
 mod sessions;
 mod tables;

@@ -17,10 +17,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Engines,
+    clock::{Clock, SystemClock, millis},
     error::Error,
     feed::Feed,
+    portable::{Page, Part, Portable, Record},
     sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
-    tables::{Action, Condition, Tables, Write},
+    tables::{Action, BATCH_WRITES_MAX, Condition, Tables, Write},
 };
 
 /// The table of revocations.
@@ -71,7 +73,7 @@ impl Engines {
 pub fn telling(sessions: Arc<dyn Sessions>, tables: Arc<dyn Tables>) -> Arc<dyn Sessions> {
     match sessions.tells_of_ends() {
         true => sessions,
-        false => Arc::new(Telling { sessions, tables }),
+        false => Arc::new(Telling { sessions, tables, clock: Arc::new(SystemClock) }),
     }
 }
 
@@ -79,6 +81,8 @@ pub fn telling(sessions: Arc<dyn Sessions>, tables: Arc<dyn Tables>) -> Arc<dyn 
 struct Telling {
     sessions: Arc<dyn Sessions>,
     tables: Arc<dyn Tables>,
+    /// By which it is judged whether an end from elsewhere is news.
+    clock: Arc<dyn Clock>,
 }
 
 /// Does `work` to its end, even if nobody waits for it any more: a session that was ended and not told would be trusted for as
@@ -211,6 +215,45 @@ impl Sessions for Telling {
     fn tells_of_ends(&self) -> bool {
         true
     }
+
+    fn portable(&self) -> Option<&dyn Portable> {
+        self.sessions.portable().map(|_| self as &dyn Portable)
+    }
+}
+
+/// Ends that come from elsewhere are told as those here: users bring statements that were signed there. But only of so long ago as
+/// statements live: the rest would be too many for workers to remember, and says nothing.
+#[async_trait]
+impl Portable for Telling {
+    async fn dump(&self, part: Part, after: Option<&str>) -> Result<Page, Error> {
+        movable(&*self.sessions)?.dump(part, after).await
+    }
+
+    async fn restore(&self, records: Vec<Record>) -> Result<(), Error> {
+        let (sessions, tables) = (Arc::clone(&self.sessions), Arc::clone(&self.tables));
+        let since = self.clock.now().saturating_sub(millis(KEPT));
+        whole(async move {
+            let news: Vec<String> = records
+                .iter()
+                .filter_map(|record| match record {
+                    Record::Ended(ended) if ended.ended_at > since => Some(of_session(&ended.hash.to_text())),
+                    _ => None,
+                })
+                .collect();
+            movable(&*sessions)?.restore(records).await?;
+            for keys in news.chunks(BATCH_WRITES_MAX) {
+                tell(&*tables, keys.iter().cloned()).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn movable(sessions: &dyn Sessions) -> Result<&dyn Portable, Error> {
+    sessions
+        .portable()
+        .ok_or(Error::Unsupported { engine: "an", what: "moving what it keeps to another one" })
 }
 
 #[cfg(test)]

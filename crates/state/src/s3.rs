@@ -17,6 +17,7 @@ mod key;
 mod link;
 mod list;
 mod object;
+mod portable;
 mod shelf;
 mod tls;
 mod upload;

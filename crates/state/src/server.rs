@@ -11,6 +11,7 @@ mod frames;
 mod idempotency;
 mod limits;
 mod locks;
+mod portable;
 mod precondition;
 mod problem;
 mod query;
@@ -129,7 +130,7 @@ where
 /// Every route there is.
 fn routes() -> Vec<Route> {
     use Resource::{Buckets, Caches, Idempotency, Limits, Locks, Tables};
-    use Rule::{Free, InBody, Listed, Named, Sessions};
+    use Rule::{Free, InBody, Listed, Named, Operator, Sessions};
 
     const ROW: &str = "/v1/tables/{table}/{key}";
     const SESSION: &str = "/v1/sessions/{id}";
@@ -183,6 +184,8 @@ fn routes() -> Vec<Route> {
         route(Method::GET, "/v1/feeds/sessions", Sessions, feeds::sessions),
         route(Method::GET, "/v1/feeds/tables/{table}", Named(Tables), feeds::table),
         route(Method::GET, "/v1/feeds/cache/{cache}", Named(Caches), feeds::cache),
+        route(Method::GET, "/v1/portable/{part}", Operator, portable::dump),
+        route(Method::POST, "/v1/portable/{part}", Operator, portable::restore),
         route(Method::GET, crate::frames::PATH, Free, frames::upgrade),
         route(Method::GET, "/v1/openapi.json", Free, description::get),
         route(Method::GET, "/v1/health", Free, health),

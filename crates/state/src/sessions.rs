@@ -213,6 +213,11 @@ pub trait Sessions: Send + Sync + 'static {
     /// revoked. That it was used is no change.
     async fn follow(&self) -> Result<Feed, Error>;
 
+    /// Gives what is kept as records, to move it; `None` if this engine cannot.
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        None
+    }
+
     /// Whether the end of a session is told in the table of [revocations](crate::revocations) too.
     fn tells_of_ends(&self) -> bool {
         false

@@ -161,4 +161,9 @@ pub trait Tables: Send + Sync + 'static {
 
     /// Follows which rows of a table are written from now on.
     async fn follow(&self, table: &str) -> Result<Feed, Error>;
+
+    /// Gives what is kept as records, to move it; `None` if this engine cannot.
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        None
+    }
 }

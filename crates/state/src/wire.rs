@@ -14,7 +14,16 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Millis, Revision, locks::Token, sessions, tables};
+use crate::{Millis, Revision, locks::Token, portable::Record, sessions, tables};
+
+/// Most bytes of a body with records: JSON may write each byte of a value as six.
+pub(crate) const RECORDS_BODY_BYTES_MAX: u64 = 48 << 20;
+
+/// Records of one part.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Records {
+    pub(crate) records: Vec<Record>,
+}
 
 /// Most bytes of the body of a batch: values, and what JSON and base64 add to them.
 pub(crate) const BATCH_BODY_BYTES_MAX: u64 = 32 << 20;

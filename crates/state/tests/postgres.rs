@@ -9,6 +9,8 @@ mod away;
 mod contract;
 #[path = "postgres/feeds.rs"]
 mod feeds;
+#[path = "postgres/moving.rs"]
+mod moving;
 #[path = "postgres/pool.rs"]
 mod pool;
 #[path = "postgres/proxy.rs"]

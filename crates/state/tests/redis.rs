@@ -19,6 +19,8 @@ mod harness;
 mod keyspace;
 #[path = "redis/limits.rs"]
 mod limits;
+#[path = "redis/moving.rs"]
+mod moving;
 #[path = "redis/near.rs"]
 mod near;
 #[path = "redis/once.rs"]

@@ -9,6 +9,8 @@ mod contract;
 mod faults;
 #[path = "s3/moto.rs"]
 mod moto;
+#[path = "s3/moving.rs"]
+mod moving;
 #[path = "redis/proxy.rs"]
 mod proxy;
 #[path = "s3/refusals.rs"]

@@ -2,8 +2,14 @@
 
 mod blobs;
 mod cache;
+mod compare;
+mod dump;
+mod export;
+mod import;
 mod limits;
 mod locks;
+mod moving;
+mod progress;
 mod sessions;
 mod tables;
 
@@ -48,6 +54,8 @@ enum Kind {
     /// Caches and what they hold
     #[command(subcommand)]
     Cache(cache::Caches),
+    Export(export::Export),
+    Import(import::Import),
 }
 
 impl State {
@@ -59,6 +67,8 @@ impl State {
             Kind::Blobs(blobs) => blobs.run(),
             Kind::Limits(limits) => limits.run(),
             Kind::Locks(locks) => locks.run(),
+            Kind::Export(export) => export.run(),
+            Kind::Import(import) => import.run(),
             Kind::Cache(caches) => caches.run(),
         }
     }

@@ -19,17 +19,19 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
+use crate::custodian;
+
 /// After so long without the awaited event, a test has failed; the first run builds the shop meanwhile.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Folders that outlive one `lethe`, so that another can go on with them.
+/// Folders that outlive one `lethe`, so that another can go on with them. Dropped, whatever still runs there is killed.
 pub struct Place {
     folder: TempDir,
 }
 
 impl Place {
     pub fn new() -> anyhow::Result<Self> {
-        Ok(Self { folder: tempfile::Builder::new().prefix("lethe-e2e-").tempdir()? })
+        Ok(Self { folder: tempfile::Builder::new().prefix(&custodian::prefix()?).tempdir()? })
     }
 
     /// The folder, for files of the test.
@@ -44,7 +46,7 @@ impl Place {
     /// `lethe` with these arguments, in this place.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lethe"));
-        command.args(arguments).env("XDG_RUNTIME_DIR", self.path()).stdin(Stdio::null());
+        command.args(arguments).env(custodian::VARIABLE, self.path()).stdin(Stdio::null());
         command
     }
 
@@ -79,7 +81,8 @@ impl Place {
         let output = Output::default();
         output.collect(child.stdout.take());
         output.collect(child.stderr.take());
-        let mut lethe = Lethe { child, output, client: Client::new(""), listen: ([0, 0, 0, 0], 0).into() };
+        let (client, listen) = (Client::new(""), ([0, 0, 0, 0], 0).into());
+        let mut lethe = Lethe { child, output, client, listen, folder: self.path().to_owned() };
         let base = self.path().join("lethe");
         let pid = lethe.pid();
         let running = lethe
@@ -93,9 +96,17 @@ impl Place {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        // A test that has failed may have left something; that of one that has not is an error of `Lethe::down`.
+        custodian::end_all(self.path());
+    }
+}
+
 /// A running `lethe`; killed when dropped.
 pub struct Lethe {
     child: Child,
+    folder: PathBuf,
     pub output: Output,
     pub client: Client,
     pub listen: SocketAddr,
@@ -153,13 +164,20 @@ impl Lethe {
         Ok(self.child.wait()?)
     }
 
-    /// Ends it as Ctrl-C does; it must end well.
+    /// Ends it as Ctrl-C does; it must end well, and leave nothing running of what was started in its place.
     pub async fn down(self) -> anyhow::Result<()> {
         self.signal(Signal::INT)?;
-        let output = self.output.clone();
+        let (output, folder) = (self.output.clone(), self.folder.clone());
         let status = self.ended().await?;
         if !status.success() {
             bail!("lethe ended with {status}; it printed:\n{}", output.text());
+        }
+        // Its guard sees its end, and ends.
+        for left in custodian::started_in(&folder) {
+            let gone = custodian::gone(left.pid).await;
+            gone.with_context(|| {
+                format!("lethe has ended and left {left:?}; it printed:\n{}", output.text())
+            })?;
         }
         Ok(())
     }

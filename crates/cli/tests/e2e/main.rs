@@ -8,6 +8,7 @@ mod browser;
 mod caller;
 mod control;
 mod crash;
+mod custodian;
 mod grants;
 mod h2c_worker;
 mod idempotent;
@@ -18,6 +19,7 @@ mod mortal;
 mod mortal_lab;
 #[path = "../../../state/tests/s3/moto.rs"]
 mod moto;
+mod moving;
 mod redis;
 mod reload;
 mod retry_bounds;

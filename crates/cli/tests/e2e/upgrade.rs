@@ -14,16 +14,17 @@ use bytes::Bytes;
 use http::Method;
 use rustix::{
     fs::{CWD, FileType, Mode, mknodat},
-    process::{PidfdFlags, Signal, pidfd_open},
+    process::Signal,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, Interest, unix::AsyncFd},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::watch,
 };
 
 use crate::{
-    lethe::{Lethe, Place, alive, kill_9, pid},
+    custodian::gone,
+    lethe::{Lethe, Place, alive, kill_9},
     secure::SecureVisitor,
     visitor::Visitor,
 };
@@ -177,19 +178,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = kill_9(self.0);
     }
-}
-
-/// Waits until a process has ended.
-async fn gone(number: u32) -> anyhow::Result<()> {
-    // It may have been reaped already.
-    let Ok(process) = pidfd_open(pid(number)?, PidfdFlags::NONBLOCK) else { return Ok(()) };
-    // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, which `AsyncFd` does last.
-    let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) }?;
-    tokio::time::timeout(PATIENCE, process.readable())
-        .await
-        .with_context(|| format!("{number} lives on"))??
-        .retain_ready();
-    Ok(())
 }
 
 /// All is as it was, and is served.
@@ -454,6 +442,59 @@ async fn killed_as_it_starts() -> anyhow::Result<()> {
     project.configure(SERVICE)?;
     let _new = project.upgraded(&lethe).await?;
     lethe.down().await
+}
+
+/// Who is to take over from one that is killed meanwhile, serves nobody: it ends, and its workers do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_old_one_is_killed_as_the_new_one_starts() -> anyhow::Result<()> {
+    let project = Project::new()?;
+    let lethe = project.up().await?;
+    let fifo = project.fifo("fifo")?;
+    project.configure(
+        "[services.web]\ncommand = \"sh -c 'echo $$ > fifo; exec sleep 1000'\"\ninstances = 1\n",
+    )?;
+    let says = format!("echo pid $$; exec {} \"$@\"", env!("CARGO_BIN_EXE_lethe"));
+    let binary = project.script("says-pid", &says)?;
+    let binary = ["--binary", binary.to_str().context("UTF-8")?];
+    let kill = async {
+        let find = async || {
+            let text = lethe.output.text();
+            let (_, rest) = text.split_once("it says: pid ")?;
+            rest.split_whitespace().next()?.parse().ok()
+        };
+        let new: u32 = lethe.until("the new one runs", find).await?;
+        let worker = tokio::time::timeout(PATIENCE, tokio::fs::read_to_string(fifo)).await??;
+        let worker: u32 = worker.trim().parse()?;
+        ensure!(alive(new) && alive(worker), "both run");
+        kill_9(lethe.pid())?;
+        gone(new).await?;
+        gone(worker).await
+    };
+    let (output, killed) = tokio::join!(project.upgrade(&binary), kill);
+    killed?;
+    ensure!(!output?.status.success(), "nothing has taken over");
+    drop(lethe);
+    project.configure(SERVICE)?;
+    let again = project.up().await?;
+    again.down().await
+}
+
+/// What a test that fails leaves running, nobody knows the number of any more; it ends with its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_taken_over_ends_with_its_place() -> anyhow::Result<()> {
+    let project = Project::new()?;
+    let lethe = project.up().await?;
+    ensure!(project.upgrade(&[]).await?.status.success());
+    let new = lethe.client.status().await?.node.pid;
+    let workers = lethe.ready(2).await?.workers;
+    drop(lethe);
+    ensure!(alive(new), "it serves, whoever started it");
+    drop(project);
+    gone(new).await?;
+    for worker in workers.into_iter().filter_map(|worker| worker.pid) {
+        gone(worker).await?;
+    }
+    Ok(())
 }
 
 /// Whichever is killed once the new one is in charge, its own workers go with it, and only they.

@@ -8,7 +8,7 @@ use std::{
 
 use lethe_state::{
     open,
-    place::{Address, EngineName, Kind, Placement},
+    place::{Address, EngineName, Kind, Placement, expand},
 };
 use toml::de::DeValue;
 
@@ -184,28 +184,6 @@ fn address(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Address, 
 fn variables(text: &str) -> impl Iterator<Item = String> {
     let names = text.split("${").skip(1);
     names.filter_map(|behind| behind.split_once('}')).map(|(name, _)| name.to_owned())
-}
-
-/// Puts in the environment's variables: `${NAME}`, so that passwords need not stand in a file.
-fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
-    let mut expanded = String::new();
-    let mut rest = text;
-    while let Some((before, behind)) = rest.split_once("${") {
-        expanded += before;
-        let Some((name, after)) = behind.split_once('}') else {
-            return Err("the address has a `${` without `}`".into());
-        };
-        match env(name) {
-            Some(value) => expanded += &value,
-            None => {
-                return Err(format!(
-                    "the address needs the environment variable `{name}`, which is not set: set it where lethe is started"
-                ));
-            }
-        }
-        rest = after;
-    }
-    Ok(expanded + rest)
 }
 
 fn state_folder(path: &str, folder: &Path) -> Result<PathBuf, String> {

@@ -119,6 +119,10 @@ impl Blobs for Store {
             })
             .await
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 impl Store {

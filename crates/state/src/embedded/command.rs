@@ -69,6 +69,11 @@ impl<'a> Txn<'a> {
         *self.last_revision
     }
 
+    /// No revision that is given out from now on is this or less.
+    pub(super) fn raise(&mut self, last: Revision) {
+        *self.last_revision = (*self.last_revision).max(last);
+    }
+
     /// Keeps the file of a blob, if the transaction is committed.
     pub(super) fn bring_in(&mut self, file: Incoming) {
         self.files.incoming.push(file);

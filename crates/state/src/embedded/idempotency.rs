@@ -71,6 +71,10 @@ impl Idempotency for Store {
             })
             .await
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 /// What is known of a key.

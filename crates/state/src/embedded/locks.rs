@@ -74,6 +74,10 @@ impl Locks for Store {
         let ((first, end), now) = (key_range("", after), self.clock.now());
         self.readers.read(move |connection| Ok(read_page(connection, &first, &end, most, now)?)).await
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 const COLUMNS: &str = "name, holder, token, expires_at";

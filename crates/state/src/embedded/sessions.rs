@@ -165,6 +165,10 @@ impl Sessions for Store {
     async fn follow(&self) -> Result<Feed, Error> {
         self.follow_topic(Topic::Sessions).await
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 fn hash(id: &SessionId) -> Hash {
@@ -172,7 +176,7 @@ fn hash(id: &SessionId) -> Hash {
 }
 
 /// That copies of a session are stale. The hash of its id is its public name.
-fn stale(hash: &Hash) -> Stale {
+pub(super) fn stale(hash: &Hash) -> Stale {
     (Topic::Sessions, BASE64_URL_SAFE_NO_PAD.encode(hash))
 }
 

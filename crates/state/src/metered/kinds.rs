@@ -13,6 +13,7 @@ use crate::{
     idempotency::{self, Answer, Beginning, Idempotency},
     limits::{self, Limits, Quota, Take, Verdict},
     locks::{self, Lease, Locks, Token},
+    portable::Portable,
     sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
     tables::{self, Outcome, Row, Scan, Tables, Write},
 };
@@ -26,17 +27,16 @@ macro_rules! ask {
 
 #[async_trait]
 impl Sessions for Metered<dyn Sessions> {
+    fn portable(&self) -> Option<&dyn Portable> {
+        self.inner.portable()
+    }
+
     async fn create(&self, new: NewSession) -> Result<Session, Error> {
         ask!(self.create(new))
     }
 
     async fn load(&self, id: &SessionId) -> Result<Session, Error> {
         ask!(self.load(id))
-    }
-
-    #[cfg(feature = "server")]
-    async fn load_json(&self, id: &SessionId) -> Result<Vec<u8>, Error> {
-        self.meter.time("load", self.inner.load_json(id)).await
     }
 
     async fn load_through(&self, id: &SessionId) -> Result<Session, Error> {
@@ -83,6 +83,10 @@ impl Sessions for Metered<dyn Sessions> {
 
 #[async_trait]
 impl Tables for Metered<dyn Tables> {
+    fn portable(&self) -> Option<&dyn Portable> {
+        self.inner.portable()
+    }
+
     async fn get(&self, table: &str, key: &str) -> Result<Option<Row>, Error> {
         ask!(self.get(table, key))
     }
@@ -102,6 +106,10 @@ impl Tables for Metered<dyn Tables> {
 
 #[async_trait]
 impl Blobs for Metered<dyn Blobs> {
+    fn portable(&self) -> Option<&dyn Portable> {
+        self.inner.portable()
+    }
+
     async fn put(&self, bucket: &str, key: &str, body: ByteStream, put: Put) -> Result<BlobInfo, Error> {
         ask!(self.put(bucket, key, body, put))
     }
@@ -156,6 +164,10 @@ impl Limits for Metered<dyn Limits> {
 
 #[async_trait]
 impl Locks for Metered<dyn Locks> {
+    fn portable(&self) -> Option<&dyn Portable> {
+        self.inner.portable()
+    }
+
     async fn acquire(&self, name: &str, holder: &str, lease: Duration) -> Result<Option<Lease>, Error> {
         ask!(self.acquire(name, holder, lease))
     }
@@ -179,6 +191,10 @@ impl Locks for Metered<dyn Locks> {
 
 #[async_trait]
 impl Idempotency for Metered<dyn Idempotency> {
+    fn portable(&self) -> Option<&dyn Portable> {
+        self.inner.portable()
+    }
+
     async fn begin(&self, beginning: Beginning) -> Result<idempotency::Begun, Error> {
         ask!(self.begin(beginning))
     }

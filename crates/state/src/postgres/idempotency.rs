@@ -95,6 +95,10 @@ impl Idempotency for Store {
             Ok::<_, Stop>(done.rows_affected() > 0)
         })
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 /// Claims the key, if it is free; with which token.

@@ -88,6 +88,10 @@ impl Locks for Store {
         let next = leases.last().filter(|_| more).map(|last| last.name.clone());
         Ok(Page { leases, next })
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 fn read(row: &PgRow) -> Result<Lease, Stop> {

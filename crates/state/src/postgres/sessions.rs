@@ -209,6 +209,10 @@ impl Sessions for Store {
     async fn follow(&self) -> Result<Feed, Error> {
         self.follow_topic(Topic::Sessions).await
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 fn hash(id: &SessionId) -> Hash {

@@ -100,6 +100,12 @@ impl Cluster {
         Ok(masters)
     }
 
+    /// The same, to be spoken to.
+    pub(super) async fn master_nodes(&self) -> Result<Vec<Arc<Node>>, Failure> {
+        let masters = self.masters().await?;
+        Ok(masters.into_iter().map(|master| self.node(master)).collect())
+    }
+
     /// Asks one server after the other about the cluster, until an answer can be read.
     async fn ask<T>(&self, what: &str, read: impl Fn(&Value, &str) -> Option<T>) -> Result<T, Failure> {
         let known: Vec<Address> =

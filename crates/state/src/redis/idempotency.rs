@@ -77,6 +77,10 @@ impl Idempotency for Store {
         rule::check_claim(claim)?;
         Ok(number(&self.router.run(&self.claim_request(&script::ABANDON, claim)).await?)? == 1)
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 impl Store {

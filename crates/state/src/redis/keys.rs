@@ -54,6 +54,11 @@ impl Keys {
         Self { namespace, followed }
     }
 
+    /// What all of them begin with.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// A session and its mark.
     pub(super) fn session(&self, hash: &Hash) -> [String; 2] {
         let session = format!("{}:{{s{:02x}}}:{}", self.namespace, hash.shard, hash.text);

@@ -66,6 +66,10 @@ impl Locks for Store {
         let next = leases.last().filter(|_| has_more).map(|last| last.name.clone());
         Ok(Page { leases, next })
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 impl Store {

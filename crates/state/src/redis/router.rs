@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::Value;
+use redis::{Cmd, Value};
 
 use super::{
     cluster::Cluster,
@@ -92,6 +92,28 @@ impl Router {
                 "redis did not answer within {} ms; what was asked may have been done",
                 self.call_timeout.as_millis()
             ))),
+        }
+    }
+
+    /// The servers that [`masters`](Self::masters) names.
+    pub(super) async fn nodes(&self) -> Result<Vec<Arc<Node>>, Error> {
+        match &self.way {
+            Way::One(node) => Ok(vec![node.clone()]),
+            Way::Cluster(cluster) => Ok(cluster.master_nodes().await?),
+        }
+    }
+
+    /// Has a command done by this very server, which only reads there.
+    pub(super) async fn read(&self, node: &Node, command: &Cmd) -> Result<Value, Error> {
+        let mut attempt = 1;
+        loop {
+            match node.command(command, false).await {
+                Err(failure) if attempt < ATTEMPTS_MAX && failure.may_be_repeated(true) => {
+                    pause(attempt).await
+                }
+                result => return result.map_err(Error::from),
+            }
+            attempt += 1;
         }
     }
 

@@ -221,6 +221,50 @@ script!(
     "Reads how much a cache holds."
 );
 
+script!(COUNTER_READ, true, [READS, include_str!("scripts/counter_read.lua")], "Reads a counter.");
+script!(
+    COUNTER_RAISE,
+    true,
+    [WRITES, include_str!("scripts/integer.lua"), include_str!("scripts/counter_raise.lua")],
+    "Lets a counter go on behind a number."
+);
+script!(
+    ROW_RESTORE,
+    true,
+    [WRITES, CLOCK, ROW, include_str!("scripts/integer.lua"), TOUCH, include_str!("scripts/row_restore.lua")],
+    "Writes a row as it was elsewhere."
+);
+script!(
+    SESSION_RESTORE,
+    true,
+    [WRITES, CLOCK, SESSION, ENLIST, include_str!("scripts/session_restore.lua")],
+    "Writes a session as it was elsewhere."
+);
+script!(
+    SESSION_BURY,
+    true,
+    [WRITES, CLOCK, SESSION, include_str!("scripts/session_bury.lua")],
+    "Marks an id that has ended elsewhere."
+);
+script!(
+    SESSION_DUMP,
+    true,
+    [READS, CLOCK, SESSION, include_str!("scripts/session_dump.lua")],
+    "Reads all of a session, or its mark."
+);
+script!(
+    ANSWER_RESTORE,
+    true,
+    [WRITES, CLOCK, KEY, include_str!("scripts/answer_restore.lua")],
+    "Writes an answer as it was given elsewhere."
+);
+script!(
+    ANSWER_DUMP,
+    true,
+    [READS, CLOCK, KEY, include_str!("scripts/answer_dump.lua")],
+    "Reads an answer under its key."
+);
+
 /// The text of a script and its hash.
 fn load(parts: &[&str]) -> (String, String) {
     let source = parts.concat();

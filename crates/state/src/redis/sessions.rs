@@ -123,6 +123,10 @@ impl Sessions for Store {
     async fn follow(&self) -> Result<Feed, Error> {
         self.follow_topic(Topic::Sessions).await
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 /// What a task came to.
@@ -132,7 +136,11 @@ async fn whole<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, 
 
 impl Store {
     /// A request for a session; its keys begin with those of the session.
-    fn session_request(&self, script: &'static script::Script, keys: impl Into<Vec<String>>) -> Request {
+    pub(super) fn session_request(
+        &self,
+        script: &'static script::Script,
+        keys: impl Into<Vec<String>>,
+    ) -> Request {
         self.request(script, keys).number(MARK_KEPT_MS)
     }
 
@@ -229,7 +237,7 @@ impl Store {
 
     /// Enters a session into its user's index; returns the entry. `times` are when it was created and when it ends; a session
     /// that is yet to be created ends after `absolute_ms`.
-    async fn enlist(
+    pub(super) async fn enlist(
         &self,
         user: &str,
         handle: &str,

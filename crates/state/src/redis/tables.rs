@@ -88,6 +88,10 @@ impl Tables for Store {
         check_name("table", table, TABLE_NAME_BYTES_MAX)?;
         self.follow_topic(Topic::Table(table.into())).await
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 impl Store {

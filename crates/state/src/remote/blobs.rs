@@ -164,6 +164,10 @@ impl Blobs for Remote {
         let call = fenced(call, fence);
         Ok(self.pool.call(&call).await?.done()?.existed())
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 impl Remote {

@@ -65,6 +65,10 @@ impl Idempotency for Remote {
         let Claim { scope, key, token } = claim;
         self.held(scope, "/abandon", &wire::Abandon { key: Cow::Borrowed(key), token: *token }).await
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 impl Remote {

@@ -56,6 +56,10 @@ impl Locks for Remote {
         }
         self.pool.call(&Call::new(Method::GET, target)?).await?.done()?.json()
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 fn lock(name: &str) -> Result<Target, Error> {

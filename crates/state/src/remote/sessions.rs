@@ -70,6 +70,10 @@ impl Sessions for Remote {
         self.follow_at(Target::new("/v1/feeds/sessions")).await
     }
 
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
+
     /// The server does it.
     fn tells_of_ends(&self) -> bool {
         true

@@ -80,6 +80,10 @@ impl Tables for Remote {
         let target = Target::new("/v1/feeds/tables").segment("a table name", table, TABLE_NAME_BYTES_MAX)?;
         self.follow_at(target).await
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }
 
 impl Remote {

@@ -12,18 +12,26 @@ use crate::{
     clock::ManualClock,
     contract::Fixture,
     embedded::Embedded,
+    portable::{Ended, Hash},
     tables::{Outcome, Page, Row, Scan},
 };
 
 async fn engine() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
-    let clock = ManualClock::new(1_700_000_000_000);
+    let clock = ManualClock::new(NOW);
     let engine = Embedded::open_with(directory.path(), Arc::new(clock.clone())).unwrap();
     let engines = engine.engines().with_revocations();
     Fixture::new(engines).with_clock(move |by| clock.advance(by)).keeping((engine, directory))
 }
 
 crate::contract_sessions!(engine);
+
+/// When the tests take place.
+const NOW: crate::Millis = 1_700_000_000_000;
+
+fn telling_with(sessions: &Arc<dyn Sessions>, tables: Arc<dyn Tables>) -> Telling {
+    Telling { sessions: Arc::clone(sessions), tables, clock: Arc::new(ManualClock::new(NOW)) }
+}
 
 async fn create(sessions: &dyn Sessions, user: Option<&str>) -> SessionId {
     let new = NewSession { user: user.map(str::to_owned), ..NewSession::default() };
@@ -121,7 +129,7 @@ async fn who_hangs_up_half_way_leaves_nothing_untold() {
     let (reached, mut is_reached) = mpsc::channel(1);
     let let_through = Arc::new(Semaphore::new(0));
     let slow = Slow { tables: tables.clone(), reached, let_through: let_through.clone(), away: false };
-    let telling = Telling { sessions: sessions.clone(), tables: Arc::new(slow) };
+    let telling = telling_with(&sessions, Arc::new(slow));
     let id = create(&telling, Some("ada")).await;
     let mut call = telling.destroy(&id);
     tokio::select! {
@@ -146,7 +154,7 @@ async fn what_could_not_be_told_is_not_acknowledged() {
     let Engines { sessions, tables, .. } = fixture.engines.clone();
     let (reached, _is_reached) = mpsc::channel(1);
     let away = Slow { tables, reached, let_through: Arc::new(Semaphore::new(0)), away: true };
-    let telling = Telling { sessions: sessions.clone(), tables: Arc::new(away) };
+    let telling = telling_with(&sessions, Arc::new(away));
     let id = create(&telling, Some("ada")).await;
     assert!(matches!(telling.revoke("ada", None).await, Err(Error::Unavailable(_))));
     assert!(matches!(telling.destroy(&id).await, Err(Error::Unavailable(_))));
@@ -284,6 +292,45 @@ async fn what_may_have_ended_is_told() {
         Err(Error::Invalid(_) | Error::TooLarge { .. })
     ));
     assert_eq!(rows(&*tables).await, expected);
+}
+
+#[tokio::test]
+async fn ends_from_elsewhere_are_told_unless_all_that_was_signed_is_over() {
+    let fixture = engine().await;
+    let Engines { sessions, tables, .. } = fixture.engines.clone();
+    let ended = |number: u8, ended_at| {
+        let hash = Hash([number; 32]);
+        Record::Ended(Ended { hash, successor: None, user: None, ended_at, forget_at: ended_at + NOW })
+    };
+    let kept = millis(KEPT);
+    let of = |number: u8| of_session(&Hash([number; 32]).to_text());
+    // More than a batch has room for.
+    let recent: Vec<u8> = (0..=BATCH_WRITES_MAX as u8).collect();
+    let mut records: Vec<Record> = recent.iter().map(|number| ended(*number, NOW - kept + 1)).collect();
+    records.push(ended(200, NOW - kept));
+    let telling = telling_with(&sessions, tables.clone());
+    telling.portable().unwrap().restore(records).await.unwrap();
+    let expected: BTreeSet<String> = recent.iter().map(|number| of(*number)).collect();
+    assert_eq!(rows(&*tables).await, expected);
+
+    let (reached, _is_reached) = mpsc::channel(1);
+    let away = Slow { tables, reached, let_through: Arc::new(Semaphore::new(0)), away: true };
+    let telling = telling_with(&sessions, Arc::new(away));
+    let untold = telling.restore(vec![ended(201, NOW)]).await;
+    assert!(matches!(untold, Err(Error::Unavailable(_))), "it is not acknowledged");
+    telling.restore(vec![ended(202, 0)]).await.unwrap();
+}
+
+/// The name under which a session's end is told is the same, whether its id is known or only the hash.
+#[tokio::test]
+async fn a_hash_from_elsewhere_names_the_session() {
+    let fixture = engine().await;
+    let sessions = &fixture.engines.sessions;
+    let id = create(&**sessions, None).await;
+    sessions.destroy(&id).await.unwrap();
+    let page = sessions.portable().unwrap().dump(Part::Ended, None).await.unwrap();
+    let [Record::Ended(ended)] = &page.records[..] else { panic!("{page:?}") };
+    assert_eq!(ended.hash.to_text(), id.public_name());
 }
 
 #[test]

@@ -127,4 +127,8 @@ impl Blobs for Bucket {
         }
         Err(Error::Unavailable(format!("{}: `{key}` is written by others all the time", self.0.server)))
     }
+
+    fn portable(&self) -> Option<&dyn crate::portable::Portable> {
+        Some(self)
+    }
 }

@@ -6,7 +6,7 @@
 
 use object_store::path::Path;
 
-use crate::{blobs::BUCKET_NAME_BYTES_MAX, error::Error};
+use crate::{blobs::BUCKET_NAME_BYTES_MAX, error::Error, rules::check_name};
 
 /// Longest name of an object, in bytes.
 pub(super) const NAME_BYTES_MAX: usize = 1024;
@@ -79,6 +79,13 @@ impl Names {
         let name = name.as_ref().strip_prefix(&self.folder)?.strip_prefix(bucket)?.strip_prefix('/')?;
         let key = read(name)?;
         (whole(&key) == name).then_some(key)
+    }
+
+    /// The bucket and key of a blob's object; `None` for what is no blob's.
+    pub(super) fn blob(&self, name: &Path) -> Option<(String, String)> {
+        let (bucket, _) = name.as_ref().strip_prefix(&self.folder)?.split_once('/')?;
+        check_name("bucket", bucket, BUCKET_NAME_BYTES_MAX).ok()?;
+        Some((bucket.to_owned(), self.key(bucket, name)?))
     }
 }
 
@@ -209,6 +216,16 @@ mod tests {
             "in/here/b/a b",
         ] {
             assert_eq!(key(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_object_names_its_bucket_and_key() {
+        let names = Names::new("in/here");
+        let blob = |name: &str| names.blob(&Path::parse(name).unwrap());
+        assert_eq!(blob("in/here/b/a!20b/c"), Some(("b".into(), "a b/c".into())));
+        for name in ["in/here/.lethe/a", "in/here/B/a", "in/here/b", "b/a", "in/here/b/a b"] {
+            assert_eq!(blob(name), None, "{name}");
         }
     }
 

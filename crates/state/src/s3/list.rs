@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Objects of one list that are asked at once.
-const ASKED_MAX: usize = 32;
+pub(super) const ASKED_MAX: usize = 32;
 
 /// Some blobs of a bucket, in the order of their keys.
 pub(super) async fn list(

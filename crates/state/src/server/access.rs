@@ -29,6 +29,8 @@ pub(super) enum Rule {
     Named(Resource),
     /// Sessions.
     Sessions,
+    /// The socket of whoever runs `lethe`, and not to be a worker.
+    Operator,
     /// What its body names. Its handler asks [`Visitor::may_use`] for each name, before anything is done.
     InBody(Resource),
     /// It lists names, and its handler those alone that [`Visitor::granted`] has.
@@ -181,6 +183,16 @@ impl Visitor {
         })
     }
 
+    fn must_be_operator(&self) -> Result<(), Error> {
+        let Visit { door, peer, .. } = &*self.0;
+        match (&door.service, peer) {
+            (None, Peer::Other) => Ok(()),
+            _ => Err(Error::Denied(
+                "this is for whoever runs lethe, and not for workers: `lethe state export` and `import` use it".into(),
+            )),
+        }
+    }
+
     fn may_enter(&self) -> Result<(), Error> {
         self.judge(|_| None)
     }
@@ -267,6 +279,7 @@ pub(super) async fn check(rule: Rule, request: Request) -> Result<Request, Probl
     match rule {
         Rule::Free => {}
         Rule::Sessions => visitor.may_use_sessions()?,
+        Rule::Operator => visitor.must_be_operator()?,
         Rule::InBody(_) | Rule::Listed(_) => visitor.may_enter()?,
         Rule::Named(resource) => {
             let parameters = RawPathParams::from_request_parts(&mut parts, &()).await.ok();

@@ -22,7 +22,7 @@ mod tests {
     use crate::{
         blobs, cache, feed, idempotency, limits, locks, sessions,
         tables::{BATCH_WRITES_MAX, KEY_BYTES_MAX, SCAN_ROWS_MAX, VALUE_BYTES_MAX},
-        wire::{BATCH_BODY_BYTES_MAX, limits::TAKE_BODY_BYTES_MAX},
+        wire::{BATCH_BODY_BYTES_MAX, RECORDS_BODY_BYTES_MAX, limits::TAKE_BODY_BYTES_MAX},
     };
 
     fn document() -> Value {
@@ -164,6 +164,7 @@ mod tests {
             ("/paths/~1v1~1batch/post/requestBody/description", BATCH_BODY_BYTES_MAX),
             ("/paths/~1v1~1take/post/requestBody/description", TAKE_BODY_BYTES_MAX),
             ("/paths/~1v1~1limits~1{limit}~1{key}~1take/post/requestBody/description", TAKE_BODY_BYTES_MAX),
+            ("/paths/~1v1~1portable~1{part}/post/requestBody/description", RECORDS_BODY_BYTES_MAX),
             ("/components/parameters/ContentType/description", blobs::CONTENT_TYPE_BYTES_MAX as u64),
             (
                 "/paths/~1v1~1locks~1{lock}~1acquire/post/requestBody/description",

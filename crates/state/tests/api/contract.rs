@@ -11,6 +11,20 @@ async fn through_the_api() -> Fixture {
 }
 
 lethe_state::contract_suite!(through_the_api);
+lethe_state::contract_moving!(
+    moving,
+    through_the_api,
+    through_the_api,
+    [
+        rows_move,
+        sessions_move,
+        answers_move,
+        tokens_go_on,
+        blobs_are_named,
+        what_is_newer_stays,
+        what_comes_is_told,
+    ]
+);
 
 mod over_http {
     use super::*;

@@ -84,7 +84,17 @@ impl Cluster {
         self.masters.iter().position(has_them).unwrap()
     }
 
+    /// Begins to move it to the next master; what is returned goes through with it.
+    pub fn begin_to_move_tables(&self) -> impl FnOnce() {
+        let from = self.master_of_tables();
+        self.begin_to_move_tables_from(from, (from + 1) % self.masters.len())
+    }
+
     fn move_tables_from(&self, from: usize, to: usize) {
+        self.begin_to_move_tables_from(from, to)();
+    }
+
+    fn begin_to_move_tables_from(&self, from: usize, to: usize) -> impl FnOnce() {
         let keys = |master: &Server| master.command(&["KEYS", "*:revision"]).trim().to_owned();
         let (from, to) = (&self.masters[from], &self.masters[to]);
         let slot = from.command(&["CLUSTER", "KEYSLOT", &keys(from)]).trim().to_owned();
@@ -92,12 +102,14 @@ impl Cluster {
             [from, to].map(|master| master.command(&["CLUSTER", "MYID"]).trim().to_owned());
         to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
         from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
-        let keys = from.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
-        let port = to.port.to_string();
-        let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "10000", "KEYS"];
-        from.command(&[&migrate[..], &keys.lines().collect::<Vec<_>>()].concat());
-        for master in [to, from] {
-            master.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+        move || {
+            let keys = from.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
+            let port = to.port.to_string();
+            let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "10000", "KEYS"];
+            from.command(&[&migrate[..], &keys.lines().collect::<Vec<_>>()].concat());
+            for master in [to, from] {
+                master.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+            }
         }
     }
 

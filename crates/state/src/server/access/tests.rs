@@ -145,6 +145,13 @@ async fn no_route_gives_what_was_not_granted() {
                 assert_ne!(ask(&served, method, &path(&route, "x"), "").await.0, 403, "{what}");
                 continue;
             }
+            Rule::Operator => {
+                served.grants.set("web", None);
+                let refused = ask(&served, method, &path(&route, "rows"), "").await;
+                served.grants.set("web", Some(some()));
+                assert_eq!(refused.0, 403, "{what}: a service with everything has not that");
+                continue;
+            }
             Rule::Named(resource) => {
                 let parameter = route.path.split(['{', '}']).nth(1);
                 assert_eq!(parameter, Some(parameter_of(resource)), "{what} is of another kind");
