@@ -14,13 +14,13 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use http::request::Parts;
+use http::{Method, request::Parts};
 use tokio::net::UnixStream;
 
 use super::{Socket, problem::Problem};
 use crate::{
     error::Error,
-    grant::{Grant, Pattern, Resource},
+    grant::{Asked, Grant, Pattern, Resource},
 };
 
 /// What a route needs to be granted. [`super::route`] wants one for each.
@@ -135,9 +135,16 @@ impl Visitor {
         &self.0.socket
     }
 
-    /// Whether this name may be used.
+    /// Whether this name may be used, whatever of it and for whatever.
     pub(super) fn may_use(&self, resource: Resource, name: &str) -> Result<(), Error> {
-        self.judge(|grant| match grant.has(resource, name) {
+        self.may(Asked { resource, name, key: None, is_read: false })
+    }
+
+    /// Whether this may be used, because it was given or comes with what was.
+    pub(super) fn may(&self, asked: Asked<'_>) -> Result<(), Error> {
+        let Asked { resource, name, .. } = asked;
+        let service = self.0.door.service.as_deref().unwrap_or_default();
+        self.judge(|grant| match grant.has(resource, name) || grant.comes_with(service, &asked) {
             true => None,
             false => Some(Missing {
                 what: format!(
@@ -263,11 +270,14 @@ pub(super) async fn guard(
         Rule::Free => Ok(()),
         Rule::Sessions => visitor.may_use_sessions(),
         Rule::InBody(_) | Rule::Listed(_) => visitor.may_enter(),
-        Rule::Named(resource) => match parameters.ok().as_ref().and_then(|them| them.iter().next()) {
-            Some((_, name)) => visitor.may_use(resource, name),
+        Rule::Named(resource) => {
+            let parameters = parameters.ok();
+            let mut values = parameters.iter().flatten().map(|(_, value)| value);
             // What is not UTF-8 is no name of anything.
-            None => visitor.may_use(resource, ""),
-        },
+            let (name, key) = (values.next().unwrap_or_default(), values.next());
+            let is_read = [Method::GET, Method::HEAD].contains(request.method());
+            visitor.may(Asked { resource, name, key, is_read })
+        }
     };
     match allowed {
         Ok(()) => next.run(request).await,
