@@ -8,16 +8,22 @@ mod browser;
 mod caller;
 mod control;
 mod crash;
+mod engines;
 mod grants;
 mod h2c_worker;
 mod idempotent;
 mod inbound;
+mod journey;
 mod lethe;
 mod limits;
 mod mortal;
 mod mortal_lab;
 #[path = "../../../state/tests/s3/moto.rs"]
 mod moto;
+mod passes;
+#[path = "../../../state/tests/postgres/server.rs"]
+mod postgres;
+#[path = "../../../state/tests/redis/server.rs"]
 mod redis;
 mod reload;
 mod retry_bounds;
@@ -31,3 +37,4 @@ mod teller;
 mod unix_socket;
 mod upgrade;
 mod visitor;
+mod warm;
