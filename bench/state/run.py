@@ -154,7 +154,7 @@ class Peak:
 def lethe(stack):
     node = stack.enter_context(Lethe("--instances", "1", "--", "sh", str(ROOT / "bench" / "upstream.sh")))
     node.wait_ready(1)
-    node.state_url = node.tell("ps")["state"]
+    node.state_url = node.tell("ps")["node"]["state"]
     return node
 
 

@@ -19,6 +19,8 @@ pub mod contract;
 pub mod embedded;
 pub mod error;
 pub mod feed;
+#[cfg(any(feature = "server", feature = "remote"))]
+mod frames;
 #[cfg(feature = "server")]
 pub mod grant;
 pub mod idempotency;

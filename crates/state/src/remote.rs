@@ -1,6 +1,6 @@
 //! State that another process keeps, reached over its state API on a unix socket: what a worker holds instead
-//! of an engine of its own. Connections are kept and driven by the calls themselves, without tasks of their own, so
-//! that a call costs one trip and no hand-over between threads.
+//! of an engine of its own. Calls share one connection that carries them in frames; what is large, or comes piece by piece, has
+//! a connection over HTTP for as long as it takes.
 
 mod blobs;
 mod cache;
@@ -9,6 +9,7 @@ mod connection;
 mod feeds;
 mod idempotency;
 mod limits;
+mod line;
 mod locks;
 mod payload;
 mod pool;
@@ -39,6 +40,11 @@ impl Remote {
     /// Fails with [`Error::Invalid`] for any other URL.
     pub fn connect(url: &str) -> Result<Self, Error> {
         Ok(Self { pool: Arc::new(pool::Pool::new(socket_path(url)?)) })
+    }
+
+    /// The same, with calls over HTTP only: for what stands in between and understands nothing else.
+    pub fn over_http(url: &str) -> Result<Self, Error> {
+        Ok(Self { pool: Arc::new(pool::Pool::over_http(socket_path(url)?)) })
     }
 
     /// The engines of this kind, for all that take them.

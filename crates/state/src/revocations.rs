@@ -113,6 +113,11 @@ impl Sessions for Telling {
         self.sessions.load_through(id).await
     }
 
+    #[cfg(feature = "server")]
+    async fn load_json(&self, id: &SessionId) -> Result<Vec<u8>, Error> {
+        self.sessions.load_json(id).await
+    }
+
     fn lag(&self) -> Duration {
         self.sessions.lag()
     }

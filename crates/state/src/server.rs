@@ -7,6 +7,7 @@ mod body;
 mod cache;
 pub mod description;
 pub mod feeds;
+mod frames;
 mod idempotency;
 mod limits;
 mod locks;
@@ -18,15 +19,16 @@ mod sessions;
 pub mod socket;
 mod tables;
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    body::Body,
     handler::Handler,
-    middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse as _, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
+use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use hyper::{
     body::Incoming,
@@ -89,13 +91,39 @@ struct Route {
 fn route<H, T>(method: Method, path: &'static str, rule: Rule, handler: H) -> Route
 where
     H: Handler<T, Arc<App>>,
-    T: 'static,
+    T: Send + 'static,
 {
     let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
     let takes_body = [Method::POST, Method::PUT, Method::PATCH].contains(&method);
-    let handler = on(filter, handler).layer(from_fn_with_state(rule, access::guard));
-    let handler = if takes_body { handler.layer(from_fn(body::guard)) } else { handler };
-    Route { method, path, rule, handler }
+    Route { method, path, rule, handler: on(filter, Guarded { rule, takes_body, handler }) }
+}
+
+/// A handler behind what is asked of each request to it. Layers of a router would do the same, with an allocation or two and
+/// a move of the request for each.
+#[derive(Clone)]
+struct Guarded<H> {
+    rule: Rule,
+    takes_body: bool,
+    handler: H,
+}
+
+impl<H, T> Handler<(T,), Arc<App>> for Guarded<H>
+where
+    H: Handler<T, Arc<App>>,
+    T: Send + 'static,
+{
+    type Future = BoxFuture<'static, Response>;
+
+    fn call(self, request: Request<Body>, app: Arc<App>) -> Self::Future {
+        Box::pin(async move {
+            let Self { rule, takes_body, handler } = self;
+            let allowed = async move |request| match access::check(rule, request).await {
+                Ok(request) => handler.call(request, app).await,
+                Err(problem) => problem.into_response(),
+            };
+            if takes_body { body::guard(request, allowed).await } else { allowed(request).await }
+        })
+    }
 }
 
 /// Every route there is.
@@ -155,6 +183,7 @@ fn routes() -> Vec<Route> {
         route(Method::GET, "/v1/feeds/sessions", Sessions, feeds::sessions),
         route(Method::GET, "/v1/feeds/tables/{table}", Named(Tables), feeds::table),
         route(Method::GET, "/v1/feeds/cache/{cache}", Named(Caches), feeds::cache),
+        route(Method::GET, crate::frames::PATH, Free, frames::upgrade),
         route(Method::GET, "/v1/openapi.json", Free, description::get),
         route(Method::GET, "/v1/health", Free, health),
     ]
@@ -237,10 +266,10 @@ pub async fn serve(listener: UnixListener, engines: Engines, shutdown: impl Futu
 async fn connection(stream: UnixStream, router: Router, door: Door, socket: Socket) {
     let mut ending = socket.ending.clone();
     let visitor = door.meet(&stream, socket).await;
-    let service = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert::<Visitor>(visitor.clone());
-        service.call(request)
+        router.call(request)
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
@@ -248,7 +277,7 @@ async fn connection(stream: UnixStream, router: Router, door: Door, socket: Sock
         .header_read_timeout(HEADER_READ_TIMEOUT)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES_MAX);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         // Nothing is ever sent: the channel closes when the server ends.
@@ -256,6 +285,13 @@ async fn connection(stream: UnixStream, router: Router, door: Door, socket: Sock
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+    };
+    let ended = match (ended, visitor.frames()) {
+        (Ok(()), Some(coming)) => {
+            let ending = visitor.socket().ending.clone();
+            frames::serve(coming, router.clone(), visitor.clone(), ending).await
+        }
+        (ended, _) => ended.map_err(io::Error::other),
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection to the state API ended early");
@@ -269,12 +305,17 @@ async fn health() -> StatusCode {
 /// An answer in JSON.
 fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
-        Ok(bytes) => {
-            let content_type = HeaderValue::from_static("application/json");
-            (status, [(header::CONTENT_TYPE, content_type)], bytes).into_response()
-        }
+        Ok(bytes) => json_bytes(status, bytes),
         Err(error) => problem::Problem::from(Error::Engine(error.into())).into_response(),
     }
+}
+
+/// An answer that is JSON already.
+fn json_bytes(status: StatusCode, bytes: Vec<u8>) -> Response {
+    let mut response = Response::new(bytes.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// The answer to a delete.

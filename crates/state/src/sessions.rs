@@ -174,6 +174,14 @@ pub trait Sessions: Send + Sync + 'static {
         self.load(id).await
     }
 
+    /// The same, as the JSON that the state API gives of it, for its server. An engine that keeps fields as text need not read them
+    /// for that.
+    #[cfg(feature = "server")]
+    async fn load_json(&self, id: &SessionId) -> Result<Vec<u8>, Error> {
+        let session = crate::wire::Session::from(self.load(id).await?);
+        serde_json::to_vec(&session).map_err(|error| Error::Engine(error.into()))
+    }
+
     /// How long after a change elsewhere was acknowledged [`load`](Self::load) may still return what was before.
     fn lag(&self) -> Duration {
         Duration::ZERO

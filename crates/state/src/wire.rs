@@ -264,10 +264,10 @@ pub(crate) struct Renew {
 
 /// A session.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Session {
+pub(crate) struct Session<F = BTreeMap<String, sessions::Field>> {
     pub(crate) id: String,
     pub(crate) user: Option<String>,
-    pub(crate) fields: BTreeMap<String, sessions::Field>,
+    pub(crate) fields: F,
     pub(crate) created_at: Millis,
     pub(crate) idle_ms: Millis,
     pub(crate) idle_expires_at: Millis,

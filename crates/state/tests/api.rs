@@ -12,6 +12,8 @@ mod cache;
 mod contract;
 #[path = "api/feeds.rs"]
 mod feeds;
+#[path = "api/frames.rs"]
+mod frames;
 #[path = "api/harness.rs"]
 mod harness;
 #[path = "api/idempotency.rs"]

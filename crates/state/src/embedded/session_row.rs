@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, types::Type};
+#[cfg(feature = "server")]
+use serde_json::value::RawValue;
 
 use super::{command::Txn, failure::Stop};
+#[cfg(feature = "server")]
+use crate::wire;
 use crate::{
-    Millis,
+    Millis, Revision,
     error::Error,
     rules::{check_field, check_size},
     sessions::{Change, Field, Patch, SESSION_BYTES_MAX, Session, SessionId},
@@ -16,9 +20,9 @@ use crate::{
 pub(super) type Hash = [u8; 32];
 
 /// What there is to an id.
-pub(super) enum Found {
+pub(super) enum Found<F> {
     /// A session.
-    Live(Loaded),
+    Live(Loaded<F>),
     /// Nothing any more.
     Ended(Option<Tombstone>),
     /// Nothing that is remembered.
@@ -36,18 +40,77 @@ pub(super) struct Tombstone {
 }
 
 /// A session that is not expired.
-pub(super) struct Loaded {
+pub(super) struct Loaded<F = Fields> {
     serial: i64,
     pub(super) user: Option<String>,
     created_at: Millis,
     idle_ms: Millis,
     idle_expires_at: Millis,
     pub(super) absolute_expires_at: Millis,
-    fields: BTreeMap<String, Field>,
+    fields: F,
+}
+
+/// The fields by name.
+pub(super) type Fields = BTreeMap<String, Field>;
+
+/// What the fields of a session are gathered in.
+pub(super) trait Gather: Default {
+    /// Adds one; its value is JSON. They come in the order of their names.
+    fn add(&mut self, name: &str, value: &str, revision: Revision) -> serde_json::Result<()>;
+}
+
+impl Gather for Fields {
+    fn add(&mut self, name: &str, value: &str, revision: Revision) -> serde_json::Result<()> {
+        self.insert(name.to_owned(), Field { value: serde_json::from_str(value)?, revision });
+        Ok(())
+    }
+}
+
+/// The JSON object that the fields are in the state API, not closed yet.
+#[cfg(feature = "server")]
+#[derive(Default)]
+pub(super) struct Text(String);
+
+#[cfg(feature = "server")]
+impl Gather for Text {
+    fn add(&mut self, name: &str, value: &str, revision: Revision) -> serde_json::Result<()> {
+        let Self(text) = self;
+        text.push(if text.is_empty() { '{' } else { ',' });
+        text.push_str(&serde_json::to_string(name)?);
+        text.push_str(":{\"value\":");
+        text.push_str(value);
+        text.push_str(",\"revision\":");
+        text.push_str(&revision.to_string());
+        text.push('}');
+        Ok(())
+    }
+}
+
+#[cfg(feature = "server")]
+impl Loaded<Text> {
+    /// The session as the state API writes it.
+    pub(super) fn into_json(self, id: &SessionId) -> serde_json::Result<Vec<u8>> {
+        let Text(mut fields) = self.fields;
+        fields.push_str(if fields.is_empty() { "{}" } else { "}" });
+        serde_json::to_vec(&wire::Session {
+            id: id.to_text(),
+            user: self.user,
+            // Reads through it: what is stored may not be JSON any more, and would end up as an answer that is none.
+            fields: RawValue::from_string(fields)?,
+            created_at: self.created_at,
+            idle_ms: self.idle_ms,
+            idle_expires_at: self.idle_expires_at,
+            absolute_expires_at: self.absolute_expires_at,
+        })
+    }
 }
 
 /// Looks an id up. What it finds held at one moment between two commits.
-pub(super) fn find(connection: &Connection, hash: &Hash, now: Millis) -> rusqlite::Result<Found> {
+pub(super) fn find<F: Gather>(
+    connection: &Connection,
+    hash: &Hash,
+    now: Millis,
+) -> rusqlite::Result<Found<F>> {
     if let Some(session) = read(connection, hash)? {
         return Ok(if session.idle_expires_at > now { Found::Live(session) } else { Found::Ended(None) });
     }
@@ -60,7 +123,7 @@ pub(super) fn find(connection: &Connection, hash: &Hash, now: Millis) -> rusqlit
     Ok(tombstone.optional()?.map_or(Found::Never, |tombstone| Found::Ended(Some(tombstone))))
 }
 
-fn read(connection: &Connection, hash: &Hash) -> rusqlite::Result<Option<Loaded>> {
+fn read<F: Gather>(connection: &Connection, hash: &Hash) -> rusqlite::Result<Option<Loaded<F>>> {
     let mut statement = connection.prepare_cached(
         "SELECT serial, user, created_at, idle_ms, idle_expires_at, absolute_expires_at,
                 name, value, session_fields.revision
@@ -78,26 +141,36 @@ fn read(connection: &Connection, hash: &Hash) -> rusqlite::Result<Option<Loaded>
                 idle_ms: row.get(3)?,
                 idle_expires_at: row.get(4)?,
                 absolute_expires_at: row.get(5)?,
-                fields: BTreeMap::new(),
+                fields: F::default(),
             }),
         };
-        if let Some(name) = row.get(6)? {
-            let value = serde_json::from_str(row.get_ref(7)?.as_str()?)
+        if let Some(name) = row.get_ref(6)?.as_str_or_null()? {
+            let revision = row.get::<_, i64>(8)?.cast_unsigned();
+            session
+                .fields
+                .add(name, row.get_ref(7)?.as_str()?, revision)
                 .map_err(|error| rusqlite::Error::FromSqlConversionFailure(7, Type::Text, error.into()))?;
-            session.fields.insert(name, Field { value, revision: row.get::<_, i64>(8)?.cast_unsigned() });
         }
     }
     Ok(session)
 }
 
-impl Found {
+impl<F> Found<F> {
     /// The session, or the error for the caller.
-    pub(super) fn live(self) -> Result<Loaded, Stop> {
+    pub(super) fn live(self) -> Result<Loaded<F>, Stop> {
         match self {
             Self::Live(session) => Ok(session),
             Self::Ended(_) => Err(Error::Gone.into()),
             Self::Never => Err(Error::NotFound.into()),
         }
+    }
+}
+
+impl<F> Loaded<F> {
+    /// Whether so much of the idle time has passed that use moves it on.
+    pub(super) fn is_past_half(&self, now: Millis) -> bool {
+        let moved = now.saturating_add(self.idle_ms).min(self.absolute_expires_at);
+        self.idle_expires_at.saturating_sub(now) < self.idle_ms / 2 && moved > self.idle_expires_at
     }
 }
 
@@ -131,12 +204,6 @@ impl Loaded {
             self.absolute_expires_at,
         ))?;
         Ok(())
-    }
-
-    /// Whether so much of the idle time has passed that use moves it on.
-    pub(super) fn is_past_half(&self, now: Millis) -> bool {
-        let moved = now.saturating_add(self.idle_ms).min(self.absolute_expires_at);
-        self.idle_expires_at.saturating_sub(now) < self.idle_ms / 2 && moved > self.idle_expires_at
     }
 
     /// Counts as use: moves the idle time on if more than half of it has passed.

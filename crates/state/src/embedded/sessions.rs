@@ -6,12 +6,16 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use rusqlite::Params;
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "server")]
+use super::session_row::Text;
 use super::{
     Store,
     command::{Stale, Txn},
     failure::Stop,
     session_row::{Found, Hash, Loaded, Tombstone, find},
 };
+#[cfg(feature = "server")]
+use crate::wire;
 use crate::{
     Millis,
     clock::{after, millis},
@@ -75,6 +79,19 @@ impl Sessions for Store {
             }
             touched => Ok(touched?.into_session(id.clone())),
         }
+    }
+
+    #[cfg(feature = "server")]
+    async fn load_json(&self, id: &SessionId) -> Result<Vec<u8>, Error> {
+        let (hash, now) = (hash(id), self.clock.now());
+        let read = |connection: &_| find::<Text>(connection, &hash, now)?.live();
+        let loaded = self.readers.look_up(read).await?;
+        let json = if loaded.is_past_half(now) {
+            serde_json::to_vec(&wire::Session::from(self.load(id).await?))
+        } else {
+            loaded.into_json(id)
+        };
+        json.map_err(|error| Error::Engine(error.into()))
     }
 
     async fn patch(&self, id: &SessionId, patch: Patch) -> Result<Session, Error> {

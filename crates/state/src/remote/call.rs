@@ -1,11 +1,11 @@
 //! One call of the state API: what is asked, and what was answered. A call can be sent more than once.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{payload::Payload, problem};
-use crate::{Revision, error::Error, wire};
+use crate::{Revision, error::Error, frames, wire};
 
 /// Longest text that is sent within a path. What is longer breaks the limit of every name many times over.
 const SEGMENT_BYTES_MAX: usize = 16 << 10;
@@ -81,10 +81,8 @@ impl Call {
     pub(super) fn new(method: Method, target: Target) -> Result<Self, Error> {
         let uri = Uri::from_maybe_shared(Bytes::from(target.0))
             .map_err(|error| Error::Invalid(format!("the names are too long for a request: {error}")))?;
-        let mut headers = HeaderMap::with_capacity(4);
-        headers.insert(header::HOST, HeaderValue::from_static("lethe"));
         let is_repeatable = method.is_safe();
-        Ok(Self { method, uri, headers, body: Bytes::new(), is_repeatable })
+        Ok(Self { method, uri, headers: HeaderMap::new(), body: Bytes::new(), is_repeatable })
     }
 
     /// One that is the same when it is done twice.
@@ -127,6 +125,21 @@ impl Call {
         self.is_repeatable
     }
 
+    /// Whether it can be sent with others on one connection.
+    pub(super) fn has_place_in_a_frame(&self) -> bool {
+        frames::has_place(
+            self.uri.path_and_query().map_or("", |target| target.as_str()),
+            &self.headers,
+            &self.body,
+        )
+    }
+
+    /// Writes it as a frame; `None` where it has no place in one.
+    pub(super) fn write(&self, out: &mut BytesMut, number: u64) -> Option<()> {
+        let Self { method, uri, headers, body, .. } = self;
+        frames::write_call(out, number, method, uri.path_and_query()?.as_str(), headers, body)
+    }
+
     /// The request to send.
     pub(super) fn request(&self) -> Request<Payload> {
         self.request_with(Payload::Whole(self.body.clone()))
@@ -138,6 +151,7 @@ impl Call {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
+        request.headers_mut().insert(header::HOST, HeaderValue::from_static("lethe"));
         request
     }
 }

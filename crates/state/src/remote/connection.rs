@@ -21,11 +21,11 @@ use tokio::{net::UnixStream, time::timeout};
 use super::{call::Answer, payload::Payload};
 
 /// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a kept connection may take to be done with its last request.
 const READY_TIMEOUT: Duration = Duration::from_millis(100);
 /// Most bytes of an answer that is held whole: a page of rows, written as JSON.
-const ANSWER_BYTES_MAX: usize = 256 << 20;
+pub(super) const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// A connection to the state API.
 pub(super) struct Connection {

@@ -1,5 +1,5 @@
 //! The connections to the state API, which are kept and shared, and the rules of trying again: a request is
-//! sent anew only if it changes nothing or nothing of it was sent.
+//! sent anew only if it changes nothing or was certainly not done.
 
 use std::{
     io,
@@ -16,10 +16,11 @@ use tokio::{
 use super::{
     call::{Answer, Call},
     connection::Connection,
+    line::{Line, Opened},
 };
-use crate::error::Error;
+use crate::{error::Error, frames};
 
-/// Most calls at one time, apart from the streams of blobs.
+/// Most calls over HTTP at one time, apart from the streams of blobs.
 const CALLS_MAX: usize = 32;
 /// Most blobs that are written at one time.
 const UPLOADS_MAX: usize = 32;
@@ -35,6 +36,8 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_MAX: usize = 16;
 /// How long they are kept: less than the other side does, so that no request meets a connection as it closes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long another side that does not know frames is believed not to.
+const HTTP_ONLY_FOR: Duration = Duration::from_secs(60);
 /// How long calls are tried again while the other process is not there.
 const RETRY_WINDOW: Duration = Duration::from_secs(2);
 /// The first wait before trying again; each further one is twice as long, up to the longest.
@@ -45,6 +48,7 @@ const BACKOFF_MAX: Duration = Duration::from_millis(200);
 /// for itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
+    Framed,
     Call,
     Upload,
     Download,
@@ -54,6 +58,12 @@ pub(super) enum Purpose {
 pub(super) struct Pool {
     path: PathBuf,
     idle: Mutex<Vec<Idle>>,
+    /// The connection that calls share.
+    line: Mutex<Option<Line>>,
+    /// Held by whoever opens it. Until when it need not be tried, since the other side knows HTTP only.
+    opening: tokio::sync::Mutex<Option<Instant>>,
+    is_http_only: bool,
+    framed: Arc<Semaphore>,
     calls: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
@@ -76,6 +86,10 @@ impl Pool {
         Self {
             path,
             idle: Mutex::default(),
+            line: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            is_http_only: false,
+            framed: Arc::new(Semaphore::new(frames::CALLS_MAX)),
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
             downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
@@ -83,13 +97,22 @@ impl Pool {
         }
     }
 
-    /// Waits for leave to have one more connection in use.
+    /// One that never has calls share a connection.
+    pub(super) fn over_http(path: PathBuf) -> Self {
+        Self { is_http_only: true, ..Self::new(path) }
+    }
+
+    /// Waits for leave to have one more connection in use, or one more call on that which calls share.
     pub(super) async fn turn(&self, purpose: Purpose) -> Result<OwnedSemaphorePermit, Error> {
         let semaphore = match purpose {
+            Purpose::Framed => &self.framed,
             Purpose::Call => &self.calls,
             Purpose::Upload => &self.uploads,
             Purpose::Download => &self.downloads,
         };
+        if let Ok(turn) = Arc::clone(semaphore).try_acquire_owned() {
+            return Ok(turn);
+        }
         match timeout(TURN_TIMEOUT, Arc::clone(semaphore).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(Error::Unavailable(format!(
@@ -139,8 +162,24 @@ impl Pool {
 
     /// Makes a call, and gives the answer whatever its status. Cancellation safe in the sense of the traits.
     pub(super) async fn call(&self, call: &Call) -> Result<Answer, Error> {
-        let _turn = self.turn(Purpose::Call).await?;
         let mut retry = Retry::default();
+        if !self.is_http_only && call.has_place_in_a_frame() {
+            while let Some(line) = self.line(&mut retry).await? {
+                let turn = self.turn(Purpose::Framed).await?;
+                match timeout(ANSWER_TIMEOUT, line.ask(call, turn)).await {
+                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Err(lost)) if call.is_repeatable() || lost.is_undone => {
+                        retry.after(&lost.text, self).await?;
+                    }
+                    Ok(Err(lost)) => return Err(self.unknown(&lost.text)),
+                    Err(_) => {
+                        line.close();
+                        return Err(self.no_answer());
+                    }
+                }
+            }
+        }
+        let _turn = self.turn(Purpose::Call).await?;
         loop {
             let mut connection = self.connection(&mut retry).await?;
             match timeout(ANSWER_TIMEOUT, connection.ask(call.request())).await {
@@ -152,11 +191,48 @@ impl Pool {
                     retry.after(&lost.text, self).await?
                 }
                 Ok(Err(lost)) => return Err(self.unknown(&lost.text)),
-                Err(_) => {
-                    return Err(self.unknown(&format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())));
-                }
+                Err(_) => return Err(self.no_answer()),
             }
         }
+    }
+
+    /// The connection that calls share, opened anew if need be; `None` where the other side has no such.
+    async fn line(&self, retry: &mut Retry) -> Result<Option<Line>, Error> {
+        if let Some(line) = self.open_line() {
+            return Ok(Some(line));
+        }
+        let mut opening = self.opening.lock().await;
+        loop {
+            // Somebody else may have opened it meanwhile.
+            if let Some(line) = self.open_line() {
+                return Ok(Some(line));
+            }
+            if opening.is_some_and(|until| Instant::now() < until) {
+                return Ok(None);
+            }
+            match Line::open(&self.path).await {
+                Ok(Opened::Line(line)) => {
+                    *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+                }
+                Ok(Opened::HttpOnly) => *opening = Some(Instant::now() + HTTP_ONLY_FOR),
+                Err(error) if is_passing(&error) => {
+                    // Others need not wait through this one's pause.
+                    drop(opening);
+                    retry.after(&error.to_string(), self).await?;
+                    opening = self.opening.lock().await;
+                }
+                Err(error) => return Err(self.unavailable(&error.to_string())),
+            }
+        }
+    }
+
+    fn open_line(&self) -> Option<Line> {
+        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        line.as_ref().filter(|line| line.is_open()).cloned()
+    }
+
+    fn no_answer(&self) -> Error {
+        self.unknown(&format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))
     }
 
     /// The error for a request that nothing came of.

@@ -5,16 +5,13 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use async_trait::async_trait;
-use axum::{
-    extract::{FromRequestParts, RawPathParams, Request, State},
-    middleware::Next,
-    response::{IntoResponse as _, Response},
-};
+use axum::extract::{FromRequestParts, RawPathParams, Request};
 use http::{Method, request::Parts};
+use hyper::upgrade::OnUpgrade;
 use tokio::net::UnixStream;
 
 use super::{Socket, problem::Problem};
@@ -115,7 +112,7 @@ impl Door {
             },
             None => Peer::Other,
         };
-        Visitor(Arc::new(Visit { door: self, peer, socket }))
+        Visitor(Arc::new(Visit { door: self, peer, socket, frames: Mutex::default() }))
     }
 }
 
@@ -123,6 +120,8 @@ struct Visit {
     door: Door,
     peer: Peer,
     socket: Socket,
+    /// The connection's other end as frames, once it was asked for.
+    frames: Mutex<Option<OnUpgrade>>,
 }
 
 /// Who makes a request, as each request of a connection carries it.
@@ -133,6 +132,16 @@ impl Visitor {
     /// The socket that it has come through.
     pub(super) fn socket(&self) -> &Socket {
         &self.0.socket
+    }
+
+    /// From the end of this exchange on, the connection carries frames.
+    pub(super) fn becomes_frames(&self, coming: OnUpgrade) {
+        *self.0.frames.lock().unwrap_or_else(PoisonError::into_inner) = Some(coming);
+    }
+
+    /// The connection, if it carries frames from now on.
+    pub(super) fn frames(&self) -> Option<OnUpgrade> {
+        self.0.frames.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether this name may be used, whatever of it and for whatever.
@@ -258,31 +267,24 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
     }
 }
 
-/// Asks the rule of a route before its handler is called.
-pub(super) async fn guard(
-    State(rule): State<Rule>,
-    visitor: Visitor,
-    parameters: Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let allowed = match rule {
-        Rule::Free => Ok(()),
-        Rule::Sessions => visitor.may_use_sessions(),
-        Rule::InBody(_) | Rule::Listed(_) => visitor.may_enter(),
+/// Gives a request back if the rule of its route allows it.
+pub(super) async fn check(rule: Rule, request: Request) -> Result<Request, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let visitor = Visitor::from_request_parts(&mut parts, &()).await?;
+    match rule {
+        Rule::Free => {}
+        Rule::Sessions => visitor.may_use_sessions()?,
+        Rule::InBody(_) | Rule::Listed(_) => visitor.may_enter()?,
         Rule::Named(resource) => {
-            let parameters = parameters.ok();
+            let parameters = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
             let mut values = parameters.iter().flatten().map(|(_, value)| value);
             // What is not UTF-8 is no name of anything.
             let (name, key) = (values.next().unwrap_or_default(), values.next());
-            let is_read = [Method::GET, Method::HEAD].contains(request.method());
-            visitor.may(Asked { resource, name, key, is_read })
+            let is_read = [Method::GET, Method::HEAD].contains(&parts.method);
+            visitor.may(Asked { resource, name, key, is_read })?;
         }
-    };
-    match allowed {
-        Ok(()) => next.run(request).await,
-        Err(error) => Problem::from(error).into_response(),
     }
+    Ok(Request::from_parts(parts, body))
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use std::{
 use axum::{
     body::{Body, HttpBody},
     extract::{FromRequest, Request},
-    middleware::Next,
     response::Response,
 };
 use bytes::{Bytes, BytesMut};
@@ -141,19 +140,22 @@ impl Upload {
     }
 }
 
-/// The layer of all routes that take a body: gives one up that stalls, and throws away the rest of one that the
+/// Stands before all routes that take a body: gives one up that stalls, and throws away the rest of one that the
 /// handler has refused.
 ///
 /// A body that the client holds back (RFC 9110, section 10.1.1), or one that is too long for that, is left alone: the
 /// connection ends after the answer.
-pub(super) async fn guard(request: Request, next: Next) -> Response {
+pub(super) async fn guard<F>(request: Request, handler: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     if request.body().is_end_stream() {
-        return next.run(request).await;
+        return handler(request).await;
     }
     let held_back = request.headers().contains_key(header::EXPECT);
     let (head, body) = request.into_parts();
     let mut guarded = Guarded(Arc::new(Mutex::new(Watched { body, stalled: None })));
-    let response = next.run(Request::from_parts(head, Body::new(guarded.clone()))).await;
+    let response = handler(Request::from_parts(head, Body::new(guarded.clone()))).await;
     let left = guarded.size_hint().lower();
     if !response.status().is_success() && !held_back && left <= DISCARD_BYTES_MAX {
         // Whether it comes to its end makes no difference to the answer.

@@ -9,7 +9,7 @@ use axum::{
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{App, body::Upload, json, problem::Problem, query::Segments};
+use super::{App, body::Upload, json, json_bytes, problem::Problem, query::Segments};
 use crate::{
     Revision,
     error::Error,
@@ -36,8 +36,7 @@ pub(super) async fn load(
     State(app): State<Arc<App>>,
     Segments(id): Segments<String>,
 ) -> Result<Response, Problem> {
-    let session = app.engines.sessions.load(&parse(&id)?).await?;
-    Ok(json(StatusCode::OK, &wire::Session::from(session)))
+    Ok(json_bytes(StatusCode::OK, app.engines.sessions.load_json(&parse(&id)?).await?))
 }
 
 /// `PATCH /v1/sessions/{id}`

@@ -150,7 +150,7 @@ impl Scripted {
 }
 
 fn connect(path: &Path) -> Engines {
-    Remote::connect(&socket::url(path)).unwrap().engines()
+    Remote::over_http(&socket::url(path)).unwrap().engines()
 }
 
 /// Reads a head and whatever came with it; gives the first line.

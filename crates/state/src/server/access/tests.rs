@@ -42,7 +42,7 @@ fn served(grant: Option<Grant>) -> Served {
     Served { path, grants, _end: end, _folder: folder, _engine: engine }
 }
 
-/// The answer's status, and its body.
+/// The answer's status, and its body. Who is refused over HTTP is refused in a frame too.
 async fn ask(served: &Served, method: &Method, path: &str, body: &str) -> (u16, String) {
     let mut stream = UnixStream::connect(&served.path).await.unwrap();
     let length = body.len();
@@ -56,8 +56,34 @@ async fn ask(served: &Served, method: &Method, path: &str, body: &str) -> (u16, 
     let is_feed = |answer: &[u8]| has(answer, b"text/event-stream") && has(answer, b"\r\n\r\n");
     while stream.read_buf(&mut answer).await.unwrap() > 0 && !is_feed(&answer) {}
     let answer = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    let (head, answered) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    if status == 403 {
+        assert_eq!(ask_in_a_frame(served, method, path, body).await, 403, "{method} {path} in a frame");
+    }
+    (status, answered.to_owned())
+}
+
+/// The status of an answer in a frame.
+async fn ask_in_a_frame(served: &Served, method: &Method, path: &str, body: &str) -> u16 {
+    let mut stream = UnixStream::connect(&served.path).await.unwrap();
+    let upgrade =
+        "GET /v1/frames HTTP/1.1\r\nhost: state\r\nconnection: upgrade\r\nupgrade: lethe-frames-1\r\n\r\n";
+    stream.write_all(upgrade.as_bytes()).await.unwrap();
+    let mut call = bytes::BytesMut::new();
+    crate::frames::write_call(&mut call, 1, method, path, &http::HeaderMap::new(), body.as_bytes()).unwrap();
+    stream.write_all(&call).await.unwrap();
+    let mut read = bytes::BytesMut::new();
+    loop {
+        assert!(stream.read_buf(&mut read).await.unwrap() > 0);
+        let head = read.windows(4).position(|part| part == b"\r\n\r\n").map_or(read.len(), |end| end + 4);
+        let mut frames = read.split_off(head);
+        if let Some(answer) = crate::frames::take_answer(&mut frames, 1 << 20).unwrap() {
+            let crate::frames::Answer::Whole { status, .. } = answer else { panic!("the server leaves") };
+            return status.as_u16();
+        }
+        read.unsplit(frames);
+    }
 }
 
 /// `own` of each resource, and what begins with `own-`.
@@ -113,7 +139,7 @@ async fn no_route_gives_what_was_not_granted() {
         let (refused, allowed) = match route.rule {
             Rule::Free => {
                 assert!(
-                    ["/v1/openapi.json", "/v1/health"].contains(&route.path),
+                    ["/v1/openapi.json", "/v1/health", crate::frames::PATH].contains(&route.path),
                     "{what} says nothing of what is kept?"
                 );
                 assert_ne!(ask(&served, method, &path(&route, "x"), "").await.0, 403, "{what}");

@@ -1,0 +1,200 @@
+//! Frames: how many calls of the state API share one connection. What is asked and answered is the same as over HTTP/1.1;
+//! written like this, calls need not wait for each other's answers, and those that come together cost one system call together.
+//!
+//! A client asks `GET /v1/frames` with `Upgrade: lethe-frames-1`, is answered 101 (RFC 9110, section 7.8), and sends frames of
+//! calls from then on, whose numbers go up. Answers come in the order in which they are ready. All integers are little-endian.
+//!
+//! ```text
+//! frame     = length: u32 (of what follows the number) · number: u64 · call | answer | leaving
+//! call      = method: u8 · headers: u8 · target's length: u16 · target · header* · body
+//! answer    = status: u16 · headers: u8 · 0: u8 · header* · body
+//! leaving   = status 0, without anything else: calls beyond `number` were not and will not be done
+//! header    = name's length: u8 · value's length: u16 · name · value
+//! ```
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+/// What the upgrade is called, and its path.
+pub(crate) const PROTOCOL: &str = "lethe-frames-1";
+pub(crate) const PATH: &str = "/v1/frames";
+/// Most bytes of a call; a longer one goes over HTTP. So a connection's calls take 2 MiB at most.
+pub(crate) const CALL_BYTES_MAX: usize = 16 << 10;
+/// Most calls of a connection that have no answer yet; further ones are not read.
+pub(crate) const CALLS_MAX: usize = 128;
+/// Bytes before what the length counts.
+const PREFIX: usize = 12;
+/// Bytes of a call, and of an answer, before anything of variable length.
+const FIXED: usize = 4;
+
+/// The methods, by their number in a frame.
+const METHODS: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::PATCH, Method::DELETE];
+
+/// One call as it was read.
+#[cfg(feature = "server")]
+pub(crate) struct Call {
+    pub(crate) number: u64,
+    pub(crate) method: Method,
+    pub(crate) target: Bytes,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// What a server sends.
+#[cfg(feature = "remote")]
+pub(crate) enum Answer {
+    /// To the call of this number.
+    Whole { number: u64, status: StatusCode, headers: HeaderMap, body: Bytes },
+    /// It leaves; no call beyond this number is done.
+    Leaving { last: u64 },
+}
+
+/// What was read is no frame. The text says why.
+#[derive(Debug)]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// Whether a call is short enough for a frame.
+#[cfg(feature = "remote")]
+pub(crate) fn has_place(target: &str, headers: &HeaderMap, body: &[u8]) -> bool {
+    FIXED + target.len() + headers_bytes(headers) + body.len() <= CALL_BYTES_MAX
+}
+
+/// Writes a call; `None`, and nothing is written, where it has no place in a frame.
+#[cfg(feature = "remote")]
+pub(crate) fn write_call(
+    out: &mut BytesMut,
+    number: u64,
+    method: &Method,
+    target: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Option<()> {
+    let method = METHODS.iter().position(|known| known == method)?;
+    if !has_place(target, headers, body) {
+        return None;
+    }
+    prefix(out, FIXED + target.len() + headers_bytes(headers) + body.len(), number);
+    out.put_u8(method as u8);
+    out.put_u8(u8::try_from(headers.len()).ok()?);
+    out.put_u16_le(target.len() as u16);
+    out.put_slice(target.as_bytes());
+    put_headers(out, headers);
+    out.put_slice(body);
+    Some(())
+}
+
+/// Takes the next call from what was read, if all of it is there.
+#[cfg(feature = "server")]
+pub(crate) fn take_call(read: &mut BytesMut) -> Result<Option<Call>, Malformed> {
+    let Some((number, mut frame)) = take_frame(read, CALL_BYTES_MAX)? else { return Ok(None) };
+    let method = METHODS.get(usize::from(frame.get_u8())).ok_or(Malformed("its method is not known"))?;
+    let headers = frame.get_u8();
+    let target = usize::from(frame.get_u16_le());
+    let target = cut(&mut frame, target)?;
+    let headers = take_headers(&mut frame, headers)?;
+    Ok(Some(Call { number, method: method.clone(), target, headers, body: frame }))
+}
+
+/// Writes an answer. An answer of more than 4 GiB has no place, nor have headers that were never set by a handler here.
+#[cfg(feature = "server")]
+pub(crate) fn write_answer(
+    out: &mut BytesMut,
+    number: u64,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(), Malformed> {
+    let length = FIXED + headers_bytes(headers) + body.len();
+    if u32::try_from(length).is_err() || headers.len() > usize::from(u8::MAX) {
+        return Err(Malformed("the answer has no place in a frame"));
+    }
+    prefix(out, length, number);
+    out.put_u16_le(status.as_u16());
+    out.put_u16(u16::from(headers.len() as u8) << 8);
+    put_headers(out, headers);
+    out.put_slice(body);
+    Ok(())
+}
+
+/// Writes that no call beyond `last` is done.
+#[cfg(feature = "server")]
+pub(crate) fn write_leaving(out: &mut BytesMut, last: u64) {
+    prefix(out, FIXED, last);
+    out.put_u32(0);
+}
+
+/// Takes the next answer from what was read, of at most `bytes_max`, if all of it is there.
+#[cfg(feature = "remote")]
+pub(crate) fn take_answer(read: &mut BytesMut, bytes_max: usize) -> Result<Option<Answer>, Malformed> {
+    let Some((number, mut frame)) = take_frame(read, bytes_max)? else { return Ok(None) };
+    let status = frame.get_u16_le();
+    let headers = frame.get_u8();
+    frame.advance(1);
+    if status == 0 {
+        return Ok(Some(Answer::Leaving { last: number }));
+    }
+    let status = StatusCode::from_u16(status).map_err(|_| Malformed("its status is none"))?;
+    let headers = take_headers(&mut frame, headers)?;
+    Ok(Some(Answer::Whole { number, status, headers, body: frame }))
+}
+
+fn prefix(out: &mut BytesMut, length: usize, number: u64) {
+    out.reserve(PREFIX + length);
+    out.put_u32_le(length as u32);
+    out.put_u64_le(number);
+}
+
+/// The next frame's number and what follows it. Makes room for the rest of one that has begun.
+fn take_frame(read: &mut BytesMut, bytes_max: usize) -> Result<Option<(u64, Bytes)>, Malformed> {
+    let Some(mut head) = read.get(..PREFIX) else { return Ok(None) };
+    let (length, number) = (head.get_u32_le() as usize, head.get_u64_le());
+    if length < FIXED {
+        return Err(Malformed("it is too short"));
+    }
+    if length > bytes_max {
+        return Err(Malformed("it is too long"));
+    }
+    if read.len() < PREFIX + length {
+        read.reserve(PREFIX + length - read.len());
+        return Ok(None);
+    }
+    read.advance(PREFIX);
+    Ok(Some((number, read.split_to(length).freeze())))
+}
+
+fn headers_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| 3 + name.as_str().len() + value.len()).sum()
+}
+
+fn put_headers(out: &mut BytesMut, headers: &HeaderMap) {
+    for (name, value) in headers {
+        // Names that a program writes down are short, and a frame bounds the rest.
+        out.put_u8(name.as_str().len() as u8);
+        out.put_u16_le(value.len() as u16);
+        out.put_slice(name.as_str().as_bytes());
+        out.put_slice(value.as_bytes());
+    }
+}
+
+fn take_headers(frame: &mut Bytes, count: u8) -> Result<HeaderMap, Malformed> {
+    let mut headers = HeaderMap::with_capacity(usize::from(count));
+    for _ in 0..count {
+        if frame.len() < 3 {
+            return Err(Malformed("a header is cut short"));
+        }
+        let (name, value) = (usize::from(frame.get_u8()), usize::from(frame.get_u16_le()));
+        let name = HeaderName::from_bytes(&cut(frame, name)?);
+        let value = HeaderValue::from_maybe_shared(cut(frame, value)?);
+        let (Ok(name), Ok(value)) = (name, value) else { return Err(Malformed("a header is none")) };
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+fn cut(frame: &mut Bytes, length: usize) -> Result<Bytes, Malformed> {
+    if frame.len() < length {
+        return Err(Malformed("a part of it is longer than it is"));
+    }
+    Ok(frame.split_to(length))
+}
