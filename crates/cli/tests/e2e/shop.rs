@@ -80,19 +80,6 @@ async fn nobody_notices_that_workers_are_killed_where_state_is_in_redis() -> any
     lethe.down().await
 }
 
-/// The same shop, unchanged, on three servers at once.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_notices_that_workers_are_killed_where_state_is_in_redis_postgresql_and_s3()
--> anyhow::Result<()> {
-    let mut random =
-        Random::for_test("nobody_notices_that_workers_are_killed_where_state_is_in_redis_postgresql_and_s3");
-    let (engines, place) = (Engines::apart(), Place::new()?);
-    let lethe = open_on(&place, &engines, &[SIGN_INS]).await?;
-    kill_under_load(&lethe, &mut random).await?;
-    check_kept_apart(&engines)?;
-    lethe.down().await
-}
-
 fn keys(engines: &Engines) -> anyhow::Result<u64> {
     let redis = engines.redis.as_ref().context("there is a Redis")?;
     Ok(redis.command(&["dbsize"]).trim().parse()?)
