@@ -14,6 +14,8 @@ use crate::{error::Error, feed::Feed};
 
 /// Longest name of a cache, in bytes: lower-case ASCII letters, digits, `-` and `_`.
 pub const CACHE_NAME_BYTES_MAX: usize = 64;
+/// The cache with the lists of what is asked for most, an entry for each service. A service that has any cache has its own entry.
+pub const HOT_CACHE: &str = "lethe-hot";
 /// Longest key, in bytes of UTF-8. A key is any text but the empty one, without NUL.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Largest value, in bytes.

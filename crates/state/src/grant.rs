@@ -1,8 +1,11 @@
 //! What one service may use of all that is kept: a grant names tables, buckets and the like, one by one or by how their
 //! names begin. It is pure; the state API asks it at each request (`server/access.rs`).
 
+mod company;
+
 use std::{collections::BTreeMap, fmt};
 
+pub use self::company::Asked;
 use crate::{blobs, cache, idempotency, limits, locks, rules::check_name, tables};
 
 /// Most names that a grant has of one resource.

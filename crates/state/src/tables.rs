@@ -11,6 +11,9 @@ use crate::{Millis, Revision, error::Error, feed::Feed, locks::Token};
 
 /// Longest table name, in bytes: lower-case ASCII letters, digits, `-` and `_`.
 pub const TABLE_NAME_BYTES_MAX: usize = 64;
+/// The table of token keys, a row for each ring. Who can read a ring can sign with it; so a service that may use sessions has the
+/// one of its own name, and all of them only if it was given the table.
+pub const TOKEN_KEYS_TABLE: &str = "lethe-token-keys";
 /// Longest key, in bytes of UTF-8. A key is any text but the empty one, without NUL.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Largest value, in bytes.

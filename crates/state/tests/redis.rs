@@ -31,5 +31,7 @@ mod proxy;
 mod refusals;
 #[path = "redis/sentinel.rs"]
 mod sentinel;
+#[path = "redis/server.rs"]
+mod server;
 #[path = "redis/tls.rs"]
 mod tls;

@@ -90,6 +90,11 @@ impl Accounts {
         self.hasher.verify(password, account.map(|stored| stored.value.password)).await
     }
 
+    /// Ends the sessions of a user on all devices. All workers take them for ended within a second.
+    pub async fn sign_out_everywhere(&self, user: &str) -> Result<(), Error> {
+        Ok(self.state.end_sessions(user).await.map(drop)?)
+    }
+
     /// Whether there is an account of this name.
     pub async fn exists(&self, name: &Username) -> Result<bool, Error> {
         Ok(self.table.get(name.as_str()).await?.is_some())

@@ -1,10 +1,16 @@
-//! The catalogue: what the shop sells, kept in a table so that every worker shows the same, and searched
-//! there.
+//! The catalogue: what the shop sells, kept in a table. Pages show it as a cache has it, which is read once for all workers,
+//! lies in the memory of each, and is thrown away when something changes; an order is made of the rows themselves.
 
 pub mod range;
 
+use std::{sync::Arc, time::Duration};
+
 use futures_util::future::try_join_all;
-use lethe::table::{Stored, Table};
+use lethe::{
+    State,
+    cache::Cache,
+    table::{Stored, Table},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{error::Error, fold::fold, money::Cents};
@@ -13,6 +19,13 @@ use crate::{error::Error, fold::fold, money::Cents};
 pub const PRODUCTS_MAX: usize = 1000;
 /// Longest search, in characters; the rest is not looked at.
 pub const QUERY_CHARS_MAX: usize = 100;
+/// How long pages show the catalogue as it was read. What changes it through the shop is shown at once; this is for rows
+/// that somebody changes by hand.
+const FRESH: Duration = Duration::from_secs(300);
+/// How long they go on to while it is read anew, or cannot be.
+const STALE: Duration = Duration::from_secs(3600);
+/// The one key of the cache.
+const ALL: &str = "all";
 
 /// A thing for sale. Its row's key is its slug.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,12 +61,17 @@ pub struct Stock {
 pub struct Catalogue {
     products: Table<Product>,
     stock: Table<Stock>,
+    shown: Cache<Vec<Product>>,
 }
 
 impl Catalogue {
-    /// A catalogue in two tables.
-    pub fn new(products: Table<Product>, stock: Table<Stock>) -> Self {
-        Self { products, stock }
+    /// The catalogue in this state: two tables, and a cache of what pages show of the first.
+    pub fn new(state: &State) -> Self {
+        Self {
+            products: state.table("products"),
+            stock: state.table("stock"),
+            shown: state.cache("catalogue").fresh(FRESH).stale(STALE),
+        }
     }
 
     /// Puts the range on the shelves, `stock` of each. What is there already stays as it is, so that
@@ -64,28 +82,44 @@ impl Catalogue {
             .into_iter()
             .filter(|product| !present.rows.iter().any(|row| row.key == product.slug));
         // Stock comes first: a product that can be seen can be bought.
-        try_join_all(missing.map(|product| async move {
+        let inserted = try_join_all(missing.map(|product| async move {
             self.stock.insert(&product.slug, &Stock { left: stock }).await?;
             self.products.insert(&product.slug, &product).await
         }))
         .await?;
+        if inserted.contains(&true) {
+            self.shown.remove(ALL).await?;
+        }
         Ok(())
     }
 
-    /// All products, in the order of the catalogue.
-    pub async fn all(&self) -> Result<Vec<Product>, Error> {
-        let page = self.products.scan("").limit(PRODUCTS_MAX).page().await?;
-        let mut products: Vec<Product> = page.rows.into_iter().map(|row| row.value).collect();
-        products.sort_by(|one, two| (one.place, &one.slug).cmp(&(two.place, &two.slug)));
-        Ok(products)
+    /// All products, in the order of the catalogue, as pages show them: as they are, or were a second ago.
+    pub async fn all(&self) -> Result<Arc<Vec<Product>>, Error> {
+        let products = self.products.clone();
+        Ok(self.shown.get_or(ALL, move || read(products)).await?)
     }
 
-    /// One product, or `None`.
+    /// All products as they are.
+    pub async fn all_now(&self) -> Result<Vec<Product>, Error> {
+        Ok(read(self.products.clone()).await?)
+    }
+
+    /// One product as pages show it, or `None`.
     pub async fn get(&self, slug: &str) -> Result<Option<Product>, Error> {
+        Ok(self.all().await?.iter().find(|product| product.slug == slug).cloned())
+    }
+
+    /// One product as it is, or `None`.
+    pub async fn get_now(&self, slug: &str) -> Result<Option<Product>, Error> {
         if !is_slug(slug) {
             return Ok(None);
         }
         Ok(self.products.get(slug).await?.map(|row| row.value))
+    }
+
+    /// What this worker has done with the cache.
+    pub fn counts(&self) -> lethe::cache::Counts {
+        self.shown.counts()
     }
 
     /// The products that have every word of `query` in their texts, case and diacritics aside; those
@@ -95,14 +129,13 @@ impl Catalogue {
         if words.is_empty() {
             return Ok(Vec::new());
         }
-        let mut found: Vec<(bool, Product)> = self
-            .all()
-            .await?
-            .into_iter()
-            .filter_map(|product| matches(&product, &words).map(|in_name| (!in_name, product)))
+        let all = self.all().await?;
+        let mut found: Vec<(bool, &Product)> = all
+            .iter()
+            .filter_map(|product| matches(product, &words).map(|in_name| (!in_name, product)))
             .collect();
         found.sort_by_key(|(in_text_only, _)| *in_text_only);
-        Ok(found.into_iter().map(|(_, product)| product).collect())
+        Ok(found.into_iter().map(|(_, product)| product.clone()).collect())
     }
 
     /// How many are left, with the revision that a change must name; `None` for no such product.
@@ -117,20 +150,31 @@ impl Catalogue {
 
     /// Sets how many there are. Returns false for no such product.
     pub async fn set_stock(&self, slug: &str, left: u32) -> Result<bool, Error> {
-        if self.get(slug).await?.is_none() {
+        if self.get_now(slug).await?.is_none() {
             return Ok(false);
         }
         self.stock.put(slug, &Stock { left }).await?;
         Ok(true)
     }
 
-    /// Sets the photo of a product, or takes it away. Returns false for no such product.
+    /// Sets the photo of a product, or takes it away; pages show it when this returns, those of other workers within a second.
+    /// Returns false for no such product. Safe to repeat, also when it fails half-way.
     pub async fn set_photo(&self, slug: &str, etag: Option<&str>) -> Result<bool, Error> {
         let photo = etag.map(str::to_owned);
         let product =
             self.products.update(slug, |product: &mut Product| product.photo.clone_from(&photo)).await?;
+        // First the row, then the cache: what was read before the change is not kept after it.
+        self.shown.remove(ALL).await?;
         Ok(product.is_some())
     }
+}
+
+/// Reads the catalogue from its table.
+async fn read(products: Table<Product>) -> Result<Vec<Product>, lethe::Error> {
+    let page = products.scan("").limit(PRODUCTS_MAX).page().await?;
+    let mut products: Vec<Product> = page.rows.into_iter().map(|row| row.value).collect();
+    products.sort_by(|one, two| (one.place, &one.slug).cmp(&(two.place, &two.slug)));
+    Ok(products)
 }
 
 fn is_slug(text: &str) -> bool {

@@ -16,6 +16,7 @@ pub mod order;
 mod pages;
 pub mod password;
 pub mod photo;
+pub mod sessions;
 pub mod shop;
 pub mod tries;
 pub mod web;

@@ -32,6 +32,7 @@ async fn run() -> Result<(), StartError> {
     } else {
         seed.await;
     }
+    shop.sessions.warm_up().await;
     lethe::serve(web::router(shop, &state)).await?;
     Ok(())
 }

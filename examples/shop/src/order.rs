@@ -150,7 +150,7 @@ impl Orders {
         deliver_to: &str,
     ) -> Result<Option<Placed>, Error> {
         let wanted = try_join_all(cart.lines.iter().map(|(slug, quantity)| async move {
-            let product = self.catalogue.get(slug).await?;
+            let product = self.catalogue.get_now(slug).await?;
             let stock = self.catalogue.stock(slug).await?;
             Ok::<_, Error>((slug, *quantity, product, stock))
         }))

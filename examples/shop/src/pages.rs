@@ -53,6 +53,8 @@ pub enum Notice {
     Welcome,
     /// The visitor has signed out.
     SignedOut,
+    /// The visitor has signed out on all devices.
+    SignedOutEverywhere,
     /// A photo was uploaded.
     Hung,
     /// A photo was removed.
@@ -62,7 +64,7 @@ pub enum Notice {
 }
 
 impl Notice {
-    const ALL: [(Self, &'static str, &'static str); 9] = [
+    const ALL: [(Self, &'static str, &'static str); 10] = [
         (Self::Updated, "updated", "Your cart is up to date."),
         (
             Self::Full,
@@ -77,6 +79,7 @@ impl Notice {
         (Self::Ordered, "ordered", "Thank you! Your order is placed."),
         (Self::Welcome, "welcome", "Welcome to Marginalia. Your account is ready."),
         (Self::SignedOut, "signed-out", "You have signed out."),
+        (Self::SignedOutEverywhere, "signed-out-everywhere", "You have signed out on all your devices."),
         (Self::Hung, "hung", "The photo is on the shelf."),
         (Self::TakenDown, "taken-down", "The drawing is back."),
         (Self::Stocked, "stocked", "The stock is set."),

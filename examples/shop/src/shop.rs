@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     error::{Error, StartError},
     order::Orders,
+    sessions::Sessions,
     tries::Tries,
 };
 
@@ -25,6 +26,8 @@ pub struct Shop {
     pub accounts: Accounts,
     /// How often somebody may try to.
     pub tries: Tries,
+    /// Who is signed in.
+    pub sessions: Sessions,
     /// What was sold.
     pub orders: Orders,
     /// Uploaded photos, by slug.
@@ -34,11 +37,12 @@ pub struct Shop {
 impl Shop {
     /// A shop on this state, with its shelves filled.
     pub async fn open(state: &State, config: Config) -> Result<Self, StartError> {
-        let catalogue = Catalogue::new(state.table("products"), state.table("stock"));
+        let catalogue = Catalogue::new(state);
         catalogue.seed(config.stock).await?;
         Ok(Self {
             accounts: Accounts::new(state),
             tries: Tries::new(state, config.sign_ins_per_minute),
+            sessions: Sessions::new(state, config.plain_http),
             orders: Orders::new(state, catalogue.clone()),
             photos: state.bucket("photos"),
             catalogue,

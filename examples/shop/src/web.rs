@@ -5,6 +5,7 @@ mod checkout;
 mod door;
 mod form;
 mod shelf;
+mod tally;
 mod visitor;
 
 use axum::{
@@ -15,7 +16,7 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use lethe::{idempotency::IdempotencyLayer, session::SessionLayer};
+use lethe::idempotency::IdempotencyLayer;
 
 use crate::{assets, error::Error, pages, photo, shop::Shop};
 
@@ -26,10 +27,6 @@ const UPLOAD_WRAPPING_BYTES_MAX: usize = 16 << 10;
 
 /// The whole shop. Every POST of it is safe to repeat.
 pub fn router(shop: Shop, state: &lethe::State) -> Router {
-    let mut sessions = SessionLayer::new(state).persistent();
-    if shop.config.plain_http {
-        sessions = sessions.insecure_cookies();
-    }
     let upload_max =
         usize::try_from(photo::PHOTO_BYTES_MAX).unwrap_or(usize::MAX) + UPLOAD_WRAPPING_BYTES_MAX;
     let upload = post(admin::upload).layer(DefaultBodyLimit::max(upload_max));
@@ -49,11 +46,12 @@ pub fn router(shop: Shop, state: &lethe::State) -> Router {
         .route("/register", get(door::register_form).post(door::register))
         .route("/sign-in", get(door::sign_in_form).post(door::sign_in))
         .route("/sign-out", post(door::sign_out))
+        .route("/sign-out-everywhere", post(door::sign_out_everywhere))
         .route("/admin", get(admin::stock_room))
         .route("/admin/products/{slug}/photo", upload)
         .route("/admin/products/{slug}/photo/remove", post(admin::remove_photo))
         .route("/admin/products/{slug}/stock", post(admin::set_stock))
-        .layer(sessions);
+        .layer(shop.sessions.layer());
     Router::new()
         .merge(personal)
         .route("/assets/{hash}/{name}", get(assets::serve))

@@ -9,10 +9,12 @@ mod caller;
 mod control;
 mod crash;
 mod custodian;
+mod engines;
 mod grants;
 mod h2c_worker;
 mod idempotent;
 mod inbound;
+mod journey;
 mod lethe;
 mod limits;
 mod mortal;
@@ -20,6 +22,10 @@ mod mortal_lab;
 #[path = "../../../state/tests/s3/moto.rs"]
 mod moto;
 mod moving;
+mod passes;
+#[path = "../../../state/tests/postgres/server.rs"]
+mod postgres;
+#[path = "../../../state/tests/redis/server.rs"]
 mod redis;
 mod reload;
 mod retry_bounds;
@@ -35,3 +41,4 @@ mod teller;
 mod unix_socket;
 mod upgrade;
 mod visitor;
+mod warm;

@@ -25,8 +25,7 @@ use serde_json::{Value, json};
 
 use crate::{
     lethe::{Lethe, Place},
-    moto,
-    redis::RedisServer,
+    moto, redis,
 };
 
 const WORKER: [&str; 6] =
@@ -167,6 +166,7 @@ async fn users_notice_nothing_of_a_move() -> anyhow::Result<()> {
         fingerprint: Fingerprint([7; 32]),
         owner: "w".into(),
         displaces: Vec::new(),
+        at_most_once: false,
         lease: HOUR,
         kept: HOUR,
     };
@@ -357,7 +357,7 @@ async fn engines_are_told_apart() -> anyhow::Result<()> {
         engine.engines().sessions.create(NewSession::default()).await?;
     }
     engine.close().await;
-    let server = RedisServer::start()?;
+    let server = redis::Server::start_synced();
     let url = |namespace: &str| format!("redis://127.0.0.1:{}/?namespace={namespace}", server.port);
     let dump = path("dump");
     let dump = dump.to_str().context("UTF-8")?;

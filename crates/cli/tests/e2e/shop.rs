@@ -1,5 +1,5 @@
-//! The shop with three workers and embedded state, under shoppers with cookie jars, while workers are killed with -9 or
-//! replaced by a rolling restart.
+//! The shop with three workers, under shoppers with cookie jars, while workers are killed with -9 or replaced by a rolling
+//! restart; on what `lethe` has of its own, and unchanged on Redis, PostgreSQL and S3.
 
 use std::{
     collections::BTreeSet,
@@ -16,17 +16,18 @@ use anyhow::{Context, bail, ensure};
 use lethe_model::roster::WorkerState;
 
 use crate::{
+    engines::Engines,
     lethe::{Lethe, Place, kill_9},
-    redis::RedisServer,
+    moto,
     seed::Random,
     visitor::{Page, Visitor},
 };
 
 const SHOPPERS: usize = 16;
-const WORKERS: usize = 3;
+pub const WORKERS: usize = 3;
 const LOAD_TIME: Duration = Duration::from_secs(20);
 const KILL_INTERVAL: Duration = Duration::from_millis(300);
-const PASSWORD: &str = "correct horse battery staple";
+pub const PASSWORD: &str = "correct horse battery staple";
 
 /// All shoppers come from one address, and sign in more often than one of them may.
 const SIGN_INS: (&str, &str) = ("SHOP_SIGN_INS_PER_MINUTE", "1000000");
@@ -39,8 +40,22 @@ pub fn folder() -> PathBuf {
 /// The shop, with all workers ready.
 pub async fn open(place: &Place) -> anyhow::Result<Lethe> {
     let folder = folder();
-    let folder = folder.to_str().context("the folder's name is UTF-8")?;
-    let lethe = place.up_with(&[folder], &[("SHOP_ADMIN_PASSWORD", PASSWORD), SIGN_INS]).await?;
+    up(place, folder.to_str().context("the folder's name is UTF-8")?, &[SIGN_INS]).await
+}
+
+/// The same shop on these engines: its file is what it is, with a `[state]` at its end.
+pub async fn open_on(place: &Place, engines: &Engines, env: &[(&str, &str)]) -> anyhow::Result<Lethe> {
+    let root = folder().join("../..").canonicalize()?;
+    let toml = std::fs::read_to_string(folder().join("lethe.toml"))?
+        .replace("directory = \"../..\"", &format!("directory = {root:?}"));
+    let file = place.path().join("lethe.toml");
+    std::fs::write(&file, format!("{toml}\n{}", engines.toml()))?;
+    up(place, file.to_str().context("the file's name is UTF-8")?, env).await
+}
+
+async fn up(place: &Place, what: &str, env: &[(&str, &str)]) -> anyhow::Result<Lethe> {
+    let env = [&[("SHOP_ADMIN_PASSWORD", PASSWORD)][..], env].concat();
+    let lethe = place.up_with(&[what], &env).await?;
     lethe.ready(WORKERS).await?;
     Ok(lethe)
 }
@@ -58,42 +73,59 @@ async fn nobody_notices_that_workers_are_killed() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_notices_that_workers_are_killed_where_state_is_in_redis() -> anyhow::Result<()> {
     let mut random = Random::for_test("nobody_notices_that_workers_are_killed_where_state_is_in_redis");
-    let redis = RedisServer::start()?;
-    let place = Place::new()?;
-    let root = folder().join("../..").canonicalize()?;
-    let toml = std::fs::read_to_string(folder().join("lethe.toml"))?
-        .replace("directory = \"../..\"", &format!("directory = {root:?}"));
-    let state = "[state]\nurl = \"redis://127.0.0.1:${REDIS_PORT}/?namespace=shop\"\nblobs = \"embedded\"\n";
-    let file = place.path().join("lethe.toml");
-    std::fs::write(&file, format!("{toml}\n{state}"))?;
-    let file = file.to_str().context("the file's name is UTF-8")?;
-    let port = redis.port.to_string();
-    let lethe =
-        place.up_with(&[file], &[("SHOP_ADMIN_PASSWORD", PASSWORD), SIGN_INS, ("REDIS_PORT", &port)]).await?;
-    lethe.ready(WORKERS).await?;
+    let (engines, place) = (Engines::redis(), Place::new()?);
+    let lethe = open_on(&place, &engines, &[SIGN_INS]).await?;
     kill_under_load(&lethe, &mut random).await?;
-    ensure!(redis.keys()? > 100, "it was not kept in Redis");
+    ensure!(keys(&engines)? > 100, "it was not kept in Redis");
     lethe.down().await
+}
+
+fn keys(engines: &Engines) -> anyhow::Result<u64> {
+    let redis = engines.redis.as_ref().context("there is a Redis")?;
+    Ok(redis.command(&["dbsize"]).trim().parse()?)
+}
+
+/// Sees that each kind is where it shall be.
+pub fn check_kept_apart(engines: &Engines) -> anyhow::Result<()> {
+    ensure!(keys(engines)? > 0, "nothing was kept in Redis");
+    let postgres = engines.postgres.as_ref().context("there is a PostgreSQL")?;
+    let orders = postgres.query("SELECT count(*) FROM shop.rows WHERE table_name = 'orders'");
+    ensure!(orders.trim().parse::<u64>()? > 0, "no order was kept in PostgreSQL");
+    let folder = engines.folder.as_ref().context("there is a bucket")?;
+    let objects = moto::shared().say(&format!("GET /{}?prefix={folder}/photos/ HTTP/1.1\r\n", moto::BUCKET));
+    ensure!(objects.contains("<Key>"), "no photo was kept on S3: {objects}");
+    Ok(())
+}
+
+/// Kills one of the workers that are ready with -9; how many, which is none when none is ready.
+pub async fn kill_one(lethe: &Lethe, random: &mut Random) -> anyhow::Result<usize> {
+    let workers = lethe.workers().await?;
+    let ready: Vec<u32> = workers
+        .iter()
+        .filter(|worker| worker.state == WorkerState::Ready)
+        .filter_map(|worker| worker.pid)
+        .collect();
+    if ready.is_empty() {
+        return Ok(0);
+    }
+    kill_9(ready[random.below(ready.len())])?;
+    Ok(1)
+}
+
+/// The moments at which to do so: one that was late delays the next ones.
+pub fn kill_ticks() -> tokio::time::Interval {
+    let mut tick = tokio::time::interval(KILL_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick
 }
 
 /// Lets shoppers shop while one worker after the other is killed.
 async fn kill_under_load(lethe: &Lethe, random: &mut Random) -> anyhow::Result<()> {
     let load = Load::start(lethe.listen, random);
-    let mut killed = 0;
-    let mut tick = tokio::time::interval(KILL_INTERVAL);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut killed, mut tick) = (0, kill_ticks());
     while !load.is_over() {
         tick.tick().await;
-        let workers = lethe.workers().await?;
-        let ready: Vec<u32> = workers
-            .iter()
-            .filter(|worker| worker.state == WorkerState::Ready)
-            .filter_map(|worker| worker.pid)
-            .collect();
-        if !ready.is_empty() {
-            kill_9(ready[random.below(ready.len())])?;
-            killed += 1;
-        }
+        killed += kill_one(lethe, random).await?;
     }
     let report = load.finish().await?;
     println!("{killed} workers were killed; {report:?}");
@@ -304,7 +336,7 @@ impl Shopper {
 }
 
 /// The address of an order in the redirect that leads to it.
-fn order_address(location: &str) -> anyhow::Result<String> {
+pub fn order_address(location: &str) -> anyhow::Result<String> {
     let address = location.split('?').next().unwrap_or_default();
     if !address.starts_with("/orders/") {
         bail!("the checkout led to `{location}`");
@@ -313,7 +345,7 @@ fn order_address(location: &str) -> anyhow::Result<String> {
 }
 
 /// All link targets on a page that begin with `prefix`.
-fn links(html: &str, prefix: &str) -> BTreeSet<String> {
+pub fn links(html: &str, prefix: &str) -> BTreeSet<String> {
     let start = format!("href=\"{prefix}");
     html.split(&start)
         .skip(1)

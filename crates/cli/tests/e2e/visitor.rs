@@ -56,12 +56,32 @@ impl Visitor {
         Self { address, cookies: BTreeMap::new(), connection: None }
     }
 
+    /// Another tab of the same browser, with a connection of its own to this address.
+    pub fn tab(&self, address: SocketAddr) -> Self {
+        Self { address, cookies: self.cookies.clone(), connection: None }
+    }
+
+    /// Whether it has a cookie of this name.
+    pub fn has_cookie(&self, name: &str) -> bool {
+        self.cookies.contains_key(name)
+    }
+
     pub async fn get(&mut self, path: &str) -> anyhow::Result<Page> {
         self.send(Method::GET, path, &[], Bytes::new()).await
     }
 
     /// Posts a form.
     pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> anyhow::Result<Page> {
+        self.post_with(path, fields, &[]).await
+    }
+
+    /// Posts a form with more header fields.
+    pub async fn post_with(
+        &mut self,
+        path: &str,
+        fields: &[(&str, &str)],
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<Page> {
         let encode = |text: &str| -> String {
             text.bytes()
                 .map(|byte| match byte {
@@ -74,7 +94,7 @@ impl Visitor {
         };
         let body: Vec<String> =
             fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
-        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let form = [&[("content-type", "application/x-www-form-urlencoded")][..], headers].concat();
         self.send(Method::POST, path, &form, body.join("&").into()).await
     }
 

@@ -86,7 +86,8 @@ impl SessionLayer {
     ///
     /// A session that is signed out or revoked, through whichever worker or door of the state API, is over at each worker as soon as
     /// that hears of it, and after [`SILENCE_MAX`](lethe_state::feed::SILENCE_MAX) at the latest: a worker that does not hear looks
-    /// each session up. The ring's tables must be those of the service's state, where revocations are told.
+    /// each session up. The ring's tables must be those of the service's state, where revocations are told. Let the ring have the
+    /// service's name: that one comes with the sessions that a service is given.
     ///
     /// # Panics
     /// For sessions that are [in the cookie](Self::tokens): they are nowhere else.

@@ -18,7 +18,7 @@ use lethe_state::{
     Millis,
     clock::{Clock, SystemClock},
     error::Error as StateError,
-    tables::{Action, Condition, Tables, Write},
+    tables::{Action, Condition, TOKEN_KEYS_TABLE, Tables, Write},
 };
 use tokio::time::{sleep, timeout};
 
@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// The table that rings are in, a row for each.
-pub const TABLE: &str = "lethe-token-keys";
+pub const TABLE: &str = TOKEN_KEYS_TABLE;
 /// How old a worker's copy of the ring may be when it is used. From half of that on it is read again in the background; a
 /// worker that was idle for longer reads it before it signs or checks the next token.
 pub const REFRESH: Duration = Duration::from_secs(30);
@@ -95,7 +95,8 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// The ring of this name; it is made by the first worker that needs it. Names follow the rule for keys of tables.
+    /// The ring of this name; it is made by the first worker that needs it. Names follow the rule for keys of tables. One that has
+    /// the service's name comes with the sessions that the service is given; any other is to be given with its table.
     pub fn new(tables: Arc<dyn Tables>, name: &str, turning: Turning) -> Self {
         Self::with_clock(tables, name, turning, Arc::new(SystemClock))
     }

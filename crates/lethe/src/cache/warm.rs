@@ -16,7 +16,7 @@ use futures_util::{
     future::{join, join_all},
 };
 use lethe_state::{
-    cache::{Begun, Cache, Entry, Fill, READ_KEYS_MAX, Room},
+    cache::{Begun, Cache, Entry, Fill, HOT_CACHE, READ_KEYS_MAX, Room},
     error::Error as StateError,
 };
 use serde::{Deserialize, Serialize};
@@ -34,8 +34,6 @@ pub const WARM_UP_MAX: Duration = Duration::from_secs(2);
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// Longest time for the last report of a worker that leaves.
 const LAST_REPORT_MAX: Duration = Duration::from_secs(1);
-/// The cache with the lists.
-const LISTS: &str = "lethe-hot";
 /// How long a list is kept when nobody adds to it.
 const LIST_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How long one worker may take to add to it.
@@ -136,7 +134,7 @@ async fn report(registry: &Registry) {
 
 /// Whether it was this worker's turn.
 async fn add(engine: &dyn Cache, counted: &[(&Arc<Core>, Counted)]) -> Result<bool, StateError> {
-    let (list, claim) = match engine.begin(LISTS, &service(), LIST_LEASE).await? {
+    let (list, claim) = match engine.begin(HOT_CACHE, &service(), LIST_LEASE).await? {
         Begun::Missing(claim) => (Vec::new(), claim),
         Begun::Stale(entry, Some(claim)) => (read_list(&entry), claim),
         _ => return Ok(false),
@@ -187,7 +185,7 @@ fn service() -> String {
 
 async fn warm_up(registry: &Registry) -> Result<usize, StateError> {
     let engine = registry.joint().engine();
-    let list = match engine.get(LISTS, &service()).await? {
+    let list = match engine.get(HOT_CACHE, &service()).await? {
         Some(entry) => read_list(&entry),
         None => return Ok(0),
     };

@@ -182,6 +182,7 @@ fn beginning(key: &str) -> Beginning {
         fingerprint: Fingerprint([7; 32]),
         owner: "w".into(),
         displaces: Vec::new(),
+        at_most_once: false,
         lease: HOUR,
         kept: HOUR,
     }

@@ -193,7 +193,7 @@ async fn a_renewal_that_cannot_be_told_changes_nothing() {
     let fixture = engine().await;
     let Engines { sessions, tables, .. } = fixture.engines.clone();
     let shaky = Shaky { tables: tables.clone(), turns: Mutex::new([false].into()) };
-    let telling = Telling { sessions: sessions.clone(), tables: Arc::new(shaky) };
+    let telling = telling_with(&sessions, Arc::new(shaky));
     let id = create(&telling, None).await;
     let before = sessions.load(&id).await.unwrap();
     let refused = telling.renew(&id, Some("ada"), Patch::default()).await;
@@ -214,7 +214,7 @@ async fn a_renewal_that_is_done_is_given_and_told_on() {
     let old = create(&*sessions, None).await;
     let mut feed = tables.follow(TABLE).await.unwrap();
     let shaky = Shaky { tables, turns: Mutex::new([true, false, false].into()) };
-    let telling = Telling { sessions: sessions.clone(), tables: Arc::new(shaky) };
+    let telling = telling_with(&sessions, Arc::new(shaky));
     let renewed = telling.renew(&old, Some("ada"), Patch::default()).await.unwrap();
     assert_eq!(sessions.load(&renewed.id).await.unwrap().user.as_deref(), Some("ada"));
     let mut told = Vec::new();
@@ -274,7 +274,7 @@ async fn what_may_have_ended_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let embedded = Embedded::open(directory.path()).unwrap();
     let Engines { sessions, tables, .. } = embedded.engines();
-    let telling = Telling { sessions: Arc::new(Mumbling(sessions)), tables: tables.clone() };
+    let telling = telling_with(&(Arc::new(Mumbling(sessions)) as Arc<dyn Sessions>), tables.clone());
     let (first, second) = (create(&telling, None).await, create(&telling, None).await);
     assert!(matches!(telling.destroy(&first).await, Err(Error::Unavailable(_))));
     let mut expected = set([of_session(&first.public_name())]);

@@ -10,14 +10,14 @@ use std::{
 
 use async_trait::async_trait;
 use axum::extract::{FromRequestParts, RawPathParams, Request};
-use http::request::Parts;
+use http::{Method, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use tokio::net::UnixStream;
 
 use super::{Socket, problem::Problem};
 use crate::{
     error::Error,
-    grant::{Grant, Pattern, Resource},
+    grant::{Asked, Grant, Pattern, Resource},
 };
 
 /// What a route needs to be granted. [`super::route`] wants one for each.
@@ -146,9 +146,16 @@ impl Visitor {
         self.0.frames.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether this name may be used.
+    /// Whether this name may be used, whatever of it and for whatever.
     pub(super) fn may_use(&self, resource: Resource, name: &str) -> Result<(), Error> {
-        self.judge(|grant| match grant.has(resource, name) {
+        self.may(Asked { resource, name, key: None, is_read: false })
+    }
+
+    /// Whether this may be used, because it was given or comes with what was.
+    pub(super) fn may(&self, asked: Asked<'_>) -> Result<(), Error> {
+        let Asked { resource, name, .. } = asked;
+        let service = self.0.door.service.as_deref().unwrap_or_default();
+        self.judge(|grant| match grant.has(resource, name) || grant.comes_with(service, &asked) {
             true => None,
             false => Some(Missing {
                 what: format!(
@@ -283,9 +290,11 @@ pub(super) async fn check(rule: Rule, request: Request) -> Result<Request, Probl
         Rule::InBody(_) | Rule::Listed(_) => visitor.may_enter()?,
         Rule::Named(resource) => {
             let parameters = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
+            let mut values = parameters.iter().flatten().map(|(_, value)| value);
             // What is not UTF-8 is no name of anything.
-            let name = parameters.as_ref().and_then(|them| them.iter().next()).map_or("", |(_, name)| name);
-            visitor.may_use(resource, name)?;
+            let (name, key) = (values.next().unwrap_or_default(), values.next());
+            let is_read = [Method::GET, Method::HEAD].contains(&parts.method);
+            visitor.may(Asked { resource, name, key, is_read })?;
         }
     }
     Ok(Request::from_parts(parts, body))

@@ -12,7 +12,12 @@ use http::{HeaderValue, header};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{App, Socket, access::Visitor, problem::Problem, query::Segments};
-use crate::{error::Error, feed::Feed, grant::Resource, wire};
+use crate::{
+    error::Error,
+    feed::Feed,
+    grant::{Asked, Resource},
+    wire,
+};
 
 /// Most feeds through one socket at one time. They are fewer than the connections, so that these never all are feeds.
 pub const FEEDS_MAX: usize = super::CONNECTIONS_MAX / 2;
@@ -92,9 +97,14 @@ impl Outgoing {
         };
         match &self.subject {
             Subject::Sessions => self.visitor.may_use_sessions()?,
-            Subject::Table(table) => self.visitor.may_use(Resource::Tables, table)?,
-            Subject::Cache(cache) => self.visitor.may_use(Resource::Caches, cache)?,
+            Subject::Table(table) => self.visitor.may(asked(Resource::Tables, table))?,
+            Subject::Cache(cache) => self.visitor.may(asked(Resource::Caches, cache))?,
         }
         Ok(wire::feeds::notice(&notice))
     }
+}
+
+/// Who follows something reads it, and all of it.
+fn asked(resource: Resource, name: &str) -> Asked<'_> {
+    Asked { resource, name, key: None, is_read: true }
 }

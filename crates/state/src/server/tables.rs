@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Revision,
     error::Error,
-    grant::Resource,
+    grant::{Asked, Resource},
     locks::FENCES_TABLE,
     tables::{Action, Condition, Outcome, Row, Scan, VALUE_BYTES_MAX, Write},
     wire,
@@ -145,7 +145,8 @@ pub(super) async fn batch(
 
 fn may_write(visitor: &Visitor, write: &Write) -> Result<(), Error> {
     let is_fence = matches!(write.action, Action::Fence { .. }) && write.table == FENCES_TABLE;
-    match visitor.may_use(Resource::Tables, &write.table) {
+    let key = Some(write.key.as_str());
+    match visitor.may(Asked { resource: Resource::Tables, name: &write.table, key, is_read: false }) {
         // A lock comes with its fence.
         Err(_) if is_fence && visitor.may_use(Resource::Locks, &write.key).is_ok() => Ok(()),
         allowed => allowed,

@@ -1,4 +1,7 @@
-//! A real PostgreSQL server, in a folder that goes with it.
+//! A real PostgreSQL server, in a folder that goes with it. Tests of other crates use it, too.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(dead_code, reason = "each test uses what it needs of it")]
 
 use std::{
     ffi::OsStr,
@@ -50,7 +53,6 @@ impl Server {
     }
 
     fn start_with(more: &[&OsStr]) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres/server.sh");
         // PostgreSQL refuses to be root; its folder is made by whoever it is.
         let mut command = match ordinary_user() {
             Some(user) => {
@@ -60,13 +62,8 @@ impl Server {
             }
             None => Command::new("bash"),
         };
-        // The script is read by us, since that user may not see this folder.
-        command
-            .arg("-c")
-            .arg(fs::read_to_string(script).unwrap())
-            .arg("server.sh")
-            .arg(programs())
-            .args(more);
+        // The script is an argument, since that user may not see this folder.
+        command.arg("-c").arg(include_str!("server.sh")).arg("server.sh").arg(programs()).args(more);
         let mut child = command
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -92,6 +89,17 @@ impl Server {
     /// One that knows of no schema.
     pub fn bare_url(&self) -> String {
         format!("postgres://lethe@{}:5432/postgres?min=1", percent_encoded(&self.folder))
+    }
+
+    /// What its own client answers to a statement, without names of columns.
+    pub fn query(&self, sql: &str) -> String {
+        // Beside the others, whatever led to them.
+        let folder = fs::canonicalize(programs().join("initdb")).unwrap();
+        let mut psql = Command::new(folder.with_file_name("psql"));
+        psql.arg("-h").arg(&self.folder).args(["-U", "lethe", "-d", "postgres", "-Atc", sql]);
+        let output = psql.output().unwrap();
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Where it listens.

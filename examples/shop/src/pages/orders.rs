@@ -30,6 +30,9 @@ pub fn list(frame: &Frame, orders: &[Order], more: bool) -> Markup {
                 p.more { a.button.quiet href={ "/orders?after=" (last.id) } { "Older orders" } }
             }
         }
+        form.more method="post" action="/sign-out-everywhere" {
+            button.link { "Sign out on all devices" }
+        }
     };
     page(frame, "Your orders", content)
 }

@@ -11,7 +11,8 @@ use serde::Deserialize;
 
 use super::{
     form::{Asked, Posted},
-    visitor::Visitor,
+    tally::Tally,
+    visitor::{Shopper, Visitor},
 };
 use crate::{
     cart::{self, Cart, CartId},
@@ -23,9 +24,10 @@ use crate::{
 };
 
 /// `GET /cart`
-pub async fn cart(State(shop): State<Shop>, mut visitor: Visitor) -> Result<Markup, Error> {
-    let cart = current(&shop, &mut visitor).await?;
-    Ok(pages::cart::cart(&visitor.frame, &filled(&shop, &cart).await?, &[]))
+pub async fn cart(State(shop): State<Shop>, mut shopper: Shopper) -> Result<(Tally, Markup), Error> {
+    let cart = current(&shop, &mut shopper).await?;
+    let lines = filled(&cart, &shop.catalogue.all().await?);
+    Ok((shopper.tally(&cart), pages::cart::cart(&shopper.frame, &lines, &[])))
 }
 
 /// A product and how many of it.
@@ -38,31 +40,32 @@ pub struct SetLine {
 /// `POST /cart` with `product`, `quantity`: sets how many are in the cart; 0 takes it out.
 pub async fn set_line(
     State(shop): State<Shop>,
-    mut visitor: Visitor,
+    mut shopper: Shopper,
     Posted(form): Posted<SetLine>,
-) -> Result<Redirect, Error> {
-    current(&shop, &mut visitor).await?;
+) -> Result<(Tally, Redirect), Error> {
+    current(&shop, &mut shopper).await?;
     if form.quantity > 0 && shop.catalogue.get(&form.product).await?.is_none() {
         return Err(Error::NotFound);
     }
     let fresh = CartId::draw()?;
     let mut full = Ok(());
     let set = |cart: &mut Cart| full = cart.set(&form.product, form.quantity, &fresh);
-    visitor.session.update(cart::FIELD, set).await?;
+    let cart = shopper.session.update(cart::FIELD, set).await?;
     let notice = if full.is_ok() { Notice::Updated } else { Notice::Full };
-    Ok(Redirect::to(&notice.at("/cart")))
+    Ok((shopper.tally(&cart), Redirect::to(&notice.at("/cart"))))
 }
 
 /// `GET /checkout`
-pub async fn form(State(shop): State<Shop>, mut visitor: Visitor) -> Result<Response, Error> {
-    let cart = current(&shop, &mut visitor).await?;
-    if visitor.user().is_none() {
+pub async fn form(State(shop): State<Shop>, mut shopper: Shopper) -> Result<Response, Error> {
+    let cart = current(&shop, &mut shopper).await?;
+    if shopper.user().is_none() {
         return Ok(Redirect::to("/sign-in?next=/checkout").into_response());
     }
     match &cart.id {
         Some(id) if !cart.lines.is_empty() => {
-            let lines = filled(&shop, &cart).await?;
-            Ok(pages::cart::checkout(&visitor.frame, id, &lines, "", None).into_response())
+            let lines = filled(&cart, &shop.catalogue.all().await?);
+            let page = pages::cart::checkout(&shopper.frame, id, &lines, "", None);
+            Ok((shopper.tally(&cart), page).into_response())
         }
         _ => Ok(Redirect::to("/cart").into_response()),
     }
@@ -81,42 +84,44 @@ pub struct Checkout {
 /// anything else.
 pub async fn place(
     State(shop): State<Shop>,
-    visitor: Visitor,
+    shopper: Shopper,
     Posted(form): Posted<Checkout>,
 ) -> Result<Response, Error> {
-    let Some(user) = visitor.user() else {
+    let Some(user) = shopper.user() else {
         return Ok(Redirect::to("/sign-in?next=/checkout").into_response());
     };
     let id = CartId::parse(&form.cart).ok_or_else(|| {
         Error::Form("The page was not whole. Open your cart and go to the checkout again.".into())
     })?;
     if let Some(order) = shop.orders.get(user, &id).await? {
-        return finish(&visitor.session, &order).await;
+        return finish(&shopper, &order).await;
     }
-    let cart = Cart::of(&visitor.session)?;
-    let lines = filled(&shop, &cart).await?;
+    let cart = Cart::of(&shopper.session)?;
+    // What the page has shown is compared with what there is, not with what other pages show.
+    let lines = filled(&cart, &shop.catalogue.all_now().await?);
     if cart.id.as_ref() != Some(&id) || lines.is_empty() || cart::seen(&lines) != form.seen {
         return Ok(Redirect::to(&Notice::Stale.at("/cart")).into_response());
     }
     let deliver_to = form.deliver_to.trim().replace("\r\n", "\n");
     if deliver_to.is_empty() || deliver_to.chars().count() > order::DELIVER_TO_CHARS_MAX {
         let why = "Write a name and an address, in up to 400 characters.";
-        let page = pages::cart::checkout(&visitor.frame, &id, &lines, &deliver_to, Some(why));
+        let page = pages::cart::checkout(&shopper.frame, &id, &lines, &deliver_to, Some(why));
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
     match shop.orders.place(user, &id, &cart, &deliver_to).await? {
-        Placed::Order(order) => finish(&visitor.session, &order).await,
+        Placed::Order(order) => finish(&shopper, &order).await,
         Placed::SoldOut(missing) => {
-            let page = pages::cart::cart(&visitor.frame, &lines, &missing);
+            let page = pages::cart::cart(&shopper.frame, &lines, &missing);
             Ok((StatusCode::CONFLICT, page).into_response())
         }
     }
 }
 
 /// Gives the session a new cart and leads to the order.
-async fn finish(session: &Session, order: &Order) -> Result<Response, Error> {
-    settle(session, order).await?;
-    Ok(Redirect::to(&Notice::Ordered.at(&format!("/orders/{}", order.id))).into_response())
+async fn finish(shopper: &Shopper, order: &Order) -> Result<Response, Error> {
+    let cart = settle(&shopper.session, order).await?;
+    let to = Redirect::to(&Notice::Ordered.at(&format!("/orders/{}", order.id)));
+    Ok((shopper.tally(&cart), to).into_response())
 }
 
 /// The page of a user's orders to begin with.
@@ -154,14 +159,14 @@ pub async fn order(
     Ok(pages::orders::order(&visitor.frame, &order).into_response())
 }
 
-/// The visitor's cart. A worker may have died between writing an order and emptying its cart: then the order
+/// The shopper's cart. A worker may have died between writing an order and emptying its cart: then the order
 /// is there, and the cart is settled now.
-async fn current(shop: &Shop, visitor: &mut Visitor) -> Result<Cart, Error> {
-    let cart = Cart::of(&visitor.session)?;
-    let (Some(user), Some(id)) = (visitor.user(), &cart.id) else { return Ok(cart) };
+async fn current(shop: &Shop, shopper: &mut Shopper) -> Result<Cart, Error> {
+    let cart = Cart::of(&shopper.session)?;
+    let (Some(user), Some(id)) = (shopper.user(), &cart.id) else { return Ok(cart) };
     let Some(order) = shop.orders.get(user, id).await? else { return Ok(cart) };
-    let cart = settle(&visitor.session, &order).await?;
-    visitor.frame.cart_count = cart.count();
+    let cart = settle(&shopper.session, &order).await?;
+    shopper.frame.cart_count = cart.count();
     Ok(cart)
 }
 
@@ -172,11 +177,7 @@ async fn settle(session: &Session, order: &Order) -> Result<Cart, Error> {
 
 /// The lines of a cart with their products, in the order of the catalogue. What is not sold any more is left
 /// out.
-async fn filled(shop: &Shop, cart: &Cart) -> Result<Vec<(Product, u32)>, Error> {
-    if cart.lines.is_empty() {
-        return Ok(Vec::new());
-    }
-    let products = shop.catalogue.all().await?;
-    let line = |product: Product| cart.lines.get(&product.slug).map(|&quantity| (product, quantity));
-    Ok(products.into_iter().filter_map(line).collect())
+fn filled(cart: &Cart, products: &[Product]) -> Vec<(Product, u32)> {
+    let line = |product: &Product| Some((product.clone(), *cart.lines.get(&product.slug)?));
+    products.iter().filter_map(line).collect()
 }

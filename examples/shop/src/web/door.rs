@@ -11,10 +11,12 @@ use serde::Deserialize;
 
 use super::{
     form::{Asked, Posted, local_path},
-    visitor::Visitor,
+    tally::Tally,
+    visitor::{Shopper, Visitor},
 };
 use crate::{
     account::{Registered, Username},
+    cart::Cart,
     error::Error,
     pages::{self, Notice},
     password,
@@ -45,7 +47,7 @@ pub async fn sign_in_form(visitor: Visitor, Asked(asked): Asked<Next>) -> Respon
 /// `POST /sign-in` with `name`, `password`, `next`. Each try counts, whatever comes of it.
 pub async fn sign_in(
     State(shop): State<Shop>,
-    visitor: Visitor,
+    shopper: Shopper,
     address: ClientAddress,
     Posted(form): Posted<Credentials>,
 ) -> Result<Response, Error> {
@@ -57,10 +59,9 @@ pub async fn sign_in(
         && shop.accounts.verify(name.as_ref(), form.password).await?
         && let Some(name) = name
     {
-        visitor.session.sign_in(name.as_str()).await?;
-        return Ok(Redirect::to(next).into_response());
+        return Ok((enter(&shopper, &name).await?, Redirect::to(next)).into_response());
     }
-    let page = pages::door::sign_in(&visitor.frame, next, Some((&form.name, "Name or password is wrong.")));
+    let page = pages::door::sign_in(&shopper.frame, next, Some((&form.name, "Name or password is wrong.")));
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
 
@@ -72,12 +73,12 @@ pub async fn register_form(visitor: Visitor, Asked(asked): Asked<Next>) -> Respo
 /// `POST /register` with `name`, `password`, `next`. It signs in, too.
 pub async fn register(
     State(shop): State<Shop>,
-    visitor: Visitor,
+    shopper: Shopper,
     Posted(form): Posted<Credentials>,
 ) -> Result<Response, Error> {
     let next = local_path(&form.next);
     let refuse = |status: StatusCode, why: &str| {
-        (status, pages::door::register(&visitor.frame, next, Some((&form.name, why)))).into_response()
+        (status, pages::door::register(&shopper.frame, next, Some((&form.name, why)))).into_response()
     };
     let Some(name) = Username::parse(&form.name) else {
         return Ok(refuse(StatusCode::UNPROCESSABLE_ENTITY, &sentence(Username::RULE)));
@@ -97,16 +98,35 @@ pub async fn register(
     match registered {
         Registered::Taken => Ok(refuse(StatusCode::CONFLICT, "That name is taken. Choose another one.")),
         Registered::Done => {
-            visitor.session.sign_in(name.as_str()).await?;
-            Ok(Redirect::to(&Notice::Welcome.at(next)).into_response())
+            let to = Redirect::to(&Notice::Welcome.at(next));
+            Ok((enter(&shopper, &name).await?, to).into_response())
         }
     }
 }
 
+/// Signs in whoever has proven to be this user; what was in the cart stays there, unless somebody else had put it in.
+async fn enter(shopper: &Shopper, name: &Username) -> Result<Tally, Error> {
+    shopper.session.sign_in(name.as_str()).await?;
+    Ok(shopper.tally(&Cart::of(&shopper.session)?))
+}
+
 /// `POST /sign-out`
-pub async fn sign_out(visitor: Visitor) -> Result<Redirect, Error> {
-    visitor.session.sign_out().await?;
-    Ok(Redirect::to(&Notice::SignedOut.at("/")))
+pub async fn sign_out(shopper: Shopper) -> Result<(Tally, Redirect), Error> {
+    shopper.session.sign_out().await?;
+    Ok((shopper.tally(&Cart::default()), Redirect::to(&Notice::SignedOut.at("/"))))
+}
+
+/// `POST /sign-out-everywhere`: ends the user's sessions on all devices, this one last: so if the worker dies half-way, the
+/// request that comes again knows the user still, or there is nothing left to do.
+pub async fn sign_out_everywhere(
+    State(shop): State<Shop>,
+    shopper: Shopper,
+) -> Result<(Tally, Redirect), Error> {
+    if let Some(user) = shopper.user() {
+        shop.accounts.sign_out_everywhere(user).await?;
+    }
+    shopper.session.sign_out().await?;
+    Ok((shopper.tally(&Cart::default()), Redirect::to(&Notice::SignedOutEverywhere.at("/"))))
 }
 
 fn sentence(rule: &str) -> String {

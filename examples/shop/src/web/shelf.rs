@@ -8,7 +8,11 @@ use axum::{
 use maud::Markup;
 use serde::Deserialize;
 
-use super::{form::Asked, visitor::Visitor};
+use super::{
+    form::Asked,
+    tally::Tally,
+    visitor::{Shopper, Visitor},
+};
 use crate::{cart::Cart, error::Error, pages, shop::Shop};
 
 /// `GET /`
@@ -38,13 +42,15 @@ pub async fn search(
 /// `GET /products/{slug}`
 pub async fn product(
     State(shop): State<Shop>,
-    visitor: Visitor,
+    shopper: Shopper,
     Path(slug): Path<String>,
-) -> Result<Markup, Error> {
+) -> Result<(Tally, Markup), Error> {
     let product = shop.catalogue.get(&slug).await?.ok_or(Error::NotFound)?;
     let left = shop.catalogue.stock(&slug).await?.map_or(0, |stock| stock.value.left);
-    let in_cart = Cart::of(&visitor.session)?.lines.get(&slug).copied();
-    Ok(pages::shelf::product(&visitor.frame, &product, left, in_cart))
+    let cart = Cart::of(&shopper.session)?;
+    let in_cart = cart.lines.get(&slug).copied();
+    let page = pages::shelf::product(&shopper.frame, &product, left, in_cart);
+    Ok((shopper.tally(&cart), page))
 }
 
 /// Which version of a photo a page shows.

@@ -1,12 +1,15 @@
-//! The visitor of a page: their session, and what every page shows of it.
+//! Who asks for a page, and what every page shows of them. Pages that only need to know who it is ask the pass that the
+//! browser brings, and nobody else; what is in the session is looked up for pages that show it, and for all that changes
+//! something, so that nothing is decided by what a pass says.
 
 use axum::{
     extract::{FromRequestParts, Query},
     http::request::Parts,
 };
-use lethe::session::Session;
+use lethe::session::{Session, Who};
 use serde::Deserialize;
 
+use super::tally::Tally;
 use crate::{
     cart::Cart,
     error::Error,
@@ -14,10 +17,8 @@ use crate::{
     shop::Shop,
 };
 
-/// Who asks for a page.
+/// Who asks for a page that shows nothing of their session.
 pub struct Visitor {
-    /// Their session.
-    pub session: Session,
     /// What the page around the content needs.
     pub frame: Frame,
 }
@@ -27,10 +28,52 @@ impl Visitor {
     pub fn user(&self) -> Option<&str> {
         self.frame.user.as_deref()
     }
+}
+
+impl FromRequestParts<Shop> for Visitor {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, shop: &Shop) -> Result<Self, Error> {
+        let Who(user) = Who::from_request_parts(parts, shop).await?;
+        let Ok(tally) = Tally::from_request_parts(parts, shop).await;
+        Ok(Self { frame: frame(parts, shop, user, tally.said()) })
+    }
+}
+
+/// Who asks for a page that shows what is in their session, or for something to be changed.
+pub struct Shopper {
+    /// Their session.
+    pub session: Session,
+    /// What the page around the content needs.
+    pub frame: Frame,
+    tally: Tally,
+}
+
+impl Shopper {
+    /// Who is signed in.
+    pub fn user(&self) -> Option<&str> {
+        self.frame.user.as_deref()
+    }
 
     /// Passes only the admin.
     pub fn require_admin(&self) -> Result<(), Error> {
         if self.frame.admin { Ok(()) } else { Err(Error::Forbidden) }
+    }
+
+    /// Part of the answer: how much is in the cart now, for the pages to come.
+    pub fn tally(&self, cart: &Cart) -> Tally {
+        self.tally.is_now(cart.count())
+    }
+}
+
+impl FromRequestParts<Shop> for Shopper {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, shop: &Shop) -> Result<Self, Error> {
+        let session = Session::from_request_parts(parts, shop).await?;
+        let Ok(tally) = Tally::from_request_parts(parts, shop).await;
+        let frame = frame(parts, shop, session.user(), Cart::of(&session)?.count());
+        Ok(Self { session, frame, tally })
     }
 }
 
@@ -41,21 +84,14 @@ struct Said {
     notice: Option<String>,
 }
 
-impl FromRequestParts<Shop> for Visitor {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, shop: &Shop) -> Result<Self, Error> {
-        let session = Session::from_request_parts(parts, shop).await?;
-        let said = Query::<Said>::try_from_uri(&parts.uri).ok().and_then(|Query(said)| said.notice);
-        let user = session.user();
-        let frame = Frame {
-            admin: shop.is_admin(user.as_deref()),
-            user,
-            cart_count: Cart::of(&session)?.count(),
-            notice: said.as_deref().and_then(Notice::parse),
-            query: String::new(),
-            instance: shop.config.instance.clone(),
-        };
-        Ok(Self { session, frame })
+fn frame(parts: &Parts, shop: &Shop, user: Option<String>, cart_count: u32) -> Frame {
+    let said = Query::<Said>::try_from_uri(&parts.uri).ok().and_then(|Query(said)| said.notice);
+    Frame {
+        admin: shop.is_admin(user.as_deref()),
+        user,
+        cart_count,
+        notice: said.as_deref().and_then(Notice::parse),
+        query: String::new(),
+        instance: shop.config.instance.clone(),
     }
 }

@@ -1,5 +1,5 @@
-//! A browser for tests: a cookie jar, forms, redirects; and a shop of three workers on one state that takes
-//! turns, so that what a worker would keep to itself is missed at the next request.
+//! A browser for tests: a cookie jar, forms, redirects; and a shop of three workers that take turns, so that what a worker
+//! would keep to itself is missed at the next request. Each has a memory of its own; they share the engines alone.
 
 use std::{
     collections::BTreeMap,
@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -20,13 +21,36 @@ use shop::{config::Config, shop::Shop, web};
 use tower::ServiceExt;
 
 pub const ADMIN_PASSWORD: &str = "the keeper of the keys";
+/// A test that waits for longer waits in vain.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The cookies that the shop may set.
+const COOKIES: [&str; 3] = ["__Host-session", "__Host-session-pass", "__Host-cart"];
 
-/// Three workers on one state.
+/// One worker.
+#[derive(Clone)]
+pub struct Worker {
+    pub state: State,
+    pub shop: Shop,
+    router: Router,
+}
+
+impl Worker {
+    /// One on the engines of this state.
+    pub async fn open(state: &State, number: u32, stock: u32) -> Self {
+        let state = State::new(state.engines().clone());
+        let shop = Shop::open(&state, config(number, stock)).await.unwrap();
+        shop.sessions.warm_up().await;
+        let router = web::router(shop.clone(), &state);
+        Self { state, shop, router }
+    }
+}
+
+/// Three workers on the same engines.
 #[derive(Clone)]
 pub struct Workers {
     pub state: State,
     pub shop: Shop,
-    routers: Arc<Vec<Router>>,
+    pub all: Vec<Worker>,
     turn: Arc<AtomicUsize>,
     browsers: Arc<AtomicUsize>,
 }
@@ -35,25 +59,21 @@ impl Workers {
     /// A new shop with `stock` of each product.
     pub async fn open(stock: u32) -> Self {
         let state = State::ephemeral().unwrap();
-        let mut routers = Vec::new();
-        let mut last = None;
+        let mut all = Vec::new();
         for number in 1..=3 {
-            let shop = Shop::open(&state, config(number, stock)).await.unwrap();
-            routers.push(web::router(shop.clone(), &state));
-            last = Some(shop);
+            all.push(Worker::open(&state, number, stock).await);
         }
-        Self {
-            state,
-            shop: last.unwrap(),
-            routers: Arc::new(routers),
-            turn: Arc::default(),
-            browsers: Arc::default(),
-        }
+        Self { state, shop: all[2].shop.clone(), all, turn: Arc::default(), browsers: Arc::default() }
+    }
+
+    /// The same shop with this worker alone.
+    pub fn only(&self, worker: Worker) -> Self {
+        Self { all: vec![worker], ..self.clone() }
     }
 
     /// Whose turn it is.
     fn next(&self) -> Router {
-        self.routers[self.turn.fetch_add(1, Ordering::Relaxed) % self.routers.len()].clone()
+        self.all[self.turn.fetch_add(1, Ordering::Relaxed) % self.all.len()].router.clone()
     }
 
     /// Somebody new, at a new address.
@@ -128,8 +148,29 @@ impl Page {
 }
 
 impl Browser {
+    /// The same browser, before other workers.
+    pub fn at(&self, workers: &Workers) -> Self {
+        Self { workers: workers.clone(), ..self.clone() }
+    }
+
     pub async fn get(&mut self, path: &str) -> Page {
         self.send(Request::get(path), Body::empty()).await
+    }
+
+    /// Gets a page until all workers show it so, each having heard of what another one has done.
+    pub async fn get_until(&mut self, path: &str, is_so: impl Fn(&Page) -> bool) -> Page {
+        let wait = async {
+            let mut in_a_row = 0;
+            loop {
+                let page = self.get(path).await;
+                in_a_row = if is_so(&page) { in_a_row + 1 } else { 0 };
+                if in_a_row == self.workers.all.len() {
+                    return page;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the workers hear of it")
     }
 
     /// Posts a form and does not follow.
@@ -211,7 +252,7 @@ impl Browser {
     fn keep(&mut self, cookie: &str) {
         let (pair, attributes) = cookie.split_once(';').unwrap_or((cookie, ""));
         let (name, value) = pair.split_once('=').unwrap();
-        assert_eq!(name, "__Host-session");
+        assert!(COOKIES.contains(&name), "{cookie}");
         for attribute in ["HttpOnly", "Secure", "SameSite=Lax", "Path=/"] {
             assert!(attributes.contains(attribute), "{cookie} lacks {attribute}");
         }

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod browser;
+mod catalogue;
 mod orders;
+mod passes;
 mod repeats;
 mod tries;
 mod visits;

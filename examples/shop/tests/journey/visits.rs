@@ -12,7 +12,7 @@ use shop::{
     shop::Shop,
 };
 
-use crate::browser::{ADMIN_PASSWORD, Workers, config};
+use crate::browser::{ADMIN_PASSWORD, Page, Workers, config};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR-the-rest-of-a-small-picture";
 
@@ -248,7 +248,8 @@ async fn the_admin_hangs_a_photo_and_takes_it_down() {
         assert_eq!(admin.upload("night-ink", PNG).await.location(), "/admin?notice=hung");
     }
     let mut visitor = workers.browser();
-    let page = visitor.get("/products/night-ink").await;
+    let is_hung = |page: &Page| page.text.contains("src=\"/photos/");
+    let page = visitor.get_until("/products/night-ink", is_hung).await;
     let (_, photo) = page.text.split_once("src=\"/photos/").unwrap();
     let path = format!("/photos/{}", photo.split('"').next().unwrap());
     let photo = visitor.get(&path).await;
@@ -262,7 +263,7 @@ async fn the_admin_hangs_a_photo_and_takes_it_down() {
     let removed = admin.post("/admin/products/night-ink/photo/remove", &[]).await;
     assert_eq!(removed.location(), "/admin?notice=taken-down");
     assert_eq!(visitor.get(&path).await.status, StatusCode::NOT_FOUND);
-    assert!(visitor.get("/products/night-ink").await.text.contains("/night-ink.svg"));
+    visitor.get_until("/products/night-ink", |page| page.text.contains("/night-ink.svg")).await;
 
     admin.post("/admin/products/night-ink/stock", &[("left", "42")]).await;
     assert_eq!(workers.left("night-ink").await, 42);

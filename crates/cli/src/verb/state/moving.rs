@@ -109,7 +109,7 @@ impl End {
                 for kind in Kind::ALL.into_iter().filter(|kind| !engine.keeps(*kind)) {
                     placement.kinds.insert(kind, Address::Embedded(None));
                 }
-                (open::open(&placement, &Engines::absent(engine.name()))?, None)
+                (open::open(&placement, &Engines::absent(engine.name()))?.engines, None)
             }
         };
         Ok(Self { name, identity, engines, parts, embedded })

@@ -264,6 +264,54 @@ async fn a_lock_comes_with_its_fence() {
 }
 
 #[tokio::test]
+async fn what_was_given_comes_with_what_it_needs_and_no_more() {
+    let (mut sessions, mut caches) = (Grant::default(), Grant::default());
+    sessions.sessions = true;
+    caches.give(Resource::Caches, [Pattern::parse(Resource::Caches, "own").unwrap()]);
+    let (with_sessions, with_caches) = (served(Some(sessions)), served(Some(caches)));
+    let batch = |table: &str, key: &str| {
+        format!(r#"{{"writes":[{{"table":"{table}","key":"{key}","action":"put","value":"v"}}]}}"#)
+    };
+    for (method, path, body, is_allowed) in [
+        (Method::GET, "/v1/tables/lethe-revocations", "", true),
+        (Method::GET, "/v1/tables/lethe-revocations/u%2Fx", "", true),
+        (Method::GET, "/v1/feeds/tables/lethe-revocations", "", true),
+        (Method::PUT, "/v1/tables/lethe-revocations/u%2Fx", "v", false),
+        (Method::DELETE, "/v1/tables/lethe-revocations/u%2Fx", "", false),
+        (Method::POST, "/v1/tables/lethe-revocations/u%2Fx/increment", "{}", false),
+        (Method::POST, "/v1/batch", &batch("lethe-revocations", "u/x"), false),
+        (Method::GET, "/v1/tables/lethe-token-keys/web", "", true),
+        (Method::PUT, "/v1/tables/lethe-token-keys/web", "v", true),
+        (Method::POST, "/v1/batch", &batch("lethe-token-keys", "web"), true),
+        (Method::GET, "/v1/tables/lethe-token-keys/api", "", false),
+        (Method::PUT, "/v1/tables/lethe-token-keys/api", "v", false),
+        (Method::POST, "/v1/batch", &batch("lethe-token-keys", "api"), false),
+        (Method::GET, "/v1/tables/lethe-token-keys", "", false),
+        (Method::GET, "/v1/feeds/tables/lethe-token-keys", "", false),
+    ] {
+        let (status, text) = ask(&with_sessions, &method, path, body).await;
+        assert_eq!(status != 403, is_allowed, "{method} {path} {body}: {text}");
+        let (status, text) = ask(&with_caches, &method, path, body).await;
+        assert_eq!(status, 403, "{method} {path} without sessions: {text}");
+    }
+    for (method, path, body, is_allowed) in [
+        (Method::GET, "/v1/cache/lethe-hot/web", "", true),
+        (Method::POST, "/v1/cache/lethe-hot/web/begin", r#"{"lease_ms":5000}"#, true),
+        (Method::PUT, "/v1/cache/lethe-hot/web?token=1&fresh_ms=0&stale_ms=1", "v", true),
+        (Method::GET, "/v1/cache/lethe-hot/api", "", false),
+        (Method::POST, "/v1/cache/lethe-hot/api/begin", r#"{"lease_ms":5000}"#, false),
+        (Method::POST, "/v1/cache/lethe-hot", r#"{"keys":["web"]}"#, false),
+        (Method::DELETE, "/v1/cache/lethe-hot", "", false),
+        (Method::GET, "/v1/feeds/cache/lethe-hot", "", false),
+    ] {
+        let (status, text) = ask(&with_caches, &method, path, body).await;
+        assert_eq!(status != 403, is_allowed, "{method} {path} {body}: {text}");
+        let (status, text) = ask(&with_sessions, &method, path, body).await;
+        assert_eq!(status, 403, "{method} {path} without caches: {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_feed_ends_with_the_right_to_it() {
     for path in ["/v1/feeds/tables/notes", "/v1/feeds/cache/pages", "/v1/feeds/sessions"] {
         let served = served(None);
