@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     decision::Decision,
-    spec::{Behavior, PERIOD_MAX, Spec},
+    spec::{PERIOD_MAX, Spec},
     time::Time,
 };
 
@@ -53,7 +53,9 @@ impl History {
         if let Some(replicas) = decision.proposal {
             self.recommendations.push(Recommendation { t: now, replicas });
         }
-        let Some(Behavior { .. }) = &spec.behavior else { return };
+        if spec.behavior.is_none() {
+            return;
+        }
         let change = i64::from(decision.desired) - i64::from(current);
         let changes = if change > 0 { &mut self.scale_ups } else { &mut self.scale_downs };
         if change != 0 {
