@@ -38,8 +38,7 @@ mod tests {
     #[test]
     fn what_comes_with_what() {
         let nothing = Grant::default();
-        let mut sessions = Grant::default();
-        sessions.sessions = true;
+        let sessions = Grant { sessions: true, ..Grant::default() };
         let mut caches = Grant::default();
         caches.give(Resource::Caches, [Pattern::parse(Resource::Caches, "pages").unwrap()]);
         let tables = |name, key, is_read| Asked { resource: Resource::Tables, name, key, is_read };
