@@ -231,7 +231,7 @@ impl Embedded {
         }
     }
 
-    /// What it is doing, told whenever it is asked, also after the engine was closed.
+    /// What it is doing, told whenever it is asked; nothing, once the engine was closed.
     pub fn watch(&self) -> impl Fn(&mut Figures) + Send + Sync + 'static {
         let Store { writer, limits, cache, .. } = &*self.store;
         // They would keep the threads running otherwise.

@@ -22,6 +22,9 @@ pub(crate) const PATH: &str = "/v1/frames";
 pub(crate) const CALL_BYTES_MAX: usize = 16 << 10;
 /// Most calls of a connection that have no answer yet; further ones are not read.
 pub(crate) const CALLS_MAX: usize = 128;
+/// Up to this length a frame is copied out of the buffer. A part of the buffer would keep all of it in memory, for as long as
+/// somebody keeps the value of a row.
+const COPIED_BYTES_MAX: usize = 4 << 10;
 /// Bytes before what the length counts.
 const PREFIX: usize = 12;
 /// Bytes of a call, and of an answer, before anything of variable length.
@@ -160,7 +163,12 @@ fn take_frame(read: &mut BytesMut, bytes_max: usize) -> Result<Option<(u64, Byte
         return Ok(None);
     }
     read.advance(PREFIX);
-    Ok(Some((number, read.split_to(length).freeze())))
+    if length > COPIED_BYTES_MAX {
+        return Ok(Some((number, read.split_to(length).freeze())));
+    }
+    let frame = Bytes::copy_from_slice(&read[..length]);
+    read.advance(length);
+    Ok(Some((number, frame)))
 }
 
 fn headers_bytes(headers: &HeaderMap) -> usize {

@@ -70,7 +70,7 @@ async fn rows_are_seen_and_changed() -> anyhow::Result<()> {
     ensure!(keys == ["002", "003"] && page["next"].is_null(), "{page}");
 
     let taken = refused(&place, &["tables", "put", "notes", "002", "x", "--absent"])?;
-    ensure!(taken.contains("expected another revision"), "{taken}");
+    ensure!(taken.contains("`002` in the table `notes` is there already"), "{taken}");
     let revision = row_revision(&place, "002")?;
     tell(&place, &["tables", "put", "notes", "002", "new", "--revision", &revision])?;
     refused(&place, &["tables", "put", "notes", "002", "late", "--revision", &revision])?;

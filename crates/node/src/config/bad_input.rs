@@ -87,7 +87,7 @@ rewrite = 1"#,
 lethe.toml:4:1: unknown key `services` in [[routes]]; did you mean `service`?
   4 | services = 'shop'
     | ^^^^^^^^
-lethe.toml:5:1: unknown key `rewrite` in [[routes]]; known there: `host`, `path`, `service`, `idempotent`, `balance`, `timeout`, `response-stall-timeout`, `class`, `limit`, `retry-on`, `resume` and `server-timing`
+lethe.toml:5:1: unknown key `rewrite` in [[routes]]; known there: `host`, `path`, `service`, `idempotent`, `idempotency`, `balance`, `timeout`, `response-stall-timeout`, `class`, `limit`, `retry-on`, `resume` and `server-timing`
   5 | rewrite = 1
     | ^^^^^^^"#,
     );

@@ -135,10 +135,10 @@ impl Writer {
 }
 
 impl WeakWriter {
-    /// The writer, if anyone still uses it.
+    /// The writer, if anyone still uses it and it was not closed.
     pub(super) fn upgrade(&self) -> Option<Writer> {
-        let (database, counts) = (self.database.clone(), self.counts.clone());
-        Some(Writer { queue: self.queue.upgrade()?, database, counts })
+        let queue = self.queue.upgrade().filter(|queue| !queue.is_closed())?;
+        Some(Writer { queue, database: self.database.clone(), counts: self.counts.clone() })
     }
 }
 

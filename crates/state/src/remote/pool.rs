@@ -60,14 +60,23 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Idle>>,
     /// The connection that calls share.
     line: Mutex<Option<Line>>,
-    /// Held by whoever opens it. Until when it need not be tried, since the other side knows HTTP only.
-    opening: tokio::sync::Mutex<Option<Instant>>,
+    /// Held by whoever opens it.
+    opening: tokio::sync::Mutex<Opening>,
     is_http_only: bool,
     framed: Arc<Semaphore>,
     calls: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
     feeds: Arc<Semaphore>,
+}
+
+/// What came of opening the connection that calls share.
+#[derive(Default)]
+struct Opening {
+    /// Until when it need not be tried, since the other side knows HTTP only.
+    http_only_until: Option<Instant>,
+    /// When it failed the last time, and why.
+    failed: Option<(Instant, String)>,
 }
 
 struct Idle {
@@ -196,33 +205,43 @@ impl Pool {
         }
     }
 
-    /// The connection that calls share, opened anew if need be; `None` where the other side has no such.
+    /// The connection that calls share, opened anew if need be; `None` where the other side has no such. Of those who need it at one
+    /// time, one opens it, and its failure is that of all: nobody waits for the attempts of others one after the other.
     async fn line(&self, retry: &mut Retry) -> Result<Option<Line>, Error> {
-        if let Some(line) = self.open_line() {
-            return Ok(Some(line));
-        }
-        let mut opening = self.opening.lock().await;
         loop {
+            if let Some(line) = self.open_line() {
+                return Ok(Some(line));
+            }
+            let asked = Instant::now();
+            let mut opening = self.opening.lock().await;
             // Somebody else may have opened it meanwhile.
             if let Some(line) = self.open_line() {
                 return Ok(Some(line));
             }
-            if opening.is_some_and(|until| Instant::now() < until) {
+            if opening.http_only_until.is_some_and(|until| Instant::now() < until) {
                 return Ok(None);
             }
-            match Line::open(&self.path).await {
-                Ok(Opened::Line(line)) => {
-                    *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+            // What failed before this call was asked says nothing of now.
+            opening.failed.take_if(|(at, _)| *at < asked);
+            if opening.failed.is_none() {
+                match Line::open(&self.path).await {
+                    Ok(Opened::Line(line)) => {
+                        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line.clone());
+                        return Ok(Some(line));
+                    }
+                    Ok(Opened::HttpOnly) => {
+                        opening.http_only_until = Some(Instant::now() + HTTP_ONLY_FOR);
+                        return Ok(None);
+                    }
+                    Err(error) if is_passing(&error) => {
+                        opening.failed = Some((Instant::now(), error.to_string()));
+                    }
+                    Err(error) => return Err(self.unavailable(&error.to_string())),
                 }
-                Ok(Opened::HttpOnly) => *opening = Some(Instant::now() + HTTP_ONLY_FOR),
-                Err(error) if is_passing(&error) => {
-                    // Others need not wait through this one's pause.
-                    drop(opening);
-                    retry.after(&error.to_string(), self).await?;
-                    opening = self.opening.lock().await;
-                }
-                Err(error) => return Err(self.unavailable(&error.to_string())),
             }
+            let why = opening.failed.as_ref().map(|(_, why)| why.clone()).unwrap_or_default();
+            drop(opening);
+            retry.after(&why, self).await?;
         }
     }
 
@@ -264,8 +283,11 @@ impl Pool {
 /// Whether the other process may only be starting: its socket is not there yet, nobody listens on it, or its queue of
 /// connections is full.
 fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound, TimedOut, WouldBlock};
-    matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset | WouldBlock | TimedOut)
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, TimedOut, WouldBlock};
+    matches!(
+        error.kind(),
+        NotFound | ConnectionRefused | ConnectionReset | BrokenPipe | WouldBlock | TimedOut
+    )
 }
 
 /// How often one call was tried.

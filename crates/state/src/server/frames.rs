@@ -2,7 +2,7 @@
 //! and so the same rules of access, as one over HTTP. A call that is done without waiting, such as a look-up, is done where it
 //! was read; those that wait do so side by side.
 
-use std::io;
+use std::{io, panic::AssertUnwindSafe};
 
 use axum::{
     Router,
@@ -66,7 +66,14 @@ pub(super) async fn serve(
         .map_err(|_| io::Error::other("the connection is of another kind than was accepted"))?;
     let mut stream = parts.io.into_inner();
     let (mut reader, mut writer) = stream.split();
-    let mut line = Line { router, visitor, last: 0, running: FuturesUnordered::new(), out: BytesMut::new() };
+    let mut line = Line {
+        router,
+        visitor,
+        last: 0,
+        running: FuturesUnordered::new(),
+        out: BytesMut::new(),
+        is_swollen: false,
+    };
     let mut read = BytesMut::from(&parts.read_buf[..]);
     let (mut is_open, mut is_leaving) = (true, false);
     loop {
@@ -97,6 +104,7 @@ pub(super) async fn serve(
                 if written? == 0 {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
+                line.shrink();
             }
             Some(done) = line.running.next(), if !line.running.is_empty() => {
                 line.finish(done)?;
@@ -123,6 +131,8 @@ struct Line {
     last: u64,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     out: BytesMut,
+    /// Whether it has grown beyond what it should keep.
+    is_swollen: bool,
 }
 
 /// A call that is done, with what is to be answered.
@@ -154,8 +164,16 @@ impl Line {
         }
     }
 
+    /// Gives back what a large answer took: connections live as long as workers.
+    fn shrink(&mut self) {
+        if self.is_swollen && self.out.is_empty() {
+            (self.out, self.is_swollen) = (BytesMut::new(), false);
+        }
+    }
+
     fn finish(&mut self, done: Done) -> io::Result<()> {
         let Done { number, status, headers, body } = done;
+        self.is_swollen |= self.out.len() + body.len() > UNSENT_BYTES_MAX;
         frames::write_answer(&mut self.out, number, status, &headers, &body).map_err(refused)
     }
 }
@@ -163,9 +181,11 @@ impl Line {
 async fn answer(call: Call, router: TowerToHyperService<Router>, visitor: Visitor) -> Done {
     let number = call.number;
     let response = match request(call, visitor) {
-        Ok(request) => match router.call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
+        // A fault in one call is no end of the others.
+        Ok(request) => match AssertUnwindSafe(router.call(request)).catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_) => Problem::from(Error::Engine("a call has panicked".into())).into_response(),
         },
         Err(error) => Problem::from(error).into_response(),
     };

@@ -356,3 +356,20 @@ async fn who_answers_nothing_is_not_asked_again() {
         tokio::time::timeout(Duration::from_secs(60), server.engines.tables.apply(vec![put()])).await;
     assert!(matches!(outcomes.unwrap().unwrap()[..], [Outcome::Put { revision: 7 }]), "on a new connection");
 }
+
+#[tokio::test]
+async fn nobody_waits_for_the_attempts_of_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.sock");
+    // Takes connections, and never says a word.
+    let _listener = UnixListener::bind(&path).unwrap();
+    let tables = Remote::connect(&socket::url(&path)).unwrap().engines().tables;
+    let begin = tokio::time::Instant::now();
+    tokio::time::pause();
+    let calls = (0..50).map(|_| tables.get("t", "k"));
+    for error in join_all(calls).await {
+        assert!(matches!(error.unwrap_err(), Error::Unavailable(_)));
+    }
+    // Of the paused clock: an attempt takes a second, and they are made for two.
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
+}
