@@ -29,6 +29,8 @@ mod once;
 mod proxy;
 #[path = "redis/refusals.rs"]
 mod refusals;
+#[path = "redis/revocation.rs"]
+mod revocation;
 #[path = "redis/sentinel.rs"]
 mod sentinel;
 #[path = "redis/server.rs"]

@@ -59,6 +59,7 @@ macro_rules! contract_sessions {
                 compare_and_swap_loses_nothing,
                 an_ended_id_never_comes_back,
                 one_of_many_renewals_wins,
+                a_revocation_and_renewals_at_once,
                 conditional_patches_at_once_have_an_order,
             ]
         );

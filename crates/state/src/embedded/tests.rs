@@ -35,11 +35,6 @@ async fn engine() -> Fixture {
 
 crate::contract_suite!(engine);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revocation_and_renewals_at_once() {
-    crate::contract::sessions::a_revocation_and_renewals_at_once(engine().await).await;
-}
-
 fn put(key: impl Into<String>, value: impl Into<Bytes>) -> Write {
     let action = Action::Put { value: value.into(), ttl: None };
     Write { table: "t".into(), key: key.into(), condition: Condition::Any, action }

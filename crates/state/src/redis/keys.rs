@@ -59,7 +59,7 @@ impl Keys {
         &self.namespace
     }
 
-    /// A session and its mark.
+    /// A session and its mark. `session_end.lua` makes them too.
     pub(super) fn session(&self, hash: &Hash) -> [String; 2] {
         let session = format!("{}:{{s{:02x}}}:{}", self.namespace, hash.shard, hash.text);
         let mark = format!("{session}:m");

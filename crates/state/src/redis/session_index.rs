@@ -10,7 +10,7 @@ use super::{
     keys::Hash,
     reply::{Reply, unexpected},
     script,
-    sessions::{MARK_KEPT_MS, RENEWALS_FOLLOWED_MAX},
+    sessions::MARK_KEPT_MS,
 };
 use crate::{
     error::Error,
@@ -21,6 +21,10 @@ use crate::{
 const PAGE: usize = 500;
 /// Sessions that are looked at or ended at once; the connection is shared, so this is no number of connections.
 const AT_ONCE: usize = 64;
+/// Most renewals that a revocation follows in one step: the server does nothing else for as long, up to 20 µs for each.
+const FOLLOWED_IN_ONE_STEP_MAX: usize = 100;
+/// Most steps that a revocation takes for one session. One is enough unless somebody renews faster than that.
+const STEPS_MAX: usize = 64;
 
 /// An entry: `<handle> <hash> <absolute end>`.
 struct Entry {
@@ -79,8 +83,8 @@ impl Store {
         }
     }
 
-    /// Ends the sessions of a user, or the one with this handle; how many were live. When an answer is lost and the server
-    /// is asked again, what the first time ended is not counted.
+    /// Ends the sessions of a user, or the one with this handle; how many were live. Fails when one may live on. When an answer
+    /// is lost and the server is asked again, what the first time ended is not counted.
     pub(super) async fn revoke_of(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         let (mut live, mut passed) = (0, 0);
         loop {
@@ -106,19 +110,22 @@ impl Store {
     }
 
     /// Ends the session of an entry, or what it was renewed to meanwhile, if that is still the user's. Returns whether it was
-    /// live; `None` when there is no session yet.
+    /// live; `None` when there is no session yet. The server follows the renewals in one step, and no renewal comes in between;
+    /// on a cluster, as long as they stay in one slot, which only those do not that were made before the session moved in.
     async fn end_followed(&self, entry: &Entry, user: &str) -> Result<Option<bool>, Error> {
         let mut hash = entry.hash.clone();
-        for _ in 0..=RENEWALS_FOLLOWED_MAX {
-            let mut reply = self.end(&hash, Some(user)).await?;
+        for _ in 0..STEPS_MAX {
+            let mut reply = self.end(&hash, Some(user), FOLLOWED_IN_ONE_STEP_MAX).await?;
             match reply.text()?.as_str() {
                 "ended" => return Ok(Some(reply.number()? == 1)),
                 "moved" => hash = Hash::parse(&reply.text()?).ok_or_else(|| unexpected("a hash"))?,
                 "missing" => return Ok(None),
-                _ => break,
+                _ => return Ok(Some(false)),
             }
         }
-        Ok(Some(false))
+        let text =
+            "a session was renewed all the time while it was to be revoked, and may live on; revoke it again";
+        Err(Error::Unavailable(text.into()))
     }
 
     async fn look(&self, entry: &Entry) -> Result<Looked, Error> {

@@ -30,8 +30,8 @@ use crate::{
 /// How long after a session's absolute end its ids are known to be gone: a day, in milliseconds. Later they are ids that never
 /// were.
 pub(super) const MARK_KEPT_MS: i64 = 24 * 3600 * 1000;
-/// Most renewals that a repeated renewal, or a revocation, is followed through.
-pub(super) const RENEWALS_FOLLOWED_MAX: usize = 64;
+/// Most renewals that a repeated renewal is followed through.
+const RENEWALS_FOLLOWED_MAX: usize = 64;
 /// Random bytes in a handle.
 const HANDLE_BYTES: usize = 9;
 /// Most ids that are drawn for one that stays in its slot of a cluster: one of 256 does, so this fails once in 10^13 times.
@@ -96,7 +96,7 @@ impl Sessions for Store {
 
     async fn destroy(&self, id: &SessionId) -> Result<(), Error> {
         let hash = Hash::of(id);
-        let mut ended = self.end(&hash, None).await?;
+        let mut ended = self.end(&hash, None, 0).await?;
         if ended.text()? != "ended" {
             return Ok(());
         }
@@ -150,9 +150,18 @@ impl Store {
         session_reply::session(&status, &mut reply, id, patch)
     }
 
-    /// Ends a session, if it is this user's.
-    pub(super) async fn end(&self, hash: &Hash, user: Option<&str>) -> Result<Reply, Error> {
-        let request = self.session_request(&script::END, self.keys.session(hash)).text(user);
+    /// Ends a session, or what it has become by so many renewals at most, if it is this user's.
+    pub(super) async fn end(
+        &self,
+        hash: &Hash,
+        user: Option<&str>,
+        followed_max: usize,
+    ) -> Result<Reply, Error> {
+        let request = self
+            .session_request(&script::END, self.keys.session(hash))
+            .text(user)
+            .number(followed_max)
+            .number(u8::from(self.router.has_slots()));
         Reply::list(self.router.run(&request).await?)
     }
 
@@ -164,16 +173,23 @@ impl Store {
         patch: &Patch,
     ) -> Result<Session, Error> {
         let mut old = Hash::of(id);
-        let (new_id, new) = self.draw(&old)?;
+        let (mut new_id, mut new) = self.draw(&old)?;
+        let mut entry = None;
         for followed in 0..=RENEWALS_FOLLOWED_MAX {
-            let entry = match user {
-                Some(user) if self.router.has_slots() => self.enlist_successor(user, &old, &new).await?,
-                _ => None,
-            };
+            if let Some(user) = user.filter(|_| self.router.has_slots()) {
+                entry = self.enlist_successor(user, &old, &new).await?.or(entry);
+            }
             let mut reply = self.renew_once(&old, &new, user, followed > 0, patch).await?;
             let status = reply.text()?;
             if status == "moved" {
                 old = Hash::parse(&reply.text()?).ok_or_else(|| unexpected("a hash"))?;
+                if !self.is_in_reach(&old, &new) {
+                    // It was renewed elsewhere, where ids need not stay in a slot, and moved in.
+                    if let (Some(user), Some(entry)) = (user, entry.take()) {
+                        self.strike(user, [entry]).await;
+                    }
+                    (new_id, new) = self.draw(&old)?;
+                }
                 continue;
             }
             let renewed = session_reply::renewed(&status, reply, new_id, patch);
@@ -228,11 +244,16 @@ impl Store {
         for _ in 0..DRAWN_MAX {
             let id = SessionId::random()?;
             let hash = Hash::of(&id);
-            if !self.router.has_slots() || hash.shard == old.shard {
+            if self.is_in_reach(old, &hash) {
                 return Ok((id, hash));
             }
         }
         Err(Error::Unavailable("no session id was found for the slot of the old one; try again".into()))
+    }
+
+    /// Whether one step can make the old id the new one.
+    fn is_in_reach(&self, old: &Hash, new: &Hash) -> bool {
+        !self.router.has_slots() || new.shard == old.shard
     }
 
     /// Enters a session into its user's index; returns the entry. `times` are when it was created and when it ends; a session

@@ -5,12 +5,7 @@ use lethe_state::{
     sessions::{NewSession, Patch},
 };
 
-use crate::{bounded, connection, contract, engine, eventually, execute, number};
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revocation_and_renewals_at_once() {
-    lethe_state::contract::sessions::a_revocation_and_renewals_at_once(contract::engine().await).await;
-}
+use crate::{bounded, connection, engine, eventually, execute, number};
 
 /// A revocation that has to wait for a renewal ends what the session has become.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -63,9 +63,14 @@ impl Cluster {
         }
     }
 
+    /// One of them.
+    pub fn first(&self) -> &Server {
+        &self.masters[0]
+    }
+
     /// Where one of them is.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.masters[0].port)
+        format!("127.0.0.1:{}", self.first().port)
     }
 
     /// Moves the slot of the only namespace's tables to the next master.

@@ -70,7 +70,7 @@ lethe_state::contract_moving!(
     into_a_cluster,
     embedded,
     on_a_cluster,
-    [rows_move, answers_move, tokens_go_on, what_is_newer_stays, what_comes_is_told]
+    [rows_move, sessions_move, answers_move, tokens_go_on, what_is_newer_stays, what_comes_is_told]
 );
 lethe_state::contract_moving!(
     out_of_a_cluster,

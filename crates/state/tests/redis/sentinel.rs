@@ -3,11 +3,13 @@
 use std::{fs, time::Duration};
 
 use lethe_state::{
+    contract::sessions,
     error::Error,
     redis::Redis,
     sessions::NewSession,
     tables::{Action, Condition, Write},
 };
+use tempfile::TempDir;
 
 use crate::harness::{self, Server};
 
@@ -19,21 +21,40 @@ fn put(value: &str) -> Vec<Write> {
     vec![Write { table: "t".into(), key: "k".into(), condition: Condition::Any, action }]
 }
 
+/// A sentinel that watches a master. Its folder is to be kept for as long.
+fn watching(master: &Server) -> (Server, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("sentinel.conf");
+    let text = format!(
+        "sentinel monitor main 127.0.0.1 {} 1\n\
+         sentinel down-after-milliseconds main 500\n\
+         sentinel failover-timeout main 5000\n",
+        master.port
+    );
+    fs::write(&config, text).unwrap();
+    (Server::start_ready(&[config.to_str().unwrap(), "--sentinel"], "+monitor"), folder)
+}
+
+/// The way through a sentinel changes nothing of what a revocation promises.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_and_renewals_at_once() {
+    let (sentinel, folder) = watching(harness::shared());
+    let url = format!(
+        "redis+sentinel://127.0.0.1:{}/?service=main&namespace={}",
+        sentinel.port,
+        harness::namespace()
+    );
+    let fixture = harness::fixture(url.parse().unwrap()).keeping((sentinel, folder));
+    sessions::a_revocation_and_renewals_at_once(fixture).await;
+}
+
 #[tokio::test]
 async fn a_new_master_is_found() {
     let master = Server::start();
     let port = master.port.to_string();
     let replica = Server::start_with(&["--save", "", "--replicaof", "127.0.0.1", &port]);
     while !replica.command(&["INFO", "replication"]).contains("master_link_status:up") {}
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("sentinel.conf");
-    let text = format!(
-        "sentinel monitor main 127.0.0.1 {port} 1\n\
-         sentinel down-after-milliseconds main 500\n\
-         sentinel failover-timeout main 5000\n"
-    );
-    fs::write(&config, text).unwrap();
-    let sentinel = Server::start_ready(&[config.to_str().unwrap(), "--sentinel"], "+monitor");
+    let (sentinel, _folder) = watching(&master);
     while !sentinel.command(&["SENTINEL", "REPLICAS", "main"]).contains(&replica.port.to_string()) {}
 
     let gone = harness::free_port();

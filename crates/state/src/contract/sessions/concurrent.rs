@@ -123,9 +123,6 @@ pub async fn one_of_many_renewals_wins(fixture: Fixture) {
 }
 
 /// Sessions that get new ids all the time are ended by a revocation, under whatever id it finds them.
-///
-/// It is not in the list of all engines: Redis follows renewals step by step, and one who does nothing but renew may be a step
-/// ahead each time.
 pub async fn a_revocation_and_renewals_at_once(fixture: Fixture) {
     let sessions = &fixture.engines.sessions;
     for round in 0..ROUNDS {
