@@ -296,8 +296,8 @@ pub trait Portable: Send + Sync {
     /// Records of `part` behind `after`, at most [`PAGE_RECORDS_MAX`]. What has expired is left out.
     async fn dump(&self, part: Part, after: Option<&str>) -> Result<Page, Error>;
 
-    /// Puts records of one part in the place of what is there under the same names. Twice is as once. What is newer stays: a row with
-    /// a larger revision, and that a session has ended.
+    /// Puts records of one part where nothing newer is under the same names; twice is as once. What stays is a row with a larger revision,
+    /// that a session has ended, a session that lives, and an idempotency key with its answer or the request that runs under it.
     ///
     /// [`Part::Counters`] makes all that is given out from then on larger. [`Part::Blobs`] takes no part in it.
     async fn restore(&self, records: Vec<Record>) -> Result<(), Error>;

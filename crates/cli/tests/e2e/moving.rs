@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -82,7 +83,7 @@ async fn killed_half_way_it_goes_on() -> anyhow::Result<()> {
 
     // Another one, which cannot open its second file of rows, and so stands still behind the first.
     let cut = path("cut");
-    fs::create_dir(&cut)?;
+    fs::DirBuilder::new().mode(0o700).create(&cut)?;
     let mut manifest: Value = serde_json::from_slice(&fs::read(path("whole").join("manifest.json"))?)?;
     ensure!(
         manifest["parts"]["rows"]["segments"].as_array().is_some_and(|files| files.len() > 1),
@@ -269,6 +270,45 @@ async fn what_is_damaged_or_different_is_said() -> anyhow::Result<()> {
     }
     let said = refused(&["import", "--to", &target, shown])?;
     ensure!(said.contains("has 1 rows after the import, and the dump 2"), "{said}");
+    Ok(())
+}
+
+/// What is in a dump is for its owner alone: its folder can be entered by nobody else, and its files are closed also where they are
+/// taken out of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_can_read_nothing_of_a_dump() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let path = |name: &str| place.path().join(name);
+    let source = format!("embedded:{}", path("source").display());
+    let engine = Embedded::open(&path("source"))?;
+    put_blob(&engine.engines(), "a", 1, 1, None).await?;
+    engine.engines().sessions.create(NewSession::default()).await?;
+    engine.close().await;
+    let (dump, open) = (path("dump"), fs::Permissions::from_mode(0o755));
+    fs::create_dir(&dump)?;
+    fs::set_permissions(&dump, open)?;
+    let shown = dump.to_str().context("UTF-8")?;
+    let export = ["state", "export", "--from", &source, shown];
+    let refused = place.run(&export)?;
+    let said = String::from_utf8(refused.stderr)?;
+    ensure!(refused.status.code() == Some(1) && said.contains(&format!("chmod 700 {shown}")), "{said}");
+    ensure!(fs::read_dir(&dump)?.next().is_none(), "nothing is in it");
+    fs::set_permissions(&dump, fs::Permissions::from_mode(0o700))?;
+    ensure!(place.run(&export)?.status.success(), "as it said");
+    let import = ["state", "import", "--to", &format!("embedded:{}", path("target").display()), shown];
+    ensure!(place.run(&import)?.status.success());
+    let mut files = 0;
+    for folder in [dump.clone(), dump.join("blobs")] {
+        for entry in fs::read_dir(&folder)? {
+            let (entry, mut expected) = (entry?, 0o700);
+            if entry.file_type()?.is_file() {
+                (files, expected) = (files + 1, 0o600);
+            }
+            let mode = entry.metadata()?.permissions().mode() & 0o777;
+            ensure!(mode == expected, "{} has mode {mode:o}", entry.path().display());
+        }
+    }
+    ensure!(files >= 5, "{files}");
     Ok(())
 }
 

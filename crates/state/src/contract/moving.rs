@@ -251,21 +251,35 @@ pub async fn blobs_are_named(source: Fixture, _: Fixture) {
     );
 }
 
-/// What was done at the target since stays: a row that was written there, and that a session has ended.
+/// What was done at the target since stays: a row that was written there, that a session was used or has ended, and what runs
+/// under an idempotency key.
 pub async fn what_is_newer_stays(source: Fixture, target: Fixture) {
     let (from, to) = (&source.engines, &target.engines);
     from.tables.apply(vec![put("t", "k", b"old", None)]).await.unwrap();
     from.tables.apply(vec![put("t", "gone", b"old", None)]).await.unwrap();
-    let [kept, ended] = [
-        from.sessions.create(NewSession::default()).await.unwrap(),
-        from.sessions.create(NewSession::default()).await.unwrap(),
-    ];
-    let parts = [Part::Counters, Part::Rows, Part::Ended, Part::Sessions];
+    let fields = || [("cart".to_owned(), json!(1)), ("hint".to_owned(), json!(1))].into();
+    let new = || NewSession { fields: fields(), ..NewSession::default() };
+    let [kept, ended] =
+        [from.sessions.create(new()).await.unwrap(), from.sessions.create(new()).await.unwrap()];
+    let parts = [Part::Counters, Part::Rows, Part::Ended, Part::Sessions, Part::Answers];
     move_all(from, to, &parts).await;
     let written = revision(&to.tables.apply(vec![put("t", "k", b"new", None)]).await.unwrap());
     let short = put("t", "gone", b"short", Some(Duration::from_millis(5)));
     to.tables.apply(vec![short]).await.unwrap();
     to.sessions.destroy(&ended.id).await.unwrap();
+    let removed = Change { value: None, expect: None };
+    let mut patch = set("cart", json!(2), None);
+    patch.changes.insert("hint".to_owned(), removed);
+    let used = to.sessions.patch(&kept.id, patch).await.unwrap();
+    for (key, body) in [("runs", "old"), ("over", "old")] {
+        finish(from, key, body).await;
+    }
+    let Begun::Claimed(runs) = to.idempotency.begin(beginning("runs")).await.unwrap() else {
+        panic!("a key")
+    };
+    let short = Duration::from_millis(2);
+    let over = Beginning { lease: short, kept: short, ..beginning("over") };
+    assert!(matches!(to.idempotency.begin(over).await.unwrap(), Begun::Claimed(_)));
     assert!(source.advance(Duration::from_millis(6)) && target.advance(Duration::from_millis(6)));
     move_all(from, to, &parts).await;
     let row = to.tables.get("t", "k").await.unwrap().unwrap();
@@ -273,22 +287,36 @@ pub async fn what_is_newer_stays(source: Fixture, target: Fixture) {
     let row = to.tables.get("t", "gone").await.unwrap();
     assert_eq!(row.map(|row| row.value), Some("old".into()), "what has expired is not newer");
     assert!(matches!(to.sessions.load(&ended.id).await, Err(Error::Gone)), "it does not come back");
-    to.sessions.load(&kept.id).await.unwrap();
+    let kept = to.sessions.load(&kept.id).await.unwrap();
+    assert_eq!((kept.fields.len(), kept.fields), (1, used.fields), "it is as it was used");
+    assert!(to.idempotency.finish(&runs, answer("new")).await.unwrap(), "what runs is not displaced");
+    move_all(from, to, &[Part::Answers]).await;
+    for (key, body) in [("runs", "new"), ("over", "old")] {
+        let begun = to.idempotency.begin(beginning(key)).await.unwrap();
+        assert_eq!(begun, Begun::Answered(answer(body)), "{key}");
+    }
 }
 
-/// Whoever follows is told of what comes: of rows, of sessions that were there before, and of ends.
+fn answer(body: &'static str) -> Answer {
+    Answer { status: 200, fields: Vec::new(), body: Bytes::from_static(body.as_bytes()) }
+}
+
+async fn finish(engines: &Engines, key: &str, body: &'static str) {
+    let Begun::Claimed(claim) = engines.idempotency.begin(beginning(key)).await.unwrap() else {
+        panic!("{key}")
+    };
+    assert!(engines.idempotency.finish(&claim, answer(body)).await.unwrap());
+}
+
+/// Whoever follows is told of what comes: of rows, and that sessions have ended.
 pub async fn what_comes_is_told(source: Fixture, target: Fixture) {
     let (from, to) = (&source.engines, &target.engines);
     kept(async |table| {
         let session = from.sessions.create(NewSession::default()).await?;
-        move_all(from, to, &[Part::Sessions]).await;
         let mut rows = to.tables.follow(table).await?;
-        let mut sessions = to.sessions.follow().await?;
         from.tables.apply(vec![put(table, "a:b", b"v", None)]).await?;
-        from.sessions.patch(&session.id, set("cart", json!(7), None)).await?;
         move_all(from, to, &[Part::Rows, Part::Sessions]).await;
         told(&mut rows, &["a:b"]).await?;
-        told(&mut sessions, &[&session.id.public_name()]).await?;
         let mut sessions = to.sessions.follow().await?;
         from.sessions.renew(&session.id, None, Patch::default()).await?;
         move_all(from, to, &[Part::Ended]).await;

@@ -249,7 +249,10 @@ fn put_ended(txn: &mut Txn<'_>, ended: Ended) -> rusqlite::Result<()> {
 fn put_session(txn: &mut Txn<'_>, session: Session) -> Result<(), Stop> {
     let Session { hash, handle, user, fields, version, .. } = &session;
     txn.raise(*version);
-    if txn.prepared("SELECT 1 FROM tombstones WHERE hash = ?1")?.exists([hash.0])? {
+    // One that lives is what was brought before, or was used since.
+    const IS_KNOWN: &str = "SELECT 1 FROM tombstones WHERE hash = ?1
+                            UNION ALL SELECT 1 FROM sessions WHERE hash = ?1 AND idle_expires_at > ?2";
+    if txn.prepared(IS_KNOWN)?.exists((hash.0, txn.now))? {
         return Ok(());
     }
     txn.tell(|| stale(&hash.0));
@@ -282,9 +285,14 @@ fn put_answer(txn: &mut Txn<'_>, answer: Answer) -> Result<(), Stop> {
     let key = answer.key.as_bytes();
     Ok(run(
         txn,
-        "INSERT OR REPLACE INTO idempotency
+        "INSERT INTO idempotency
          (scope, key, fingerprint, token, owner, claimed_until, kept_ms, expires_at, status, fields, body)
-         VALUES (?1, ?2, ?3, ?4, '', 0, 1, ?5, ?6, ?7, ?8)",
+         VALUES (?1, ?2, ?3, ?4, '', 0, 1, ?5, ?6, ?7, ?8)
+         ON CONFLICT (scope, key) DO UPDATE
+         SET fingerprint = excluded.fingerprint, token = excluded.token, owner = excluded.owner,
+             claimed_until = excluded.claimed_until, kept_ms = excluded.kept_ms, expires_at = excluded.expires_at,
+             status = excluded.status, fields = excluded.fields, body = excluded.body
+         WHERE idempotency.expires_at <= ?9",
         (
             &answer.scope,
             key,
@@ -294,6 +302,7 @@ fn put_answer(txn: &mut Txn<'_>, answer: Answer) -> Result<(), Stop> {
             answer.status,
             lines::write(&fields),
             &answer.body.0[..],
+            txn.now,
         ),
     )?)
 }

@@ -55,29 +55,32 @@ statements! {
                   ON CONFLICT (table_name, key) DO UPDATE
                   SET value = excluded.value, revision = excluded.revision, expires_at = excluded.expires_at
                   WHERE old.revision <= excluded.revision OR old.expires_at <= {now}",
-        put_answer: "INSERT INTO {s}.idempotency (scope, key, fingerprint, token, owner, claimed_until, kept_ms,
+        put_answer: "INSERT INTO {s}.idempotency AS old (scope, key, fingerprint, token, owner, claimed_until, kept_ms,
                          expires_at, status, names, contents, body)
-                     VALUES ($1, $2, $3, nextval('{s}.revisions'), '', 0, 1, $4, $5, $6, $7, $8)
+                     VALUES ($2, $3, $4, nextval('{s}.revisions'), '', 0, 1, $5, $6, $7, $8, $9)
                      ON CONFLICT (scope, key) DO UPDATE
                      SET fingerprint = excluded.fingerprint, token = excluded.token, owner = excluded.owner,
                          claimed_until = excluded.claimed_until, kept_ms = excluded.kept_ms,
                          expires_at = excluded.expires_at, status = excluded.status, names = excluded.names,
-                         contents = excluded.contents, body = excluded.body",
+                         contents = excluded.contents, body = excluded.body
+                     WHERE old.expires_at <= {now}",
         end: "DELETE FROM {s}.sessions WHERE hash = $1",
         put_ended: "INSERT INTO {s}.tombstones (hash, successor, user_name, ended_at, forget_at)
                     VALUES ($1, $2, $3, $4, $5)
                     ON CONFLICT (hash) DO UPDATE
                     SET successor = excluded.successor, user_name = excluded.user_name,
                         ended_at = excluded.ended_at, forget_at = excluded.forget_at",
-        put_session: "INSERT INTO {s}.sessions (hash, handle, user_name, fields, version, created_at, idle_ms,
+        // One that lives is what was brought before, or was used since.
+        put_session: "INSERT INTO {s}.sessions AS old (hash, handle, user_name, fields, version, created_at, idle_ms,
                           idle_expires_at, absolute_expires_at)
-                      SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
-                      WHERE NOT EXISTS (SELECT FROM {s}.tombstones WHERE hash = $1)
+                      SELECT $2, $3, $4, $5, $6, $7, $8, $9, $10
+                      WHERE NOT EXISTS (SELECT FROM {s}.tombstones WHERE hash = $2)
                       ON CONFLICT (hash) DO UPDATE
                       SET handle = excluded.handle, user_name = excluded.user_name, fields = excluded.fields,
                           version = excluded.version, created_at = excluded.created_at, idle_ms = excluded.idle_ms,
                           idle_expires_at = excluded.idle_expires_at,
-                          absolute_expires_at = excluded.absolute_expires_at",
+                          absolute_expires_at = excluded.absolute_expires_at
+                      WHERE old.idle_expires_at <= {now}",
     }
 }
 
@@ -253,7 +256,7 @@ async fn put_session(store: &Store, connection: &mut PgConnection, session: &Ses
     let fields: BTreeMap<&String, Field> =
         session.fields.iter().map(|(name, kept)| (name, field(kept))).collect();
     let fields = serde_json::to_string(&fields).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    let query = sqlx::query(store.sql.portable.put_session.clone()).bind(session.hash.0);
+    let query = sqlx::query(store.sql.portable.put_session.clone()).bind(store.now()).bind(session.hash.0);
     let query = query.bind(&session.handle).bind(&session.user).bind(fields);
     let query = query.bind(session.version.cast_signed()).bind(session.created_at).bind(session.idle_ms);
     query.bind(session.idle_expires_at).bind(session.absolute_expires_at).execute(connection).await?;
@@ -264,7 +267,7 @@ async fn put_answer(store: &Store, connection: &mut PgConnection, answer: &Answe
     let fingerprint: Fingerprint = answer.fingerprint.parse()?;
     let (names, contents): (Vec<&str>, Vec<&[u8]>) =
         answer.fields.iter().map(|(name, value)| (name.as_str(), &value.0[..])).unzip();
-    let query = sqlx::query(store.sql.portable.put_answer.clone()).bind(&answer.scope);
+    let query = sqlx::query(store.sql.portable.put_answer.clone()).bind(store.now()).bind(&answer.scope);
     let query = query.bind(answer.key.as_bytes()).bind(fingerprint.0).bind(answer.expires_at);
     let query = query.bind(i32::from(answer.status)).bind(&names).bind(&contents);
     query.bind(&answer.body.0[..]).execute(connection).await?;

@@ -1,7 +1,7 @@
 //! What Redis keeps, as records, and back. Rows are read in their order; sessions and answers in that of a [walk](super::walk) through
 //! all keys, which may come to one of them twice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -45,18 +45,22 @@ impl Portable for Store {
     }
 }
 
-/// Names of tables, as they are taken from a walk.
-struct TableNames {
-    /// What the keys begin with that name them.
+/// The first table behind another one, as far as a walk has come.
+struct NextTable {
+    /// What the keys begin with that name tables.
     start: String,
-    names: BTreeSet<String>,
+    behind: String,
+    found: Option<String>,
 }
 
-impl Take for TableNames {
+impl Take for NextTable {
+    // What was found is there, whichever servers say so.
     fn clear(&mut self) {}
 
     async fn take(&mut self, keys: Vec<String>) -> Result<Option<String>, Error> {
-        self.names.extend(keys.iter().filter_map(|key| key.strip_prefix(&self.start)).map(str::to_owned));
+        let names = keys.iter().filter_map(|key| key.strip_prefix(&self.start));
+        let behind = names.filter(|name| *name > self.behind.as_str()).map(str::to_owned);
+        self.found = behind.chain(self.found.take()).min();
         Ok(None)
     }
 
@@ -115,13 +119,16 @@ impl Store {
         [self.keys.revision(), token]
     }
 
+    /// Rows of one table. The page ends with it: to find the next one is a walk through all keys, of which no page may take more than
+    /// a piece.
     async fn dump_rows(&self, after: Option<&str>) -> Result<Page, Error> {
-        let (table, key) = pair(after)?;
-        let (mut table, mut key) = (table.to_owned(), Some(key.to_owned()).filter(|key| !key.is_empty()));
-        if table.is_empty() {
-            let Some(first) = self.table_after("").await? else { return Ok(Page::default()) };
-            table = first;
-        }
+        let (table, mut key) = match pair(after)? {
+            ("", search) => match self.next_table(search).await? {
+                (Some(table), None) => (table, None),
+                (_, next) => return Ok(Page { next, ..Page::default() }),
+            },
+            (table, key) => (table.to_owned(), present(key)),
+        };
         let mut page = Page::default();
         let mut bytes = 0;
         loop {
@@ -137,30 +144,30 @@ impl Store {
                     expires_at: row.expires_at,
                 }));
             }
-            match found.next {
-                Some(next) => key = Some(next),
-                None => match self.table_after(&table).await? {
-                    Some(next) => table = next,
-                    None => return Ok(page),
-                },
-            }
+            let Some(next) = found.next else {
+                page.next = Some(format!("/{table}//"));
+                return Ok(page);
+            };
             if page.records.len() >= PAGE_RECORDS_MAX || bytes >= PAGE_BYTES_MAX {
-                page.next = Some(format!("{table}/{}", key.unwrap_or_default()));
+                page.next = Some(format!("{table}/{next}"));
                 return Ok(page);
             }
+            key = Some(next);
         }
     }
 
-    /// The table behind this one. Walks through all keys.
-    async fn table_after(&self, table: &str) -> Result<Option<String>, Error> {
-        let mut tables = TableNames { start: self.keys.order(""), names: BTreeSet::new() };
-        let mut after = None;
-        loop {
-            after = self.walk(after.as_deref(), &self.keys.order("*"), &mut tables).await?;
-            if after.is_none() {
-                return Ok(tables.names.into_iter().find(|other| other.as_str() > table));
-            }
-        }
+    /// Looks for the table behind another one, for as long as a page may take: what was found by then, and where the search goes on,
+    /// if it does. A search is written as the other table, the first one found behind it, and where the walk is.
+    async fn next_table(&self, search: &str) -> Result<(Option<String>, Option<String>), Error> {
+        let mut words = search.splitn(3, '/');
+        let mut word = || words.next().unwrap_or_default();
+        let (behind, found, at) = (word(), word(), word());
+        let start = self.keys.order("");
+        let mut next = NextTable { start, behind: behind.to_owned(), found: present(found) };
+        let at = self.walk(present(at).as_deref(), &self.keys.order("*"), &mut next).await?;
+        let found = next.found.as_deref().unwrap_or_default();
+        let search = at.map(|at| format!("/{behind}/{found}/{at}"));
+        Ok((next.found, search))
     }
 
     /// Records of the keys that match.
@@ -333,4 +340,9 @@ impl Store {
     async fn run(&self, request: Request) -> Result<(), Error> {
         self.router.run(&request).await.map(drop)
     }
+}
+
+/// A word of a cursor, unless it is empty.
+fn present(word: &str) -> Option<String> {
+    (!word.is_empty()).then(|| word.to_owned())
 }

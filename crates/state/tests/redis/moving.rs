@@ -1,6 +1,6 @@
 //! State moves from the embedded engine to Redis, alone and as a cluster, and back, also when servers change meanwhile.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, process::Command, sync::Arc};
 
 use lethe_state::{
     Engines,
@@ -21,6 +21,8 @@ use crate::{
 
 /// More than fit into one page.
 const SESSIONS: usize = 700;
+/// More keys than are looked at for one page.
+const KEYS: usize = 150_000;
 
 async fn redis() -> Fixture {
     harness::fixture(harness::url(harness::shared().port, ""))
@@ -106,6 +108,43 @@ async fn read_on(engines: &Engines, mut after: Option<String>, found: &mut BTree
     while after.is_some() {
         after = read(engines, after.as_deref(), found).await.unwrap();
     }
+}
+
+/// To find the next table is a walk through all keys, sessions too. A page has a piece of one such walk, and rows of one table, so
+/// that it comes in time however many tables and keys there are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_has_one_table_and_a_piece_of_a_walk() {
+    const TABLES: usize = 3;
+    let server = Server::start();
+    let engines = server.engine("").engines();
+    let put = |n: usize| Write {
+        table: format!("t{n}"),
+        key: "k/1".into(),
+        condition: Condition::Any,
+        action: Action::Put { value: "v".into(), ttl: None },
+    };
+    engines.tables.apply((0..TABLES).map(put).collect()).await.unwrap();
+    let fill = "for n = 1, tonumber(ARGV[1]) do redis.call('SET', 'other:' .. n, '') end";
+    let filled = Command::new("redis-cli")
+        .args(["-p", &server.port.to_string(), "EVAL", fill, "0", &KEYS.to_string()])
+        .output()
+        .unwrap();
+    assert!(filled.status.success() && !filled.stdout.starts_with(b"ERR"), "{filled:?}");
+    let (mut tables, mut pages, mut next) = (Vec::new(), 0, None::<String>);
+    loop {
+        let page = Whole(engines.clone()).dump(Part::Rows, next.as_deref()).await.unwrap();
+        assert!(page.records.len() <= 1, "{page:?}");
+        tables.extend(page.records.into_iter().map(|record| match record {
+            Record::Row(row) => row.table,
+            other => panic!("{other:?}"),
+        }));
+        (pages, next) = (pages + 1, page.next);
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(tables, ["t0", "t1", "t2"]);
+    assert!(pages >= 2 * (TABLES + 1), "a walk takes more than one page: {pages}");
 }
 
 /// A cursor of before means nothing to a server that was started anew: the walk begins anew too.

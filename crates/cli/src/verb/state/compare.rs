@@ -1,4 +1,5 @@
-//! The end of an import: all is read back and compared with the dump, by number and by content.
+//! The end of an import: all records are read back and compared with the dump, by number and by content. The bytes of blobs are not:
+//! they were compared with their hash as they were written.
 
 use std::collections::HashSet;
 

@@ -4,8 +4,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, BufWriter, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -22,6 +23,8 @@ const MANIFEST: &str = "manifest.json";
 const IMPORTED: &str = "imported.json";
 /// The folder of blobs' bytes.
 const BLOBS: &str = "blobs";
+/// What others than its owner may do with a folder.
+const OTHERS: u32 = 0o077;
 /// How much of a file is read at a time.
 const PIECE_BYTES: usize = 64 << 10;
 /// Longest line, in bytes: the largest session or answer, of which JSON may write each byte as six.
@@ -94,7 +97,7 @@ impl Progress {
 }
 
 impl Folder {
-    /// A new folder, or one that an export has begun to fill.
+    /// A new folder, or one that an export has begun to fill. One that others can enter is refused.
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
         let failed = || format!("cannot write {}", path.display());
         let folder = Self { path: path.to_owned() };
@@ -106,6 +109,13 @@ impl Folder {
             };
             ensure!(is_empty, "{} is not empty, and is no dump: name another folder", path.display());
         }
+        let is_open = path.exists() && fs::metadata(path).with_context(failed)?.mode() & OTHERS != 0;
+        ensure!(
+            !is_open,
+            "{0} can be entered or read by others, and a dump has sessions, answers and private keys: `chmod 700 {0}`, or name a \
+             folder that is not there yet",
+            path.display()
+        );
         let blobs = path.join(BLOBS);
         private(&blobs).with_context(failed)?;
         Ok(folder)
@@ -164,7 +174,7 @@ impl Folder {
     pub(super) fn begin(&self, part: Part, number: usize) -> anyhow::Result<Writing> {
         let name = format!("{}-{number:06}.ndjson", part.name());
         let beside = self.path.join(format!("{name}.part"));
-        let file = File::create(&beside).with_context(|| format!("cannot write {}", beside.display()))?;
+        let file = create(&beside).with_context(|| format!("cannot write {}", beside.display()))?;
         let writer = BufWriter::new(file);
         Ok(Writing { name, beside, writer, hash: Sha256::new(), records: 0, bytes: 0 })
     }
@@ -228,7 +238,7 @@ impl Folder {
     fn replace(&self, name: &str, value: &impl Serialize) -> anyhow::Result<()> {
         let (beside, path) = (self.path.join(format!("{name}.part")), self.path.join(name));
         let write = || {
-            let mut file = File::create(&beside)?;
+            let mut file = create(&beside)?;
             file.write_all(&serde_json::to_vec_pretty(value)?)?;
             file.sync_all()?;
             fs::rename(&beside, &path)?;
@@ -293,6 +303,10 @@ pub(super) fn name(record: &Record) -> u128 {
 
 /// Makes a folder, and those above it, that only its owner can enter: there are sessions in it.
 fn private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes a file that only its owner can read, or empties it.
+pub(super) fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }

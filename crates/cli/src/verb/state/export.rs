@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
 use super::{
-    dump::{FORMAT, Folder, Manifest, Progress, hex, name},
+    dump::{FORMAT, Folder, Manifest, Progress, create, hex, name},
     moving::{End, Movable},
     progress::Bar,
 };
@@ -213,7 +213,7 @@ async fn fetch(folder: &Folder, blobs: &dyn Blobs, blob: &mut Blob) -> anyhow::R
     let path = folder.blob(&blob.bucket, &blob.key);
     let beside = path.with_extension("part");
     let failed = || format!("cannot write {}", beside.display());
-    let mut file = tokio::fs::File::create(&beside).await.with_context(failed)?;
+    let mut file = tokio::fs::File::from_std(create(&beside).with_context(failed)?);
     let (mut hash, mut size) = (Sha256::new(), 0);
     while let Some(piece) =
         read.body.try_next().await.with_context(|| format!("{shown} could not be read to its end"))?

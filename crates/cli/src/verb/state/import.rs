@@ -33,7 +33,7 @@ const PIECE_BYTES: usize = 64 << 10;
 /// Bring what was exported into another engine
 ///
 /// Into the lethe that runs, or into engines by their address, which must have nothing of it yet. An import that was interrupted goes
-/// on where it was when it is run again. In the end all is read back and compared.
+/// on where it was when it is run again. In the end all records are read back and compared; blobs' bytes are as they are written.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -4,6 +4,10 @@ local marked = redis.call('GET', KEYS[2])
 if marked and marked ~= '' then
     return 0
 end
+-- One that lives is what was brought before, or was used since.
+if find() then
+    return 0
+end
 redis.call('DEL', KEYS[1])
 local idle_end, absolute_end = tonumber(ARGV[8]), tonumber(ARGV[9])
 if idle_end <= now then
