@@ -77,7 +77,7 @@ async fn rows_are_seen_and_changed() -> anyhow::Result<()> {
     tell(&place, &["tables", "delete", "notes", "002"])?;
     for arguments in [["tables", "get", "notes", "002"], ["tables", "delete", "notes", "002"]] {
         let said = refused(&place, &arguments)?;
-        ensure!(said.contains("the table `notes` has no row `002`"), "{said}");
+        ensure!(said.contains("there is no `002` in the table `notes`"), "{said}");
     }
     let said = refused(&place, &["tables", "get", "No Table", "x"])?;
     ensure!(said.contains("lower-case"), "{said}");

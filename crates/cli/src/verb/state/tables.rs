@@ -141,9 +141,9 @@ impl Tables {
 
 impl Get {
     fn run(self) -> anyhow::Result<()> {
-        let Place { table, key } = &self.row;
+        let (Place { table, key }, name) = (&self.row, self.row.shown());
         let row = with(&self.target, async |engines| Ok(engines.tables.get(table, key).await?))?;
-        let Some(row) = row else { bail!("the table `{table}` has no row `{key}`") };
+        let Some(row) = row else { bail!("there is no {name}") };
         if self.target.json {
             return Ok(output::json(&as_json(&row))?);
         }
