@@ -30,7 +30,7 @@ pub(crate) trait Downstream {
     /// Passes on an interim response (1xx other than 101). Best effort: a client that speaks HTTP/1.0 gets none.
     fn inform(&mut self, status: u16, fields: &mut dyn Iterator<Item = (&[u8], &[u8])>);
 
-    /// Begins the response; it is called once. What it makes is sent with the first piece of the body, or when flushed.
+    /// Begins the response; it is called once, unless it was [taken back](Self::take_back). What it makes is sent with the first piece of the body, or when flushed.
     fn respond(&mut self, answer: Answer<'_, '_>);
 
     /// Takes bytes of the response's body: how many, at least one unless `data` is empty. Pending while the client does
@@ -50,6 +50,12 @@ pub(crate) trait Downstream {
     /// After a 101 was passed on: from now on both directions carry bytes as they are, without framing, until each side
     /// ends. `poll_body` and `poll_write` move them; `poll_finish` ends the client's direction.
     fn tunnel(&mut self);
+
+    /// Forgets the response that was begun, if the client has seen nothing of it: then another one may follow. How many bytes of
+    /// its body were taken.
+    fn take_back(&mut self) -> Option<usize> {
+        None
+    }
 
     /// Whether it shows the client what it is given later, and counts it then.
     fn counts(&self) -> bool {

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// What a response takes that is passed on, for a client that does not read; to hold one that is no larger costs nothing.
-const PASSING_BYTES: usize = 64 << 10;
+pub(crate) const PASSING_BYTES: usize = 64 << 10;
 /// So many kept connections in a row may turn out to be closed, before the worker is taken for lost.
 const CLOSED_MAX: usize = 16;
 

@@ -48,7 +48,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
         exchange.record.attempt(&upstream);
         exchange.attempts_left = core.limits().attempts_max.saturating_sub(journey.attempts);
         let round = upstream.refusals();
-        let loss = match exchange.attempt(&upstream, pass, &mut seen).await {
+        let mut loss = match exchange.attempt(&upstream, pass, &mut seen).await {
             Ok(end) => return Ok(end),
             Err(Fail::Lost(loss)) => loss,
             Err(Fail::Stopping) => return Err(Failure::Stopping),
@@ -60,6 +60,13 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
             }
             Err(Fail::Broken(Broken::Malformed(fault))) => return Err(Failure::Malformed(fault)),
         };
+        // Where an answer is gathered before it is given, what is lost half-way is lost unseen.
+        if loss.stage == Stage::Streamed
+            && let Some(bytes) = exchange.down.take_back()
+        {
+            exchange.record.took_back(bytes);
+            (loss.stage, seen) = (Stage::Held, None);
+        }
         exchange.record.attempt_ended(loss.result());
         let slow = loss.cause == Cause::Late && exchange.watched.owes.get();
         match loss.cause {

@@ -15,6 +15,7 @@ use crate::{
     allowance::Fields,
     body_budget::Share,
     downstream::{Answer, Broken, Downstream, Piece},
+    exchange::PASSING_BYTES,
     ledger::{self, Ending, Turn},
     record::Record,
 };
@@ -38,7 +39,6 @@ pub(crate) struct Keeping<'a, D> {
     memory: Memory,
     /// So much of `body` was given.
     given: usize,
-    is_cut: bool,
 }
 
 /// How far it is.
@@ -59,26 +59,33 @@ struct Head {
     close: bool,
     /// Nobody may wait for its end.
     is_endless: bool,
+    /// It says that nobody knows whether the request was carried out.
+    is_unknown: bool,
 }
 
-/// What the body takes of the memory for responses that are held.
+/// What the body takes of the memory for responses that are held, where it takes any.
 struct Memory {
     share: Rc<Share>,
     bytes: usize,
 }
 
 impl Memory {
-    /// Whether there is so much more.
-    fn take(&mut self, bytes: usize) -> bool {
-        let is_there = self.share.take(bytes);
-        self.bytes += if is_there { bytes } else { 0 };
+    /// Whether there is room for a body of so many bytes; a small one costs nothing, as with every response that is held.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let missing = if bytes > PASSING_BYTES { bytes.saturating_sub(self.bytes) } else { 0 };
+        let is_there = self.share.take(missing);
+        self.bytes += if is_there { missing } else { 0 };
         is_there
+    }
+
+    fn give_back(&mut self) {
+        self.share.give(std::mem::take(&mut self.bytes));
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.share.give(self.bytes);
+        self.give_back();
     }
 }
 
@@ -101,14 +108,7 @@ impl<'a, D: Downstream> Keeping<'a, D> {
             body_bytes_max,
             memory: Memory { share: Rc::clone(share), bytes: 0 },
             given: 0,
-            is_cut: false,
         }
-    }
-
-    /// Whether the answer has ended half-way, and the client has seen nothing of it: then another one may follow.
-    pub(crate) fn take_cut(&mut self) -> bool {
-        (self.body, self.given) = (Vec::new(), 0);
-        std::mem::take(&mut self.is_cut)
     }
 
     /// Ready when the ledger knows how it ended, and then the client gets its head.
@@ -116,7 +116,12 @@ impl<'a, D: Downstream> Keeping<'a, D> {
         loop {
             match std::mem::replace(&mut self.step, Step::Giving) {
                 Step::Gathering(turn) => {
-                    let ending = if is_whole { Ending::Whole(self.answer()) } else { Ending::Unkept };
+                    let Head { status, is_unknown, .. } = self.head;
+                    let ending = if is_whole {
+                        Ending::Whole(self.answer())
+                    } else {
+                        Ending::Unkept { status, is_unknown }
+                    };
                     self.step = Step::Telling(turn.end(ending));
                 }
                 Step::Telling(mut telling) => {
@@ -199,7 +204,8 @@ impl<D: Downstream> Downstream for Keeping<'_, D> {
                 && (is(b"text/event-stream") || is(b"application/grpc"))
         });
         // It is the one that later requests need most.
-        if fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"lethe-outcome")) {
+        let is_unknown = ledger::is_unknown(&fields);
+        if is_unknown {
             self.body_bytes_max = self.body_bytes_max.max(UNKNOWN_BYTES_MAX);
         }
         self.head = Head {
@@ -210,13 +216,14 @@ impl<D: Downstream> Downstream for Keeping<'_, D> {
             has_body: answer.has_body,
             close: answer.close,
             is_endless,
+            is_unknown,
         };
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         if self.is_gathering() && !self.head.is_endless {
-            let fits = self.body.len() + data.len() <= self.body_bytes_max;
-            if fits && self.memory.take(data.len()) {
+            let bytes = self.body.len() + data.len();
+            if bytes <= self.body_bytes_max && self.memory.has_room(bytes) {
                 self.body.extend_from_slice(data);
                 return Poll::Ready(Ok(data.len()));
             }
@@ -248,10 +255,15 @@ impl<D: Downstream> Downstream for Keeping<'_, D> {
     }
 
     fn cut(&mut self) {
-        match self.step {
-            Step::Gathering(_) | Step::Telling(_) => self.is_cut = true,
-            Step::Giving => self.down.cut(),
-        }
+        self.down.cut();
+    }
+
+    fn take_back(&mut self) -> Option<usize> {
+        self.is_gathering().then(|| {
+            self.head = Head::default();
+            self.memory.give_back();
+            std::mem::take(&mut self.body).len()
+        })
     }
 
     fn tunnel(&mut self) {

@@ -63,7 +63,12 @@ pub enum Ending {
     /// With this.
     Whole(Answer),
     /// With what is too large to be kept, or has no end.
-    Unkept,
+    Unkept {
+        /// The status code, which says whether something was done.
+        status: u16,
+        /// It says that nobody knows whether something was done.
+        is_unknown: bool,
+    },
 }
 
 /// An answer, as it is given again.
@@ -75,6 +80,18 @@ pub struct Answer {
     pub fields: Fields,
     /// Its body.
     pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// Whether it says that nobody knows if the request was carried out.
+    pub fn is_unknown(&self) -> bool {
+        is_unknown(&self.fields)
+    }
+}
+
+/// Whether an answer with these fields says that.
+pub(crate) fn is_unknown(fields: &Fields) -> bool {
+    fields.iter().any(|(name, value)| name.eq_ignore_ascii_case(b"lethe-outcome") && value == b"unknown")
 }
 
 /// An answer to a request that is not done.

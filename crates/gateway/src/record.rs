@@ -406,6 +406,11 @@ impl Record {
         self.bytes_out.set(self.bytes_out.get() + bytes as u64);
     }
 
+    /// So many of those did not, after all.
+    pub(crate) fn took_back(&self, bytes: usize) {
+        self.bytes_out.set(self.bytes_out.get().saturating_sub(bytes as u64));
+    }
+
     /// How it ended; the last word counts. What the gateway answers itself is counted before its client can know of it.
     pub(crate) fn end(&self, outcome: Outcome) {
         let shard = &self.observer.shard;

@@ -223,7 +223,7 @@ pub(crate) async fn answer<D: Downstream>(
 
 /// Does a request once, if it has a key.
 async fn do_once<D: Downstream>(asked: &Asked<'_>, down: &mut D) -> Entry {
-    let Asked { core, watched, target, prepared, record, standing } = asked;
+    let Asked { core, target, record, standing, .. } = asked;
     let (Some(clerk), Some(once)) = (&target.clerk, &target.route.once) else { return Entry::Keyless };
     let (upload, turn) = match asked.enter(down, &**clerk, once).await {
         Entry::First(upload, turn) => (upload, turn),
@@ -232,10 +232,6 @@ async fn do_once<D: Downstream>(asked: &Asked<'_>, down: &mut D) -> Entry {
     let notes = (*record, *standing);
     let mut keeping = Keeping::new(down, turn, once.answer_bytes_max, &core.hold_share, notes);
     carry(asked, &mut keeping, upload).await;
-    if keeping.take_cut() {
-        // It began to answer, so it may have done all of it.
-        refuse_telling(core, watched, &mut keeping, (Failure::Unknown, standing), prepared, record).await;
-    }
     Entry::Over
 }
 

@@ -29,11 +29,14 @@ use futures_util::TryFutureExt;
 use http::{HeaderMap, Method, Request, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 pub use lethe_state::idempotency::ANSWER_BYTES_MAX;
-use lethe_state::idempotency::{Answer, Beginning, Begun, Idempotency};
+use lethe_state::idempotency::{Answer, Beginning, Begun, Fingerprint, Idempotency};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
-pub use self::{key::Key, turn::Turn};
+pub use self::{
+    key::{Key, fingerprint},
+    turn::Turn,
+};
 use crate::{
     problem::{Problem, RETRY_AFTER_S},
     session::Session,
@@ -233,7 +236,8 @@ impl IdempotencyLayer {
             Ok(body) => body,
             Err(problem) => return refused(problem),
         };
-        let turn = match self.begin(key, &mut parts, &body).await {
+        let fingerprint = fingerprint(&parts, &body);
+        let turn = match self.begin(key, &mut parts, fingerprint).await {
             Ok(Standing::First(turn)) => turn,
             Ok(Standing::Answered(kept)) => return Ok(answer::replay(kept)),
             Err(problem) => return refused(problem),
@@ -261,14 +265,19 @@ impl IdempotencyLayer {
         }
     }
 
-    /// Finds out what is to be done with the request that has this key: for who takes requests to where they are done, instead
-    /// of doing them. From then on the [`Key`] is in the extensions of its head.
+    /// Finds out what is to be done with the request that has this key and [`fingerprint`]: for who takes requests to where they
+    /// are done, instead of doing them. From then on the [`Key`] is in the extensions of its head.
     ///
     /// Not cancellation safe: the claim of one that is dropped lasts for its lease.
     ///
     /// # Errors
     /// With what its sender is to be told, if it is not done.
-    pub async fn begin(&self, key: String, parts: &mut Parts, body: &[u8]) -> Result<Standing, Problem> {
+    pub async fn begin(
+        &self,
+        key: String,
+        parts: &mut Parts,
+        fingerprint: Fingerprint,
+    ) -> Result<Standing, Problem> {
         // A request of a service without sessions has none.
         let session = match Session::from_request_parts(parts, &()).await {
             Ok(session) => Some(session),
@@ -280,7 +289,7 @@ impl IdempotencyLayer {
         let beginning = Beginning {
             scope: self.settings.scope.clone(),
             key: key.unique().to_owned(),
-            fingerprint: key::fingerprint(parts, body),
+            fingerprint,
             owner: owner::of(&parts.headers),
             displaces: owner::dead(&parts.headers),
             at_most_once,

@@ -297,6 +297,41 @@ async fn answers_by_which_nothing_was_done_are_not_kept() {
     }
 }
 
+/// An engine that is away for the first so many calls by which a claim is given back.
+struct Away(Arc<dyn Idempotency>, AtomicUsize);
+
+#[async_trait]
+impl Idempotency for Away {
+    async fn begin(&self, beginning: Beginning) -> Result<Begun, StateError> {
+        self.0.begin(beginning).await
+    }
+
+    async fn extend(&self, claim: &Claim, lease: Duration) -> Result<bool, StateError> {
+        self.0.extend(claim, lease).await
+    }
+
+    async fn finish(&self, claim: &Claim, answer: Kept) -> Result<bool, StateError> {
+        self.0.finish(claim, answer).await
+    }
+
+    async fn abandon(&self, claim: &Claim) -> Result<bool, StateError> {
+        let less = self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        match less {
+            Ok(_) => Err(StateError::Unavailable("it is away".into())),
+            Err(_) => self.0.abandon(claim).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_claim_is_given_back_though_the_engine_is_away_for_a_moment() {
+    let (engine, stage) = (Engine::open(), Stage::default());
+    let away: Arc<dyn Idempotency> = Arc::new(Away(engine.idempotency(), AtomicUsize::new(2)));
+    let site = site_on(away, &engine, &stage, IdempotencyLayer::at_most_once);
+    assert_eq!(send(&site, "POST /status/503", &[KEY], "").await.text, "run 1");
+    assert_eq!(send(&site, "POST /status/503", &[KEY], "").await.text, "run 2", "nothing was done");
+}
+
 #[tokio::test]
 async fn a_handler_that_panics_gives_its_key_back() {
     let (engine, stage) = (Engine::open(), Stage::default());

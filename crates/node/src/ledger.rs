@@ -151,23 +151,43 @@ impl Clerk for OfRoute {
             return Box::pin(std::future::ready(Begun::Away));
         };
         self.visitors.attend(&mut parts);
-        let (layer, body) = (self.layer.clone(), Bytes::copy_from_slice(body));
+        // The task may outlive the request while the engine is away: so it has no part of the body.
+        let fingerprint = idempotency::fingerprint(&parts, body);
+        let (layer, runtime) = (self.layer.clone(), self.runtime.clone());
         let (tell, told) = oneshot::channel();
         // In a task of its own, a claim that nobody waits for any more is given back.
         self.runtime.spawn(async move {
-            let begun = layer.begin(key, &mut parts, &body).await;
-            if let Err(Ok(Standing::First(turn))) = tell.send(begun) {
-                turn.abandon().await;
-            }
+            let begun = layer.begin(key, &mut parts, fingerprint).await;
+            let _ = tell.send(Word { begun: Some(begun), runtime });
         });
         let runtime = self.runtime.clone();
         Box::pin(async move {
             // An error means that the runtime has ended.
-            match timeout(BEGIN_TIMEOUT, told).await {
-                Ok(Ok(begun)) => self::begun(begun, &runtime),
-                Ok(Err(_)) | Err(_) => Begun::Away,
+            match timeout(BEGIN_TIMEOUT, told).await.map(|told| told.ok().and_then(Word::take)) {
+                Ok(Some(begun)) => self::begun(begun, &runtime),
+                Ok(None) | Err(_) => Begun::Away,
             }
         })
+    }
+}
+
+/// Word on its way to the gateway. A claim that does not arrive is given back, wherever it is lost: nothing was done.
+struct Word {
+    begun: Option<Result<Standing, Problem>>,
+    runtime: Handle,
+}
+
+impl Word {
+    fn take(mut self) -> Option<Result<Standing, Problem>> {
+        self.begun.take()
+    }
+}
+
+impl Drop for Word {
+    fn drop(&mut self) {
+        if let Some(Ok(Standing::First(turn))) = self.begun.take() {
+            self.runtime.spawn(async move { turn.abandon().await });
+        }
     }
 }
 
@@ -209,11 +229,14 @@ impl Turn {
             // Of one that was dropped nobody knows how it ended: its claim is left as it is.
             let Ok((ending, done)) = turn.alive(ended).await else { return };
             match ending {
-                Ending::Whole(answer) => match response(answer) {
-                    Some((parts, body)) => turn.end(&parts, body).await,
-                    None => turn.end_unkept().await,
-                },
-                Ending::Unkept => turn.end_unkept().await,
+                Ending::Whole(answer) => {
+                    let (status, is_unknown) = (answer.status, answer.is_unknown());
+                    match response(answer) {
+                        Some((parts, body)) => turn.end(&parts, body).await,
+                        None => turn.end_unkept(status, is_unknown).await,
+                    }
+                }
+                Ending::Unkept { status, is_unknown } => turn.end_unkept(status, is_unknown).await,
             }
             // Whoever waited may have had enough.
             let _ = done.send(());

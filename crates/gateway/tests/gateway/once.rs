@@ -64,7 +64,7 @@ impl Desk {
     async fn answer(&mut self) -> Answer {
         match self.ending().await {
             Ending::Whole(answer) => answer,
-            Ending::Unkept => panic!("it can be kept"),
+            Ending::Unkept { .. } => panic!("it can be kept"),
         }
     }
 }
@@ -318,6 +318,59 @@ fn what_may_have_run_is_not_run_again_and_told_as_unknown() {
 }
 
 #[test]
+fn what_may_run_again_does_though_its_answer_had_begun() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let (lab, mut desk) = lab_with(2, false, |config| {
+            config.routes[1].idempotent = true;
+            config.access_log = AccessLog::File(path.clone());
+        })
+        .await;
+        let mut client = lab.send(post(KEY, "a mug")).await;
+        desk.claim().await;
+        let (mut worker, _) = lab.workers[0].request().await;
+        worker.send("HTTP/1.1 200 OK\r\nx-half: 1\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
+        worker.reset();
+        let (mut worker, request) = lab.workers[1].request().await;
+        assert_eq!(request.text(), "a mug");
+        worker.answer("done").await;
+        assert_eq!(desk.answer().await.body, b"done");
+        let response = client.response().await;
+        assert_eq!((response.text(), response.header("x-half")), ("done", None));
+        let counts = lab.gateway.snapshot();
+        assert_eq!((counts.unknown, counts.cut), (0, 0));
+        let line = &lines(&path, 1).await[0];
+        assert_eq!((&line["outcome"], &line["bytes_out"]), (&json!("answered"), &json!(4)), "{line}");
+    });
+}
+
+#[test]
+fn small_answers_are_kept_however_little_memory_there_is() {
+    run(async {
+        const FREE: usize = 64 << 10;
+        let (lab, mut desk) = lab_with(1, false, |config| {
+            (config.limits.hold_bytes_max, config.limits.hold_total_bytes_max) = (0, 0);
+            config.routes[1].once = Some(Once { answer_bytes_max: 1 << 20, ..once(false) });
+        })
+        .await;
+        let mut client = lab.send(post(KEY, "a mug")).await;
+        desk.claim().await;
+        let (mut worker, _) = lab.workers[0].request().await;
+        let largest = "x".repeat(FREE);
+        worker.answer(&largest).await;
+        assert_eq!(desk.answer().await.body.len(), FREE);
+        assert_eq!(client.response().await.text(), largest);
+        client.send(post(KEY, "a mug")).await;
+        desk.claim().await;
+        worker.request().await;
+        worker.answer(&format!("{largest}x")).await;
+        assert!(matches!(desk.ending().await, Ending::Unkept { status: 200, is_unknown: false }));
+        assert_eq!(client.response().await.text().len(), FREE + 1);
+    });
+}
+
+#[test]
 fn what_has_not_run_goes_to_another_worker() {
     run(async {
         let (mut lab, mut desk) = lab(2).await;
@@ -363,15 +416,28 @@ fn what_cannot_be_kept_goes_out_as_it_comes() {
         desk.claim().await;
         let (mut worker, _) = lab.workers[0].request().await;
         worker.answer(&large).await;
-        assert!(matches!(desk.ending().await, Ending::Unkept));
+        assert!(matches!(desk.ending().await, Ending::Unkept { status: 200, is_unknown: false }));
         assert_eq!(client.response().await.text(), large);
+        // Its status tells the ledger whether something was done, and its field that nobody knows.
+        for (fields, is_unknown) in [("", false), ("lethe-outcome: unknown\r\n", true)] {
+            client.send(post(KEY, "a mug")).await;
+            desk.claim().await;
+            worker.request().await;
+            let large = "x".repeat(4097);
+            worker.send(format!("HTTP/1.1 503 Away\r\n{fields}content-length: 4097\r\n\r\n{large}")).await;
+            match desk.ending().await {
+                Ending::Unkept { status, is_unknown: told } => assert_eq!((status, told), (503, is_unknown)),
+                Ending::Whole(_) => panic!("it is too large"),
+            }
+            assert_eq!(client.response().await.text(), large);
+        }
         // Events, of which the first reaches the client before the second is there.
         client.send(post(KEY, "a mug")).await;
         desk.claim().await;
         worker.request().await;
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
         worker.send(head).await;
-        assert!(matches!(desk.ending().await, Ending::Unkept));
+        assert!(matches!(desk.ending().await, Ending::Unkept { status: 200, is_unknown: false }));
         assert_eq!(client.head().await.status(), 200);
         worker.send("3\r\none\r\n").await;
         assert_eq!(client.exactly(8).await.unwrap(), b"3\r\none\r\n");

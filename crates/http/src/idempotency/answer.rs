@@ -5,15 +5,24 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response::Parts};
 use lethe_state::idempotency::{ANSWER_BYTES_MAX, ANSWER_FIELDS_MAX, Answer};
 
-use super::{REPLAYED, is_passing};
-use crate::problem::Problem;
+use super::{REPLAYED, is_passing, lost};
+use crate::problem::{OUTCOME, Problem};
 
 /// Whether an answer with this status is kept: not when nothing was done and the same request may do it later, nor when the
 /// service has failed.
-pub(super) fn is_kept(status: StatusCode) -> bool {
-    !status.is_server_error()
-        && !status.is_informational()
-        && !matches!(status.as_u16(), 401 | 408 | 409 | 421 | 423 | 425 | 429)
+pub(super) fn is_kept(status: u16) -> bool {
+    !matches!(status, 100..200 | 500..600 | 401 | 408 | 409 | 421 | 423 | 425 | 429)
+}
+
+/// What is kept for an answer with this status, that is here if it is `whole` and not too large. Nothing when nothing was
+/// done: then the next request is the first. Where it is unknown whether it was, that is what is kept in any case.
+pub(super) fn kept(status: u16, is_unknown: bool, whole: Option<Answer>) -> Option<Answer> {
+    match whole {
+        _ if !is_unknown && !is_kept(status) => None,
+        Some(answer) => Some(answer),
+        None if is_unknown => Some(unknown()),
+        None => Some(not_kept()),
+    }
 }
 
 /// Whether an answer is a stream of events, which has no end that could be waited for.
@@ -44,10 +53,20 @@ pub(super) fn not_kept() -> Answer {
         "The request with this Idempotency-Key was done, but its answer was too large to be kept. Look for its result where \
          this service shows it; do not send it again with another key.",
     );
-    let document = problem.document();
+    of_problem(&problem)
+}
+
+/// What is kept for an answer that says that nobody knows, and cannot be kept itself.
+fn unknown() -> Answer {
+    let mut answer = of_problem(&lost());
+    answer.fields.push((OUTCOME.to_string(), Bytes::from_static(b"unknown")));
+    answer
+}
+
+fn of_problem(problem: &Problem) -> Answer {
     let fields = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
     let fields = fields.map(|(name, value)| (name.to_string(), Bytes::from_static(value.as_bytes())));
-    Answer { status: StatusCode::GONE.as_u16(), fields: fields.into(), body: document.into() }
+    Answer { status: problem.status().as_u16(), fields: fields.into(), body: problem.document().into() }
 }
 
 /// Gives an answer again.
@@ -98,7 +117,32 @@ mod tests {
                 .into_iter()
                 .chain([(401, false), (429, false), (500, false), (503, false)])
         {
-            assert_eq!(is_kept(StatusCode::from_u16(status).unwrap()), kept, "{status}");
+            assert_eq!(is_kept(status), kept, "{status}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_is_what_is_known() {
+        // The status, whether nobody knows what it stands for, and what is kept of it when it is whole, and when it is not.
+        for (status, is_unknown, whole, larger) in [
+            (201, false, Some(201), Some(410)),
+            (404, false, Some(404), Some(410)),
+            (600, false, Some(600), Some(410)),
+            (101, false, None, None),
+            (409, false, None, None),
+            (429, false, None, None),
+            (500, false, None, None),
+            (502, false, None, None),
+            (503, false, None, None),
+            (502, true, Some(502), Some(502)),
+            (504, true, Some(504), Some(502)),
+            (200, true, Some(200), Some(502)),
+        ] {
+            let answer = Answer { status, ..Answer::default() };
+            let of = |answer| kept(status, is_unknown, answer).map(|kept| kept.status);
+            assert_eq!((of(Some(answer)), of(None)), (whole, larger), "{status} {is_unknown}");
+        }
+        let outcome = |answer: &Answer| answer.fields.iter().any(|(name, _)| OUTCOME == *name);
+        assert!(kept(504, true, None).as_ref().is_some_and(outcome) && !outcome(&not_kept()));
     }
 }

@@ -96,8 +96,8 @@ pub(super) fn missing() -> Problem {
     )
 }
 
-/// What makes the request the same as another one.
-pub(super) fn fingerprint(parts: &Parts, body: &[u8]) -> Fingerprint {
+/// What makes a request the same as another one: a hash of all that counts of it, its whole body included.
+pub fn fingerprint(parts: &Parts, body: &[u8]) -> Fingerprint {
     let mut hash = Sha256::new();
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let content_type = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());

@@ -1,6 +1,12 @@
 //! A request's turn: the handler runs while its claim is kept alive, and what it answers is kept before it leaves.
 
-use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -23,9 +29,9 @@ use crate::{
 
 /// A claim is extended after this part of its lease.
 const EXTENSIONS_A_LEASE: u32 = 3;
-/// How often an answer is tried to be kept, and how long to wait before the next time.
-const KEEP_TRIES_MAX: u32 = 5;
-const KEEP_PAUSE: Duration = Duration::from_millis(200);
+/// How often the engine is told how a request has ended, and how long to wait before the next time.
+const END_TRIES_MAX: u32 = 5;
+const END_PAUSE: Duration = Duration::from_millis(200);
 
 /// The claim on a request, and what ends it. One that is dropped leaves the claim to the end of its lease.
 pub struct Turn {
@@ -34,6 +40,9 @@ pub struct Turn {
     pub(super) lease: Duration,
     pub(super) session: Option<Session>,
 }
+
+/// A call of the engine: whether the claim still counted.
+type Telling<'a> = Pin<Box<dyn Future<Output = Result<bool, StateError>> + Send + 'a>>;
 
 /// An answer that may be kept, or not.
 enum Gathered {
@@ -63,7 +72,7 @@ impl Turn {
                 std::panic::resume_unwind(panic);
             }
         };
-        if !answer::is_kept(response.status()) {
+        if !answer::is_kept(response.status().as_u16()) {
             self.abandon().await;
             return Ok(response);
         }
@@ -80,16 +89,20 @@ impl Turn {
     /// nobody knows. Else the next request with the key is the first. Its client is to get it in any case.
     pub async fn end(&self, parts: &Parts, body: Bytes) {
         let is_unknown = parts.headers.get(OUTCOME).is_some_and(|outcome| outcome == "unknown");
-        if is_unknown || answer::is_kept(parts.status) {
-            self.finish(answer::of(parts, body).unwrap_or_else(answer::not_kept)).await;
-        } else {
-            self.abandon().await;
-        }
+        self.conclude(answer::kept(parts.status.as_u16(), is_unknown, answer::of(parts, body))).await;
     }
 
-    /// Ends it with an answer that is too large to be kept, or has no end: later requests are told that it was given.
-    pub async fn end_unkept(&self) {
-        self.finish(answer::not_kept()).await;
+    /// Ends it with an answer of this status that is too large to be kept, or has no end: later requests are told that it was
+    /// given, or that nobody knows; or the next one is the first, if its status says that nothing was done.
+    pub async fn end_unkept(&self, status: u16, is_unknown: bool) {
+        self.conclude(answer::kept(status, is_unknown, None)).await;
+    }
+
+    async fn conclude(&self, kept: Option<Answer>) {
+        match kept {
+            Some(answer) => self.finish(answer).await,
+            None => self.abandon().await,
+        }
     }
 
     /// Extends the claim for as long as the work takes.
@@ -157,36 +170,43 @@ impl Turn {
     /// Its client gets the answer also when it cannot be kept: it has been done, and to say otherwise would have it done
     /// again.
     async fn finish(&self, answer: Answer) {
-        for tried in 1..=KEEP_TRIES_MAX {
-            match self.engine.finish(&self.claim, answer.clone()).await {
-                Ok(true) => return,
-                Ok(false) => {
-                    tracing::warn!(
-                        "an answer came after another one under its Idempotency-Key, and is not kept"
-                    );
-                    return;
-                }
-                Err(error @ StateError::Unavailable(_)) if tried < KEEP_TRIES_MAX => {
-                    tracing::debug!(error = chain(&error), "an answer could not be kept; it is tried again");
-                    sleep(KEEP_PAUSE).await;
-                }
-                Err(error) => {
-                    tracing::error!(
-                        error = chain(&error),
-                        "an answer could not be kept under its Idempotency-Key"
-                    );
-                    return;
-                }
+        match told(|| self.engine.finish(&self.claim, answer.clone())).await {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!("an answer came after another one under its Idempotency-Key, and is not kept");
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = chain(&error),
+                    "an answer could not be kept under its Idempotency-Key"
+                );
             }
         }
     }
 
     /// Lets the next request with the key be the first, since nothing was done. If that fails, it has to wait for the end of the lease.
     pub async fn abandon(&self) {
-        if let Err(error) = self.engine.abandon(&self.claim).await {
+        if let Err(error) = told(|| self.engine.abandon(&self.claim)).await {
             tracing::warn!(error = chain(&error), "the claim on an Idempotency-Key was not given back");
         }
     }
+}
+
+/// Tells the engine how a request has ended, more than once if it is away for a moment.
+async fn told<'a>(tell: impl Fn() -> Telling<'a>) -> Result<bool, StateError> {
+    for _ in 1..END_TRIES_MAX {
+        match tell().await {
+            Err(error @ StateError::Unavailable(_)) => {
+                tracing::debug!(
+                    error = chain(&error),
+                    "the end of a request could not be told; it is tried again"
+                );
+                sleep(END_PAUSE).await;
+            }
+            told => return told,
+        }
+    }
+    tell().await
 }
 
 /// Reads an answer to its end, or as far as it may be kept.

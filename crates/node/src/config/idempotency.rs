@@ -8,6 +8,7 @@ use lethe_gateway::config::{
 };
 use lethe_http::idempotency::KEPT;
 use lethe_state::idempotency::{ANSWER_BYTES_MAX, SCOPE_BYTES_MAX};
+use sha2::{Digest, Sha256};
 use toml::de::{DeTable, DeValue};
 
 use super::{
@@ -36,6 +37,8 @@ const KEPT_MAX: Duration = KEPT;
 /// Largest body of a request, in bytes, and what it may be unless it is said.
 const BODY_BYTES_MAX: usize = 16 << 20;
 const BODY_BYTES_USUAL: usize = 1 << 20;
+/// What tells the scopes of routes apart, in bytes of a hash.
+const SCOPE_HASH_BYTES: usize = 8;
 
 /// Reads it from the table of a route, which is read but for this.
 pub(super) fn read(table: &Table<'_, '_>, route: &Route, report: &mut Report<'_>) -> Option<Once> {
@@ -148,14 +151,21 @@ fn parse_by(text: &str) -> Result<By, String> {
 }
 
 /// What keys of a route are unique in: the route, whatever service it leads to, since that may change between a request and
-/// its repetition.
+/// its repetition. The words are for people; the digits tell it from every other route.
 fn scope(route: &Route) -> String {
     let parts = ["route", route.host.as_deref().unwrap_or_default(), &route.path];
     let words = parts.iter().flat_map(|part| part.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'));
     let words: Vec<String> = words.filter(|word| !word.is_empty()).map(str::to_ascii_lowercase).collect();
     let name = words.join("-");
+    let mut hash = Sha256::new();
+    // No host has a slash in it, and every path begins with one.
+    hash.update(parts[1]);
+    hash.update(parts[2]);
+    let hash: [u8; 32] = hash.finalize().into();
+    let digits: String = hash[..SCOPE_HASH_BYTES].iter().map(|byte| format!("{byte:02x}")).collect();
     // It is ASCII. A long one is cut in front, where it says least.
-    name[name.len().saturating_sub(SCOPE_BYTES_MAX)..].to_owned()
+    let room = SCOPE_BYTES_MAX - digits.len() - 1;
+    format!("{}-{digits}", &name[name.len().saturating_sub(room)..])
 }
 
 #[cfg(test)]
@@ -188,8 +198,31 @@ mod tests {
             let path = path.to_owned();
             scope(&Route { host: host.map(Into::into), path, ..Route::everything_to(service) })
         };
-        assert_eq!(scope(None, "/"), "route");
-        assert_eq!(scope(Some("shop.example"), "/a%20B/c"), "route-shop-example-a-20b-c");
-        assert_eq!(scope(None, &format!("/{}", "x".repeat(100))).len(), SCOPE_BYTES_MAX);
+        // The digits are those of `printf / | sha256sum`.
+        assert_eq!(scope(None, "/"), "route-8a5edab282632443");
+        let long = |first: char| format!("/{first}{}", "x".repeat(100));
+        let mut scopes = BTreeSet::new();
+        for (host, path) in [
+            (None, "/"),
+            (None, "/a-b"),
+            (None, "/a/b"),
+            (None, "/A-B"),
+            (None, "/a/b/"),
+            (None, "/a%2Fb"),
+            (None, "/é"),
+            (None, "/ü"),
+            (Some("a"), "/b"),
+            (Some("a.b"), "/"),
+            (Some("a-b"), "/"),
+            (None, &long('a')),
+            (None, &long('b')),
+        ] {
+            let scope = scope(host, path);
+            assert!(scope.len() <= SCOPE_BYTES_MAX, "{scope}");
+            let is_allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+            assert!(scope.bytes().all(is_allowed), "{scope}");
+            assert!(scopes.insert(scope), "{host:?} {path} shares its keys with another route");
+        }
+        assert!(scope(Some("shop.example"), "/a%20B/c").starts_with("route-shop-example-a-20b-c-"));
     }
 }

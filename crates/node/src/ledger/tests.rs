@@ -1,5 +1,9 @@
 //! Requests that are done once, on the embedded engine.
 
+mod through;
+
+use std::task::{Context, Wake, Waker};
+
 use lethe_model::service::ServiceName;
 use lethe_state::{
     embedded::Embedded,
@@ -24,17 +28,21 @@ impl Lab {
 
     fn clerk(&self, tweak: impl FnOnce(&mut Route, &mut Once)) -> Box<dyn Clerk> {
         let mut route = Route::everything_to(ServiceName::new("shop").unwrap());
-        let mut once = Once {
-            methods: vec!["POST".into()],
-            required: false,
-            kept: Duration::from_secs(60),
-            body_bytes_max: 1 << 20,
-            answer_bytes_max: 1 << 20,
-            scope: "route".into(),
-            by: By::Session,
-        };
+        let mut once = once();
         tweak(&mut route, &mut once);
         Book::new(&self.engines).clerk(&route, &once)
+    }
+}
+
+fn once() -> Once {
+    Once {
+        methods: vec!["POST".into()],
+        required: false,
+        kept: Duration::from_secs(60),
+        body_bytes_max: 1 << 20,
+        answer_bytes_max: 1 << 20,
+        scope: "route".into(),
+        by: By::Session,
     }
 }
 
@@ -174,9 +182,19 @@ async fn answers_by_which_nothing_was_done_are_not_kept() {
     unknown.fields.push((OUTCOME.into(), b"unknown".to_vec()));
     turn.end(Ending::Whole(unknown)).await;
     assert_eq!(words(&ask(&*clerk, "k", "", "a mug").await), "answered who knows");
-    claim(&*clerk, "large", "").await.end(Ending::Unkept).await;
-    let Begun::Answered(gone) = ask(&*clerk, "large", "", "a mug").await else { panic!("it was answered") };
-    assert_eq!(gone.status, 410);
+    for (status, is_unknown, expected) in
+        [(503, false, None), (429, false, None), (201, false, Some(410)), (504, true, Some(502))]
+    {
+        let key = format!("large-{status}");
+        claim(&*clerk, &key, "").await.end(Ending::Unkept { status, is_unknown }).await;
+        match (ask(&*clerk, &key, "", "a mug").await, expected) {
+            (Begun::First(_), None) => {}
+            (Begun::Answered(kept), Some(expected)) => {
+                assert_eq!((kept.status, kept.is_unknown()), (expected, is_unknown), "{status}");
+            }
+            (begun, _) => panic!("{status}: {}", words(&begun)),
+        }
+    }
 }
 
 #[tokio::test]
@@ -190,6 +208,35 @@ async fn who_left_before_it_began_has_no_claim() {
         drop(clerk.begin(Head::of(head.as_bytes()), b"a mug"));
     }
     // They give it back, in whatever order.
+    loop {
+        match ask(&*clerk, "k", "", "a mug").await {
+            Begun::First(_) => break,
+            begun => assert_eq!(words(&begun), "409 idempotency-running"),
+        }
+    }
+}
+
+/// Tells that a future wants to be polled.
+struct Woken(tokio::sync::Notify);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_was_on_its_way_is_given_back() {
+    let lab = Lab::new();
+    let clerk = lab.clerk(|_, _| {});
+    let head = "POST /orders HTTP/1.1\r\nhost: shop.example\r\nidempotency-key: k\r\n\r\n";
+    let mut beginning = clerk.begin(Head::of(head.as_bytes()), b"a mug");
+    let woken = Arc::new(Woken(tokio::sync::Notify::new()));
+    let waker = Waker::from(Arc::clone(&woken));
+    assert!(beginning.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    // The word is there, and nobody hears it.
+    woken.0.notified().await;
+    drop(beginning);
     loop {
         match ask(&*clerk, "k", "", "a mug").await {
             Begun::First(_) => break,
