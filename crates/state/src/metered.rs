@@ -162,6 +162,8 @@ mod tests {
         let (none, minute) = (Default::default, Duration::from_secs(60));
         drop(sessions.create(none()).await);
         drop((sessions.load(id).await, sessions.load_through(id).await));
+        #[cfg(feature = "server")]
+        drop(sessions.load_json(id).await);
         drop(sessions.patch(id, Default::default()).await);
         drop(sessions.renew(id, None, Default::default()).await);
         drop((sessions.destroy(id).await, sessions.list("u").await, sessions.revoke("u", None).await));
@@ -191,5 +193,7 @@ mod tests {
         let left_out = ["idempotency begin", "cache extend", "cache fill", "cache abandon"];
         let expected: Vec<String> = expected.filter(|name| !left_out.contains(&name.as_str())).collect();
         assert_eq!(counted, expected);
+        let loads = meter.operations().into_iter().find(|one| one.operation == "load").unwrap();
+        assert_eq!(loads.took.iter().sum::<u64>(), 1 + u64::from(cfg!(feature = "server")));
     }
 }

@@ -201,6 +201,12 @@ fn copy_both_ways(place: &Place) -> anyhow::Result<()> {
     tell(place, &["blobs", "cp", file, "blob:photos/2026/a", "--type", "image/png"])?;
     tell(place, &["blobs", "cp", "blob:photos/2026/a", "blob:backup/a"])?;
     tell(place, &["blobs", "cp", "blob:backup/a", copy])?;
+    let (target, link) = (format!("{copy}.target"), format!("{copy}.link"));
+    std::fs::write(&target, "old")?;
+    std::os::unix::fs::symlink(&target, &link)?;
+    tell(place, &["blobs", "cp", "blob:backup/a", &link])?;
+    ensure!(std::fs::symlink_metadata(&link)?.is_symlink(), "a link goes on to lead to the file");
+    ensure!(std::fs::read(&target)? == std::fs::read(copy)?, "and that has the bytes");
     ensure!(std::fs::read(copy)? == bytes, "what went in came out");
     let listed = json_of(place, &["blobs", "ls", "backup"])?;
     ensure!(

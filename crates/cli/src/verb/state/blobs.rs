@@ -5,7 +5,7 @@ use std::{io, os::fd::AsFd, path::Path, time::SystemTime};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use futures_util::{StreamExt, TryStreamExt};
-use lethe_state::blobs::{BlobInfo, Blobs as Kind, Condition, LIST_MAX, Put};
+use lethe_state::blobs::{BlobInfo, Blobs as Kind, ByteStream, Condition, LIST_MAX, Put};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
@@ -195,19 +195,35 @@ async fn print(blobs: &dyn Kind, from: (&str, &str)) -> anyhow::Result<()> {
     Ok(out.flush().await?)
 }
 
-/// Writes a blob into a new file beside the one it replaces, so that a copy that is cut leaves that as it was.
+/// Writes a blob into a new file beside the one it replaces, so that a copy that is cut leaves that as it was. A link goes on to
+/// lead to it; a pipe, a device or whatever else is no file is written to.
 async fn download(blobs: &dyn Kind, from: (&str, &str), to: &Path) -> anyhow::Result<()> {
     let mut read = blobs.get(from.0, from.1, None).await?.with_context(|| missing(from))?;
     let failed = || format!("cannot write {}", to.display());
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if to.metadata().is_ok_and(|found| !found.is_file()) {
+        let mut out = tokio::fs::OpenOptions::new().write(true).open(to).await.with_context(failed)?;
+        fill(&mut out, &mut read.body, failed).await?;
+        return out.flush().await.with_context(failed);
+    }
+    let place = to.canonicalize().unwrap_or_else(|_| to.to_owned());
+    let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let beside = tempfile::Builder::new().prefix(".lethe-").tempfile_in(folder).with_context(failed)?;
     let (file, path) = beside.into_parts();
     let mut file = tokio::fs::File::from_std(file);
-    while let Some(piece) = read.body.try_next().await.context("the blob could not be read to its end")? {
-        file.write_all(&piece).await.with_context(failed)?;
-    }
+    fill(&mut file, &mut read.body, failed).await?;
     file.sync_all().await.with_context(failed)?;
-    path.persist(to).with_context(failed)?;
+    path.persist(&place).with_context(failed)?;
+    Ok(())
+}
+
+async fn fill(
+    file: &mut tokio::fs::File,
+    body: &mut ByteStream,
+    failed: impl Fn() -> String,
+) -> anyhow::Result<()> {
+    while let Some(piece) = body.try_next().await.context("the blob could not be read to its end")? {
+        file.write_all(&piece).await.with_context(&failed)?;
+    }
     Ok(())
 }
 
