@@ -1,6 +1,8 @@
 //! One decision's inputs as JSON: what `lethe simulate` is given. What is left out is as of a service that has been
 //! running for long: workers are running and ready, options are Kubernetes' defaults, nothing is remembered.
 
+mod writing;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -12,6 +14,7 @@ use crate::{
     samples::{Instance, Phase, Reading, Samples},
     spec::Options,
     time::Time,
+    zero::Zero,
 };
 
 /// One decision's inputs.
@@ -29,6 +32,8 @@ pub struct Case {
     pub samples: Samples,
     /// What is remembered.
     pub history: History,
+    /// Of a service that may have no workers at all.
+    pub zero: Option<Zero>,
     /// Keys that mean nothing, but look as if they should.
     pub unknown: Vec<String>,
 }
@@ -67,7 +72,8 @@ impl<'de> Deserialize<'de> for Case {
             object: readings(written.object),
         };
         let history = written.history.unwrap_or_default().into();
-        Ok(Self { spec, options, is_raw, now: written.now, samples, history, unknown })
+        let zero = written.zero.map(WrittenZero::read).transpose().map_err(D::Error::custom)?;
+        Ok(Self { spec, options, is_raw, now: written.now, samples, history, zero, unknown })
     }
 }
 
@@ -84,13 +90,14 @@ struct Written {
     external: Option<BTreeMap<String, Value>>,
     object: Option<BTreeMap<String, Value>>,
     history: Option<WrittenHistory>,
+    zero: Option<WrittenZero>,
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
 }
 
 impl Written {
-    const KEYS: [&str; 8] =
-        ["spec", "options", "now", "replicas", "instances", "external", "object", "history"];
+    const KEYS: [&str; 9] =
+        ["spec", "options", "now", "replicas", "instances", "external", "object", "history", "zero"];
 
     /// What is beside the keys may be a note, unless it is nearly one of them.
     fn unknown(&self) -> Vec<String> {
@@ -132,9 +139,7 @@ impl WrittenOptions {
         let default = Options::default();
         let span = |name: &str, seconds: Option<f64>, default: Duration| match seconds {
             None => Ok(default),
-            Some(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| {
-                format!("options.{name}: {seconds} is no span of time in seconds ({error})")
-            }),
+            Some(seconds) => span(&format!("options.{name}"), seconds),
         };
         let tolerance = self.tolerance.unwrap_or(default.tolerance);
         if tolerance.is_nan() || tolerance < 0.0 {
@@ -160,6 +165,29 @@ impl WrittenOptions {
             sample: span("metricWindow", self.metric_window, default.sample)?,
         })
     }
+}
+
+/// What a service needs that may have no workers.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenZero {
+    idle: f64,
+    #[serde(default)]
+    idle_for: f64,
+    #[serde(default)]
+    waiting: u64,
+}
+
+impl WrittenZero {
+    fn read(self) -> Result<Zero, String> {
+        let (idle, idle_for) = (span("zero.idle", self.idle)?, span("zero.idleFor", self.idle_for)?);
+        Ok(Zero { idle, idle_for, waiting: self.waiting })
+    }
+}
+
+fn span(path: &str, seconds: f64) -> Result<Duration, String> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|error| format!("{path}: {seconds} is no span of time in seconds ({error})"))
 }
 
 /// A worker as it is written. For what Kubernetes would not know either, null is not the same as nothing.

@@ -51,6 +51,8 @@ impl History {
         let oldest = now.minus(spec.memory());
         self.recommendations.retain(|old| old.t >= oldest);
         if let Some(replicas) = decision.proposal {
+            // Of equal proposals only the latest can be within a window when another is not.
+            self.recommendations.retain(|old| old.replicas != replicas || old.t > now);
             self.recommendations.push(Recommendation { t: now, replicas });
         }
         if spec.behavior.is_none() {

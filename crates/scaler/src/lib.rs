@@ -24,3 +24,4 @@ pub mod stabilization;
 pub mod time;
 pub mod tracking;
 pub mod yaml;
+pub mod zero;

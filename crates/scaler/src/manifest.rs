@@ -5,6 +5,7 @@
 mod behavior;
 mod field;
 mod metric;
+pub mod writing;
 
 use serde_json::Value;
 

@@ -84,6 +84,14 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether nothing else is wrong than that there is no worker to measure, as while they start.
+    pub fn is_for_want_of_samples(&self) -> bool {
+        let (Self::AllFail(failures) | Self::FewerWhileFailing { failures, .. }) = self;
+        failures.iter().all(|(_, failure)| matches!(failure, Failure::NoInstances | Failure::NoSamples))
+    }
+}
+
 fn list(failures: &[(Source, Failure)]) -> String {
     failures.iter().map(|(source, failure)| format!("{source}: {failure}")).collect::<Vec<_>>().join("; ")
 }

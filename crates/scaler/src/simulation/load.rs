@@ -1,5 +1,5 @@
 //! Load as it is written: lines of a time in seconds and of requests a second from then on, `0,120`. A first line
-//! that is no numbers is a heading.
+//! of words is a heading.
 
 /// No trace is longer, in seconds: a year.
 pub const SECONDS_MAX: usize = 366 * 86_400;
@@ -20,7 +20,7 @@ pub fn read(text: &str) -> Result<Vec<f64>, Error> {
         let refuse = |what: String| Error { line: at + 1, what };
         let mut fields = line.split([',', ';', '\t']).map(|field| field.trim().parse::<f64>());
         let (Some(Ok(time)), Some(Ok(rate))) = (fields.next(), fields.next()) else {
-            if points.is_empty() && at == 0 {
+            if at == 0 && is_heading(line) {
                 continue;
             }
             return Err(refuse(format!(
@@ -52,6 +52,11 @@ pub fn read(text: &str) -> Result<Vec<f64>, Error> {
     Ok(seconds)
 }
 
+/// Whether it names its columns. A line with a number in it was meant as a point.
+fn is_heading(line: &str) -> bool {
+    line.contains(char::is_alphabetic) && !line.contains(|c: char| c.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +76,7 @@ mod tests {
         for (text, line) in [
             ("", "line 1: there is no load"),
             ("time,rate\n", "line 1: there is no load"),
+            ("O,1\n1,2", "line 1: \"O,1\" is not a time"),
             ("0,1\nx,2", "line 2: \"x,2\" is not a time"),
             ("0,1\n0,2", "line 2: 0 s is not after"),
             ("0,1\n1,-2", "line 2: -2 requests"),

@@ -68,7 +68,7 @@ impl FromStr for Kind {
         let known = || Self::ALL.map(Self::name).join(", ");
         Self::ALL
             .into_iter()
-            .find(|kind| kind.name() == text)
+            .find(|kind| kind.name() == text.trim())
             .ok_or_else(|| format!("policies are {}", known()))
     }
 }
@@ -208,7 +208,7 @@ impl Lethe {
         let each = (model.utilization * f64::from(model.slots) * 1_000.0).round().max(1.0) as i64;
         let metric =
             Metric { source: Source::External(IN_FLIGHT.into()), target: Target::AverageValue(each) };
-        Self { spec: bounded(model, metric, Some(Behavior::default())), history: None }
+        Self { spec: bounded(model, metric, Some(Behavior::quick())), history: None }
     }
 
     fn look(&mut self, model: &Model, sight: &Sight<'_>) -> Option<u32> {
