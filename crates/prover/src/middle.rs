@@ -1,0 +1,149 @@
+//! Workers that are killed in the middle of a step. Its user has no answer, and does it again, at another worker; what comes then and in
+//! all later steps must be as if it had been done once, or twice. Anything else was left behind by a step that was half done: a lock that
+//! nobody opens any more, or one of two writes.
+//!
+//! That holds for any method: who has no answer to a POST sends it again by hand, and finds one order or two, but no broken one.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    contrast,
+    failure::Failure,
+    finding::{Finding, Kind, Replay},
+    noise::NotRepeatable,
+    proof::Progress,
+    repetition::TIMES,
+    schedule::{Moment, Schedule},
+    stage::{Outcome, Run, Watch},
+    trial::{Found, Trial},
+    worker::Error,
+};
+
+/// Most answers of something beside after which a worker is killed, in each step.
+const ANSWERS_MAX: u32 = 3;
+
+/// What a step gives that is sent twice, by its number: two runs of it.
+pub(crate) type Twice = BTreeMap<usize, [Run; 2]>;
+
+impl Trial<'_> {
+    /// Plays all of them, and adds what is found.
+    pub(crate) fn middles(&mut self, found: &mut Found) -> Result<(), Error> {
+        let steps = self.journey.steps.len();
+        // What a fresh worker lacks is known from the cut before the step, and says nothing here.
+        let all: Vec<usize> = (1..=steps).filter(|at| steps > 1 && !self.has_failed_cut(at - 1)).collect();
+        for at in all {
+            match self.middle(at)? {
+                None => {}
+                Some(Ok(finding)) => found.findings.push(finding),
+                Some(Err(doubt)) => found.doubts.push(doubt),
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills the worker of one step at one moment after the other, until something is found.
+    fn middle(&mut self, at: usize) -> Result<Option<Result<Finding, NotRepeatable>>, Error> {
+        let has_beside = !self.noise.reference().beside.is_empty();
+        let answers = (1..=ANSWERS_MAX).filter(|_| has_beside).map(Moment::Exchange);
+        let mut was_too_late = false;
+        for moment in [Moment::Delivered, Moment::Answered].into_iter().chain(answers) {
+            // There is no second answer where there was no first one.
+            if was_too_late && matches!(moment, Moment::Exchange(_)) {
+                break;
+            }
+            let schedule = Schedule::kill_in(self.journey.steps.len(), at, moment);
+            (self.progress)(Progress::Begins { title: &schedule.title });
+            let run = self.torn(&schedule)?;
+            was_too_late = run.was_too_late;
+            if was_too_late {
+                continue;
+            }
+            let failure = self.half_done(at, &run)?;
+            self.row(&schedule, failure.as_ref());
+            if let Some(failure) = failure {
+                return self.half_done_finding(at, &schedule.until(failure.step), &failure).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn half_done_finding(
+        &mut self,
+        at: usize,
+        schedule: &Schedule,
+        failure: &Failure,
+    ) -> Result<Result<Finding, NotRepeatable>, Error> {
+        let (step, control) = (failure.step, schedule.control());
+        let again = |trial: &mut Self| trial.tears_again(at, schedule, Some(step));
+        let repetition = self.repeat(step, 1, &control, &again)?;
+        let confidence = match repetition.confidence() {
+            Ok(confidence) => confidence,
+            Err(doubt) => return Ok(Err(doubt)),
+        };
+        let failed = repetition.failed;
+        self.contrast(step, schedule, repetition);
+        Ok(Ok(Finding {
+            id: String::new(),
+            rule: Kind::HalfDone.rule(),
+            kind: Kind::HalfDone,
+            confidence,
+            producer: self.place(at),
+            consumer: self.place(step),
+            also: Vec::new(),
+            file: None,
+            proof: format!(
+                "with workers {}, step {step} gave {} ({failed} of {TIMES} times): neither what it gives when step {at} is sent once, \
+                 nor when it is sent twice to a worker that lives",
+                schedule.text(),
+                failure.differences.first().map_or("something else", String::as_str),
+            ),
+            fix: Kind::HalfDone.fix().into(),
+            replay: Replay { journey: self.journey.name.clone(), workers: schedule.text(), fails_at: step },
+        }))
+    }
+
+    /// Plays a schedule in which step `at` is torn, and gives what the first step gave that failed; if `only` is given, it must be that
+    /// one.
+    pub(crate) fn tears_again(
+        &mut self,
+        at: usize,
+        schedule: &Schedule,
+        only: Option<usize>,
+    ) -> Result<Option<String>, Error> {
+        let run = self.torn(schedule)?;
+        let step = self.half_done(at, &run)?.map(|failure| failure.step);
+        let step = step.filter(|step| only.is_none_or(|only| only == *step));
+        Ok(step.and_then(|step| run.outcomes.get(step - 1)).map(contrast::text))
+    }
+
+    /// Plays on though steps differ from what one worker gives: they may be as if one had been sent twice.
+    fn torn(&self, schedule: &Schedule) -> Result<Run, Error> {
+        let is_lost = |_: usize, outcome: &Outcome| matches!(outcome, Outcome::Lost(_));
+        self.stage.play(&self.journey, schedule, &Watch { ends: Some(&is_lost), ..Watch::default() })
+    }
+
+    /// The first step of a run that is neither as if step `at` had been sent once, nor as if twice.
+    fn half_done(&mut self, at: usize, run: &Run) -> Result<Option<Failure>, Error> {
+        for (step, outcome) in (1..).zip(&run.outcomes) {
+            if self.noise.differences(step, outcome, false).is_empty() {
+                continue;
+            }
+            let [first, second] = match self.twice.remove(&at) {
+                Some(twice) => twice,
+                None => {
+                    let twice = Schedule::twice(self.journey.steps.len(), at);
+                    [self.torn(&twice)?, self.torn(&twice)?]
+                }
+            };
+            let controls = first.outcomes.get(step - 1).zip(second.outcomes.get(step - 1));
+            let differences = controls.map_or(Vec::new(), |(first, second)| {
+                self.noise.differences_from(step, [first, second], outcome)
+            });
+            self.twice.insert(at, [first, second]);
+            if !differences.is_empty() {
+                return Ok(Some(Failure { step, differences, is_limit: false }));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,402 @@
+//! The proof: all journeys on trial, and the verdict.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lethe_journey::journey::Journey;
+use serde::Serialize;
+
+use crate::{
+    contrast::Contrast,
+    disk,
+    finding::{Finding, Place},
+    stage::{Run, Stage},
+    trial::{Trial, Unusable},
+    worker::Error,
+};
+
+/// The form of the report.
+pub const VERSION: u32 = 1;
+
+/// What is not looked at; said in every report.
+const NOT_LOOKED_AT: &[&str] = &[
+    "rate limits that the journey itself does not reach",
+    "reads of files (only what is written is seen)",
+    "background jobs, WebSocket and server-sent events, schedules, draining",
+    "services beside on other machines (only those at this machine's loopback are carried)",
+];
+
+/// What is said while it goes on.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'p> {
+    /// A journey begins.
+    Journey {
+        /// Its name.
+        name: &'p str,
+        /// How many steps it has.
+        steps: usize,
+    },
+    /// A schedule begins.
+    Begins {
+        /// What it is called.
+        title: &'p str,
+    },
+    /// A schedule was played.
+    Row(&'p Row),
+}
+
+/// A schedule that was played.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// The journey's name.
+    pub journey: String,
+    /// What the schedule is called.
+    pub schedule: String,
+    /// The worker of each step.
+    pub workers: String,
+    /// The first step that was not as on one worker, from 1.
+    pub failed_at: Option<usize>,
+    /// How it was not.
+    pub why: Option<String>,
+}
+
+/// What it comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing was found in the steps covered.
+    Stateless,
+    /// Something was found.
+    Violation,
+    /// Nothing was found, but not all that was asked could be looked at.
+    Inconclusive,
+}
+
+/// A journey or step that was not looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Uncovered {
+    /// The journey's name.
+    pub journey: String,
+    /// The step at which it ended, from 1.
+    pub step: usize,
+    /// Why.
+    pub why: String,
+    /// The response, for people; empty if there was none.
+    pub response: String,
+}
+
+/// A place in the responses to a step that says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Masked {
+    /// The journey's name.
+    pub journey: String,
+    /// The step, from 1.
+    pub step: usize,
+    /// Where.
+    pub place: String,
+}
+
+/// What was looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Coverage {
+    /// Steps of all journeys.
+    pub steps: usize,
+    /// Steps that were played in all schedules: a schedule ends at the first step that differs.
+    pub steps_covered: usize,
+    /// Where journeys ended that say nothing, and steps that differed by chance or by what is beside.
+    pub uncovered: Vec<Uncovered>,
+    /// How well workers were kept apart.
+    pub isolation: &'static str,
+    /// Workers of a round robin.
+    pub workers: usize,
+    /// What identities and pinned random numbers are drawn from.
+    pub seed: u64,
+    /// Places that differ between runs on one worker.
+    pub masked: Vec<Masked>,
+    /// All schedules that were played.
+    pub schedules: Vec<Row>,
+    /// How often a journey was played.
+    pub runs: u64,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// Services beside that workers used.
+    pub beside: Vec<String>,
+    /// Files that a worker wrote during a journey: no harm, unless a finding names them.
+    pub written: Vec<String>,
+    /// What could not be done as it should.
+    pub notices: Vec<String>,
+    /// What this version does not look at.
+    pub not_looked_at: &'static [&'static str],
+}
+
+/// A proof.
+#[derive(Clone, Debug, Serialize)]
+pub struct Proof {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// What was looked at.
+    pub coverage: Coverage,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// The responses that the findings are about.
+    pub responses: Vec<Contrast>,
+}
+
+/// Most files that are named which no finding is about.
+const WRITTEN_MAX: usize = 50;
+
+/// Plays `journeys` on `stage`, with `workers` at a time in a round robin.
+///
+/// # Errors
+/// When a worker does not start, or what is beside cannot be reset.
+pub fn prove(
+    stage: &Stage,
+    journeys: &[Arc<Journey>],
+    workers: usize,
+    seed: u64,
+    progress: &dyn Fn(Progress<'_>),
+) -> Result<Proof, Error> {
+    let began = Instant::now();
+    let yard = stage.pool().yard();
+    let mut coverage = Coverage {
+        steps: journeys.iter().map(|journey| journey.steps.len()).sum(),
+        steps_covered: 0,
+        uncovered: Vec::new(),
+        isolation: yard.level().text(),
+        workers,
+        seed,
+        masked: Vec::new(),
+        schedules: Vec::new(),
+        runs: 0,
+        duration_ms: 0,
+        beside: Vec::new(),
+        written: Vec::new(),
+        notices: yard.notices().to_vec(),
+        not_looked_at: NOT_LOOKED_AT,
+    };
+    let (mut findings, mut responses, mut beside) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for journey in journeys {
+        let (mut trial, control) = Trial::open(stage, journey, workers, progress)?;
+        match control {
+            Ok(control) => {
+                match trial.run(workers)? {
+                    Ok(found) => {
+                        let doubted = found.doubts.iter().map(|doubt| doubt.step.saturating_sub(1));
+                        let covered = covered(journey.steps.len(), &trial.rows);
+                        coverage.steps_covered += doubted.fold(covered, usize::min);
+                        findings.extend(found.findings);
+                        let doubts = found.doubts.into_iter().map(Unusable::NotRepeatable);
+                        coverage.uncovered.extend(doubts.map(|doubt| uncovered(journey, doubt)));
+                    }
+                    Err(unusable) => coverage.uncovered.push(uncovered(journey, unusable)),
+                }
+                coverage.written.extend(written(&control));
+                beside.extend(control.beside);
+            }
+            Err(unusable) => coverage.uncovered.push(uncovered(journey, unusable)),
+        }
+        coverage.notices.append(&mut trial.notices);
+        responses.append(&mut trial.contrasts);
+        let masked = trial.noise.masked().into_iter();
+        coverage.masked.extend(masked.map(|(step, place)| Masked {
+            journey: journey.name.clone(),
+            step,
+            place,
+        }));
+        coverage.schedules.append(&mut trial.rows);
+    }
+    number(&mut findings);
+    coverage.beside = beside.iter().map(ToString::to_string).collect();
+    coverage.written.sort();
+    coverage.written.dedup();
+    coverage.written.truncate(WRITTEN_MAX);
+    coverage.runs = stage.runs();
+    coverage.duration_ms = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+    for journey in journeys {
+        coverage.notices.extend(journey.notes.iter().map(|note| format!("{}: {note}", journey.name)));
+        if journey.steps.len() < 2 {
+            coverage
+                .notices
+                .push(format!("{}: one step alone cannot show what a worker keeps", journey.name));
+        }
+    }
+    let is_whole = !journeys.is_empty() && coverage.is_whole() && yard.level().has_own_files();
+    let verdict = match (findings.is_empty(), is_whole) {
+        (false, _) => Verdict::Violation,
+        (true, true) => Verdict::Stateless,
+        (true, false) => Verdict::Inconclusive,
+    };
+    Ok(Proof { version: VERSION, verdict, coverage, findings, responses })
+}
+
+/// How many steps of a journey all its schedules came to: each ends where it differs. One step alone is not covered by any.
+pub(crate) fn covered<'r>(steps: usize, rows: impl IntoIterator<Item = &'r Row>) -> usize {
+    let all = if steps < 2 { 0 } else { steps };
+    rows.into_iter().filter_map(|row| row.failed_at).fold(all, usize::min)
+}
+
+/// `F1`, `F2`, … in the order of what they are about; the same thing found by two journeys stays two.
+fn number(findings: &mut [Finding]) {
+    findings.sort_by(|a, b| {
+        (a.confidence, &a.producer, &a.consumer, a.kind).cmp(&(
+            b.confidence,
+            &b.producer,
+            &b.consumer,
+            b.kind,
+        ))
+    });
+    for (number, finding) in (1..).zip(findings) {
+        finding.id = format!("F{number}");
+    }
+}
+
+fn written(control: &Run) -> Vec<String> {
+    let files = control.written.iter().filter(|(_, entry)| entry.kind == disk::Kind::File);
+    files.map(|(path, _)| path.display().to_string()).collect()
+}
+
+fn uncovered(journey: &Journey, unusable: Unusable) -> Uncovered {
+    let journey = journey.name.clone();
+    match unusable {
+        Unusable::Fails { step, why, response } => {
+            Uncovered { journey, step, why: format!("it fails on one worker: {why}"), response }
+        }
+        Unusable::NotRepeatable(not) => Uncovered {
+            journey,
+            step: not.step,
+            why: format!("the journey is not repeatable: {}", not.why),
+            response: String::new(),
+        },
+    }
+}
+
+impl Coverage {
+    /// Whether all steps of all journeys were looked at.
+    fn is_whole(&self) -> bool {
+        self.uncovered.is_empty() && self.steps_covered == self.steps
+    }
+
+    /// The line of a report: `14/16 steps · overlay+netns+pidns · 7 fields masked`.
+    pub fn line(&self) -> String {
+        let fields = if self.masked.len() == 1 { "field" } else { "fields" };
+        let seconds = Duration::from_millis(self.duration_ms).as_secs_f64();
+        format!(
+            "{}/{} steps · {} · {} {fields} masked · {} runs in {seconds:.1} s",
+            self.steps_covered,
+            self.steps,
+            self.isolation,
+            self.masked.len(),
+            self.runs,
+        )
+    }
+}
+
+impl Place {
+    /// As people read it: `step 2 (POST /login)`.
+    pub fn text(&self) -> String {
+        format!("step {} ({})", self.step, self.title)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::finding::{Confidence, Kind, Replay};
+
+    /// A step of its journey.
+    pub(crate) fn place(step: usize) -> Place {
+        Place { journey: "a <b>".into(), step, title: "GET /".into() }
+    }
+
+    /// A proof with one finding.
+    pub(crate) fn proof() -> Proof {
+        let finding = Finding {
+            id: "F1".into(),
+            rule: Kind::Memory.rule(),
+            kind: Kind::Memory,
+            confidence: Confidence::Proven,
+            producer: place(1),
+            consumer: place(3),
+            also: Vec::new(),
+            file: None,
+            proof: "\"200\" & <401>".into(),
+            fix: Kind::Memory.fix().into(),
+            replay: Replay { journey: "a <b>".into(), workers: "B A B".into(), fails_at: 3 },
+        };
+        Proof {
+            version: VERSION,
+            verdict: Verdict::Violation,
+            coverage: coverage(),
+            findings: vec![finding],
+            responses: Vec::new(),
+        }
+    }
+
+    fn coverage() -> Coverage {
+        Coverage {
+            steps: 3,
+            steps_covered: 3,
+            uncovered: Vec::new(),
+            isolation: "overlay",
+            workers: 3,
+            seed: 1,
+            masked: Vec::new(),
+            schedules: Vec::new(),
+            runs: 9,
+            duration_ms: 1500,
+            beside: Vec::new(),
+            written: Vec::new(),
+            notices: Vec::new(),
+            not_looked_at: NOT_LOOKED_AT,
+        }
+    }
+
+    #[test]
+    fn the_report_has_the_form_that_is_promised() {
+        let json = serde_json::to_value(proof()).unwrap();
+        assert_eq!(json["version"], 1);
+        assert_eq!(json["verdict"], "violation");
+        let finding = &json["findings"][0];
+        assert_eq!((&finding["kind"], &finding["confidence"]), (&"memory".into(), &"proven".into()));
+        assert_eq!((&finding["producer"]["step"], &finding["consumer"]["step"]), (&1.into(), &3.into()));
+        assert_eq!(serde_json::to_value(Kind::BootSecret).unwrap(), "boot-secret");
+        assert_eq!(proof().coverage.line(), "3/3 steps · overlay · 0 fields masked · 9 runs in 1.5 s");
+    }
+
+    fn row(failed_at: Option<usize>) -> Row {
+        let [journey, schedule, workers] = ["a <b>", "cut after 1", "A B B"].map(str::to_owned);
+        Row { journey, schedule, workers, failed_at, why: None }
+    }
+
+    #[test]
+    fn what_was_not_played_everywhere_is_not_covered() {
+        for (steps, failed, expected) in [
+            (5, vec![None, None], 5),
+            (5, vec![Some(4), None, Some(2)], 2),
+            (1, vec![None], 0),
+            (0, vec![], 0),
+        ] {
+            let rows: Vec<_> = failed.into_iter().map(row).collect();
+            assert_eq!(covered(steps, &rows), expected, "{rows:?}");
+        }
+        assert!(coverage().is_whole());
+        // One journey of one step beside others is one that was not looked at.
+        assert!(!Coverage { steps: 4, ..coverage() }.is_whole());
+    }
+
+    #[test]
+    fn findings_are_numbered_with_what_is_sure_first() {
+        let [first, mut second] = [(); 2].map(|()| proof().findings.remove(0));
+        second.confidence = Confidence::Likely;
+        second.producer.step = 0;
+        let mut findings = vec![second, first];
+        number(&mut findings);
+        let ids: Vec<_> = findings.iter().map(|finding| (finding.id.as_str(), finding.confidence)).collect();
+        assert_eq!(ids, [("F1", Confidence::Proven), ("F2", Confidence::Likely)]);
+    }
+}

@@ -1,0 +1,174 @@
+//! What repeating a failure comes to. A failure is something that a worker keeps only if it comes again, and only if the same steps
+//! still pass on one worker in between: otherwise what is beside the workers has changed, such as a limit that all of them share.
+
+use crate::{
+    contrast,
+    failure::Failure,
+    finding::{Confidence, Finding, Kind, Replay},
+    noise::NotRepeatable,
+    proof::Progress,
+    schedule::Schedule,
+    trial::{Pair, Trial},
+    whereabouts::{self, Whereabouts},
+    worker::Error,
+};
+
+/// How often a pair must fail to be proven, the time that it was found included.
+pub(crate) const TIMES: usize = 3;
+
+/// The times that something was played that fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Repetition {
+    /// The step that fails, from 1.
+    step: usize,
+    /// How often it did, of [`TIMES`].
+    pub(crate) failed: usize,
+    /// The first difference of the same steps on one worker in between.
+    pub(crate) alone: Option<NotRepeatable>,
+    /// What it gave the last time that it failed, for people.
+    pub(crate) given: Option<String>,
+}
+
+impl Repetition {
+    /// A failure that was seen so many times.
+    fn new(step: usize, failed: usize) -> Self {
+        Self { step, failed, alone: None, given: None }
+    }
+
+    /// How sure it is that a worker keeps something; why nothing can be said where it is not sure at all.
+    pub(crate) fn confidence(&self) -> Result<Confidence, NotRepeatable> {
+        if let Some(alone) = &self.alone {
+            let why =
+                format!("after step {} differed between workers, one worker gave {}", self.step, alone.why);
+            return Err(NotRepeatable { step: alone.step, why });
+        }
+        match self.failed {
+            TIMES.. => Ok(Confidence::Proven),
+            2.. => Ok(Confidence::Likely),
+            _ => {
+                let why = format!("step {} differed between workers once, and not again", self.step);
+                Err(NotRepeatable { step: self.step, why })
+            }
+        }
+    }
+}
+
+const STALE: &str =
+    "a worker that was not asked before gives the new value, one that was asked before gives the old one";
+
+impl Trial<'_> {
+    /// Does again what made a step fail that has `failed` before, [`TIMES`] times in all, and after each time plays the same steps on one
+    /// worker, which must still pass. `again` gives what the step gave if it failed.
+    pub(crate) fn repeat(
+        &mut self,
+        step: usize,
+        failed: usize,
+        control: &Schedule,
+        again: &dyn Fn(&mut Self) -> Result<Option<String>, Error>,
+    ) -> Result<Repetition, Error> {
+        let mut repetition = Repetition::new(step, failed);
+        let (mut left, mut has_learned) = (TIMES - failed, false);
+        while left > 0 {
+            left -= 1;
+            if let Some(given) = again(self)? {
+                repetition.failed += 1;
+                repetition.given = Some(given);
+            }
+            let alone = self.play(control, None)?;
+            let Some(Failure { step, differences, .. }) = self.failure(control, &alone) else { continue };
+            // A page that shows the time, for one: with that masked, it all begins anew.
+            if !has_learned && self.noise.learn(&alone).is_ok() {
+                (left, has_learned, repetition.failed) = (TIMES, true, 0);
+                continue;
+            }
+            let why = differences.into_iter().next().unwrap_or_default();
+            repetition.alone = Some(NotRepeatable { step, why });
+            break;
+        }
+        Ok(repetition)
+    }
+
+    /// Plays a schedule, and gives what the first step gave that failed; if `only` is given, it must be that one.
+    pub(crate) fn fails_in(&self, schedule: &Schedule, only: Option<usize>) -> Result<Option<String>, Error> {
+        let run = self.play(schedule, None)?;
+        let step = self.fails_at(schedule, &run).filter(|step| only.is_none_or(|only| only == *step));
+        Ok(step.and_then(|step| run.outcomes.get(step - 1)).map(contrast::text))
+    }
+
+    /// Finds where a pair's thing is kept, repeats it, and says so; or why nothing can be said.
+    pub(crate) fn finding(&mut self, pair: &Pair) -> Result<Result<Finding, NotRepeatable>, Error> {
+        (self.progress)(Progress::Begins { title: "repeating what failed" });
+        let whereabouts = match pair.is_stale {
+            true => Whereabouts { kind: Kind::StaleCache, file: None, evidence: STALE.into() },
+            false => whereabouts::find(self, pair)?,
+        };
+        // Last, so that a worker alone is asked after all that might have used up something that workers share.
+        let again = |trial: &mut Self| trial.fails_in(&pair.schedule, Some(pair.consumer));
+        let repetition = self.repeat(pair.consumer, 1, &pair.schedule.control(), &again)?;
+        let mut confidence = match repetition.confidence() {
+            Ok(confidence) => confidence,
+            Err(doubt) => return Ok(Err(doubt)),
+        };
+        if !pair.is_reduced || whereabouts.kind == Kind::Elsewhere {
+            confidence = confidence.max(Confidence::Likely);
+        }
+        let failed = repetition.failed;
+        self.contrast(pair.consumer, &pair.schedule, repetition);
+        Ok(Ok(Finding {
+            id: String::new(),
+            rule: whereabouts.kind.rule(),
+            kind: whereabouts.kind,
+            confidence,
+            producer: self.place(pair.producer),
+            consumer: self.place(pair.consumer),
+            also: pair
+                .also
+                .iter()
+                .filter(|step| **step != pair.consumer)
+                .map(|step| self.place(*step))
+                .collect(),
+            file: whereabouts.file,
+            proof: format!(
+                "with workers {}, step {} gave {} ({failed} of {TIMES} times, never on one worker); {}",
+                pair.schedule.text(),
+                pair.consumer,
+                pair.differences.first().map_or("something else", String::as_str),
+                whereabouts.evidence,
+            ),
+            fix: whereabouts.kind.fix().into(),
+            replay: Replay {
+                journey: self.journey.name.clone(),
+                workers: pair.schedule.text(),
+                fails_at: pair.consumer,
+            },
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_once_says_nothing() {
+        for (failed, expected) in [
+            (1, None),
+            (2, Some(Confidence::Likely)),
+            (3, Some(Confidence::Proven)),
+            (4, Some(Confidence::Proven)),
+        ] {
+            let repetition = Repetition::new(4, failed);
+            assert_eq!(repetition.confidence().ok(), expected, "{failed} times");
+        }
+        assert_eq!(Repetition::new(4, 1).confidence().unwrap_err().step, 4);
+    }
+
+    #[test]
+    fn what_fails_on_one_worker_too_is_not_what_a_worker_keeps() {
+        let alone = NotRepeatable { step: 2, why: "status: \"200\" and \"429\"".into() };
+        let repetition = Repetition { alone: Some(alone), ..Repetition::new(4, TIMES) };
+        let not = repetition.confidence().unwrap_err();
+        assert_eq!(not.step, 2);
+        assert!(not.why.contains("429"), "{}", not.why);
+    }
+}

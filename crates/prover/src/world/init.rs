@@ -1,0 +1,240 @@
+//! The first process inside a world: makes its files, starts the service and answers on the channel. When the channel
+//! ends, however `lethe` went, it ends too, and the kernel kills all the others with it (`pid_namespaces(7)`).
+
+use std::{
+    fs, io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    process::{Command, ExitCode, Stdio},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process, kill_process_group, wait,
+    waitid,
+};
+
+use super::{
+    Level, Reply, Request, Spec,
+    channel::{Channel, FILES_MAX},
+    entropy, listening,
+    root::{self, Entered},
+};
+
+/// How long a connection to the service may take to be made; it is on the same machine.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// How long what is left is killed again and again, where no namespace ends it: what is killed may leave orphans, and what waits
+/// for a disk ends late.
+const KILLING_MAX: Duration = Duration::from_secs(60);
+
+/// Runs as the first process; `spec` is the argument that it was started with, and its standard input is the channel.
+pub fn init(spec: &str) -> ExitCode {
+    let channel = match rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) {
+        Ok(socket) => Channel::of(socket),
+        Err(_) => return ExitCode::FAILURE,
+    };
+    let mut service = Service::default();
+    let served = make(spec, &channel, &mut service).and_then(|()| serve(&channel, &service));
+    // Without a namespace, nobody else ends it.
+    service.kill();
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// The service's processes.
+#[derive(Default)]
+struct Service {
+    /// The one that was started.
+    pid: Option<Pid>,
+    has_booted: Arc<AtomicBool>,
+    fate: Arc<Mutex<Fate>>,
+}
+
+#[derive(Default)]
+struct Fate {
+    ended: Option<String>,
+    /// Whether no process is left.
+    is_empty: bool,
+}
+
+impl Service {
+    /// Kills all that was started. Orphans are children of this process, whatever group they have gone to.
+    fn kill(&self) {
+        let began = Instant::now();
+        while began.elapsed() < KILLING_MAX {
+            // Nobody is reaped meanwhile, so no number is somebody else's by now.
+            let fate = self.fate();
+            if let (Some(pid), None) = (self.pid, &fate.ended) {
+                let _ = kill_process_group(pid, Signal::KILL);
+            }
+            let children = children();
+            if children.is_empty() {
+                return;
+            }
+            for child in children {
+                let _ = kill_process(child, Signal::KILL);
+            }
+            drop(fate);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn fate(&self) -> MutexGuard<'_, Fate> {
+        self.fate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The processes whose parent is this one.
+fn children() -> Vec<Pid> {
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let lists = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let pids: Vec<i32> = lists.flat_map(|list| numbers(&list)).collect();
+    pids.into_iter().filter_map(Pid::from_raw).collect()
+}
+
+fn numbers(list: &str) -> Vec<i32> {
+    list.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect()
+}
+
+/// Makes the world and starts the service, and says how that went.
+fn make(spec: &str, channel: &Channel, service: &mut Service) -> io::Result<()> {
+    let made = serde_json::from_str::<Spec>(spec).map_err(io::Error::from).and_then(|spec| {
+        let entered = surroundings(&spec)?;
+        Ok((spec, entered))
+    });
+    let (spec, entered) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            channel.send(&Reply::NoWorld(error.to_string()), &[])?;
+            return Err(error);
+        }
+    };
+    let doors = open_doors(&spec.doors);
+    if let Err(error) = start(&spec, entered.has_own_processes, service) {
+        channel.send(&Reply::NoProgram(error.to_string()), &[])?;
+        return Err(error);
+    }
+    let files: Vec<BorrowedFd<'_>> = doors.iter().map(|(_, listener)| listener.as_fd()).collect();
+    let doors = doors.iter().map(|(address, _)| *address).collect();
+    channel.send(&Reply::Ready { doors, notices: entered.notices }, &files)
+}
+
+fn surroundings(spec: &Spec) -> io::Result<Entered> {
+    // Should the outer process be killed, this one goes with it, and the world with that.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // Nobody inside asks for a password, or reads keys, at the terminal that `lethe` was called from.
+    rustix::process::setsid()?;
+    if spec.level == Level::Copied {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        return Ok(Entered { notices: Vec::new(), has_own_processes: true });
+    }
+    let entered = root::enter(spec)?;
+    loopback_up()?;
+    Ok(entered)
+}
+
+/// Those that cannot be opened are left out: somebody inside has the address.
+fn open_doors(doors: &[SocketAddr]) -> Vec<(SocketAddr, TcpListener)> {
+    let opened = doors.iter().take(FILES_MAX).map(|door| (*door, TcpListener::bind(door)));
+    opened.filter_map(|(door, listener)| Some((door, listener.ok()?))).collect()
+}
+
+/// A new network namespace has a loopback interface, which is down (`network_namespaces(7)`).
+fn loopback_up() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket: OwnedFd = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: all zeros is a valid `ifreq`, which is plain data.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    let raw = std::os::fd::AsRawFd::as_raw_fd(&socket);
+    // SAFETY: `SIOCSIFFLAGS` reads an `ifreq` (netdevice(7)), which lives until after the call.
+    match unsafe { libc::ioctl(raw, libc::SIOCSIFFLAGS, &raw const request) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn start(spec: &Spec, has_own_processes: bool, service: &mut Service) -> io::Result<()> {
+    let Some((program, arguments)) = spec.command.split_first() else { return Ok(()) };
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(&spec.directory).stdin(Stdio::null()).process_group(0);
+    let child = match spec.entropy {
+        // Answers are written into the memory of who asked, which is found by its number.
+        Some(_) if !has_own_processes => {
+            return Err(io::Error::other("without an own /proc its random numbers cannot be given to it"));
+        }
+        Some(seed) => entropy::spawn(&mut command, seed, Arc::clone(&service.has_booted))?,
+        None => command.spawn()?,
+    };
+    service.pid = Some(Pid::from_child(&child));
+    let (pid, fate) = (service.pid, Arc::clone(&service.fate));
+    thread::Builder::new().name("reaper".into()).spawn(move || reap(pid, &fate))?;
+    Ok(())
+}
+
+/// Waits for all processes; those whose parents have gone are children of this one.
+fn reap(service: Option<Pid>, fate: &Mutex<Fate>) {
+    loop {
+        let ends = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let seen = rustix::io::retry_on_intr(|| waitid(WaitId::All, ends));
+        let mut fate = fate.lock().unwrap_or_else(PoisonError::into_inner);
+        // Until here it kept its number, so that who holds the lock may kill by number.
+        match seen.and_then(|_| wait(WaitOptions::NOHANG)) {
+            Ok(Some((pid, status))) if Some(pid) == service => fate.ended = Some(told(status)),
+            Ok(_) => {}
+            Err(_) => {
+                fate.is_empty = true;
+                return;
+            }
+        }
+    }
+}
+
+fn told(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(status), _) => format!("it ended with status {status}"),
+        (_, Some(signal)) => format!("it was ended by signal {signal}"),
+        _ => "it ended".into(),
+    }
+}
+
+/// Answers until the channel ends.
+fn serve(channel: &Channel, service: &Service) -> io::Result<()> {
+    while let Some((request, _)) = channel.receive::<Request>()? {
+        match request {
+            Request::Connect(address) => match TcpStream::connect_timeout(&address, CONNECT_MAX) {
+                Ok(stream) => channel.send(&Reply::Connected, &[stream.as_fd()])?,
+                Err(error) => channel.send(&Reply::Refused(error.to_string()), &[])?,
+            },
+            Request::Listening => {
+                let listening = listening::tcp()?.into_iter().collect();
+                channel.send(&Reply::Listening(listening), &[])?;
+            }
+            Request::Booted => {
+                service.has_booted.store(true, Ordering::Relaxed);
+                channel.send(&Reply::Done, &[])?;
+            }
+            Request::Status => {
+                let fate = service.fate();
+                let (ended, has_others) = (fate.ended.clone(), !fate.is_empty);
+                drop(fate);
+                channel.send(&Reply::Status { ended, has_others }, &[])?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! What is said on the channel between `lethe` and the first process of a world. Each request has one reply; before the
+//! first request, the world says by itself how it was made.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// What a world is asked.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// A connection to the service, as seen from inside. The reply carries the socket.
+    Connect(SocketAddr),
+    /// The addresses that somebody listens on inside.
+    Listening,
+    /// Whether the service runs.
+    Status,
+    /// The service has started: its random numbers are the kernel's from now on.
+    Booted,
+}
+
+/// What it answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Reply {
+    /// The service was started. Carries a listening socket for each of the doors that could be opened.
+    Ready {
+        /// The doors, in the order of the sockets.
+        doors: Vec<SocketAddr>,
+        /// What could not be made as it should, one sentence each.
+        notices: Vec<String>,
+    },
+    /// The world could not be made.
+    NoWorld(String),
+    /// The world is there, but the program could not be started.
+    NoProgram(String),
+    /// The connection, with its socket.
+    Connected,
+    /// No connection.
+    Refused(String),
+    /// Done.
+    Done,
+    /// What is listened on.
+    Listening(Vec<SocketAddr>),
+    /// The service's process.
+    Status {
+        /// How the process that was started has ended, if it has.
+        ended: Option<String>,
+        /// Whether others that it has started still run.
+        has_others: bool,
+    },
+}
