@@ -64,6 +64,9 @@ pub(crate) fn line(text: &mut Vec<u8>, record: &Record, detail: &Detail, started
     line.ms("duration_ms", now.saturating_duration_since(record.started));
     let spent = record.spent(now);
     line.ms("queue_ms", spent.of(Phase::Queue));
+    if let Some(took) = record.start_took() {
+        line.ms("start_ms", took);
+    }
     times(&mut line, &spent);
     line.ms("stream_ms", spent.of(Phase::Stream));
     line.text("request_id", &detail.id);

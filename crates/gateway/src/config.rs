@@ -234,6 +234,11 @@ pub struct Service {
     pub concurrency: Concurrency,
     /// A worker that joins others gets its full share only after this time; zero turns it off.
     pub slow_start: Duration,
+    /// How long a request waits while no worker is ready, before it waits for its turn; `None` for no other time than that.
+    pub start_wait: Option<Duration>,
+    /// It may have no worker at all: the gateway tells when one is wanted, by
+    /// [`Gateway::wanted`](crate::gateway::Gateway::wanted).
+    pub from_zero: bool,
     /// When a worker that keeps failing is passed over.
     pub ejection: Ejection,
     /// A worker that stops answering this is passed over.
@@ -246,6 +251,8 @@ impl Default for Service {
             protocol: Protocol::Http1,
             concurrency: Concurrency::Unlimited,
             slow_start: Duration::ZERO,
+            start_wait: None,
+            from_zero: false,
             ejection: Ejection::default(),
             health: None,
         }

@@ -54,8 +54,8 @@ const FOLLOW_PAUSE_MAX: Duration = Duration::from_millis(50);
 const LEFT_LOOK: Duration = Duration::from_millis(10);
 
 /// How long idle clients may still send a request to a process that has given its listeners to another. To close a
-/// connection just as a request arrives would lose that, and there is no hurry.
-const PARTING: Duration = Duration::from_secs(1);
+/// connection just as a request arrives would lose that, a busy client may be seconds late, and there is no hurry.
+const PARTING: Duration = Duration::from_secs(5);
 
 /// A configuration that all cores are to take up.
 pub(crate) struct Turn {
@@ -294,7 +294,8 @@ impl Core {
                 tokio::time::sleep(LEFT_LOOK).await;
             }
         };
-        let limit = self.limits().queue_timeout;
+        let starts = retired.iter().filter_map(|target| target.upgrade()?.service.home.start_wait.get());
+        let limit = self.limits().queue_timeout + starts.max().unwrap_or_default();
         let _ = tokio::time::timeout(limit, left).await;
     }
 

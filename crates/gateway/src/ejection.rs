@@ -103,7 +103,7 @@ impl Standing {
     }
 
     /// Whether it is out, and counts as one that could be in.
-    fn counts(&self, now: Instant) -> bool {
+    pub(crate) fn counts(&self, now: Instant) -> bool {
         self.is_out(now) && !self.left.load(Relaxed) && !self.gate.is_closed()
     }
 }

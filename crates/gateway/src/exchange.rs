@@ -99,8 +99,45 @@ impl<D: Downstream> Exchange<'_, D> {
         seen: &mut Option<Shown>,
     ) -> Result<End, Fail> {
         let rest = seen.as_ref().and_then(|seen| seen.rest.as_ref());
-        let Some(mut link) = self.send(upstream, rest).await? else { return Ok(End::Left) };
+        let sent = self.send(upstream, rest).await;
+        if self.is_workers_fault(sent.as_ref().err()) {
+            upstream.stats.failures.add(1);
+        }
+        let Some(link) = sent? else { return Ok(End::Left) };
         pass.answered();
+        // From here on it has answered, and is counted as such: once, also if that comes to nothing.
+        let failed = is_failure(link.head().status);
+        if failed {
+            upstream.stats.errors.add(1);
+            upstream.failed(Instant::now());
+        }
+        let ended = self.answer(upstream, pass, link, seen).await;
+        if !failed && self.is_workers_fault(ended.as_ref().err()) {
+            upstream.stats.errors.add(1);
+        }
+        ended
+    }
+
+    /// Whether an attempt has failed by what its worker did, or did not do.
+    fn is_workers_fault(&self, fail: Option<&Fail>) -> bool {
+        match fail {
+            Some(Fail::Lost(Loss { cause: Cause::Starved, .. })) => false,
+            // A client that does not send its body.
+            Some(Fail::Lost(Loss { cause: Cause::Late, .. })) => !self.watched.owes.get(),
+            Some(Fail::Lost(_)) => true,
+            _ => false,
+        }
+    }
+
+    /// Brings the response whose head is there to the client.
+    async fn answer(
+        &mut self,
+        upstream: &Rc<Upstream>,
+        pass: Pass,
+        mut link: Box<Link>,
+        seen: &mut Option<Shown>,
+    ) -> Result<End, Fail> {
+        let rest = seen.as_ref().and_then(|seen| seen.rest.as_ref());
         let garbled = Fail::Lost(Loss { stage: Stage::Sent, cause: Cause::Garbled });
         let Some(framing) = link.framing() else { return Err(garbled) };
         let shape = Shape::from(framing);
@@ -110,10 +147,6 @@ impl<D: Downstream> Exchange<'_, D> {
         let mut _memory = None;
         let status = link.head().status;
         self.record.worker_said(status);
-        let failed = is_failure(status);
-        if failed {
-            upstream.failed(Instant::now());
-        }
         if let Some(rest) = rest {
             if !rest.is_continued_by(status, framing) {
                 return Err(garbled);
@@ -151,7 +184,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 Held::Passing => {}
             }
             self.watched.answer(stall);
-            self.respond(&link, bodiless);
+            self.respond(&link, upstream, bodiless);
             link.begin_body(shape, bodiless, self.core.bounds.get());
             *seen = Some(Shown { rest });
         }
@@ -159,7 +192,7 @@ impl<D: Downstream> Exchange<'_, D> {
         if self.stream(&mut link, rest, inside).await? == Streamed::Left {
             return Ok(End::Left);
         }
-        if !failed {
+        if !is_failure(status) {
             upstream.succeeded(&Moment::now());
         }
         if link.settle(&self.core.pool) {
@@ -335,7 +368,7 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 
     /// Begins the response to the client.
-    fn respond(&mut self, link: &Link, bodiless: bool) {
+    fn respond(&mut self, link: &Link, upstream: &Upstream, bodiless: bool) {
         let bytes = link.head_bytes();
         let Some(framing) = link.framing() else { return };
         let now = Instant::now();
@@ -345,6 +378,9 @@ impl<D: Downstream> Exchange<'_, D> {
         let mut timing = Vec::new();
         if self.target.route.server_timing {
             server_timing::write(&mut timing, self.record, now);
+            server_timing::write_worker(&mut timing, &upstream.instance);
+        } else if let Some(took) = self.record.start_took() {
+            server_timing::write_start(&mut timing, took);
         }
         let timing = (!timing.is_empty()).then_some((&b"server-timing"[..], &timing[..]));
         let date = self.core.date.get();

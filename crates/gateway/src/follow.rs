@@ -56,7 +56,8 @@ impl Service {
         }
         self.followed.replace(workers.clone());
         is_news |= joint.set_ready(self.rotation.borrow().len(), ejection.get().out_percent_max, now);
-        if is_news {
+        // It is news too that the last one has left while requests waited for their turn.
+        if is_news || self.start_wait().is_some() {
             joint.line.news(Some(*core));
         }
     }
@@ -217,6 +218,14 @@ mod tests {
         workers.push(worker(4, Ready));
         apply_at(&service, &workers, at(6));
         assert_eq!((upstream.share(at(10)), service.home.full.get()), (1.0, 2));
+        // Who comes where there was none has the whole at once, and who joins that one does not.
+        apply_at(&service, &[], at(20));
+        let mut workers = vec![worker(5, Ready)];
+        apply_at(&service, &workers, at(21));
+        workers.push(worker(6, Ready));
+        apply_at(&service, &workers, at(22));
+        let shares = [0, 1].map(|index| of(&service, &workers[index]).share(at(27)));
+        assert_eq!(shares, [1.0, 0.5]);
     }
 
     fn bring(service: &Service, workers: &Workers) {

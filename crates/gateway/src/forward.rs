@@ -19,15 +19,15 @@ use crate::{
     queue::{self, Search},
     resume::Shown,
     retry_budget::backoff,
-    upstream::Upstream,
     verdict::{Bounds, Cause, Facts, Loss, Stage, Verdict, verdict},
     watch::Watched,
 };
 
 /// How long to wait for the word on how workers died, before a request is blamed for it, or another worker is told of it. The
 /// broken connection is seen before the end of the process, mostly by less than a millisecond; but where there is too much to
-/// do for the processors, the word may be late, and a request that is wrongly blamed is lost.
-const FATE_WAIT: Duration = Duration::from_secs(1);
+/// do for the processors, the word may be seconds late, and a request that is wrongly blamed is lost. Only one whose worker
+/// breaks off and lives waits for so long.
+const FATE_WAIT: Duration = Duration::from_secs(5);
 
 /// Forwards a request until it is answered, given up, or its client has gone.
 pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Result<End, Failure> {
@@ -37,9 +37,11 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
     exchange.target.service.retry_budget.deposit();
     loop {
         let found = queue::find(core, exchange.watched, exchange.target, &mut journey.search);
-        let Some(found) = unless_gone(exchange.down, exchange.watched, found).await else {
-            return Ok(End::Left);
-        };
+        let found = unless_gone(exchange.down, exchange.watched, found).await;
+        if let Some(took) = journey.search.start_took() {
+            exchange.record.waited_for_start(took);
+        }
+        let Some(found) = found else { return Ok(End::Left) };
         let (upstream, pass) = match (found, &seen) {
             (Ok(found), _) => found,
             (Err(failure), None) => return Err(journey.given_up(failure)),
@@ -77,7 +79,7 @@ pub(crate) async fn forward<D: Downstream>(exchange: &mut Exchange<'_, D>) -> Re
             _ if slow => {}
             _ => upstream.failed(Instant::now()),
         }
-        journey.note(loss, &upstream);
+        journey.note(loss, &upstream.gate);
         let verdict = journey.verdict(exchange, loss, seen.as_ref()).await;
         tracing::debug!(worker = %upstream.instance, ?loss, ?verdict, "attempt lost");
         let failure = match verdict {
@@ -181,10 +183,7 @@ impl Journey {
     }
 
     /// Counts a loss in.
-    fn note(&mut self, loss: Loss, upstream: &Upstream) {
-        if loss.cause != Cause::Starved {
-            upstream.stats.failures.add(1);
-        }
+    fn note(&mut self, loss: Loss, gate: &Arc<Gate>) {
         self.may_have_run |= !loss.is_harmless();
         self.refusals += usize::from(loss.cause == Cause::Refused);
         if loss.is_counted() {
@@ -193,7 +192,7 @@ impl Journey {
         if loss.stage != Stage::Unsent {
             self.search.begin_anew();
             if matches!(loss.cause, Cause::Gone | Cause::Stalled) {
-                self.deaths.push(Arc::clone(&upstream.gate));
+                self.deaths.push(Arc::clone(gate));
             }
         }
     }

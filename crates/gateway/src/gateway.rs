@@ -6,10 +6,10 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use lethe_model::{roster::Roster, service::ServiceName};
+use lethe_model::{gate::Gate, roster::Roster, service::ServiceName};
 use tokio::sync::watch;
 
 #[cfg(feature = "otel")]
@@ -28,8 +28,9 @@ use crate::{
     ledger::Ledger,
     listen::{self, listen},
     shard::Shard,
-    stats::{self, Snapshot},
+    stats::{self, Queue, Snapshot},
     tls::{self, Certificates, Loaded},
+    wanted::Bell,
 };
 
 /// Why the gateway did not start.
@@ -102,6 +103,8 @@ pub struct Gateway {
     joints: Mutex<BTreeMap<ServiceName, Arc<Joint>>>,
     /// The health checks run for as long as this is here.
     plan: watch::Sender<health::Plan>,
+    /// Rung by services that want a worker.
+    bell: Bell,
     turns: watch::Sender<Arc<Turn>>,
     /// The number of the turn that each core has come to.
     reached: watch::Receiver<Vec<u64>>,
@@ -249,7 +252,8 @@ impl Bound {
         let budgets = Budgets::new(&self.config.limits);
         let (reaching, reached) = watch::channel(vec![0; self.doors.len()]);
         let reaching = Arc::new(reaching);
-        let joints = joints(&self.config, BTreeMap::new());
+        let bell = Bell::default();
+        let joints = joints(&self.config, &bell, BTreeMap::new());
         let (plan, planned) = watch::channel(plan(&self.config, &joints));
         if let Err(error) = health::start(planned, roster.clone()) {
             panic!("cannot start a thread for the health checks: {error}");
@@ -295,6 +299,7 @@ impl Bound {
             shards,
             joints: Mutex::new(joints),
             plan,
+            bell,
             turns,
             reached,
             budgets,
@@ -312,6 +317,7 @@ impl Bound {
 /// What all cores hold jointly for each service that a route leads to, or has led to; changed to what `config` says.
 fn joints(
     config: &Config,
+    bell: &Bell,
     mut known: BTreeMap<ServiceName, Arc<Joint>>,
 ) -> BTreeMap<ServiceName, Arc<Joint>> {
     let (usual, now) = (config::Service::default(), Instant::now());
@@ -319,7 +325,7 @@ fn joints(
         let settings = config.services.get(&route.service).unwrap_or(&usual);
         match known.get(&route.service) {
             Some(joint) => joint.configure(settings, now),
-            None => drop(known.insert(route.service.clone(), Joint::new(settings, now))),
+            None => drop(known.insert(route.service.clone(), Joint::new(settings, bell, now))),
         }
     }
     known
@@ -360,6 +366,29 @@ impl Gateway {
         sum
     }
 
+    /// The gates of the workers of `service` that live and are passed over now, since they keep failing or their health
+    /// check fails.
+    pub fn out(&self, service: &str) -> Vec<Arc<Gate>> {
+        let joints = self.joints.lock().unwrap_or_else(PoisonError::into_inner);
+        joints.get(service).map(|joint| joint.out(Instant::now())).unwrap_or_default()
+    }
+
+    /// Who waits for a worker, and was turned away, by service. Far cheaper than a [`Gateway::snapshot`].
+    pub fn queues(&self) -> BTreeMap<ServiceName, Queue> {
+        let joints = self.joints.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = |joint: &Joint| Queue {
+            waiting: joint.line.lengths().iter().sum(),
+            shed: joint.line.shed_so_far().iter().sum(),
+        };
+        joints.iter().map(|(name, joint)| (name.clone(), queue(joint))).collect()
+    }
+
+    /// How long a request waits at most while a worker of `service` starts, if it waits for that at all.
+    pub fn start_wait(&self, service: &ServiceName) -> Option<Duration> {
+        let turn = self.turns.borrow();
+        turn.config.services.get(service)?.start_wait
+    }
+
     /// Works by `config` from now on, but for its listeners and cores, which stay. Requests that were routed before go on
     /// as they are. Returns when all cores have it, and no request waits any more for a worker of a service to which no
     /// route leads now, so that its workers may be ended; a request that has waited for its whole time is not waited for.
@@ -384,7 +413,7 @@ impl Gateway {
         let config = Config { listeners, cores, limits, ..config };
         let joints = {
             let mut known = self.joints.lock().unwrap_or_else(PoisonError::into_inner);
-            *known = joints(&config, std::mem::take(&mut known));
+            *known = joints(&config, &self.bell, std::mem::take(&mut known));
             known.clone()
         };
         self.plan.send_replace(plan(&config, &joints));
@@ -409,6 +438,35 @@ impl Gateway {
                 *log = Writer::start(access_log)?.map(Arc::new);
                 Ok(log.clone())
             }
+        }
+    }
+
+    /// Waits until requests wait for services without a ready worker which [may have none](config::Service::from_zero), and
+    /// tells which. Each is told again for as long as requests wait for it, ten times a second at least. If none can be
+    /// started, [`Gateway::not_started`] lets them go.
+    ///
+    /// One call at a time. Cancellation safe.
+    pub async fn wanted(&self) -> Vec<ServiceName> {
+        loop {
+            {
+                let joints = self.joints.lock().unwrap_or_else(PoisonError::into_inner);
+                let wanted = joints.iter().filter(|(_, joint)| joint.want.hear());
+                let wanted: Vec<_> = wanted.map(|(name, _)| name.clone()).collect();
+                if !wanted.is_empty() {
+                    return wanted;
+                }
+            }
+            self.bell.rung().await;
+        }
+    }
+
+    /// No worker of `service` starts: who waits for one is answered so. Has no effect where one is ready.
+    pub fn not_started(&self, service: &ServiceName) {
+        let joints = self.joints.lock().unwrap_or_else(PoisonError::into_inner);
+        let joint = joints.get(service).cloned();
+        drop(joints);
+        if let Some(joint) = joint {
+            joint.line.call_off();
         }
     }
 

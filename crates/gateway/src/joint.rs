@@ -20,6 +20,7 @@ use crate::{
     follow::key,
     line::Line,
     stats::ServiceStats,
+    wanted::{Bell, Want},
 };
 
 /// One service, as all cores see it.
@@ -28,6 +29,8 @@ pub(crate) struct Joint {
     pub(crate) limit: Limit,
     pub(crate) line: Line,
     pub(crate) outs: Outs,
+    /// Whether a worker is wanted where there is none.
+    pub(crate) want: Want,
     /// Workers that may get requests.
     ready: AtomicUsize,
     epoch: Instant,
@@ -44,11 +47,14 @@ struct Listed {
 }
 
 impl Joint {
-    pub(crate) fn new(service: &config::Service, now: Instant) -> Arc<Self> {
+    pub(crate) fn new(service: &config::Service, bell: &Bell, now: Instant) -> Arc<Self> {
+        let want = Want::new(bell);
+        want.configure(service.from_zero);
         Arc::new(Self {
             limit: Limit::new(service.concurrency, now),
             line: Line::default(),
             outs: Outs::default(),
+            want,
             ready: AtomicUsize::new(0),
             epoch: now,
             standings: Mutex::default(),
@@ -58,6 +64,7 @@ impl Joint {
     /// Follows a changed configuration. To be called once, not by each core.
     pub(crate) fn configure(&self, service: &config::Service, now: Instant) {
         self.limit.configure(service.concurrency, now);
+        self.want.configure(service.from_zero);
     }
 
     /// What is thought of the worker behind `gate`, the same for all who ask. To be called by each who follows the roster
@@ -103,6 +110,13 @@ impl Joint {
         }
     }
 
+    /// The gates of the workers that live and are passed over at `now`.
+    pub(crate) fn out(&self, now: Instant) -> Vec<Arc<Gate>> {
+        let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        let out = standings.values().filter(|listed| listed.standing.counts(now));
+        out.map(|listed| Arc::clone(listed.standing.gate())).collect()
+    }
+
     /// What is to be told of the service.
     pub(crate) fn stats(&self, now: Instant) -> ServiceStats {
         let (out, ejections) = self.outs.counted(now);
@@ -126,7 +140,7 @@ mod tests {
     #[test]
     fn the_configuration_may_change() {
         let now = Instant::now();
-        let joint = Joint::new(&config::Service::default(), now);
+        let joint = Joint::new(&config::Service::default(), &Bell::default(), now);
         assert_eq!(joint.stats(now), ServiceStats::default());
         let concurrency = config::Concurrency::Limited(3);
         joint.configure(&config::Service { concurrency, ..config::Service::default() }, now);
@@ -135,7 +149,7 @@ mod tests {
 
     #[test]
     fn all_think_the_same_of_a_worker() {
-        let joint = Joint::new(&config::Service::default(), Instant::now());
+        let joint = Joint::new(&config::Service::default(), &Bell::default(), Instant::now());
         let gates: Vec<Arc<Gate>> = (0..100).map(|_| Gate::new()).collect();
         let (first, other) = (joint.list(&gates[0]), joint.list(&gates[1]));
         assert!(Arc::ptr_eq(&first, &joint.list(&gates[0])) && !Arc::ptr_eq(&first, &other));

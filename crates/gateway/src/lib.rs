@@ -79,4 +79,5 @@ mod upload;
 mod upstream;
 mod verdict;
 mod via;
+mod wanted;
 mod watch;

@@ -42,7 +42,7 @@ struct Book {
     pace: Pace,
 }
 
-/// One who waits. Waiting → Called → Waiting (News) | Awake (Slot) → Waiting (the slot was of no use).
+/// One who waits. Waiting → Called → Waiting (News, Unstarted) | Awake (Slot) → Waiting (the slot was of no use).
 #[derive(Debug)]
 struct Ticket {
     core: usize,
@@ -64,6 +64,8 @@ pub(crate) enum Call {
     Slot(Arc<Gate>),
     /// There may be a worker that was not there before.
     News,
+    /// There is no worker, and none starts.
+    Unstarted,
     /// Its place was given to a request that goes before it.
     Evicted,
 }
@@ -189,6 +191,26 @@ impl Line {
         self.news(Some(core));
     }
 
+    /// No worker starts: calls all who wait, so that they need not wait for one.
+    pub(crate) fn call_off(&self) {
+        if self.uncalled.load(SeqCst) == 0 {
+            return;
+        }
+        let mut wakers = Vec::new();
+        let mut book = self.book();
+        for class in CLASSES {
+            for ticket in book.of(class).values_mut() {
+                if matches!(ticket.state, State::Waiting) {
+                    ticket.state = State::Called(Call::Unstarted);
+                    wakers.push(ticket.waker.take());
+                    self.count(class, false);
+                }
+            }
+        }
+        drop(book);
+        wakers.into_iter().for_each(wake);
+    }
+
     /// Counts a request of `class` as turned away, and says when it may be worth another try.
     pub(crate) fn shed(&self, class: Class, now: Instant) -> Refused {
         self.shed[class as usize].fetch_add(1, Relaxed);
@@ -251,9 +273,9 @@ impl Place<'_> {
                 return Poll::Ready(Call::Evicted);
             };
             match std::mem::replace(&mut ticket.state, State::Waiting) {
-                State::Called(Call::News) => {
+                State::Called(call @ (Call::News | Call::Unstarted)) => {
                     self.line.count(self.class, true);
-                    Poll::Ready(Call::News)
+                    Poll::Ready(call)
                 }
                 State::Called(call) => {
                     ticket.state = State::Awake;
@@ -464,6 +486,24 @@ mod tests {
         setting.line.pass_on(0);
         assert!(matches!(call(&second), Some(Call::News)), "the first of all is the first of its core");
         assert!(matches!(call(&third), Some(Call::News)) && call(&other).is_none());
+    }
+
+    #[test]
+    fn all_are_called_off() {
+        let setting = Setting::new(1);
+        let places =
+            [setting.join(0, Class::Timely), setting.join(1, Class::Batch), setting.join(1, Class::Timely)];
+        let [first, batch, last] = places.map(Result::unwrap);
+        setting.line.call_off();
+        assert!([&first, &batch].iter().all(|place| matches!(call(place), Some(Call::Unstarted))));
+        drop(last);
+        assert_eq!(setting.line.lengths(), [1, 1]);
+        setting.leave();
+        assert!(has_slot(&first), "who waits on all the same has its place");
+        drop((first, batch));
+        assert!(setting.line.is_clear(Class::Batch));
+        setting.line.call_off();
+        assert!(setting.line.is_clear(Class::Batch));
     }
 
     #[test]

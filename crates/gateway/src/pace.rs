@@ -38,9 +38,11 @@ impl Pace {
     /// How long it will take until so many are called; `None` when that was not measured.
     pub(crate) fn wait(&self, places: usize, now: Instant) -> Option<Duration> {
         let last = self.last.filter(|_| self.intervals >= INTERVALS_MIN)?;
-        // A line that has stopped moving is as slow as its last pause is long.
-        let interval_s = self.interval_s.max(now.saturating_duration_since(last).as_secs_f64());
-        Duration::try_from_secs_f64(interval_s * places as f64).ok()
+        let Some(behind) = places.checked_sub(1) else { return Some(Duration::ZERO) };
+        // Of the pause that lasts nothing is known but that it lasts. It says nothing of the pace after it: calls come in
+        // bursts where workers have begun together, and stop for as long as one that died needs to start.
+        let next_s = self.interval_s.max(now.saturating_duration_since(last).as_secs_f64());
+        Duration::try_from_secs_f64(next_s + self.interval_s * behind as f64).ok()
     }
 
     /// When it may be worth trying again, with so many in the line: when they will have been called, or after a
@@ -73,7 +75,8 @@ mod tests {
         assert_eq!(pace.retry_after_s(51, at(1000)), 6);
         assert_eq!(pace.retry_after_s(0, at(1000)), 1);
         assert_eq!(pace.retry_after_s(100_000, at(1000)), 60);
-        near(pace.wait(2, at(3000)), 4000.0);
+        near(pace.wait(2, at(3000)), 2100.0);
+        near(pace.wait(50, at(3000)), 6900.0);
         // A faster pace is believed by and by.
         (1..=50).for_each(|call| pace.note(at(1000 + 10 * call)));
         assert!(pace.wait(1, at(1500)).unwrap() < Duration::from_millis(12));

@@ -1,7 +1,10 @@
 //! The one place where what went wrong becomes an answer: problem details (RFC 9457) with text that is meant for
 //! the public, and nothing about workers, addresses or causes, which go to the log.
 
-use std::task::{Context, Poll};
+use std::{
+    borrow::Cow,
+    task::{Context, Poll},
+};
 
 use crate::{
     allowance::{Fields, Refusal},
@@ -39,6 +42,8 @@ pub(crate) enum Failure {
         /// When it may be worth another try.
         retry_after_s: u32,
     },
+    /// Its service has no worker.
+    NotStarted(Unstarted),
     /// A connection that would be closed at once: the gateway is stopping.
     Stopping,
     /// The workers that were asked said that they are overloaded, and did nothing with it.
@@ -67,6 +72,20 @@ pub(crate) enum Failure {
     Unrecorded,
 }
 
+/// Why a request is not waiting for a worker to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unstarted {
+    /// As many wait as may.
+    Full,
+    /// It took too long.
+    Late,
+    /// None starts.
+    Failed,
+}
+
+/// When it may be worth another try, where workers do not start: the next start is tried so late at most.
+const UNSTARTED_RETRY_S: u32 = 10;
+
 impl Failure {
     /// Whether the answer says that the outcome is unknown: the request was sent, and may have been carried out.
     pub(crate) fn is_unknown(self) -> bool {
@@ -76,6 +95,8 @@ impl Failure {
     fn retry_after_s(self) -> Option<u32> {
         match self {
             Self::QueueFull { retry_after_s } | Self::NoWorker { retry_after_s } => Some(retry_after_s),
+            Self::NotStarted(Unstarted::Full | Unstarted::Late) => Some(1),
+            Self::NotStarted(Unstarted::Failed) => Some(UNSTARTED_RETRY_S),
             Self::Overloaded | Self::Stopping | Self::Uncounted => Some(1),
             Self::NoRoom | Self::Unrecorded => Some(1),
             _ => None,
@@ -97,6 +118,9 @@ impl Failure {
             Self::Stopping => Outcome::Refused("stopping"),
             Self::QueueFull { .. } => Outcome::Shed(Shed::QueueFull),
             Self::NoWorker { .. } => Outcome::Shed(Shed::QueueTimeout),
+            Self::NotStarted(Unstarted::Full) => Outcome::Shed(Shed::QueueFull),
+            Self::NotStarted(Unstarted::Late) => Outcome::Shed(Shed::QueueTimeout),
+            Self::NotStarted(Unstarted::Failed) => Outcome::Refused("not_started"),
             Self::Overloaded => Outcome::Shed(Shed::Overloaded),
             Self::Unknown => Outcome::Unknown("lost"),
             Self::Deadly => Outcome::Unknown("deadly"),
@@ -122,7 +146,7 @@ impl Failure {
             Self::Unsupported(_) => 501,
             Self::NotUpgraded | Self::Unknown | Self::Deadly | Self::Exhausted | Self::Garbled => 502,
             Self::QueueFull { .. } | Self::NoWorker { .. } | Self::Overloaded | Self::Stopping => 503,
-            Self::Uncounted | Self::NoRoom | Self::Unrecorded => 503,
+            Self::NotStarted(_) | Self::Uncounted | Self::NoRoom | Self::Unrecorded => 503,
             Self::Late => 504,
             Self::Circle => 508,
         }
@@ -170,6 +194,13 @@ impl Failure {
             Self::NoRoute => "Nothing is served at this address.",
             Self::QueueFull { .. } => "Too many requests are waiting. Try again in a moment.",
             Self::NoWorker { .. } => "The service is not ready or busy. Try again in a moment.",
+            Self::NotStarted(Unstarted::Full) => {
+                "The service is starting, and as many requests as may wait for that do so. Try again in a moment."
+            }
+            Self::NotStarted(Unstarted::Late) => {
+                "The service is starting, which takes longer than a request waits for it. Try again in a moment."
+            }
+            Self::NotStarted(Unstarted::Failed) => "The service does not start. Nothing was done.",
             Self::Overloaded => {
                 "The service has too much to do, and did not take the request. Try again in a moment."
             }
@@ -199,11 +230,21 @@ impl Failure {
         }
     }
 
-    fn document(self, request_id: &[u8]) -> Vec<u8> {
+    /// The same, with the name of the service where it is that which cannot be had as a whole.
+    fn detail_of(self, service: Option<&str>) -> Cow<'static, str> {
+        match (self, service) {
+            (Self::NotStarted(_), Some(name)) => {
+                self.detail().replacen("The service", &format!("The service `{name}`"), 1).into()
+            }
+            _ => self.detail().into(),
+        }
+    }
+
+    fn document(self, request_id: &[u8], service: Option<&str>) -> Vec<u8> {
         if !self.is_problem() {
             return Vec::new();
         }
-        let (title, status, detail) = (self.title(), self.status(), self.detail());
+        let (title, status, detail) = (self.title(), self.status(), self.detail_of(service));
         // Ids are made or checked here: they are ASCII.
         let id = String::from_utf8_lossy(request_id);
         let document =
@@ -234,11 +275,12 @@ impl Failure {
         let retry_after = self.retry_after_s().map(|seconds| seconds.to_string());
         let retry_after = retry_after.iter().map(|seconds| (&b"retry-after"[..], seconds.as_bytes()));
         let standing = standing.iter().map(|(name, value)| (&name[..], &value[..]));
+        let service = record.target().map(|target| target.service.name.as_str());
         let document = Document {
             status: self.status(),
             title: self.title(),
             fields: &mut self.outcome_field().into_iter().chain(retry_after).chain(standing),
-            text: self.document(request_id),
+            text: self.document(request_id, service),
             closes: self.closes(),
         };
         document.send(down, request_id, is_head, (record, date)).await;
@@ -379,21 +421,27 @@ mod tests {
             (Failure::LargeBody, 413, false, None, true),
             (Failure::NoRoom, 503, false, Some(1), false),
             (Failure::Unrecorded, 503, false, Some(1), false),
+            (Failure::NotStarted(Unstarted::Full), 503, false, Some(1), false),
+            (Failure::NotStarted(Unstarted::Late), 503, false, Some(1), false),
+            (Failure::NotStarted(Unstarted::Failed), 503, false, Some(10), false),
         ] {
             assert_eq!(failure.status(), status, "{failure:?}");
             assert_eq!(failure.outcome_field().is_some(), outcome, "{failure:?}");
             assert_eq!(failure.retry_after_s(), retry, "{failure:?}");
             assert_eq!(failure.closes(), close, "{failure:?}");
-            let problem: serde_json::Value = serde_json::from_slice(&failure.document(b"r-1")).unwrap();
+            let problem: serde_json::Value =
+                serde_json::from_slice(&failure.document(b"r-1", Some("shop"))).unwrap();
             assert_eq!(problem["status"], status);
             assert_eq!(problem["request_id"], "r-1");
-            assert!(!problem["detail"].as_str().unwrap().is_empty());
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(!detail.is_empty());
+            assert_eq!(detail.contains("`shop`"), matches!(failure, Failure::NotStarted(_)), "{detail}");
         }
     }
 
     #[test]
     fn the_last_hop_is_no_problem() {
-        assert_eq!((Failure::LastHop.status(), Failure::LastHop.document(b"r-1")), (200, Vec::new()));
+        assert_eq!((Failure::LastHop.status(), Failure::LastHop.document(b"r-1", None)), (200, Vec::new()));
         assert!(!Failure::LastHop.closes() && Failure::LastHop.outcome_field().is_none());
     }
 }

@@ -13,8 +13,9 @@ use crate::{
     core::Core,
     line::{Call, Refused},
     moment::Moment,
-    problem::Failure,
+    problem::{Failure, Unstarted},
     route::Target,
+    service::Service,
     upstream::Upstream,
     watch::{Phase, Watched},
 };
@@ -56,11 +57,23 @@ pub(crate) struct Search {
     pub(crate) tried: Vec<Rc<Upstream>>,
     /// When it ends, from the first loss or wait on.
     deadline: Option<Instant>,
+    /// Its waiting for a worker to start, if it had to.
+    start: Option<Box<Start>>,
+}
+
+/// One request's waiting for a worker to start, over all of its attempts.
+struct Start {
+    /// When it ends.
+    deadline: Instant,
+    /// Since when no worker is ready, if that is so.
+    since: Option<Instant>,
+    /// How long it was so before.
+    took: Duration,
 }
 
 impl Search {
     pub(crate) fn new(class: Class) -> Self {
-        Self { class, tried: Vec::new(), deadline: None }
+        Self { class, tried: Vec::new(), deadline: None, start: None }
     }
 
     /// The time begins anew: an attempt had come so far that something was sent.
@@ -71,6 +84,39 @@ impl Search {
     /// Whether it has looked long enough.
     pub(crate) fn is_over(&mut self, core: &Core, now: Instant) -> bool {
         self.deadline(core, now) <= now
+    }
+
+    /// How long it has waited for a worker to start, if it had to.
+    pub(crate) fn start_took(&self) -> Option<Duration> {
+        self.start.as_ref().map(|start| start.took)
+    }
+
+    /// When it ends, as things stand `now`. While no worker is ready, that is another time than when it waits for its turn,
+    /// which it does afterwards. Together they are the most that it waits, however often workers come and go.
+    fn ends(&mut self, core: &Core, service: &Service, now: Instant) -> Instant {
+        let Some(wait) = service.start_wait() else {
+            self.has_started(now);
+            return self.deadline(core, now);
+        };
+        self.deadline = None;
+        let new = || Box::new(Start { deadline: now + wait, since: None, took: Duration::ZERO });
+        let start = self.start.get_or_insert_with(new);
+        start.since.get_or_insert(now);
+        start.deadline
+    }
+
+    /// A worker is ready, if none was before.
+    fn has_started(&mut self, now: Instant) {
+        if let Some(start) = &mut self.start
+            && let Some(since) = start.since.take()
+        {
+            start.took += now.saturating_duration_since(since);
+        }
+    }
+
+    /// Whether no worker is ready that could serve it.
+    fn is_starting(&self) -> bool {
+        self.start.as_ref().is_some_and(|start| start.since.is_some())
     }
 
     fn deadline(&mut self, core: &Core, now: Instant) -> Instant {
@@ -118,21 +164,24 @@ async fn wait(
     let service = &target.service;
     let joint = &service.home.joint;
     let (class, now) = (search.class, Instant::now());
-    let deadline = search.deadline(core, now);
+    let deadline = search.ends(core, service, now);
     let shed = || joint.line.shed(class, Instant::now());
-    let full = |Refused { retry_after_s }| Failure::QueueFull { retry_after_s };
+    let full = |Refused { retry_after_s }, is_starting| match is_starting {
+        true => Failure::NotStarted(Unstarted::Full),
+        false => Failure::QueueFull { retry_after_s },
+    };
     let max = core.limits().queue_max;
     let joined = joint.line.join(&joint.limit, service.home.core, class, max, now, deadline);
     let place = match joined {
         Ok(place) => place,
         Err(refused) => {
             shed();
-            return Err(full(refused));
+            return Err(full(refused, search.is_starting()));
         }
     };
     tracing::debug!(service = %service.name, ?class, "a request waits for a worker");
     watched.enter(Phase::Choosing);
-    let mut is_called = false;
+    let (mut is_called, mut is_called_off) = (false, false);
     let others_until = (!search.tried.is_empty()).then(|| now + OTHERS_FOR);
     loop {
         if others_until.is_some_and(|until| until <= Instant::now()) {
@@ -143,32 +192,45 @@ async fn wait(
             && let Some(found) = look(core, target, search, &Moment::now())
         {
             core.shard.waited(now.elapsed());
+            search.has_started(Instant::now());
             drop(place);
             // There may be room for more.
             joint.line.pass_on(service.home.core);
             return Ok(found);
         }
         let looked = Instant::now();
-        if looked >= deadline {
+        let deadline = search.ends(core, service, looked);
+        let is_starting = search.is_starting();
+        if looked >= deadline || (is_starting && is_called_off) {
             core.shard.waited(now.elapsed());
             let Refused { retry_after_s } = shed();
-            return Err(Failure::NoWorker { retry_after_s });
+            return Err(match is_starting {
+                true if is_called_off => Failure::NotStarted(Unstarted::Failed),
+                true => Failure::NotStarted(Unstarted::Late),
+                false => Failure::NoWorker { retry_after_s },
+            });
+        }
+        if is_starting {
+            // In the line before it rings, so that who hears it finds it there.
+            joint.want.ring();
         }
         let is_many = service.rotation.borrow().len() > OFFERS_MAX && place.is_next();
         let soonest = service.soonest(looked).into_iter().chain(is_many.then(|| looked + LOOK_PAUSE));
         let until = soonest.chain(others_until.filter(|until| *until > looked)).fold(deadline, Instant::min);
         let call = tokio::time::timeout_at(until.into(), place.called()).await;
-        is_called = matches!(call, Ok(Call::News));
+        is_called = matches!(call, Ok(Call::News | Call::Unstarted));
+        is_called_off = matches!(call, Ok(Call::Unstarted));
         match call {
             Ok(Call::Slot(gate)) => match service.take_over(&gate, &search.tried, Instant::now()) {
                 Some(found) => {
                     core.shard.waited(now.elapsed());
+                    search.has_started(Instant::now());
                     return Ok(found);
                 }
                 None => place.decline(&gate, Instant::now()),
             },
-            Ok(Call::Evicted) => return Err(full(shed())),
-            Ok(Call::News) | Err(_) => {}
+            Ok(Call::Evicted) => return Err(full(shed(), is_starting)),
+            Ok(Call::News | Call::Unstarted) | Err(_) => {}
         }
     }
 }

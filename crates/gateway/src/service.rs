@@ -54,6 +54,8 @@ pub(crate) struct Home {
     pub(crate) adapts: Cell<bool>,
     pub(crate) ejection: Cell<Ejection>,
     pub(crate) slow_start: Cell<Duration>,
+    /// How long a request waits where no worker is ready; `None` for as long as it waits for its turn.
+    pub(crate) start_wait: Cell<Option<Duration>>,
     pub(crate) protocol: Cell<Protocol>,
     /// Ready workers that have their full share. While there is none, all count as new, and have the same.
     pub(crate) full: Cell<usize>,
@@ -79,6 +81,7 @@ impl Service {
             adapts: Cell::new(false),
             ejection: Cell::new(Ejection::default()),
             slow_start: Cell::new(Duration::ZERO),
+            start_wait: Cell::new(None),
             protocol: Cell::default(),
             full: Cell::new(0),
             suspicions: Suspicions::new(now),
@@ -102,6 +105,7 @@ impl Service {
         self.home.adapts.set(matches!(config.concurrency, config::Concurrency::Adaptive { .. }));
         self.home.ejection.set(config.ejection);
         self.home.slow_start.set(config.slow_start);
+        self.home.start_wait.set(config.start_wait);
         self.home.protocol.set(config.protocol);
     }
 
@@ -118,6 +122,12 @@ impl Service {
         let is_tried = tried.iter().any(|tried| Rc::ptr_eq(tried, upstream));
         let is_usable = !is_tried && upstream.is_ready() && upstream.passed_over_until(now).is_none();
         is_usable.then(|| (Rc::clone(upstream), Pass::of(upstream)))
+    }
+
+    /// How long a request waits for a worker to start; `None` if one is ready, or if that is no other matter than to wait
+    /// for its turn.
+    pub(crate) fn start_wait(&self) -> Option<Duration> {
+        self.home.start_wait.get().filter(|_| self.rotation.borrow().len() == 0)
     }
 
     /// How many may be inside a worker for one more of `class` to be let in.
@@ -185,7 +195,7 @@ pub(crate) mod tests {
     };
 
     use super::*;
-    use crate::{config::Route, shard::Shard};
+    use crate::{config::Route, shard::Shard, wanted::Bell};
 
     pub(crate) fn service(name: &str) -> Rc<Service> {
         with(name, &config::Service::default())
@@ -193,7 +203,13 @@ pub(crate) mod tests {
 
     pub(crate) fn with(name: &str, config: &config::Service) -> Rc<Service> {
         let now = Instant::now();
-        Service::new(ServiceName::new(name).unwrap(), Joint::new(config, now), config, 0, now)
+        Service::new(
+            ServiceName::new(name).unwrap(),
+            Joint::new(config, &Bell::default(), now),
+            config,
+            0,
+            now,
+        )
     }
 
     pub(crate) fn route_to(name: &str) -> Route {

@@ -228,6 +228,8 @@ impl RouteShard {
 pub(crate) struct WorkerShard {
     requests: Count,
     pub(crate) failures: Count,
+    /// Responses that say that the worker failed, or broke off.
+    pub(crate) errors: Count,
     latency: Histogram,
 }
 
@@ -246,6 +248,7 @@ impl WorkerShard {
     pub(crate) fn add_to(&self, total: &mut WorkerStats, latency: &mut Sums) {
         total.requests += self.requests.get();
         total.failures += self.failures.get();
+        total.errors += self.errors.get();
         self.latency.add_to(latency);
     }
 }
@@ -355,6 +358,7 @@ mod tests {
         for shard in &shards {
             let worker = WorkerShard::new();
             worker.answered(Duration::from_micros(3));
+            worker.errors.add(1);
             shard.count_worker(shop.clone(), worker);
             shard.retried(Retry::Held);
             shard.shed(Shed::QueueFull);
@@ -364,6 +368,7 @@ mod tests {
             shard.set_routes(&[route_to("shop")])[0].bytes_out.add(10);
         }
         let sum = snapshot(&shards, Default::default());
+        assert_eq!((sum.workers[&shop].requests, sum.workers[&shop].errors), (2, 2));
         assert_eq!((sum.retries, sum.retries_by[&Retry::Held], sum.retries_by[&Retry::Lost]), (2, 2, 0));
         assert_eq!((sum.shed, sum.shed_by[&Shed::QueueFull]), (2, 2));
         assert_eq!((sum.connections_by[&Protocol::Http2], sum.queue_us.as_slice()), (2, &[(2, 2)][..]));

@@ -80,6 +80,15 @@ pub struct ServiceStats {
     pub concurrency_limit: Option<u32>,
 }
 
+/// Who wants what the workers of a service have no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// Requests that wait for a worker now.
+    pub waiting: u64,
+    /// Requests that were turned away, since the service is known.
+    pub shed: u64,
+}
+
 /// The label of what was refused before a route was found. Labels of routes contain a `/`.
 pub const UNROUTED: &str = "none";
 
@@ -121,6 +130,8 @@ pub struct WorkerStats {
     pub requests: u64,
     /// Attempts that ended without a response.
     pub failures: u64,
+    /// Those of its responses that say that it failed: 5xx, but for 501 and 505; and those that broke off.
+    pub errors: u64,
     /// How many responses took how long to their head: `(upper bound in microseconds, count)`, not cumulative,
     /// only buckets that are not empty, upwards.
     pub latency_us: Vec<(u64, u64)>,

@@ -93,6 +93,16 @@ impl Gate {
         self.emptied.notify_waiters();
     }
 
+    /// Closes the gate for good if nobody is inside; returns whether it is closed now. Who comes at the same time is either
+    /// inside, and it stays open, or is not let in.
+    pub fn close_if_empty(&self) -> bool {
+        let closed = self.state.compare_exchange(0, CLOSED, Ordering::SeqCst, Ordering::Acquire);
+        if closed.is_ok() {
+            self.emptied.notify_waiters();
+        }
+        closed.map_or_else(|state| state & CLOSED != 0, |_| true)
+    }
+
     /// Whether the gate is closed.
     pub fn is_closed(&self) -> bool {
         self.state.load(Ordering::Acquire) & CLOSED != 0
@@ -238,6 +248,26 @@ mod tests {
         });
         assert_eq!(gate.in_flight(), 0);
         assert!((1..=u64::from(LIMIT)).contains(&most.into_inner()));
+    }
+
+    #[test]
+    fn it_closes_empty_or_stays_open() {
+        let gate = Gate::new();
+        let pass = gate.enter().unwrap();
+        assert!(!gate.close_if_empty() && gate.enter().is_some());
+        drop(pass);
+        assert!(gate.close_if_empty() && gate.enter().is_none());
+        assert!(gate.close_if_empty(), "it is closed already");
+        // One enters while another closes: one of the two succeeds, and never both.
+        for _ in 0..500 {
+            let gate = Gate::new();
+            let (entered, closed) = std::thread::scope(|scope| {
+                let entering = scope.spawn(|| gate.enter());
+                let closed = gate.close_if_empty();
+                (entering.join().unwrap(), closed)
+            });
+            assert_ne!(entered.is_some(), closed);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! and never wait for the writer. Each kind of state is one file that both use.
 //!
 //! While one `lethe` takes over from another, two engines have the folder open ([`Embedded::open_beside`]). They are safe
-//! beside each other because nothing that another writer could change is kept in memory: the revision is read in each
+//! beside each other because nothing that another writer could change is kept in memory then (`recent`): the revision is read in each
 //! transaction, ids are random or given by SQLite, expiry is judged by the machine's clock, and a reader that finds a
 //! blob's file gone looks at its row again. Feeds of changes fail when the other one has written (`feeds`). What only a sole engine may do is left out: settling what is in doubt, which
 //! would remove files that the other one is just writing; another schema; and emptying the log at the end.
@@ -22,6 +22,8 @@ mod limits;
 mod locks;
 mod portable;
 mod readers;
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only the state API reads sessions as JSON"))]
+mod recent;
 mod schema;
 mod session_row;
 mod sessions;
@@ -45,6 +47,7 @@ use self::{
     failure::Failure,
     files::Files,
     readers::Readers,
+    recent::Recent,
     sweeper::{Swept, Unlinker},
     writer::{Desk, Writer},
 };
@@ -107,6 +110,7 @@ struct Store {
     readers: Readers,
     limits: Base,
     cache: Base,
+    recent: Arc<Recent>,
     clock: Arc<dyn Clock>,
     files: Arc<Files>,
     followers: Arc<Followers>,
@@ -178,22 +182,23 @@ impl Embedded {
         schema::sync_folder(directory).map_err(|error| Failure::io("write", directory, &error))?;
         let (unlinker, unlinked) = Unlinker::new();
         let thread_failure = |error| Failure::io("start a thread for", directory, &error);
-        let base = |name, file, connection: rusqlite::Connection, followers| {
+        let base = |name, file, connection: rusqlite::Connection, followers, recent| {
             let database = Arc::new(directory.join(file));
             let readers = Readers::open(database.clone())?;
             let (clock, unlinker, claim) = (clock.clone(), unlinker.clone(), claim.clone());
             let data_version =
                 writer::read_data_version(&connection).map_err(|error| Failure::sqlite(&database, &error))?;
-            let desk = Desk { connection, database, clock, unlinker, claim, followers, data_version };
+            let desk = Desk { connection, database, clock, unlinker, claim, followers, recent, data_version };
             let (writer, thread) = Writer::start(name, desk).map_err(thread_failure)?;
             Ok::<_, Failure>((Base { writer, readers }, thread))
         };
         let [state, limits, cache] = connections;
+        let recent = Arc::new(Recent::new(is_given_away.clone()));
         let [followers, cache_followers] = [(); 2].map(|()| Arc::<Followers>::default());
         let (Base { writer, readers }, writer_thread) =
-            base("state-writer", DATABASE, state, followers.clone())?;
-        let (limits, limits_thread) = base("limits-writer", LIMITS, limits, Arc::default())?;
-        let (cache, cache_thread) = base("cache-writer", CACHE, cache, cache_followers.clone())?;
+            base("state-writer", DATABASE, state, followers.clone(), Some(recent.clone()))?;
+        let (limits, limits_thread) = base("limits-writer", LIMITS, limits, Arc::default(), None)?;
+        let (cache, cache_thread) = base("cache-writer", CACHE, cache, cache_followers.clone(), None)?;
         drop(unlinker);
         let writers = sweeper::Writers {
             state: writer.downgrade(),
@@ -208,6 +213,7 @@ impl Embedded {
             readers,
             limits,
             cache,
+            recent,
             clock,
             files,
             followers,
@@ -254,6 +260,7 @@ impl Embedded {
     /// Does what was asked of the engine before, and closes its files. Calls that come later, through whatever
     /// is left of its [`Engines`], fail with [`Error::Unavailable`].
     pub async fn close(self) {
+        self.store.recent.end();
         self.store.writer.close().await;
         self.store.readers.close().await;
         for base in [&self.store.limits, &self.store.cache] {

@@ -13,7 +13,9 @@
 //! ```
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
+#[cfg(feature = "server")]
+use http::{HeaderName, HeaderValue};
 
 /// What the upgrade is called, and its path.
 pub(crate) const PROTOCOL: &str = "lethe-frames-1";
@@ -22,9 +24,10 @@ pub(crate) const PATH: &str = "/v1/frames";
 pub(crate) const CALL_BYTES_MAX: usize = 16 << 10;
 /// Most calls of a connection that have no answer yet; further ones are not read.
 pub(crate) const CALLS_MAX: usize = 128;
-/// Up to this length a frame is copied out of the buffer. A part of the buffer would keep all of it in memory, for as long as
-/// somebody keeps the value of a row.
-const COPIED_BYTES_MAX: usize = 4 << 10;
+/// Up to this length what somebody keeps of a frame, such as the value of a row, is copied out of it. Frames are parts of the buffer
+/// that was read into, which would stay in memory for as long.
+#[cfg(feature = "remote")]
+pub(crate) const COPIED_BYTES_MAX: usize = 4 << 10;
 /// Bytes before what the length counts.
 const PREFIX: usize = 12;
 /// Bytes of a call, and of an answer, before anything of variable length.
@@ -48,9 +51,37 @@ pub(crate) struct Call {
 #[cfg(feature = "remote")]
 pub(crate) enum Answer {
     /// To the call of this number.
-    Whole { number: u64, status: StatusCode, headers: HeaderMap, body: Bytes },
+    Whole { number: u64, status: StatusCode, headers: Headers, body: Bytes },
     /// It leaves; no call beyond this number is done.
     Leaving { last: u64 },
+}
+
+/// The headers of an answer, as they came: most are never looked at.
+#[cfg(feature = "remote")]
+pub(crate) struct Headers(Bytes);
+
+#[cfg(feature = "remote")]
+impl Headers {
+    /// The text of the first one of this name, which is in small letters.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        let mut rest = &self.0[..];
+        while let Some((found, value)) = take_header(&mut rest) {
+            if found.eq_ignore_ascii_case(name.as_bytes()) {
+                return std::str::from_utf8(value).ok();
+            }
+        }
+        None
+    }
+}
+
+/// The next header's name and value; `None` where there is no whole one.
+#[cfg(feature = "remote")]
+fn take_header<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let (name, value) =
+        (usize::from(*rest.first()?), usize::from(u16::from_le_bytes([*rest.get(1)?, *rest.get(2)?])));
+    let (header, after) = rest.split_at_checked(3 + name + value)?;
+    *rest = after;
+    Some(header[3..].split_at(name))
 }
 
 /// What was read is no frame. The text says why.
@@ -74,15 +105,16 @@ pub(crate) fn write_call(
     body: &[u8],
 ) -> Option<()> {
     let method = METHODS.iter().position(|known| known == method)?;
+    let count = u8::try_from(headers.len()).ok()?;
     if !has_place(target, headers, body) {
         return None;
     }
     prefix(out, FIXED + target.len() + headers_bytes(headers) + body.len(), number);
     out.put_u8(method as u8);
-    out.put_u8(u8::try_from(headers.len()).ok()?);
+    out.put_u8(count);
     out.put_u16_le(target.len() as u16);
     out.put_slice(target.as_bytes());
-    put_headers(out, headers);
+    put_headers(out, headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
     out.put_slice(body);
     Some(())
 }
@@ -105,17 +137,18 @@ pub(crate) fn write_answer(
     out: &mut BytesMut,
     number: u64,
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: &[(&str, &[u8])],
     body: &[u8],
 ) -> Result<(), Malformed> {
-    let length = FIXED + headers_bytes(headers) + body.len();
-    if u32::try_from(length).is_err() || headers.len() > usize::from(u8::MAX) {
+    let bytes: usize = headers.iter().map(|(name, value)| 3 + name.len() + value.len()).sum();
+    let length = FIXED + bytes + body.len();
+    let (Ok(_), Ok(count)) = (u32::try_from(length), u8::try_from(headers.len())) else {
         return Err(Malformed("the answer has no place in a frame"));
-    }
+    };
     prefix(out, length, number);
     out.put_u16_le(status.as_u16());
-    out.put_u16(u16::from(headers.len() as u8) << 8);
-    put_headers(out, headers);
+    out.put_slice(&[count, 0]);
+    put_headers(out, headers.iter().copied());
     out.put_slice(body);
     Ok(())
 }
@@ -138,7 +171,11 @@ pub(crate) fn take_answer(read: &mut BytesMut, bytes_max: usize) -> Result<Optio
         return Ok(Some(Answer::Leaving { last: number }));
     }
     let status = StatusCode::from_u16(status).map_err(|_| Malformed("its status is none"))?;
-    let headers = take_headers(&mut frame, headers)?;
+    let mut rest = &frame[..];
+    for _ in 0..headers {
+        take_header(&mut rest).ok_or(Malformed("a header is cut short"))?;
+    }
+    let headers = Headers(frame.split_to(frame.len() - rest.len()));
     Ok(Some(Answer::Whole { number, status, headers, body: frame }))
 }
 
@@ -163,28 +200,25 @@ fn take_frame(read: &mut BytesMut, bytes_max: usize) -> Result<Option<(u64, Byte
         return Ok(None);
     }
     read.advance(PREFIX);
-    if length > COPIED_BYTES_MAX {
-        return Ok(Some((number, read.split_to(length).freeze())));
-    }
-    let frame = Bytes::copy_from_slice(&read[..length]);
-    read.advance(length);
-    Ok(Some((number, frame)))
+    Ok(Some((number, read.split_to(length).freeze())))
 }
 
+#[cfg(feature = "remote")]
 fn headers_bytes(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| 3 + name.as_str().len() + value.len()).sum()
 }
 
-fn put_headers(out: &mut BytesMut, headers: &HeaderMap) {
+fn put_headers<'a>(out: &mut BytesMut, headers: impl Iterator<Item = (&'a str, &'a [u8])>) {
     for (name, value) in headers {
         // Names that a program writes down are short, and a frame bounds the rest.
-        out.put_u8(name.as_str().len() as u8);
+        out.put_u8(name.len() as u8);
         out.put_u16_le(value.len() as u16);
-        out.put_slice(name.as_str().as_bytes());
-        out.put_slice(value.as_bytes());
+        out.put_slice(name.as_bytes());
+        out.put_slice(value);
     }
 }
 
+#[cfg(feature = "server")]
 fn take_headers(frame: &mut Bytes, count: u8) -> Result<HeaderMap, Malformed> {
     let mut headers = HeaderMap::with_capacity(usize::from(count));
     for _ in 0..count {
@@ -200,6 +234,7 @@ fn take_headers(frame: &mut Bytes, count: u8) -> Result<HeaderMap, Malformed> {
     Ok(headers)
 }
 
+#[cfg(feature = "server")]
 fn cut(frame: &mut Bytes, length: usize) -> Result<Bytes, Malformed> {
     if frame.len() < length {
         return Err(Malformed("a part of it is longer than it is"));

@@ -86,11 +86,15 @@ impl KindMeter {
     ) -> Result<T, Error> {
         let start = Instant::now();
         let result = work.await;
+        self.note(operation, start.elapsed(), result.as_ref().err());
+        result
+    }
+
+    fn note(&self, operation: &'static str, took: Duration, error: Option<&Error>) {
         let known = operations(self.kind).iter().position(|name| *name == operation);
         if let Some(counts) = known.and_then(|at| self.counts.get(at)) {
-            counts.note(start.elapsed(), result.as_ref().err());
+            counts.note(took, error);
         }
-        result
     }
 }
 

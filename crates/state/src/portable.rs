@@ -31,7 +31,7 @@ pub enum Part {
     Ended,
     /// Live sessions.
     Sessions,
-    /// Answers under idempotency keys. A request that runs has none yet, and does not move.
+    /// Answers under idempotency keys, and keys whose request was begun and of whose end nothing is known.
     Answers,
     /// Blobs by their names, and the fences of blobs; not their bytes, which [`crate::blobs::Blobs`] reads and writes.
     Blobs,
@@ -200,7 +200,8 @@ pub struct Session {
     pub absolute_expires_at: Millis,
 }
 
-/// An answer that is given again to whoever has its key.
+/// An answer that is given again to whoever has its key; or only that the request was begun. To who asks for at most once
+/// that one is lost, wherever it has been brought.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "as in `idempotency::Beginning` and `idempotency::Answer`")]
 pub struct Answer {
@@ -208,8 +209,12 @@ pub struct Answer {
     pub key: String,
     /// 64 hexadecimal digits.
     pub fingerprint: String,
-    pub status: u16,
+    /// `None` for a request of whose end nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    #[serde(default)]
     pub fields: Vec<(String, Data)>,
+    #[serde(default)]
     pub body: Data,
     pub expires_at: Millis,
 }
@@ -383,6 +388,7 @@ pub(crate) fn hash_after(after: Option<&str>) -> Result<Vec<u8>, Error> {
 }
 
 /// Refuses records of more than one part.
+#[cfg(any(feature = "embedded", feature = "redis", feature = "postgres", feature = "server"))]
 pub(crate) fn mixed(record: &Record) -> Error {
     Error::Invalid(format!("a record of `{}` among those of another part", record.part().name()))
 }

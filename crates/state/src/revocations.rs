@@ -142,8 +142,13 @@ impl Sessions for Telling {
     }
 
     #[cfg(feature = "server")]
-    async fn load_json(&self, id: &SessionId) -> Result<Vec<u8>, Error> {
+    async fn load_json(&self, id: &SessionId) -> Result<Bytes, Error> {
         self.sessions.load_json(id).await
+    }
+
+    #[cfg(feature = "server")]
+    fn recall_json(&self, id: &SessionId) -> Option<Bytes> {
+        self.sessions.recall_json(id)
     }
 
     fn lag(&self) -> Duration {

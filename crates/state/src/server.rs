@@ -6,6 +6,7 @@ mod blobs;
 mod body;
 mod cache;
 pub mod description;
+mod direct;
 pub mod feeds;
 mod frames;
 mod idempotency;
@@ -29,6 +30,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use hyper::{
@@ -47,7 +49,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::access::{Door, Rule, Visitor};
+use self::{
+    access::{Door, Rule, Visitor},
+    direct::{Direct, DirectRoute, Directs},
+};
 use crate::{Engines, error::Error, grant::Resource, wire};
 
 /// Most connections to one socket at one time; further ones wait to be accepted.
@@ -60,6 +65,8 @@ pub const HEAD_BYTES_MAX: usize = 64 << 10;
 const BUFFER_BYTES_MAX: usize = 128 << 10;
 /// How long requests that run when the server ends may take to finish.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The media type of most answers.
+const JSON: &str = "application/json";
 /// How long to wait after an `accept` that failed, for instance for want of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
@@ -80,12 +87,19 @@ struct Socket {
 
 /// One method of one path.
 struct Route {
-    #[cfg_attr(not(test), allow(dead_code, reason = "tests compare it with the OpenAPI document"))]
     method: Method,
     path: &'static str,
-    #[cfg_attr(not(test), allow(dead_code, reason = "tests break each"))]
     rule: Rule,
     handler: MethodRouter<Arc<App>>,
+    /// Does calls in their plainest form.
+    direct: Option<Direct>,
+}
+
+impl Route {
+    /// The same, where calls in their plainest form are done by `run`. The rule is the same too.
+    fn with_direct(self, run: Direct) -> Self {
+        Self { direct: Some(run), ..self }
+    }
 }
 
 /// A route, whose rule is asked before its handler is.
@@ -96,7 +110,8 @@ where
 {
     let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
     let takes_body = [Method::POST, Method::PUT, Method::PATCH].contains(&method);
-    Route { method, path, rule, handler: on(filter, Guarded { rule, takes_body, handler }) }
+    let handler = on(filter, Guarded { rule, takes_body, handler });
+    Route { method, path, rule, handler, direct: None }
 }
 
 /// A handler behind what is asked of each request to it. Layers of a router would do the same, with an allocation or two and
@@ -139,14 +154,14 @@ fn routes() -> Vec<Route> {
     const CACHE: &str = "/v1/cache/{cache}";
     const ENTRY: &str = "/v1/cache/{cache}/{key}";
     vec![
-        route(Method::GET, ROW, Named(Tables), tables::get),
-        route(Method::PUT, ROW, Named(Tables), tables::put),
+        route(Method::GET, ROW, Named(Tables), tables::get).with_direct(tables::get_direct),
+        route(Method::PUT, ROW, Named(Tables), tables::put).with_direct(tables::put_direct),
         route(Method::DELETE, ROW, Named(Tables), tables::delete),
         route(Method::POST, "/v1/tables/{table}/{key}/increment", Named(Tables), tables::increment),
         route(Method::GET, "/v1/tables/{table}", Named(Tables), tables::scan),
         route(Method::POST, "/v1/batch", InBody(Tables), tables::batch),
         route(Method::POST, "/v1/sessions", Sessions, sessions::create),
-        route(Method::GET, SESSION, Sessions, sessions::load),
+        route(Method::GET, SESSION, Sessions, sessions::load).with_direct(sessions::load_direct),
         route(Method::PATCH, SESSION, Sessions, sessions::patch),
         route(Method::DELETE, SESSION, Sessions, sessions::destroy),
         route(Method::POST, "/v1/sessions/{id}/renew", Sessions, sessions::renew),
@@ -196,6 +211,7 @@ fn routes() -> Vec<Route> {
 #[derive(Clone)]
 pub struct Api {
     router: Router,
+    directs: Arc<Directs>,
 }
 
 impl Api {
@@ -204,15 +220,20 @@ impl Api {
     pub fn new(engines: Engines) -> Self {
         let engines = engines.with_revocations();
         let app = Arc::new(App { engines, buffers: body::Buffers::new() });
+        let mut directs = Vec::new();
         let router = routes()
             .into_iter()
+            .inspect(|Route { method, path, rule, direct, .. }| {
+                let direct = direct.map(|run| DirectRoute { method: method.clone(), path, rule: *rule, run });
+                directs.extend(direct);
+            })
             .fold(Router::new(), |router, route| router.route(route.path, route.handler))
             .fallback(async |uri: Uri| problem::Problem::no_route(uri.path()))
             .method_not_allowed_fallback(async |method: Method, uri: Uri| {
                 problem::Problem::no_method(method.as_str(), uri.path())
             })
-            .with_state(app);
-        Self { router }
+            .with_state(app.clone());
+        Self { router, directs: Arc::new(Directs::new(app, directs)) }
     }
 
     /// Serves it on `listener`, to those and with what `door` says, until `shutdown` ends; then takes no new connection,
@@ -234,7 +255,7 @@ impl Api {
                 Some(_) = connections.join_next() => {}
                 (permit, accepted) = accepted => match accepted {
                     Ok((stream, _)) => {
-                        let connection = connection(stream, self.router.clone(), door.clone(), socket.clone());
+                        let connection = connection(stream, self.clone(), door.clone(), socket.clone());
                         connections.spawn(async move {
                             connection.await;
                             drop(permit);
@@ -266,10 +287,10 @@ pub async fn serve(listener: UnixListener, engines: Engines, shutdown: impl Futu
     Api::new(engines).serve(listener, Door::open(), shutdown).await;
 }
 
-async fn connection(stream: UnixStream, router: Router, door: Door, socket: Socket) {
+async fn connection(stream: UnixStream, api: Api, door: Door, socket: Socket) {
     let mut ending = socket.ending.clone();
     let visitor = door.meet(&stream, socket).await;
-    let router = TowerToHyperService::new(router);
+    let router = TowerToHyperService::new(api.router);
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert::<Visitor>(visitor.clone());
         router.call(request)
@@ -292,7 +313,7 @@ async fn connection(stream: UnixStream, router: Router, door: Door, socket: Sock
     let ended = match (ended, visitor.frames()) {
         (Ok(()), Some(coming)) => {
             let ending = visitor.socket().ending.clone();
-            frames::serve(coming, router.clone(), visitor.clone(), ending).await
+            frames::serve(coming, (router.clone(), api.directs), visitor.clone(), ending).await
         }
         (ended, _) => ended.map_err(io::Error::other),
     };
@@ -308,16 +329,16 @@ async fn health() -> StatusCode {
 /// An answer in JSON.
 fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
-        Ok(bytes) => json_bytes(status, bytes),
+        Ok(bytes) => json_bytes(status, bytes.into()),
         Err(error) => problem::Problem::from(Error::Engine(error.into())).into_response(),
     }
 }
 
 /// An answer that is JSON already.
-fn json_bytes(status: StatusCode, bytes: Vec<u8>) -> Response {
+fn json_bytes(status: StatusCode, bytes: Bytes) -> Response {
     let mut response = Response::new(bytes.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     response
 }
 

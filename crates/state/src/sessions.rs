@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+#[cfg(feature = "server")]
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -43,6 +45,11 @@ impl SessionId {
         let mut bytes = [0; ID_BYTES];
         let length = BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
         (length == ID_BYTES).then_some(Self(bytes))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_bytes(bytes: [u8; ID_BYTES]) -> Self {
+        Self(bytes)
     }
 
     /// The text form. It is a secret: for a cookie, never for a log.
@@ -177,9 +184,16 @@ pub trait Sessions: Send + Sync + 'static {
     /// The same, as the JSON that the state API gives of it, for its server. An engine that keeps fields as text need not read them
     /// for that.
     #[cfg(feature = "server")]
-    async fn load_json(&self, id: &SessionId) -> Result<Vec<u8>, Error> {
+    async fn load_json(&self, id: &SessionId) -> Result<Bytes, Error> {
         let session = crate::wire::Session::from(self.load(id).await?);
-        serde_json::to_vec(&session).map_err(|error| Error::Engine(error.into()))
+        serde_json::to_vec(&session).map(Bytes::from).map_err(|error| Error::Engine(error.into()))
+    }
+
+    /// The same as [`load_json`](Self::load_json) would give, if it is known without waiting for anything; `None` if it must be asked
+    /// for, also where it is an error.
+    #[cfg(feature = "server")]
+    fn recall_json(&self, _id: &SessionId) -> Option<Bytes> {
+        None
     }
 
     /// How long after a change elsewhere was acknowledged [`load`](Self::load) may still return what was before.

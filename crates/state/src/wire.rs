@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::{Millis, Revision, locks::Token, portable::Record, sessions, tables};
 
 /// Most bytes of a body with records: JSON may write each byte of a value as six.
+#[cfg(feature = "server")]
 pub(crate) const RECORDS_BODY_BYTES_MAX: u64 = 48 << 20;
 
 /// Records of one part.

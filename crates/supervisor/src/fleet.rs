@@ -14,10 +14,19 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     place::{Ground, Place},
-    rollout::{self, Seat},
+    rollout::{
+        self, Seat,
+        policy::Policy,
+        rolling::{Driver, Phase, Rolling, Watch},
+    },
     service::Spec,
     supervisor::{Error, WorkerStatus},
 };
+
+type Places = Vec<Arc<Place>>;
+
+/// A worker that is wanted and is told to leave before it is ready is started again so often, if it is still wanted.
+const WAKES_MAX: u32 = 3;
 
 /// The places of one service.
 #[derive(Debug)]
@@ -32,6 +41,8 @@ pub(crate) struct Fleet {
     wanted: AtomicU32,
     /// Held by the command that runs.
     command: tokio::sync::Mutex<()>,
+    /// The version that takes over.
+    rolling: Mutex<Option<Arc<Rolling>>>,
 }
 
 impl Fleet {
@@ -40,12 +51,17 @@ impl Fleet {
         let wanted = AtomicU32::new(ground.spec.instances);
         let ground = Mutex::new(Arc::new(ground));
         let closed = AtomicBool::new(false);
-        Self { ground, places: Mutex::default(), closed, wanted, command: tokio::sync::Mutex::new(()) }
+        let (command, rolling) = (tokio::sync::Mutex::new(()), Mutex::default());
+        Self { ground, places: Mutex::default(), closed, wanted, command, rolling }
     }
 
     /// Opens a place, in which `restarts` workers died before, and starts its first worker.
     pub(crate) fn open(self: &Arc<Self>, restarts: u64) -> Result<Arc<Place>, Error> {
-        let ground = self.ground();
+        self.open_on(self.ground(), restarts)
+    }
+
+    /// The same for a worker of another version.
+    pub(crate) fn open_on(self: &Arc<Self>, ground: Arc<Ground>, restarts: u64) -> Result<Arc<Place>, Error> {
         let mut places = self.places();
         // Looked at with the lock held: a stop that comes later finds the new place.
         if *ground.hub.stopping.borrow() {
@@ -76,10 +92,10 @@ impl Fleet {
         self.wanted.store(count, Ordering::Relaxed);
     }
 
-    /// The workers as shown to people, oldest place first.
-    pub(crate) fn workers(&self) -> Vec<WorkerStatus> {
+    /// The workers as shown to people, oldest place first; with what they use, or without.
+    pub(crate) fn workers(&self, with_usage: bool) -> Vec<WorkerStatus> {
         let places = self.places().clone();
-        places.iter().map(|place| place.status()).collect()
+        places.iter().map(|place| place.status(with_usage)).collect()
     }
 
     /// The names of the present workers.
@@ -120,25 +136,93 @@ impl Fleet {
 
     /// Opens or drains places until there are `wanted`.
     pub(crate) async fn scale(self: Arc<Self>, wanted: u32) -> Result<(), Error> {
-        let _command = self.unless_stopping(self.command.lock()).await?;
-        self.wanted.store(wanted, Ordering::Relaxed);
-        let wanted = wanted as usize;
-        let staying = self.staying();
-        let opened: Vec<_> = (staying.len()..wanted).map(|_| self.open(0)).collect::<Result<_, _>>()?;
-        let seats: Vec<Seat> = staying.iter().map(seat).collect();
-        let surplus: Vec<_> =
-            rollout::surplus(&seats, wanted).into_iter().map(|n| Arc::clone(&staying[n])).collect();
-        self.unless_stopping(all_leave(&surplus)).await?;
+        let command = self.unless_stopping(self.command.lock()).await?;
+        if let Some(rolling) = self.rolling() {
+            // With the lock held: the end of the rollout, which takes it too, comes after this.
+            self.want(wanted);
+            rolling.look();
+            drop(command);
+            return self.scaled(&rolling, wanted as usize).await;
+        }
+        let (opened, surplus) = self.begin_scaling(wanted)?;
+        surplus.iter().for_each(|place| place.leave());
         for place in &opened {
             // Those that do not become ready stay, and go on trying: that many are wanted.
             self.proved(place).await?;
         }
-        Ok(())
+        // Who leaves may take long, as its requests do; meanwhile others may be wanted.
+        drop(command);
+        self.unless_stopping(all_leave(&surplus)).await
+    }
+
+    /// Opens a place if there is none that stays, and keeps one that is only tried; returns when one has a ready worker.
+    pub(crate) async fn wake(self: Arc<Self>) -> Result<(), Error> {
+        let mut tries = 0;
+        loop {
+            if self.wanted() == 0 || self.staying().is_empty() {
+                let _command = self.unless_stopping(self.command.lock()).await?;
+                self.want(self.wanted().max(1));
+                if self.staying().is_empty() {
+                    self.open(0)?;
+                }
+            }
+            tries += 1;
+            let places = self.staying();
+            match self.any_proved(&places).await {
+                // They were told to leave while they were waited for, as when others take their place.
+                Err(_) if places.iter().all(|place| place.is_leaving()) && tries < WAKES_MAX => {}
+                proved => return proved,
+            }
+        }
+    }
+
+    /// Tells all places to leave if nobody is inside the worker of any; returns whether none stays. Not while another
+    /// command runs.
+    pub(crate) fn rest(&self) -> bool {
+        let Ok(_command) = self.command.try_lock() else { return false };
+        if self.not_while_rolling().is_err() {
+            return false;
+        }
+        let staying = self.staying();
+        if staying.iter().any(|place| place.is_busy()) {
+            return false;
+        }
+        // Who came between the look and this is inside, and keeps its worker.
+        let (resting, left): (Vec<_>, Vec<_>) = staying.iter().partition(|place| place.close_if_idle());
+        self.want(u32::try_from(left.len()).unwrap_or(u32::MAX));
+        resting.iter().for_each(|place| place.leave());
+        left.is_empty()
+    }
+
+    /// The same, without waiting for what comes of it. Not while another command runs: then it is false.
+    pub(crate) fn resize(self: &Arc<Self>, wanted: u32) -> Result<bool, Error> {
+        let Ok(_command) = self.command.try_lock() else { return Ok(false) };
+        if let Some(rolling) = self.rolling() {
+            self.want(wanted);
+            rolling.look();
+            return Ok(true);
+        }
+        let (_, surplus) = self.begin_scaling(wanted)?;
+        surplus.iter().for_each(|place| place.leave());
+        Ok(true)
+    }
+
+    /// Opens the places that are wanting, and gives them and those that are to leave. To be called with the command's
+    /// lock held.
+    fn begin_scaling(self: &Arc<Self>, wanted: u32) -> Result<(Places, Places), Error> {
+        self.want(wanted);
+        let wanted = wanted as usize;
+        let staying = self.staying();
+        let opened: Vec<_> = (staying.len()..wanted).map(|_| self.open(0)).collect::<Result<_, _>>()?;
+        let seats: Vec<Seat> = staying.iter().map(seat).collect();
+        let surplus = rollout::surplus(&seats, wanted).into_iter().map(|n| Arc::clone(&staying[n])).collect();
+        Ok((opened, surplus))
     }
 
     /// Replaces all workers, one after the other.
     pub(crate) async fn restart(self: Arc<Self>) -> Result<u32, Error> {
         let _command = self.unless_stopping(self.command.lock()).await?;
+        self.not_while_rolling()?;
         let mut replaced = 0;
         for old in self.staying() {
             self.replace(&old).await?;
@@ -147,33 +231,94 @@ impl Fleet {
         Ok(replaced)
     }
 
-    /// Replaces all workers by such of another spec, one after the other; how many it wants stays as it is. If a new
-    /// one does not become ready, those that were replaced are put back as they were.
-    pub(crate) async fn update(self: Arc<Self>, spec: Spec) -> Result<u32, Error> {
-        let _command = self.unless_stopping(self.command.lock()).await?;
-        let old = self.ground();
-        *self.ground.lock().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Ground { spec: Arc::new(spec), ..Ground::clone(&old) });
-        let before = self.staying();
-        let mut replaced = 0;
-        for place in &before {
-            if let Err(error) = self.replace(place).await {
-                *self.ground.lock().unwrap_or_else(PoisonError::into_inner) = old;
-                self.put_back(&before).await?;
-                return Err(error);
+    /// Begins to let a version of `spec` take the place of the one that runs.
+    pub(crate) async fn roll(
+        self: Arc<Self>,
+        spec: Spec,
+        policy: Policy,
+        watch: Box<dyn Watch>,
+    ) -> Result<Arc<Rolling>, Error> {
+        let _command = loop {
+            let command = self.unless_stopping(self.command.lock()).await?;
+            let Some(before) = self.rolling() else { break command };
+            // Its end needs the lock.
+            drop(command);
+            if !self.unless_stopping(before.give_way()).await? {
+                return Err(Error::Rolling(self.name()));
             }
-            replaced += 1;
-        }
-        Ok(replaced)
+        };
+        let old = self.ground();
+        let new = Arc::new(Ground { spec: Arc::new(spec), ..Ground::clone(&old) });
+        let rolling = Rolling::new(old, new);
+        *self.rolling.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&rolling));
+        let driver = Driver::new(Arc::clone(&self), Arc::clone(&rolling), policy, watch);
+        let (fleet, begun) = (Arc::clone(&self), Arc::clone(&rolling));
+        tokio::spawn(async move {
+            let phase = driver.run().await;
+            fleet.end_roll(&begun, phase).await;
+        });
+        Ok(rolling)
     }
 
-    /// Replaces all places but those in `kept`.
-    async fn put_back(self: &Arc<Self>, kept: &[Arc<Place>]) -> Result<(), Error> {
-        let is_kept = |place: &Arc<Place>| kept.iter().any(|kept| Arc::ptr_eq(kept, place));
-        for place in self.staying().iter().filter(|place| !is_kept(place)) {
-            self.replace(place).await?;
+    /// Ends a rollout. That is a command as others are: whatever was wanted before it is seen to here, and what is wanted
+    /// afterwards is seen to by who wants it.
+    async fn end_roll(self: &Arc<Self>, rolling: &Rolling, phase: Phase) {
+        let _command = self.command.lock().await;
+        *self.rolling.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if matches!(phase, Phase::Promoted | Phase::RolledBack(..)) {
+            let ground = self.ground();
+            // Opened at the very moment in which the versions changed places.
+            let is_stray = |place: &&Arc<Place>| !Arc::ptr_eq(place.ground(), &ground);
+            self.staying().iter().filter(is_stray).for_each(|place| place.leave());
+            // An error is the end of the service, or of all.
+            if let Ok((_, surplus)) = self.begin_scaling(self.wanted()) {
+                surplus.iter().for_each(|place| place.leave());
+            }
         }
-        Ok(())
+        rolling.end(phase);
+    }
+
+    /// The rollout that is under way.
+    pub(crate) fn rolling(&self) -> Option<Arc<Rolling>> {
+        self.rolling.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// New places are opened on this ground from now on.
+    pub(crate) fn stand_on(&self, ground: &Arc<Ground>) {
+        *self.ground.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(ground);
+    }
+
+    /// Whether the service was removed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// How many places were told to leave and are still there.
+    pub(crate) fn leaving(&self) -> usize {
+        self.places().iter().filter(|place| place.is_leaving()).count()
+    }
+
+    /// An error while one version takes the place of another.
+    fn not_while_rolling(&self) -> Result<(), Error> {
+        match self.rolling() {
+            None => Ok(()),
+            Some(rolling) if rolling.phase.borrow().is_end() => Err(Error::Stuck(self.name())),
+            Some(_) => Err(Error::Rolling(self.name())),
+        }
+    }
+
+    /// Waits until as many are ready as the rollout was told to come to, or it has ended.
+    async fn scaled(&self, rolling: &Rolling, wanted: usize) -> Result<(), Error> {
+        let name = self.name();
+        let mut roster = self.ground().hub.board.subscribe();
+        let enough = roster.wait_for(|roster| roster.ready(name.as_str()).count() >= wanted);
+        let waited = async {
+            tokio::select! {
+                _ = rolling.ended() => {}
+                _ = timeout(rollout::PATIENCE, enough) => {}
+            }
+        };
+        self.unless_stopping(waited).await
     }
 
     /// Waits until all places have a ready worker; an error if one fails too often or takes too long.
@@ -184,9 +329,29 @@ impl Fleet {
         Ok(())
     }
 
+    /// Waits until one of these has a ready worker; an error if each of them leaves, fails too often or takes too long.
+    async fn any_proved(self: &Arc<Self>, places: &[Arc<Place>]) -> Result<(), Error> {
+        let mut proofs = JoinSet::new();
+        for place in places {
+            let (fleet, place) = (Arc::clone(self), Arc::clone(place));
+            proofs.spawn(async move { fleet.proved(&place).await });
+        }
+        let service = self.name();
+        let mut outcome = Err(Error::Rollout { service, reason: "it was ended before".into() });
+        while let Some(proof) = proofs.join_next().await {
+            match proof {
+                Ok(Ok(())) => return Ok(()),
+                Ok(failed) => outcome = failed,
+                Err(_) => {}
+            }
+        }
+        outcome
+    }
+
     /// Replaces one worker.
     pub(crate) async fn drain(self: Arc<Self>, instance: InstanceId) -> Result<(), Error> {
         let _command = self.unless_stopping(self.command.lock()).await?;
+        self.not_while_rolling()?;
         // It may have died, or have been drained, while another command ran.
         let old = self.find(instance.as_str()).filter(|place| !place.is_leaving());
         let old = old.ok_or_else(|| Error::NoWorker { name: instance.into(), near: None })?;
@@ -220,7 +385,7 @@ impl Fleet {
     }
 
     /// The places that were not told to leave, oldest first.
-    fn staying(&self) -> Vec<Arc<Place>> {
+    pub(crate) fn staying(&self) -> Vec<Arc<Place>> {
         self.places().iter().filter(|place| !place.is_leaving()).cloned().collect()
     }
 

@@ -16,7 +16,10 @@ use std::{
     thread,
 };
 
-use lethe_model::{roster::Address, service::ServiceName};
+use lethe_model::{
+    roster::Address,
+    service::{InstanceId, ServiceName},
+};
 use rustix::{
     fs::{Mode, OFlags},
     process::{Pid, Signal},
@@ -28,6 +31,8 @@ use tokio::{
 };
 
 use crate::{
+    cell::Cell,
+    cgroup::Cgroups,
     descriptors,
     guard::{self, Link},
     port::{self, Port},
@@ -56,6 +61,10 @@ const OF_LETHE: [&str; 6] = ["PORT", "SOCKET", "LISTEN_FDS", "LISTEN_PID", "LIST
 pub(crate) struct Order {
     /// Its service.
     pub(crate) spec: Arc<Spec>,
+    /// Its name.
+    pub(crate) instance: InstanceId,
+    /// Where its cgroup comes from.
+    pub(crate) cgroups: Arc<Cgroups>,
     /// Where its unix socket may be.
     pub(crate) sockets: Arc<Sockets>,
     /// The worker contract's variables, beside those that say where to listen.
@@ -69,6 +78,8 @@ pub(crate) struct Launched {
     pub(crate) leader: Arc<Leader>,
     /// Where it listens, given back when this is dropped.
     pub(crate) berth: Berth,
+    /// Its cgroup, if it has one.
+    pub(crate) cell: Option<Arc<Cell>>,
     /// Shows when the leader has ended.
     pub(crate) death: Death,
     /// Its standard output and its standard error.
@@ -254,6 +265,8 @@ fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
     };
     let program = program::locate(spec)?;
     let directory = program::directory(spec).map_err(refuse)?;
+    let cell = order.cgroups.cell(spec, &order.instance)?;
+    let cgroup = cell.as_ref().map(|cell| cell.entrance()).transpose().map_err(refuse)?;
     let guard = book.guard();
     let forking = forking();
     let (berth, hole, listener) = match spec.listener {
@@ -273,7 +286,7 @@ fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
     let mut contract = order.contract;
     contract.push(berth.variable());
     let mut entrance =
-        Entrance::new(spec, program.as_os_str(), &contract, listener, &guard).map_err(refuse)?;
+        Entrance::new(spec, program.as_os_str(), &contract, listener, &guard, cgroup).map_err(refuse)?;
     let mut command = Command::new(&program);
     command.current_dir(&directory).process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -293,7 +306,7 @@ fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
     let pipe = |pipe: OwnedFd| pipe::Receiver::from_owned_fd(pipe).map_err(refuse);
     let pipes = [pipe(stdout.into())?, pipe(stderr.into())?];
     book.enter(&leader, &spec.name)?;
-    Ok(Launched { leader, berth, death, pipes })
+    Ok(Launched { leader, berth, cell, death, pipes })
 }
 
 fn refused(spec: &Spec, error: &io::Error) -> Error {
@@ -308,6 +321,8 @@ fn refused(spec: &Spec, error: &io::Error) -> Error {
 struct Entrance {
     parent: Pid,
     guard: RawFd,
+    /// Writing `0` to it moves the writer into its cgroup.
+    cgroup: Option<OwnedFd>,
     listener: Option<OwnedFd>,
     program: CString,
     /// `LISTEN_PID=`, and room for a process id, which only the child knows.
@@ -330,6 +345,7 @@ impl Entrance {
         contract: &[(&'static str, OsString)],
         listener: Option<OwnedFd>,
         guard: &UnixStream,
+        cgroup: Option<OwnedFd>,
     ) -> io::Result<Self> {
         let text = |text: &[u8]| CString::new(text).map_err(io::Error::from);
         let mut variables: BTreeMap<OsString, OsString> = env::vars_os().collect();
@@ -360,6 +376,7 @@ impl Entrance {
         Ok(Self {
             parent: rustix::process::getpid(),
             guard: guard.as_raw_fd(),
+            cgroup,
             listener,
             program: text(program.as_bytes())?,
             listen_pid,
@@ -386,6 +403,10 @@ impl Entrance {
     }
 
     fn exec(&mut self, pid: Pid) -> io::Result<()> {
+        // Before anything of the program runs, so that nothing of it is counted elsewhere.
+        if let Some(cgroup) = &self.cgroup {
+            rustix::io::write(cgroup, b"0")?;
+        }
         let mut first_closed = LISTENER_FD;
         if let Some(listener) = &self.listener {
             write_digits(pid, &mut self.listen_pid[LISTEN_PID.len()..]);

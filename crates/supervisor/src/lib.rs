@@ -3,12 +3,16 @@
 //!
 //! A [`service::Spec`] has N places, and each place runs one worker at a time, over and over:
 //! `supervisor` (the handle) → `fleet` (one service: its places and the commands on them) → `place` (one
-//! worker after the other) → `launch` (the process). `restart` and `rollout` decide and touch nothing.
+//! worker after the other) → `launch` (the process). `restart` and `rollout` decide and touch
+//! nothing, but for `rollout::rolling`, which does what `rollout::steps` decides.
 
 mod board;
+mod cell;
+mod cgroup;
 pub mod descriptors;
 mod fleet;
 mod guard;
+pub mod home;
 pub mod kin;
 pub mod launch;
 pub mod logs;
@@ -20,9 +24,11 @@ mod port;
 mod process;
 pub mod program;
 mod ready;
+pub mod resources;
 mod restart;
-mod rollout;
+pub mod rollout;
 pub mod service;
 mod socket;
 pub mod supervisor;
 mod usage;
+pub mod warm_up;

@@ -3,18 +3,10 @@
 
 use std::{mem, time::Duration};
 
-use tokio::{
-    io::AsyncReadExt,
-    net::unix::pipe,
-    sync::watch,
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::{io::AsyncReadExt, net::unix::pipe, sync::watch, task::JoinSet, time::sleep};
 
 /// A longer line is cut into several.
 pub(crate) const LINE_BYTES_MAX: usize = 16 * 1024;
-/// How long a replacement waits for the last lines of a worker that has died.
-const SHORT_WAIT: Duration = Duration::from_millis(20);
 /// How long after its death its output is read. Only a process that has left its process group, and lives on,
 /// keeps it open that long.
 const LONG_WAIT: Duration = Duration::from_secs(1);
@@ -39,11 +31,13 @@ impl Output {
         self.readers.spawn(read(pipe, self.over.subscribe(), keep));
     }
 
-    /// Reads to the end, for a worker that has died. Returns after a short time at most; what is left then is read
-    /// in the background, for a longer time at most.
-    pub(crate) async fn finish(mut self) {
-        if timeout(SHORT_WAIT, all(&mut self.readers)).await.is_ok() {
-            return;
+    /// Reads to the end, for a worker that has died. Returns when `enough` ends at the latest; what is left then is read
+    /// in the background, for a while.
+    pub(crate) async fn finish(mut self, enough: impl Future<Output = ()>) {
+        tokio::select! {
+            biased;
+            () = all(&mut self.readers) => return,
+            () = enough => {}
         }
         tokio::spawn(async move {
             sleep(LONG_WAIT).await;

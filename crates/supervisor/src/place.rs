@@ -29,6 +29,9 @@ use tokio::{
 
 use crate::{
     board::Board,
+    cell::{Cell, Starved},
+    cgroup::Cgroups,
+    home::{Home, Homes},
     launch::{Berth, Launched, Launcher, Order},
     logs::{Logs, Source},
     memory::OutOfMemory,
@@ -47,6 +50,11 @@ use crate::{
 const NAMED_AFTER: Duration = Duration::from_secs(30);
 /// The lines of a worker that could not start that are shown with its trouble.
 const LAST_LINES: usize = 10;
+/// How long the last lines of a worker that has ended are waited for. They are there already, unless a process that has left
+/// its process group keeps its output open.
+const LINES_WAIT: Duration = Duration::from_millis(20);
+/// How much longer if it could not start: they say why, and its place backs off in any case.
+const FAILURE_LINES_WAIT: Duration = Duration::from_secs(5);
 /// How long the system may take to end a process after SIGKILL, before we go on without it.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 /// How often is looked whether processes of a group are left whose leader has ended.
@@ -61,7 +69,9 @@ pub(crate) struct Hub {
     pub(crate) logs: Arc<Logs>,
     pub(crate) launcher: Launcher,
     pub(crate) sockets: Arc<Sockets>,
+    pub(crate) cgroups: Arc<Cgroups>,
     pub(crate) state_urls: Option<StateUrls>,
+    pub(crate) homes: Option<Homes>,
     /// Becomes true for good when the supervisor is stopped.
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) memory: OutOfMemory,
@@ -96,11 +106,15 @@ struct Shown {
     instance: InstanceId,
     /// `None` when it has no process.
     leader: Option<Arc<Leader>>,
+    /// Its cgroup, if it has one and a process.
+    cell: Option<Arc<Cell>>,
     /// `None` before its first worker was started.
     address: Option<Address>,
     state: WorkerState,
     started_at: SystemTime,
+    ready_at: Option<SystemTime>,
     restarts: u64,
+    memory_kills: u64,
     gate: Arc<Gate>,
     trouble: Option<String>,
     /// The last signal that an operator had sent to it.
@@ -111,6 +125,7 @@ struct Shown {
 struct Running {
     instance: InstanceId,
     leader: Arc<Leader>,
+    cell: Option<Arc<Cell>>,
     death: Death,
     gate: Arc<Gate>,
     probe: Probe,
@@ -119,6 +134,8 @@ struct Running {
     ready: Option<Instant>,
     /// Given back when it has ended.
     _berth: Berth,
+    /// The same.
+    _home: Option<Home>,
 }
 
 /// How a worker ended.
@@ -152,10 +169,13 @@ impl Place {
         let shown = Shown {
             instance: ground.next_instance(),
             leader: None,
+            cell: None,
             address: None,
             state: WorkerState::Starting,
             started_at: SystemTime::now(),
+            ready_at: None,
             restarts,
+            memory_kills: 0,
             gate: Gate::new(),
             trouble: None,
             commanded: None,
@@ -166,6 +186,11 @@ impl Place {
             progress: watch::Sender::new(Progress::default()),
             shown: Mutex::new(shown),
         }
+    }
+
+    /// What its workers are started from.
+    pub(crate) fn ground(&self) -> &Arc<Ground> {
+        &self.ground
     }
 
     /// Tells the place to drain and end its worker, and to start no other.
@@ -203,6 +228,17 @@ impl Place {
         self.shown().trouble.clone()
     }
 
+    /// Whether a request is inside its worker, or one may be waiting for it to be ready.
+    pub(crate) fn is_busy(&self) -> bool {
+        let is_starting = self.state() == WorkerState::Starting && self.progress.borrow().failures == 0;
+        is_starting || self.shown().gate.in_flight() > 0
+    }
+
+    /// Lets nobody into its worker any more, if nobody is inside; returns whether that is so.
+    pub(crate) fn close_if_idle(&self) -> bool {
+        self.shown().gate.close_if_empty()
+    }
+
     /// Sends a signal to the worker, if it has a process.
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Error> {
         let leader = {
@@ -215,28 +251,34 @@ impl Place {
         leader.signal(signal).map_err(|error| Error::System(format!("the signal was not sent: {error}")))
     }
 
-    /// The worker as shown to people.
-    pub(crate) fn status(&self) -> WorkerStatus {
-        let (mut status, pid) = {
+    /// The worker as shown to people; with what it uses, or without.
+    pub(crate) fn status(&self, with_usage: bool) -> WorkerStatus {
+        let (mut status, pid, cell) = {
             let shown = self.shown();
             let pid = shown.leader.as_ref().map(|leader| leader.pid);
+            let cell = shown.cell.clone();
             let status = WorkerStatus {
                 service: self.ground.spec.name.clone(),
+                release: self.ground.spec.release,
                 instance: shown.instance.clone(),
                 pid: pid.map(|pid| pid.as_raw_nonzero().get().unsigned_abs()),
                 port: shown.address.as_ref().and_then(Address::port),
                 socket: shown.address.as_ref().and_then(Address::path).map(Into::into),
                 state: shown.state,
                 started_at: shown.started_at,
+                ready_at: shown.ready_at,
                 restarts: shown.restarts,
+                memory_kills: shown.memory_kills,
                 in_flight: shown.gate.in_flight(),
                 cpu_ms: 0,
                 memory_bytes: 0,
+                memory_limit_bytes: cell.as_ref().and_then(|cell| cell.memory_limit_bytes()),
                 trouble: shown.trouble.clone(),
             };
-            (status, pid)
+            (status, pid, cell)
         };
-        if let Some(usage) = pid.map(usage::of) {
+        if let Some(pid) = pid.filter(|_| with_usage) {
+            let usage = usage::of(pid, cell.as_deref());
             (status.cpu_ms, status.memory_bytes) = (usage.cpu_ms, usage.memory_bytes);
         }
         status
@@ -276,13 +318,27 @@ impl Place {
             ("LETHE_SERVICE", OsString::from(spec.name.as_str())),
             ("LETHE_INSTANCE", instance.as_str().into()),
         ];
+        if spec.release > 0 {
+            contract.push(("LETHE_RELEASE", spec.release.to_string().into()));
+        }
         contract.extend(hub.state_urls.as_ref().map(|urls| ("LETHE_STATE", urls.of(&spec.name).into())));
         let started = Instant::now();
-        let order = Order { spec: Arc::clone(spec), sockets: Arc::clone(&hub.sockets), contract };
-        let Launched { leader, berth, death, pipes } = hub.launcher.launch(order).await?;
+        let home = self.home(instance).await?;
+        let at = match &home {
+            Some(home) => Arc::new(Spec { directory: home.directory.clone(), ..Spec::clone(spec) }),
+            None => Arc::clone(spec),
+        };
+        let order = Order {
+            spec: at,
+            instance: instance.clone(),
+            cgroups: Arc::clone(&hub.cgroups),
+            sockets: Arc::clone(&hub.sockets),
+            contract,
+        };
+        let Launched { leader, berth, cell, death, pipes } = hub.launcher.launch(order).await?;
         let address = berth.address();
         let gate = Gate::new();
-        self.show(instance, &leader, &address, &gate);
+        self.show(instance, &leader, cell.as_ref(), &address, &gate);
         hub.board.enter(
             &spec.name,
             Worker {
@@ -310,7 +366,31 @@ impl Place {
         }
         let probe = Probe::new(spec, address);
         let instance = instance.clone();
-        Ok(Running { instance, leader, death, gate, probe, output, started, ready: None, _berth: berth })
+        Ok(Running {
+            instance,
+            leader,
+            cell,
+            death,
+            gate,
+            probe,
+            output,
+            started,
+            ready: None,
+            _berth: berth,
+            _home: home,
+        })
+    }
+
+    /// Where the worker runs, if that is not simply the directory of its service.
+    async fn home(&self, instance: &InstanceId) -> Result<Option<Home>, Error> {
+        let Ground { hub, spec, .. } = &*self.ground;
+        let Some(homes) = &hub.homes else { return Ok(None) };
+        let mut leaving = self.leaving.subscribe();
+        let home = tokio::select! {
+            home = homes.of(&spec.directory, instance) => home,
+            () = told(&mut leaving) => return Err(Error::Stopping),
+        };
+        home.map(Some).map_err(|reason| Error::Command { service: spec.name.clone(), reason })
     }
 
     /// Watches a worker until it has ended, by itself or because the place leaves.
@@ -333,19 +413,32 @@ impl Place {
             }
         }
         self.drain(&running).await;
-        let leader = Arc::clone(&running.leader);
+        let (leader, cell) = (Arc::clone(&running.leader), running.cell.clone());
         let ended = self.bury(running).await;
         group_gone(&leader).await;
+        if let Some(cell) = cell {
+            cell.gone().await;
+        }
         ended
     }
 
     fn ready(&self, running: &mut Running) {
         running.ready = Some(Instant::now());
+        {
+            let mut shown = self.shown();
+            shown.ready_at = Some(SystemTime::now());
+            shown.trouble = None;
+        }
         self.set(&running.instance, WorkerState::Ready);
-        self.shown().trouble = None;
         self.progress.send_modify(|progress| progress.ready = true);
-        self.ground
-            .tell(&running.instance, format!("ready after {} ms", running.started.elapsed().as_millis()));
+        let mut text = format!("ready after {} ms", running.started.elapsed().as_millis());
+        if let Some(took) = running.probe.warm_up.took() {
+            text += &format!(", {} ms of them to warm up", took.as_millis());
+        }
+        self.ground.tell(&running.instance, text);
+        for trouble in running.probe.warm_up.troubles().drain(..) {
+            self.ground.tell(&running.instance, trouble);
+        }
     }
 
     /// Out of the roster → requests inside end → SIGTERM → SIGKILL. Returns when the leader has ended.
@@ -380,30 +473,52 @@ impl Place {
         hub.board.leave(&spec.name, &running.instance);
         let now = Instant::now();
         let status = running.leader.bury();
-        let end = status.map_or(End::Fell, |status| end(status, &hub.memory));
+        let (end, starved) =
+            status.map_or((End::Fell, None), |status| end(status, running.cell.as_deref(), &hub.memory));
         running.gate.ended(if end == End::Killed { Fate::Killed } else { Fate::Fell });
         if status.is_some() {
             hub.launcher.book.strike(&running.leader);
         }
+        if let Some(cell) = running.cell {
+            // Also what has left its process group.
+            cell.kill();
+            tokio::spawn(async move { cell.gone().await });
+        }
         let commanded = {
             let mut shown = self.shown();
             shown.leader = None;
+            shown.cell = None;
+            shown.memory_kills += u64::from(starved.is_some());
             shown.state = WorkerState::Gone;
             shown.commanded.take()
         };
         self.progress.send_modify(|progress| progress.ready = false);
         let ready_for = running.ready.map(|ready| now - ready);
-        running.output.finish().await;
-        let how = status.map_or_else(|| "not ended yet".into(), |status| InWords(status).to_string());
-        let lived = now - running.started;
-        self.ground.tell(&running.instance, format!("ended after {}: {how}", Rounded(lived)));
-        let life = Life {
+        let life = || Life {
             end,
             ready_for,
             answered: running.gate.answered(),
             commanded: commanded.is_some_and(|signal| is_effect(signal, status)),
         };
+        let has_failed = restart::judge(&life()) == Verdict::CouldNotStart;
+        running.output.finish(self.heard_out(has_failed)).await;
+        let how = match (starved, status) {
+            (Some(why), _) => why.to_string(),
+            (None, Some(status)) => InWords(status).to_string(),
+            (None, None) => "not ended yet".into(),
+        };
+        let lived = now - running.started;
+        self.ground.tell(&running.instance, format!("ended after {}: {how}", Rounded(lived)));
+        let life = life();
         Ended { instance: running.instance, life, how }
+    }
+
+    /// How long the last lines of a worker that has ended are waited for.
+    async fn heard_out(&self, has_failed: bool) {
+        sleep(LINES_WAIT).await;
+        if has_failed {
+            let _ = timeout(FAILURE_LINES_WAIT, told(&mut self.leaving.subscribe())).await;
+        }
     }
 
     /// Decides when the next worker is started.
@@ -411,7 +526,12 @@ impl Place {
         let verdict = restart::judge(&ended.life);
         self.shown().restarts += 1;
         if verdict == Verdict::Served {
-            self.progress.send_modify(|progress| progress.failures = 0);
+            // The end of one that was killed from outside says nothing about its version.
+            let has_fallen = ended.life.end == End::Fell && !ended.life.commanded;
+            self.progress.send_modify(|progress| {
+                progress.failures = 0;
+                progress.falls += u32::from(has_fallen);
+            });
             let now = self.ground.hub.began.elapsed();
             let delay = self.ground.rate.lock().unwrap_or_else(PoisonError::into_inner).take(now);
             if !delay.is_zero() {
@@ -461,13 +581,22 @@ impl Place {
         format!("{}{when}{hint}{lines}", ended.how)
     }
 
-    fn show(&self, instance: &InstanceId, leader: &Arc<Leader>, address: &Address, gate: &Arc<Gate>) {
+    fn show(
+        &self,
+        instance: &InstanceId,
+        leader: &Arc<Leader>,
+        cell: Option<&Arc<Cell>>,
+        address: &Address,
+        gate: &Arc<Gate>,
+    ) {
         let mut shown = self.shown();
         shown.instance = instance.clone();
         shown.leader = Some(Arc::clone(leader));
+        shown.cell = cell.cloned();
         shown.address = Some(address.clone());
         shown.state = WorkerState::Starting;
         shown.started_at = SystemTime::now();
+        shown.ready_at = None;
         shown.gate = Arc::clone(gate);
         shown.commanded = None;
     }
@@ -489,12 +618,23 @@ impl Ended {
     }
 }
 
-fn end(status: ExitStatus, memory: &OutOfMemory) -> End {
+/// How a worker ended, and why the kernel has killed it if it has.
+fn end(status: ExitStatus, cell: Option<&Cell>, memory: &OutOfMemory) -> (End, Option<Starved>) {
     match status.signal() {
-        Some(libc::SIGTERM) => End::Killed,
+        Some(libc::SIGTERM) => (End::Killed, None),
         // The kernel kills with the same signal when there is no memory left, and then the worker may be the cause.
-        Some(libc::SIGKILL) if !memory.has_struck() => End::Killed,
-        _ => End::Fell,
+        Some(libc::SIGKILL) => match cell.and_then(Cell::starved) {
+            Some(starved @ Some(_)) => {
+                // This one is explained, and must not be held against the next.
+                memory.has_struck();
+                (End::Fell, starved)
+            }
+            // Its own count is exact, unlike that of the machine.
+            Some(None) => (End::Killed, None),
+            None if memory.has_struck() => (End::Fell, None),
+            None => (End::Killed, None),
+        },
+        _ => (End::Fell, None),
     }
 }
 

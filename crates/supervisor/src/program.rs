@@ -13,12 +13,13 @@ use rustix::fs::{Access, access};
 use crate::{service::Spec, supervisor::Error};
 
 /// Checks that the command of `spec` can be started: its directory exists, and its program is found and is
-/// executable. Its readiness path must be one that can be sent.
+/// executable. Its paths for readiness and warm-up must be such that can be sent.
 pub fn check(spec: &Spec) -> Result<(), Error> {
-    if let Some(path) = &spec.ready {
+    let ready = spec.ready.iter().map(|path| ("ready", path));
+    for (key, path) in ready.chain(spec.warm_up.iter().map(|path| ("warm-up", path))) {
         let is_sound = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_sound {
-            let reason = format!("its ready path {path:?} must begin with / and hold visible ASCII only");
+            let reason = format!("its {key} path {path:?} must begin with / and hold visible ASCII only");
             return Err(Error::Command { service: spec.name.clone(), reason });
         }
     }
@@ -93,7 +94,7 @@ mod tests {
     use lethe_model::{roster::Protocol, service::ServiceName};
 
     use super::*;
-    use crate::service::Listener;
+    use crate::{resources::Resources, service::Listener};
 
     fn spec(directory: &Path, command: &[&str]) -> Spec {
         Spec {
@@ -101,12 +102,15 @@ mod tests {
             command: command.iter().map(|&part| part.to_owned()).collect(),
             instances: 1,
             ready: None,
+            warm_up: Vec::new(),
             listener: Listener::Port,
             protocol: Protocol::Http1,
             drain: Duration::from_secs(1),
             env: [("PATH".to_owned(), "/nowhere:bin:/bin".to_owned())].into(),
+            release: 0,
             withheld: [].into(),
             directory: directory.into(),
+            resources: Resources::default(),
         }
     }
 
@@ -140,6 +144,8 @@ mod tests {
         for (path, sound) in [("/up?x=%20", true), ("up", false), ("/a b", false), ("/\r\nX: y", false)] {
             let spec = Spec { ready: Some(path.into()), ..spec(at, &["sh"]) };
             assert_eq!(check(&spec).is_ok(), sound, "{path}");
+            let warm_up = vec!["/".into(), path.into()];
+            assert_eq!(check(&Spec { ready: None, warm_up, ..spec }).is_ok(), sound, "{path}");
         }
         let error = check(&spec(&at.join("gone"), &["sh"])).unwrap_err().to_string();
         assert!(error.contains("gone does not exist"), "{error}");

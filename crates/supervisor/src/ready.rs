@@ -14,16 +14,21 @@ use lethe_model::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
+    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
-use crate::service::{Listener, Spec};
+use crate::{
+    service::{Listener, Spec},
+    warm_up::WarmUp,
+};
 
 /// How long one attempt may take, from connecting to the status line.
 const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 /// How much of an answer is read, and for how long, after its status line, so that the worker sees no reset.
-const REST_BYTES_MAX: u64 = 64 * 1024;
-const REST_MAX: Duration = Duration::from_secs(1);
+const REST: Rest = Rest { bytes_max: 64 * 1024, time_max: Duration::from_secs(1) };
+/// How long a process that ends may take from its first closed connection to its last: it closes all of them at once.
+const SETTLES_WITHIN: Duration = Duration::from_millis(20);
 /// `HTTP/1.1 200`.
 const STATUS_BYTES: usize = 12;
 
@@ -35,6 +40,14 @@ pub(crate) struct Probe {
     question: Question,
     began: Instant,
     refusal: Mutex<Refusal>,
+    pub(crate) warm_up: WarmUp,
+}
+
+/// What is read of an answer after its status line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rest {
+    pub(crate) bytes_max: u64,
+    pub(crate) time_max: Duration,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -67,11 +80,21 @@ impl Probe {
             (None, Listener::Port | Listener::Socket) => Question::Accepts,
         };
         let (protocol, refusal) = (spec.protocol, Mutex::new(Refusal::NotListening));
-        Self { address, protocol, question, began: Instant::now(), refusal }
+        Self { address, protocol, question, began: Instant::now(), refusal, warm_up: WarmUp::new(spec) }
     }
 
-    /// Waits until the worker is ready. Cancellation safe.
+    /// Waits until the worker is ready, and warm. Cancellation safe.
     pub(crate) async fn ready(&self) {
+        self.answers().await;
+        self.warm_up.run(&self.address, self.protocol).await;
+        if self.warm_up.was_refused() {
+            // Whoever dies answers nothing either, and the kernel closes its connections before it tells of its end.
+            sleep(SETTLES_WITHIN).await;
+            self.answers().await;
+        }
+    }
+
+    async fn answers(&self) {
         loop {
             match timeout(ATTEMPT_MAX, self.attempt()).await.unwrap_or(Err(Refusal::Silent)) {
                 Ok(()) => return,
@@ -83,6 +106,9 @@ impl Probe {
 
     /// What a person should know about a worker that is still not ready.
     pub(crate) fn trouble(&self) -> String {
+        if let Some(path) = self.warm_up.at() {
+            return format!("it is warming up, and has not answered GET {path} (`warm-up`) yet");
+        }
         let (place, missing) = match &self.address {
             Address::Tcp(address) => {
                 let port = address.port();
@@ -115,38 +141,12 @@ impl Probe {
     }
 
     async fn attempt(&self) -> Result<(), Refusal> {
-        match &self.address {
-            Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await.map_err(|_| Refusal::NotListening)?;
-                // Where nobody listens, a connection from a port of the same number meets itself (RFC 9293, section
-                // 3.5: simultaneous open). The system may choose that number among the ephemeral ones.
-                if stream.local_addr().ok() == stream.peer_addr().ok() {
-                    return Err(Refusal::NotListening);
-                }
-                self.question(stream).await
-            }
-            Address::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(|_| Refusal::NotListening)?;
-                self.question(stream).await
-            }
-        }
-    }
-
-    async fn question(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    ) -> Result<(), Refusal> {
         let path = match &self.question {
-            Question::Accepts => return Ok(()),
+            Question::Accepts => return connect(&self.address).await.map(drop),
             Question::Succeeds(path) => path,
             Question::Answers => "/",
         };
-        let host = self.address.authority();
-        let status = match self.protocol {
-            Protocol::Http1 => ask(stream, path, &host).await,
-            Protocol::H2c => h2c_question::ask(stream, path, &host).await,
-        };
-        let status = status.map_err(|_| Refusal::Silent)?;
+        let status = ask(&self.address, self.protocol, path, REST).await?.0;
         match self.question {
             Question::Succeeds(_) if !(200..300).contains(&status) => Err(Refusal::Status(status)),
             _ => Ok(()),
@@ -164,12 +164,66 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Sends one GET and returns the status of its answer.
+/// Both kinds of connections.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+async fn connect(address: &Address) -> Result<Box<dyn Stream>, Refusal> {
+    match address {
+        Address::Tcp(address) => {
+            let stream = TcpStream::connect(address).await.map_err(|_| Refusal::NotListening)?;
+            // Where nobody listens, a connection from a port of the same number meets itself (RFC 9293, section
+            // 3.5: simultaneous open). The system may choose that number among the ephemeral ones.
+            if stream.local_addr().ok() == stream.peer_addr().ok() {
+                return Err(Refusal::NotListening);
+            }
+            Ok(Box::new(stream))
+        }
+        Address::Unix(path) => {
+            Ok(Box::new(UnixStream::connect(path).await.map_err(|_| Refusal::NotListening)?))
+        }
+    }
+}
+
+/// Sends one GET and returns the status of its answer, once that has been read.
+pub(crate) async fn get(
+    address: &Address,
+    protocol: Protocol,
+    path: &str,
+    rest: Rest,
+) -> Result<u16, Refusal> {
+    let (status, rest) = ask(address, protocol, path, rest).await?;
+    if let Some(rest) = rest {
+        // How it ends says nothing: its head has come.
+        let _ = rest.await;
+    }
+    Ok(status)
+}
+
+/// Sends one GET and returns the status of its answer, and what reads the rest of it.
 async fn ask(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: &Address,
+    protocol: Protocol,
+    path: &str,
+    rest: Rest,
+) -> Result<(u16, Option<JoinHandle<()>>), Refusal> {
+    let (stream, host) = (connect(address).await?, address.authority());
+    let answer = match protocol {
+        Protocol::Http1 => {
+            ask_http1(stream, path, &host, rest).await.map(|(status, rest)| (status, Some(rest)))
+        }
+        Protocol::H2c => h2c_question::ask(stream, path, &host).await.map(|status| (status, None)),
+    };
+    answer.map_err(|_| Refusal::Silent)
+}
+
+async fn ask_http1(
+    mut stream: Box<dyn Stream>,
     path: &str,
     host: &str,
-) -> io::Result<u16> {
+    rest: Rest,
+) -> io::Result<(u16, JoinHandle<()>)> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: lethe\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
@@ -177,10 +231,11 @@ async fn ask(
     let mut head = [0; STATUS_BYTES];
     stream.read_exact(&mut head).await?;
     let status = parse_status(&head).ok_or(io::ErrorKind::InvalidData)?;
-    tokio::spawn(timeout(REST_MAX, async move {
-        tokio::io::copy(&mut stream.take(REST_BYTES_MAX), &mut tokio::io::sink()).await
-    }));
-    Ok(status)
+    let rest = tokio::spawn(async move {
+        let mut sink = tokio::io::sink();
+        let _ = timeout(rest.time_max, tokio::io::copy(&mut stream.take(rest.bytes_max), &mut sink)).await;
+    });
+    Ok((status, rest))
 }
 
 fn parse_status(head: &[u8; STATUS_BYTES]) -> Option<u16> {
@@ -240,6 +295,7 @@ mod tests {
             question,
             began: Instant::now(),
             refusal: Mutex::new(Refusal::NotListening),
+            warm_up: WarmUp::of(Vec::new()),
         }
     }
 

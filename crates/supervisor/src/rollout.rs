@@ -1,4 +1,9 @@
-//! Decides which places of a service leave, and when a new one has proved itself. Pure.
+//! Decides which places of a service leave, and when a new one has proved itself. Pure. How one version takes another's
+//! place is in the files below: [`steps`] decides, [`rolling`] does it.
+
+pub mod policy;
+pub mod rolling;
+pub mod steps;
 
 use std::time::Duration;
 
@@ -16,6 +21,8 @@ pub(crate) struct Progress {
     pub(crate) ready: bool,
     /// Starts that failed, since the last one that did not.
     pub(crate) failures: u32,
+    /// Workers that ended by their own fault after they had served.
+    pub(crate) falls: u32,
     /// Whether it has left: there will be no further worker.
     pub(crate) gone: bool,
 }
@@ -93,7 +100,7 @@ mod tests {
             ((true, 0, true), Some(false)),
         ];
         for ((ready, failures, gone), expected) in cases {
-            assert_eq!(proved(Progress { ready, failures, gone }), expected);
+            assert_eq!(proved(Progress { ready, failures, gone, falls: 0 }), expected);
         }
     }
 }

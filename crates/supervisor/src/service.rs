@@ -10,6 +10,8 @@ use std::{
 
 use lethe_model::{roster::Protocol, service::ServiceName};
 
+use crate::resources::Resources;
+
 /// One service to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
@@ -18,10 +20,14 @@ pub struct Spec {
     /// The program and its arguments; started directly, without a shell. A program without `/` is looked up in
     /// `PATH`, one with `/` is relative to `directory`.
     pub command: Vec<String>,
+    /// Which release of the service this is, as workers get it in `LETHE_RELEASE`; 0 if nobody counts.
+    pub release: u64,
     /// How many workers.
     pub instances: u32,
     /// A path that must answer 2xx before the worker gets requests; without it, an accepting port is enough.
     pub ready: Option<String>,
+    /// Paths that a new worker is asked for before it gets requests, in this order.
+    pub warm_up: Vec<String>,
     /// Where the worker listens.
     pub listener: Listener,
     /// What the worker speaks there.
@@ -34,6 +40,8 @@ pub struct Spec {
     pub withheld: BTreeSet<String>,
     /// The working directory; exists.
     pub directory: PathBuf,
+    /// What each worker may use.
+    pub resources: Resources,
 }
 
 /// What the workers of each service get as `LETHE_STATE`.

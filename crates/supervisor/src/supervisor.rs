@@ -5,7 +5,7 @@ use std::{
     future::Future,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, atomic::Ordering},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use lethe_model::{
@@ -22,8 +22,10 @@ use tokio::{
 
 use crate::{
     board::Board,
+    cgroup::Cgroups,
     fleet::Fleet,
     guard,
+    home::Homes,
     kin::{self, Kin},
     launch::Launcher,
     logs::{self, Line, Logs},
@@ -31,6 +33,11 @@ use crate::{
     orphans,
     place::{Ground, Hub, Place},
     program,
+    rollout::{
+        policy::Policy,
+        rolling::{Blind, Phase, Rolling, Watch},
+        steps::Reason,
+    },
     service::{Spec, StateUrls},
     socket::Sockets,
 };
@@ -44,6 +51,8 @@ pub struct Config {
     pub sockets: PathBuf,
     /// What workers get as `LETHE_STATE`; `None` for nothing.
     pub state_urls: Option<StateUrls>,
+    /// Where workers run; `None` for the directories of their services.
+    pub homes: Option<Homes>,
     /// The program that is started, with the argument `guard`, to end the workers if `lethe` is killed.
     pub guard: PathBuf,
 }
@@ -53,6 +62,8 @@ pub struct Config {
 pub struct WorkerStatus {
     /// Its service.
     pub service: ServiceName,
+    /// Which release of the service it is of; 0 if nobody counts.
+    pub release: u64,
     /// Its name.
     pub instance: InstanceId,
     /// Its process id; `None` while it waits to be started again after a failure.
@@ -65,14 +76,26 @@ pub struct WorkerStatus {
     pub state: WorkerState,
     /// When its process was started.
     pub started_at: SystemTime,
+    /// Since when it may get requests, after its warm-up; `None` before that. What it used of the CPU until then was for its
+    /// start.
+    #[serde(default)]
+    pub ready_at: Option<SystemTime>,
     /// How many workers died in its place before it (a place is one of the N of the service).
     pub restarts: u64,
+    /// How many of them the kernel killed for memory, as far as they had a cgroup that tells.
+    #[serde(default)]
+    pub memory_kills: u64,
     /// Requests inside it now.
     pub in_flight: u64,
-    /// CPU time used so far, in milliseconds, of its whole process group as far as it can be read.
+    /// CPU time used so far, in milliseconds, of all its processes if it has a cgroup, else of its process group as far
+    /// as it can be read.
     pub cpu_ms: u64,
-    /// Resident memory in bytes, of its leader.
+    /// Memory in bytes: of all its processes if it has a cgroup that counts it, else resident, of its process group; what
+    /// processes share is counted once, as far as it can be told.
     pub memory_bytes: u64,
+    /// Memory beyond which it is killed, in bytes, if that is kept up.
+    #[serde(default)]
+    pub memory_limit_bytes: Option<u64>,
     /// Why it is backed off or was last seen to fail, for people; `None` when all is well.
     pub trouble: Option<String>,
 }
@@ -135,6 +158,27 @@ pub enum Error {
         /// What happened, with the worker's last lines.
         reason: String,
     },
+    /// A new version was rolled back, and not since it could not start.
+    #[error("{service}: rolled back: {reason}")]
+    RolledBack {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        reason: String,
+    },
+    /// Another version takes over at this moment.
+    #[error(
+        "{0}: a rollout is under way; wait for its end (`lethe deploy {0} --follow`), or call it off (`lethe deploy {0} --abort`)"
+    )]
+    Rolling(ServiceName),
+    /// The version before was to come back, and does not start.
+    #[error(
+        "{0}: the release before does not start, and is waited for; bring one that does (`lethe deploy {0}`)"
+    )]
+    Stuck(ServiceName),
+    /// No other version takes over.
+    #[error("{0}: no rollout is under way; `lethe history {0}` shows those that were")]
+    NotRolling(ServiceName),
     /// The system refused.
     #[error("{0}")]
     System(String),
@@ -178,6 +222,9 @@ impl Supervisor {
     pub async fn start_after(config: Config, numbers: BTreeMap<ServiceName, u64>) -> Result<Self, Error> {
         let numbers = numbers.into_iter().map(|(name, last)| (name, Arc::new(last.into()))).collect();
         config.services.iter().try_for_each(program::check)?;
+        // Before the guard is started, which is to be where lethe is.
+        let cgroups = Arc::new(Cgroups::default());
+        config.services.iter().try_for_each(|spec| cgroups.check(spec))?;
         let names = || config.services.iter().map(|spec| spec.name.clone());
         let no_guard =
             |error| Error::System(format!("the guard {} did not start: {error}", config.guard.display()));
@@ -197,7 +244,9 @@ impl Supervisor {
             logs: Arc::new(Logs::new(names())),
             launcher,
             sockets: Arc::new(Sockets::new(config.sockets)),
+            cgroups,
             state_urls: config.state_urls,
+            homes: config.homes,
             stopping: watch::Sender::new(false),
             memory: OutOfMemory::new(),
             numbers: Mutex::new(numbers),
@@ -219,7 +268,7 @@ impl Supervisor {
     /// command cannot be started, there is no such service afterwards. Goes on to its end even if the caller is
     /// cancelled.
     pub async fn add(&self, spec: Spec) -> Result<(), Error> {
-        program::check(&spec)?;
+        self.check(&spec)?;
         let supervisor = self.clone();
         run(async move {
             let (name, instances) = (spec.name.clone(), spec.instances);
@@ -251,13 +300,34 @@ impl Supervisor {
         .await
     }
 
-    /// Replaces all workers of the service by such of another spec, as [`Supervisor::restart`] does; how many there
-    /// shall be stays as it is. If a new worker does not become ready, all is put back as it was. Returns the number
-    /// replaced. Goes on to its end even if the caller is cancelled.
+    /// Replaces all workers of the service by such of another spec, as [`Supervisor::roll`] does when nothing is said; how
+    /// many there shall be stays as it is. If a new worker does not become ready, all is put back as it was. Returns
+    /// the number replaced. Goes on to its end even if the caller is cancelled.
     pub async fn update(&self, spec: Spec) -> Result<u32, Error> {
-        program::check(&spec)?;
-        let fleet = self.fleet(spec.name.as_str())?;
-        run(fleet.update(spec)).await
+        let name = spec.name.clone();
+        let replaced = self.wanted().get(&name).copied().unwrap_or_default();
+        let policy = Policy { bake: Duration::ZERO, ..Policy::default() };
+        self.roll(spec, policy, Box::new(Blind)).await?.ended().await?;
+        Ok(replaced)
+    }
+
+    /// Lets a version of a service take the place of the one that runs, as carefully as `policy` says. Returns as soon as
+    /// it has begun; from there on it goes to its end by itself. One rollout of a service at a time: one that only
+    /// watches its new workers still is taken as good.
+    pub async fn roll(&self, spec: Spec, policy: Policy, watch: Box<dyn Watch>) -> Result<Rollout, Error> {
+        self.check(&spec)?;
+        let service = spec.name.clone();
+        let fleet = self.fleet(service.as_str())?;
+        let rolling = run(fleet.roll(spec, policy, watch)).await?;
+        Ok(Rollout { service, rolling })
+    }
+
+    /// Whether a service may have workers of two versions at this moment, and not only a new one that is watched.
+    pub fn is_rolling(&self, service: &ServiceName) -> bool {
+        let fleet = self.fleets().get(service).cloned();
+        fleet
+            .and_then(|fleet| fleet.rolling())
+            .is_some_and(|rolling| *rolling.phase.borrow() == Phase::Rolling)
     }
 
     /// The watched roster.
@@ -305,7 +375,7 @@ impl Supervisor {
     pub fn workers(&self) -> Vec<WorkerStatus> {
         let fleets: Vec<_> = self.fleets().values().cloned().collect();
         let by_age = fleets.into_iter().map(|fleet| {
-            let mut workers = fleet.workers();
+            let mut workers = fleet.workers(true);
             workers.sort_by_key(|worker| worker.started_at);
             workers
         });
@@ -334,6 +404,35 @@ impl Supervisor {
         run(self.fleet(service)?.scale(instances)).await
     }
 
+    /// Sees to it that the service has a worker: starts one if it has none at all. Returns when one is ready; however many
+    /// call at the same time, one is started. An error if it does not become ready; it stays and goes on trying, and each
+    /// call says so again. Goes on to its end even if the caller is cancelled.
+    pub async fn wake(&self, service: &str) -> Result<(), Error> {
+        run(self.fleet(service)?.wake()).await.map_err(Error::first)
+    }
+
+    /// Ends all workers of the service if nothing is inside any of them: no request, no WebSocket, no upload, and none that
+    /// is being started for somebody. A request that comes at the same moment keeps its worker. Returns at once, and whether
+    /// there shall be none now; false, and nothing is done, while another command on the service runs.
+    pub fn rest(&self, service: &str) -> Result<bool, Error> {
+        Ok(self.fleet(service)?.rest())
+    }
+
+    /// Sets the number of workers and returns at once: the new ones are on their way, and the surplus ones finish what they
+    /// have. Returns false, and changes nothing, while another command on the service runs, which may be setting it too.
+    pub fn resize(&self, service: &str, instances: u32) -> Result<bool, Error> {
+        self.fleet(service)?.resize(instances)
+    }
+
+    /// The workers of a service, by age; none if there is no such service. Reads `/proc` for each of them if
+    /// `with_usage`; else what they use is zero.
+    pub fn workers_of(&self, service: &str, with_usage: bool) -> Vec<WorkerStatus> {
+        let Ok(fleet) = self.fleet(service) else { return Vec::new() };
+        let mut workers = fleet.workers(with_usage);
+        workers.sort_by_key(|worker| worker.started_at);
+        workers
+    }
+
     /// Replaces all workers of a service one after the other, each new one ready before an old one leaves.
     /// Returns the number replaced. Goes on to its end even if the caller is cancelled.
     pub async fn restart(&self, service: &str) -> Result<u32, Error> {
@@ -349,6 +448,7 @@ impl Supervisor {
             stopping.spawn(async move { fleet.stop().await });
         }
         while stopping.join_next().await.is_some() {}
+        self.inner.hub.cgroups.clear();
     }
 
     /// Ends all workers with SIGKILL, now, and starts no other. May be called at any time and from any thread.
@@ -371,6 +471,12 @@ impl Supervisor {
     /// The lines from now on, of all workers. A receiver that lags learns how many it missed.
     pub fn follow(&self) -> broadcast::Receiver<Arc<Line>> {
         self.inner.hub.logs.follow()
+    }
+
+    /// Whether workers of `spec` could be started as it says.
+    fn check(&self, spec: &Spec) -> Result<(), Error> {
+        program::check(spec)?;
+        self.inner.hub.cgroups.check(spec)
     }
 
     fn fleet(&self, service: &str) -> Result<Arc<Fleet>, Error> {
@@ -415,6 +521,64 @@ impl Supervisor {
 
     fn fleets(&self) -> RwLockReadGuard<'_, BTreeMap<ServiceName, Arc<Fleet>>> {
         self.inner.fleets.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A rollout that was begun. Dropping it ends nothing.
+#[derive(Clone)]
+pub struct Rollout {
+    service: ServiceName,
+    rolling: Arc<Rolling>,
+}
+
+impl Rollout {
+    /// Waits until all workers are of the new version, so that it is only watched from there on. An error if the old one
+    /// is back. Cancellation safe.
+    pub async fn stepped(&self) -> Result<(), Error> {
+        let mut phase = self.rolling.phase.subscribe();
+        let seen = phase.wait_for(|phase| *phase != Phase::Rolling).await.map(|phase| phase.clone());
+        self.outcome(seen.unwrap_or(Phase::Interrupted))
+    }
+
+    /// Waits until the new version has taken over. An error if the old one is back. Cancellation safe.
+    pub async fn ended(&self) -> Result<(), Error> {
+        self.outcome(self.rolling.ended().await)
+    }
+
+    /// Whether the new version has taken over for good.
+    pub fn has_taken_over(&self) -> bool {
+        *self.rolling.phase.borrow() == Phase::Promoted
+    }
+
+    /// How it ended; waits for that. Cancellation safe.
+    pub async fn phase(&self) -> Phase {
+        self.rolling.ended().await
+    }
+
+    /// Calls it off; it then goes back. Returns as soon as it knows, and whether there was anything to call off: it may
+    /// have ended. `by` says who, for people.
+    pub fn call_off(&self, by: String) -> bool {
+        self.rolling.call_off(by)
+    }
+
+    fn outcome(&self, phase: Phase) -> Result<(), Error> {
+        let service = self.service.clone();
+        match phase {
+            Phase::Rolling | Phase::Baking | Phase::Promoted => Ok(()),
+            Phase::RolledBack(Reason::Start | Reason::Unready(_), Some(reason)) => {
+                Err(Error::Rollout { service, reason })
+            }
+            Phase::RolledBack(reason @ (Reason::Start | Reason::Unready(_)), None) => {
+                Err(Error::Rollout { service, reason: reason.to_string() })
+            }
+            Phase::RolledBack(reason, _) => Err(Error::RolledBack { service, reason: reason.to_string() }),
+            Phase::Stuck(reason, said) => {
+                let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+                let reason = format!("{reason}; the old version does not start either{said}");
+                Err(Error::RolledBack { service, reason })
+            }
+            Phase::Interrupted => Err(Error::Stopping),
+        }
     }
 }
 

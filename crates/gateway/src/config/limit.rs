@@ -20,6 +20,8 @@ pub struct Limit {
     pub leased: bool,
     /// What becomes of requests that cannot be counted.
     pub on_outage: Outage,
+    /// How long a request waits for being counted before that is so. The longest of a route's limits holds.
+    pub timeout: Duration,
 }
 
 /// By what requests are counted.

@@ -12,8 +12,9 @@ use tokio::time::{Duration, Instant};
 use super::guard::Pulse;
 use crate::config::Limits;
 
-/// After the last stream of a draining connection has ended, the client gets this long to close it.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// After the last stream of a draining connection has ended, the client gets this long to close it. Most do at once; one that
+/// is closed sooner may have been about to send a request.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A stream's wait for the client. It is over when it has lasted for the stall timeout; what the client did meanwhile, and
 /// nobody has looked at yet, still counts.

@@ -78,6 +78,7 @@ fn limit(name: &str) -> Limit {
         by: By::Address,
         leased: true,
         on_outage: Outage::Allow,
+        timeout: Duration::from_millis(250),
     }
 }
 

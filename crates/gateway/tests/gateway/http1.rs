@@ -370,17 +370,17 @@ fn odd_but_allowed() {
 fn slow_clients_are_ended_while_others_are_served() {
     const SLOW: usize = 200;
     run(async {
-        let lab = Lab::with(1, |config| config.limits.head_timeout = Duration::from_millis(500)).await;
+        // They must all be there before the first of them has had its time.
+        let lab = Lab::with(1, |config| config.limits.head_timeout = Duration::from_secs(10)).await;
+        let mut client = lab.send(GET).await;
+        let (mut worker, _) = lab.workers[0].request().await;
+        worker.answer("ok").await;
+        client.response().await;
         let mut slow = Vec::new();
         for _ in 0..SLOW {
             slow.push(lab.send("GET / HTTP/1.1\r\nhost: h\r\nx: ").await);
         }
-        let mut client = lab.client().await;
         lab.until(|snapshot| snapshot.connections == SLOW as u64 + 1).await;
-        client.send(GET).await;
-        let (mut worker, _) = lab.workers[0].request().await;
-        worker.answer("ok").await;
-        client.response().await;
         while lab.gateway.snapshot().connections > 1 {
             for slow in &mut slow {
                 slow.try_send("x").await;
@@ -422,24 +422,39 @@ fn each_direction_of_a_tunnel_ends_by_itself() {
 #[test]
 fn a_tunnel_on_which_nothing_moves_is_closed() {
     run(async {
-        let timeout = Duration::from_millis(300);
-        let lab = Lab::with(1, |config| config.limits.tunnel_timeout = timeout).await;
+        let lab = Lab::with(1, |config| config.limits.tunnel_timeout = Duration::from_millis(300)).await;
         let mut client = lab.send(UPGRADE).await;
         let (mut worker, _) = lab.workers[0].request().await;
         worker.send(UPGRADED).await;
         client.response().await;
-        // Time itself is looked at: longer than the timeout in all, and bytes in either direction keep it open.
-        let begun = std::time::Instant::now();
-        while begun.elapsed() < 3 * timeout {
-            client.send("ping").await;
-            assert_eq!(worker.exactly(4).await.unwrap(), b"ping");
-            tokio::time::sleep(timeout / 10).await;
-            worker.send("pong").await;
-            assert_eq!(client.exactly(4).await.unwrap(), b"pong");
-        }
         client.closed().await;
         worker.closed().await;
         lab.until(|snapshot| snapshot.connections == 0).await;
+    });
+}
+
+/// Time itself is looked at: longer than the timeout in all. Each pause is a twentieth of it.
+#[test]
+fn bytes_in_either_direction_keep_a_tunnel_open() {
+    run(async {
+        let timeout = Duration::from_secs(5);
+        let lab = Lab::with(1, |config| config.limits.tunnel_timeout = timeout).await;
+        let mut tunnels = Vec::new();
+        for client_speaks in [true, false] {
+            let mut client = lab.send(UPGRADE).await;
+            let (mut worker, _) = lab.workers[0].request().await;
+            worker.send(UPGRADED).await;
+            client.response().await;
+            tunnels.push(if client_speaks { (client, worker) } else { (worker, client) });
+        }
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < timeout * 3 / 2 {
+            for (speaker, listener) in &mut tunnels {
+                speaker.send("more").await;
+                assert_eq!(listener.exactly(4).await.unwrap(), b"more");
+            }
+            tokio::time::sleep(timeout / 20).await;
+        }
     });
 }
 

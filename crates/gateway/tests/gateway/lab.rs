@@ -21,7 +21,7 @@ use tokio::{
 
 /// Runs a test, with an end for one that hangs.
 pub fn run(test: impl Future<Output = ()>) {
-    run_within(Duration::from_secs(60), test);
+    run_within(Duration::from_secs(300), test);
 }
 
 /// One that may take so long.

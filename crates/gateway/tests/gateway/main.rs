@@ -28,3 +28,4 @@ mod storm;
 mod stream;
 mod tls;
 mod unix;
+mod zero;

@@ -140,6 +140,7 @@ fn the_client_is_told_how_long_it_took() {
         };
         let phases = ["queue", "connect", "send", "wait"].map(ms);
         assert!(phases.iter().sum::<f64>() <= ms("total") + 0.005 && phases[3] > 0.0, "{fields:?}");
+        assert!(fields[1].ends_with(", worker;desc=\"shop-1\""), "{fields:?}");
     });
 }
 

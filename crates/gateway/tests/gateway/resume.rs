@@ -175,7 +175,6 @@ fn a_client_that_takes_nothing_of_the_rest_is_cut_off() {
     run(async {
         let lab = Lab::with(2, |config| {
             config.limits.stall_timeout = std::time::Duration::from_millis(200);
-            config.routes[0].timeout = std::time::Duration::from_millis(200);
         })
         .await;
         let mut client = lab.send(GET).await;

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use super::peer::*;
 
 /// Longer than any case takes that is met.
-const CASE_TIMEOUT: Duration = Duration::from_secs(5);
+const CASE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What is to come back.
 pub enum Expect {

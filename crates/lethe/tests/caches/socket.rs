@@ -1,9 +1,14 @@
 //! A state API on a socket of its own, for several workers.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use lethe::State;
-use lethe_state::{embedded::Embedded, remote::Remote, server};
+use lethe_state::{
+    clock::{Clock, SystemClock},
+    embedded::Embedded,
+    remote::Remote,
+    server,
+};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 pub struct Daemon {
@@ -15,8 +20,13 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start() -> Self {
+        Self::with(Arc::new(SystemClock))
+    }
+
+    /// One whose leases and lifetimes go by this clock.
+    pub fn with(clock: Arc<dyn Clock>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let engine = Embedded::open(&folder.path().join("state")).unwrap();
+        let engine = Embedded::open_with(&folder.path().join("state"), clock).unwrap();
         let path = folder.path().join("state.sock");
         let mut daemon = Self { path, running: None, engine, _folder: folder };
         daemon.serve();

@@ -13,7 +13,7 @@ use crate::{
     Engines,
     blobs::{Condition as BlobCondition, Put},
     error::Error,
-    idempotency::{Answer, Beginning, Begun, Fingerprint},
+    idempotency::{Answer, Beginning, Begun, Claim, Fingerprint},
     portable::{PAGE_RECORDS_MAX, Part, Portable as _, Record, Whole},
     sessions::{Change, NewSession, Patch},
     tables::{Action, Condition, Outcome, Scan, Write},
@@ -188,7 +188,8 @@ fn beginning(key: &str) -> Beginning {
     }
 }
 
-/// Answers are given again; a request that runs does not move.
+/// Answers are given again. A request of whose end nothing is known is lost to who asks for at most once, and begun anew by
+/// others; should it have ended before the next move, that one brings the answer.
 pub async fn answers_move(source: Fixture, target: Fixture) {
     let (from, to) = (&source.engines, &target.engines);
     let answer = Answer {
@@ -205,15 +206,32 @@ pub async fn answers_move(source: Fixture, target: Fixture) {
         };
         assert!(from.idempotency.finish(&claim, answer.clone()).await.unwrap());
     }
-    from.idempotency.begin(beginning("runs")).await.unwrap();
+    for key in ["runs", "lost"] {
+        from.idempotency.begin(beginning(key)).await.unwrap();
+    }
+    let Begun::Claimed(ends) = from.idempotency.begin(beginning("ends")).await.unwrap() else {
+        panic!("a key")
+    };
     move_all(from, to, &[Part::Counters, Part::Answers]).await;
     let (before, after) = (all(from, Part::Answers).await, all(to, Part::Answers).await);
-    assert_eq!(before.len(), 3);
+    assert_eq!(before.len(), 6);
     assert_eq!(comparable(before), comparable(after));
-    assert_eq!(to.idempotency.begin(beginning("a/b:c")).await.unwrap(), Begun::Answered(answer));
+    assert_eq!(to.idempotency.begin(beginning("a/b:c")).await.unwrap(), Begun::Answered(answer.clone()));
     let other = Beginning { fingerprint: Fingerprint([8; 32]), ..beginning("a/b:c") };
     assert_eq!(to.idempotency.begin(other).await.unwrap(), Begun::Mismatched);
+    let nobodys = Claim { scope: "shop".into(), key: "lost".into(), token: 0 };
+    assert!(!to.idempotency.abandon(&nobodys).await.unwrap(), "it is nobody's to end");
+    assert!(!to.idempotency.finish(&nobodys, answer.clone()).await.unwrap());
+    let lost = Beginning { at_most_once: true, ..beginning("lost") };
+    assert_eq!(to.idempotency.begin(lost).await.unwrap(), Begun::Lost);
+    let other = Beginning { fingerprint: Fingerprint([8; 32]), ..beginning("lost") };
+    assert_eq!(to.idempotency.begin(other).await.unwrap(), Begun::Mismatched);
     assert!(matches!(to.idempotency.begin(beginning("runs")).await.unwrap(), Begun::Claimed(_)));
+    assert!(from.idempotency.finish(&ends, answer.clone()).await.unwrap());
+    move_all(from, to, &[Part::Answers]).await;
+    assert_eq!(to.idempotency.begin(beginning("ends")).await.unwrap(), Begun::Answered(answer));
+    let running = to.idempotency.begin(beginning("runs")).await.unwrap();
+    assert!(matches!(running, Begun::Running(_)), "what runs here is not displaced: {running:?}");
     assert!(target.advance(HOUR));
     assert!(matches!(to.idempotency.begin(beginning("plain")).await.unwrap(), Begun::Claimed(_)));
 }

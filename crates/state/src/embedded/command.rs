@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::{
     failure::{Failure, Stop},
     files::{Incoming, Outgoing},
+    session_row::Hash,
 };
 use crate::{
     Millis, Revision, clock::whole_millis, error::Error, feed::followers::Topic, limits::gcra::Micros,
@@ -27,6 +28,8 @@ pub(super) struct Txn<'a> {
     files: Files,
     /// Of what copies are stale after the commit; `None` when nobody wants to know.
     stale: Option<Vec<Stale>>,
+    /// The sessions that are other ones after the commit, or none.
+    sessions: Vec<Hash>,
 }
 
 /// Of what copies are stale: where it is, and its name; the empty one for all that is there.
@@ -50,7 +53,8 @@ impl<'a> Txn<'a> {
         is_followed: bool,
     ) -> Self {
         let (files, stale) = (Files::default(), is_followed.then(Vec::new));
-        Self { now: whole_millis(now_us), now_us, connection, last_revision, files, stale }
+        let now = whole_millis(now_us);
+        Self { now, now_us, connection, last_revision, files, stale, sessions: Vec::new() }
     }
 
     /// A statement that is prepared once for the connection.
@@ -91,9 +95,15 @@ impl<'a> Txn<'a> {
         }
     }
 
-    /// What the command did to files, and what is to be told.
-    pub(super) fn into_parts(self) -> (Files, Vec<Stale>) {
-        (self.files, self.stale.unwrap_or_default())
+    /// A session is another one after the commit, or none: what was kept of it in memory is not believed from then on. Whatever
+    /// changes a row of a session that may have been read says so.
+    pub(super) fn changes_session(&mut self, hash: &Hash) {
+        self.sessions.push(*hash);
+    }
+
+    /// What the command did to files, what is to be told, and the sessions that it changed.
+    pub(super) fn into_parts(self) -> (Files, Vec<Stale>, Vec<Hash>) {
+        (self.files, self.stale.unwrap_or_default(), self.sessions)
     }
 }
 
@@ -134,8 +144,20 @@ pub(super) enum Done {
     Failed(Failure),
 }
 
+/// How much of the database a command changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// By several statements perhaps, of which some are done when it turns out that it is refused: it has a savepoint of its own.
+    Any,
+    /// By one statement at most, and only after everything that could refuse it. Should that one fail, so does all that is
+    /// committed with it.
+    OneStatement,
+}
+
 /// A command of any result type.
 pub(super) trait Command: Send {
+    /// What must be done for it to be taken back.
+    fn extent(&self) -> Extent;
     /// Does the work.
     fn run(&mut self, txn: &mut Txn<'_>) -> Done;
     /// Tells the caller how it ended.
@@ -148,6 +170,7 @@ pub(super) struct Task<T, F> {
     result: Option<Result<T, Error>>,
     reply: oneshot::Sender<Result<T, Error>>,
     database: Arc<PathBuf>,
+    extent: Extent,
 }
 
 impl<T, F> Task<T, F>
@@ -158,10 +181,11 @@ where
     /// A command that does `work`, and where its result comes.
     pub(super) fn command(
         work: F,
+        extent: Extent,
         database: Arc<PathBuf>,
     ) -> (Box<dyn Command>, oneshot::Receiver<Result<T, Error>>) {
         let (reply, result) = oneshot::channel();
-        (Box::new(Self { work: Some(work), result: None, reply, database }), result)
+        (Box::new(Self { work: Some(work), result: None, reply, database, extent }), result)
     }
 }
 
@@ -170,6 +194,10 @@ where
     T: Send,
     F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send,
 {
+    fn extent(&self) -> Extent {
+        self.extent
+    }
+
     fn run(&mut self, txn: &mut Txn<'_>) -> Done {
         // A caller who has left needs no work done.
         let Some(work) = self.work.take().filter(|_| !self.reply.is_closed()) else { return Done::TakeBack };

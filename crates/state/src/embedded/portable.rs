@@ -69,9 +69,9 @@ const ROWS: Select = Select {
 };
 const ANSWERS: Select = Select {
     page: "SELECT scope, key, fingerprint, status, fields, body, expires_at FROM idempotency
-           WHERE (scope, key) > (?1, ?2) AND status IS NOT NULL AND expires_at > ?3 ORDER BY scope, key",
+           WHERE (scope, key) > (?1, ?2) AND expires_at > ?3 ORDER BY scope, key",
     count: "SELECT count(*) FROM idempotency
-            WHERE (scope, key) > (?1, ?2) AND status IS NOT NULL AND expires_at > ?3",
+            WHERE (scope, key) > (?1, ?2) AND expires_at > ?3",
 };
 const BLOBS: Select = Select {
     page: "SELECT bucket, key, size, content_type,
@@ -144,7 +144,8 @@ fn row(_: &Connection, sql: &SqlRow<'_>) -> rusqlite::Result<Read> {
 
 fn answer(_: &Connection, sql: &SqlRow<'_>) -> rusqlite::Result<Read> {
     let (scope, key): (String, String) = (sql.get(0)?, text_key(sql, 1)?);
-    let (fields, body): (Vec<u8>, Vec<u8>) = (sql.get(4)?, sql.get(5)?);
+    let (fields, body): (Option<Vec<u8>>, Option<Vec<u8>>) = (sql.get(4)?, sql.get(5)?);
+    let (fields, body) = (fields.unwrap_or_default(), body.unwrap_or_default());
     let (cursor, size) = (format!("{scope}/{key}"), fields.len() + body.len());
     let fields = lines::read(&fields.into()).into_iter().map(|(name, value)| (name, Data(value))).collect();
     let answer = Answer {
@@ -235,6 +236,7 @@ fn put_row(txn: &mut Txn<'_>, row: Row) -> rusqlite::Result<()> {
 
 fn put_ended(txn: &mut Txn<'_>, ended: Ended) -> rusqlite::Result<()> {
     let Ended { hash, successor, user, ended_at, forget_at } = ended;
+    txn.changes_session(&hash.0);
     run(txn, "DELETE FROM sessions WHERE hash = ?1", [hash.0])?;
     run(
         txn,
@@ -257,7 +259,11 @@ fn put_session(txn: &mut Txn<'_>, session: Session) -> Result<(), Stop> {
     }
     txn.tell(|| stale(&hash.0));
     // Also one that had the same handle under an id that was renewed since.
-    run(txn, "DELETE FROM sessions WHERE hash = ?1 OR handle = ?2", (hash.0, handle))?;
+    let displaced = txn
+        .prepared("DELETE FROM sessions WHERE hash = ?1 OR handle = ?2 RETURNING hash")?
+        .query_map((hash.0, handle), |row| row.get(0))?
+        .collect::<Result<Vec<_>, _>>()?;
+    displaced.iter().for_each(|hash| txn.changes_session(hash));
     let times: [Millis; 4] =
         [session.created_at, session.idle_ms, session.idle_expires_at, session.absolute_expires_at];
     let serial = txn
@@ -292,7 +298,9 @@ fn put_answer(txn: &mut Txn<'_>, answer: Answer) -> Result<(), Stop> {
          SET fingerprint = excluded.fingerprint, token = excluded.token, owner = excluded.owner,
              claimed_until = excluded.claimed_until, kept_ms = excluded.kept_ms, expires_at = excluded.expires_at,
              status = excluded.status, fields = excluded.fields, body = excluded.body
-         WHERE idempotency.expires_at <= ?9",
+         -- What was brought as begun, and nobody has begun again, may have ended since.
+         WHERE idempotency.expires_at <= ?9
+             OR (idempotency.claimed_until = 0 AND idempotency.status IS NULL)",
         (
             &answer.scope,
             key,

@@ -31,7 +31,8 @@ pub(super) const STATE: Schema = Schema {
         include_str!("schema/idempotency.sql"),
     ],
     synchronous: "full",
-    log_pages: 1000,
+    // Each time writers wait for the disk twice more. The next start reads the log, in some tens of milliseconds at most.
+    log_pages: WAL_BYTES_KEPT / 4096,
 };
 
 /// What limits have counted: a database of its own, so that a call of a limit waits for no disk, neither its own nor that
@@ -319,7 +320,7 @@ mod tests {
 
     #[test]
     fn commits_wait_for_the_disk_but_those_of_limits_and_caches() {
-        for (schema, synchronous, log_pages) in [(STATE, 2, 1000), (LIMITS, 1, 4096), (CACHE, 1, 4096)] {
+        for (schema, synchronous, log_pages) in [(STATE, 2, 4096), (LIMITS, 1, 4096), (CACHE, 1, 4096)] {
             let directory = tempfile::tempdir().unwrap();
             let connection = open_writer(&schema, &directory.path().join("some.db")).unwrap();
             let number =

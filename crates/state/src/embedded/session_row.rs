@@ -50,6 +50,27 @@ pub(super) struct Loaded<F = Fields> {
     fields: F,
 }
 
+/// Until when a session lives, and whether its use is worth a write.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) idle_ms: Millis,
+    pub(super) idle_expires_at: Millis,
+    pub(super) absolute_expires_at: Millis,
+}
+
+impl Times {
+    /// Whether it has not expired. The absolute expiry is never before that of idle time.
+    pub(super) fn is_live(&self, now: Millis) -> bool {
+        self.idle_expires_at > now
+    }
+
+    /// Whether so much of the idle time has passed that use moves it on.
+    pub(super) fn is_past_half(&self, now: Millis) -> bool {
+        let moved = now.saturating_add(self.idle_ms).min(self.absolute_expires_at);
+        self.idle_expires_at.saturating_sub(now) < self.idle_ms / 2 && moved > self.idle_expires_at
+    }
+}
+
 /// The fields by name.
 pub(super) type Fields = BTreeMap<String, Field>;
 
@@ -112,7 +133,7 @@ pub(super) fn find<F: Gather>(
     now: Millis,
 ) -> rusqlite::Result<Found<F>> {
     if let Some(session) = read(connection, hash)? {
-        return Ok(if session.idle_expires_at > now { Found::Live(session) } else { Found::Ended(None) });
+        return Ok(if session.times().is_live(now) { Found::Live(session) } else { Found::Ended(None) });
     }
     // An id that ends between the two reads has its tombstone by now, and one that began was known to nobody.
     let mut statement =
@@ -167,10 +188,10 @@ impl<F> Found<F> {
 }
 
 impl<F> Loaded<F> {
-    /// Whether so much of the idle time has passed that use moves it on.
-    pub(super) fn is_past_half(&self, now: Millis) -> bool {
-        let moved = now.saturating_add(self.idle_ms).min(self.absolute_expires_at);
-        self.idle_expires_at.saturating_sub(now) < self.idle_ms / 2 && moved > self.idle_expires_at
+    /// Until when it lives.
+    pub(super) fn times(&self) -> Times {
+        let Self { idle_ms, idle_expires_at, absolute_expires_at, .. } = *self;
+        Times { idle_ms, idle_expires_at, absolute_expires_at }
     }
 }
 
@@ -208,7 +229,7 @@ impl Loaded {
 
     /// Counts as use: moves the idle time on if more than half of it has passed.
     pub(super) fn touch(&mut self, txn: &Txn<'_>) -> rusqlite::Result<()> {
-        if !self.is_past_half(txn.now) {
+        if !self.times().is_past_half(txn.now) {
             return Ok(());
         }
         self.idle_expires_at = txn.now.saturating_add(self.idle_ms).min(self.absolute_expires_at);

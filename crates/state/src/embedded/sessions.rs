@@ -3,6 +3,8 @@
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+#[cfg(feature = "server")]
+use bytes::Bytes;
 use rusqlite::Params;
 use sha2::{Digest, Sha256};
 
@@ -63,12 +65,13 @@ impl Sessions for Store {
     async fn load(&self, id: &SessionId) -> Result<Session, Error> {
         let (hash, now) = (hash(id), self.clock.now());
         let loaded = self.readers.look_up(|connection| find(connection, &hash, now)?.live()).await?;
-        if !loaded.is_past_half(now) {
+        if !loaded.times().is_past_half(now) {
             return Ok(loaded.into_session(id.clone()));
         }
         let touched = self.writer.submit(move |txn| {
             let mut session = find(txn.connection(), &hash, txn.now)?.live()?;
             session.touch(txn)?;
+            txn.changes_session(&hash);
             Ok(session)
         });
         match touched.await {
@@ -82,16 +85,28 @@ impl Sessions for Store {
     }
 
     #[cfg(feature = "server")]
-    async fn load_json(&self, id: &SessionId) -> Result<Vec<u8>, Error> {
+    async fn load_json(&self, id: &SessionId) -> Result<Bytes, Error> {
         let (hash, now) = (hash(id), self.clock.now());
+        let mark = self.recent.mark(&hash);
         let read = |connection: &_| find::<Text>(connection, &hash, now)?.live();
         let loaded = self.readers.look_up(read).await?;
-        let json = if loaded.is_past_half(now) {
-            serde_json::to_vec(&wire::Session::from(self.load(id).await?))
-        } else {
-            loaded.into_json(id)
-        };
-        json.map_err(|error| Error::Engine(error.into()))
+        let times = loaded.times();
+        if times.is_past_half(now) {
+            let json = serde_json::to_vec(&wire::Session::from(self.load(id).await?));
+            return json.map(Bytes::from).map_err(|error| Error::Engine(error.into()));
+        }
+        let mut json = loaded.into_json(id).map_err(|error| Error::Engine(error.into()))?;
+        json.shrink_to_fit();
+        let json = Bytes::from(json);
+        if let Some(mark) = mark {
+            self.recent.keep(id, mark, times, json.clone());
+        }
+        Ok(json)
+    }
+
+    #[cfg(feature = "server")]
+    fn recall_json(&self, id: &SessionId) -> Option<Bytes> {
+        self.recent.get(id, self.clock.now())
     }
 
     async fn patch(&self, id: &SessionId, patch: Patch) -> Result<Session, Error> {
@@ -100,6 +115,7 @@ impl Sessions for Store {
             let mut session = find(txn.connection(), &hash, txn.now)?.live()?;
             session.change(txn, &patch)?;
             session.touch(txn)?;
+            txn.changes_session(&hash);
             if !patch.changes.is_empty() {
                 txn.tell(|| stale(&hash));
             }
@@ -117,6 +133,7 @@ impl Sessions for Store {
             session.change(txn, &patch)?;
             bury(txn, &hash, &new, user.as_deref(), session.absolute_expires_at)?;
             session.rename(txn, &new, user)?;
+            txn.changes_session(&hash);
             txn.tell(|| stale(&hash));
             Ok(session)
         });
@@ -171,7 +188,7 @@ impl Sessions for Store {
     }
 }
 
-fn hash(id: &SessionId) -> Hash {
+pub(super) fn hash(id: &SessionId) -> Hash {
     Sha256::digest(id.as_bytes()).into()
 }
 
@@ -240,10 +257,11 @@ fn end(txn: &mut Txn<'_>, which: &str, parameters: impl Params + Clone) -> Resul
     let mut ended = Ended { all: 0, live: 0 };
     while let Some(row) = rows.next()? {
         ended.all += 1;
+        let hash = row.get(1)?;
+        txn.changes_session(&hash);
         // Of those that had expired, everybody knows by the clock.
         if row.get::<_, Millis>(0)? > txn.now {
             ended.live += 1;
-            let hash = row.get(1)?;
             txn.tell(|| stale(&hash));
         }
     }

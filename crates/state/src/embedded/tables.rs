@@ -6,7 +6,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
 
-use super::{Store, command::Txn, failure::Stop};
+use super::{
+    Store,
+    command::{Extent, Txn},
+    failure::Stop,
+};
 use crate::{
     Millis, Revision,
     clock::after,
@@ -44,8 +48,10 @@ impl Tables for Store {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
+        // Each action looks first, and then writes one row.
+        let extent = if batch.len() == 1 { Extent::OneStatement } else { Extent::Any };
         self.writer
-            .submit(move |txn| {
+            .submit_of(extent, move |txn| {
                 batch.iter().enumerate().map(|(index, write)| apply(txn, index, write)).collect()
             })
             .await

@@ -23,6 +23,8 @@ mod counting;
 mod crash;
 mod disk;
 mod life;
+#[cfg(feature = "server")]
+mod recalled;
 mod refusal;
 mod steps;
 

@@ -16,9 +16,10 @@ use tokio::sync::mpsc;
 
 use super::{
     Claim,
-    command::{Command, Done, Files, Stale, Task, Txn, closing},
+    command::{Command, Done, Extent, Files, Stale, Task, Txn, closing},
     failure::{Failure, Stop},
     files::Outgoing,
+    recent::Recent,
     sweeper::Unlinker,
 };
 use crate::{Revision, clock::Clock, error::Error, feed::followers::Followers, figures};
@@ -65,6 +66,8 @@ pub(super) struct Desk {
     pub(super) claim: Claim,
     /// Are told what has changed.
     pub(super) followers: Arc<Followers>,
+    /// What was read of sessions, where there are any.
+    pub(super) recent: Option<Arc<Recent>>,
     /// SQLite's `data_version` at the last group: it changes when another process has written.
     pub(super) data_version: i64,
 }
@@ -105,7 +108,16 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
     {
-        let (command, result) = Task::command(work, self.database.clone());
+        self.submit_of(Extent::Any, work).await
+    }
+
+    /// The same for work of a known extent.
+    pub(super) async fn submit_of<T, F>(&self, extent: Extent, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
+    {
+        let (command, result) = Task::command(work, extent, self.database.clone());
         self.queue.send(Message::Command(command)).await.map_err(|_| closing())?;
         result.await.unwrap_or_else(|_| Err(closing()))
     }
@@ -116,7 +128,7 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
     {
-        let (command, result) = Task::command(work, self.database.clone());
+        let (command, result) = Task::command(work, Extent::Any, self.database.clone());
         self.queue.blocking_send(Message::Command(command)).map_err(|_| closing())?;
         result.blocking_recv().unwrap_or_else(|_| Err(closing()))
     }
@@ -203,33 +215,47 @@ impl Desk {
     ) -> Result<Vec<Outgoing>, Failure> {
         let database = self.database.clone();
         let failure = |error| Failure::sqlite(&database, &error);
-        let mut files = Files::default();
+        let (mut files, mut sessions) = (Files::default(), Vec::new());
         self.execute("BEGIN IMMEDIATE").map_err(failure)?;
         self.look_for_others().map_err(failure)?;
         // Read anew for each group: while one lethe takes over from another, both write.
         let first_revision = self.read_revision().map_err(failure)?;
         let (now_us, mut last_revision) = (self.clock.now_us(), first_revision);
         for command in group {
-            self.execute("SAVEPOINT command").map_err(failure)?;
+            let has_savepoint = command.extent() == Extent::Any;
+            if has_savepoint {
+                self.execute("SAVEPOINT command").map_err(failure)?;
+            }
             let is_followed = !self.followers.is_empty();
             let mut txn = Txn::new(&self.connection, now_us, &mut last_revision, is_followed);
             match command.run(&mut txn) {
                 Done::Keep => {
-                    let (its_files, mut its_stale) = txn.into_parts();
+                    let (its_files, mut its_stale, mut its_sessions) = txn.into_parts();
                     files.append(its_files);
                     stale.append(&mut its_stale);
+                    sessions.append(&mut its_sessions);
                 }
-                // SQLite ends the whole transaction by itself for some errors, such as a full disk.
-                Done::Failed(failure) if self.connection.is_autocommit() => return Err(failure),
-                Done::TakeBack | Done::Failed(_) => self.execute("ROLLBACK TO command").map_err(failure)?,
+                // SQLite ends the whole transaction by itself for some errors, such as a full disk; and of one that comes on
+                // a damaged page, only a savepoint would take back what was written before it.
+                Done::Failed(failure) if !has_savepoint || self.connection.is_autocommit() => {
+                    return Err(failure);
+                }
+                Done::TakeBack | Done::Failed(_) if has_savepoint => {
+                    self.execute("ROLLBACK TO command").map_err(failure)?;
+                }
+                Done::TakeBack | Done::Failed(_) => {}
             }
-            self.execute("RELEASE command").map_err(failure)?;
+            if has_savepoint {
+                self.execute("RELEASE command").map_err(failure)?;
+            }
         }
         if last_revision != first_revision {
             let mut keep =
                 self.connection.prepare_cached("UPDATE counter SET last_revision = ?1").map_err(failure)?;
             keep.execute([last_revision.cast_signed()]).map_err(failure)?;
         }
+        // Until this function ends: nobody is answered by then.
+        let _doubt = self.recent.as_deref().map(|recent| recent.doubt(&sessions));
         match self.execute("COMMIT") {
             Ok(()) => Ok(files.committed()),
             Err(error) => {

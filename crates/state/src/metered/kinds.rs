@@ -1,8 +1,12 @@
 //! Each kind, metered: what it is asked goes on to its engine as it came.
 
 use std::time::Duration;
+#[cfg(feature = "server")]
+use std::time::Instant;
 
 use async_trait::async_trait;
+#[cfg(feature = "server")]
+use bytes::Bytes;
 
 use super::Metered;
 use crate::{
@@ -44,8 +48,16 @@ impl Sessions for Metered<dyn Sessions> {
     }
 
     #[cfg(feature = "server")]
-    async fn load_json(&self, id: &SessionId) -> Result<Vec<u8>, Error> {
+    async fn load_json(&self, id: &SessionId) -> Result<Bytes, Error> {
         self.meter.time("load", self.inner.load_json(id)).await
+    }
+
+    #[cfg(feature = "server")]
+    fn recall_json(&self, id: &SessionId) -> Option<Bytes> {
+        let start = Instant::now();
+        let json = self.inner.recall_json(id)?;
+        self.meter.note("load", start.elapsed(), None);
+        Some(json)
     }
 
     fn lag(&self) -> Duration {

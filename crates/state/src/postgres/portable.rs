@@ -35,12 +35,13 @@ statements! {
                WHERE before < $5 ORDER BY table_name, key",
         count_rows: "SELECT count(*) FROM {s}.rows WHERE expires_at IS NULL OR expires_at > {now}",
         answers: "SELECT scope, key, fingerprint, status, names, contents, body, expires_at
-                  FROM (SELECT *, sum(octet_length(body)) OVER (ORDER BY scope, key) - octet_length(body) AS before
+                  FROM (SELECT *, sum(coalesce(octet_length(body), 0)) OVER (ORDER BY scope, key)
+                                   - coalesce(octet_length(body), 0) AS before
                         FROM {s}.idempotency
-                        WHERE (scope, key) > ($2, $3) AND status IS NOT NULL AND expires_at > {now}
+                        WHERE (scope, key) > ($2, $3) AND expires_at > {now}
                         ORDER BY scope, key LIMIT $4) AS page
                   WHERE before < $5 ORDER BY scope, key",
-        count_answers: "SELECT count(*) FROM {s}.idempotency WHERE status IS NOT NULL AND expires_at > {now}",
+        count_answers: "SELECT count(*) FROM {s}.idempotency WHERE expires_at > {now}",
         ended: "SELECT hash, successor, user_name, ended_at, forget_at FROM {s}.tombstones
                 WHERE hash > $2 AND forget_at > {now} ORDER BY hash LIMIT $3",
         count_ended: "SELECT count(*) FROM {s}.tombstones WHERE forget_at > {now}",
@@ -63,7 +64,7 @@ statements! {
                          claimed_until = excluded.claimed_until, kept_ms = excluded.kept_ms,
                          expires_at = excluded.expires_at, status = excluded.status, names = excluded.names,
                          contents = excluded.contents, body = excluded.body
-                     WHERE old.expires_at <= {now}",
+                     WHERE old.expires_at <= {now} OR (old.claimed_until = 0 AND old.status IS NULL)",
         end: "DELETE FROM {s}.sessions WHERE hash = $1",
         put_ended: "INSERT INTO {s}.tombstones (hash, successor, user_name, ended_at, forget_at)
                     VALUES ($1, $2, $3, $4, $5)
@@ -164,15 +165,16 @@ fn row(sql: &PgRow) -> Result<Read, Stop> {
 
 fn answer(sql: &PgRow) -> Result<Read, Stop> {
     let (scope, key): (String, String) = (sql.try_get(0)?, text_key(sql, 1)?);
-    let (names, contents): (Vec<String>, Vec<Vec<u8>>) = (sql.try_get(4)?, sql.try_get(5)?);
-    let body: Vec<u8> = sql.try_get(6)?;
-    let status = sql.try_get::<i32, _>(3)?;
+    let (names, contents): (Option<Vec<String>>, Option<Vec<Vec<u8>>>) = (sql.try_get(4)?, sql.try_get(5)?);
+    let (names, contents) = (names.unwrap_or_default(), contents.unwrap_or_default());
+    let body = sql.try_get::<Option<Vec<u8>>, _>(6)?.unwrap_or_default();
+    let status = sql.try_get::<Option<i32>, _>(3)?.map(u16::try_from).transpose();
     let (cursor, size) = (format!("{scope}/{key}"), body.len());
     let answer = Answer {
         scope,
         key,
         fingerprint: Fingerprint(bytes_32(sql, 2)?).to_string(),
-        status: u16::try_from(status).map_err(|error| sqlx::Error::Decode(error.into()))?,
+        status: status.map_err(|error| sqlx::Error::Decode(error.into()))?,
         fields: names.into_iter().zip(contents.into_iter().map(|value| Data(value.into()))).collect(),
         body: Data(body.into()),
         expires_at: sql.try_get(7)?,
@@ -269,7 +271,7 @@ async fn put_answer(store: &Store, connection: &mut PgConnection, answer: &Answe
         answer.fields.iter().map(|(name, value)| (name.as_str(), &value.0[..])).unzip();
     let query = sqlx::query(store.sql.portable.put_answer.clone()).bind(store.now()).bind(&answer.scope);
     let query = query.bind(answer.key.as_bytes()).bind(fingerprint.0).bind(answer.expires_at);
-    let query = query.bind(i32::from(answer.status)).bind(&names).bind(&contents);
+    let query = query.bind(answer.status.map(i32::from)).bind(&names).bind(&contents);
     query.bind(&answer.body.0[..]).execute(connection).await?;
     Ok(())
 }

@@ -255,12 +255,18 @@ impl Store {
         };
         let mut reply =
             Reply::list(self.router.run(&self.request(&script::ANSWER_DUMP, [key.to_owned()])).await?)?;
-        if reply.text()? != "answered" {
+        let how = reply.text()?;
+        if how == "missing" {
             return Ok(None);
         }
-        let fingerprint = reply.text()?;
-        let status = u16::try_from(reply.number()?).map_err(|_| unexpected("a status"))?;
-        let (fields, body, expires_at) = (reply.bytes()?, reply.bytes()?, reply.number()?);
+        let (fingerprint, expires_at) = (reply.text()?, reply.number()?);
+        let (status, fields, body) = match how.as_str() {
+            "begun" => (None, Bytes::new(), Bytes::new()),
+            _ => {
+                let status = u16::try_from(reply.number()?).map_err(|_| unexpected("a status"))?;
+                (Some(status), reply.bytes()?, reply.bytes()?)
+            }
+        };
         let fields = lines::read(&fields).into_iter().map(|(name, value)| (name, Data(value))).collect();
         let body = Data(body);
         Ok(Some(Record::Answer(Answer { scope, key: name, fingerprint, status, fields, body, expires_at })))
@@ -300,7 +306,8 @@ impl Store {
                     answer.fields.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect();
                 let key = self.keys.idempotency(&answer.scope, &answer.key);
                 let request = self.request(&script::ANSWER_RESTORE, [key]).number(fingerprint);
-                let request = request.number(answer.expires_at.min(SPAN_MS_MAX)).number(answer.status);
+                let request = request.number(answer.expires_at.min(SPAN_MS_MAX));
+                let request = request.text(answer.status.map(|status| status.to_string()).as_deref());
                 self.run(request.arg(lines::write(&fields)).arg(answer.body.0.clone())).await
             }
             Record::Blob(_) => Err(mixed(record)),

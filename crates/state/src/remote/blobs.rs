@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     Remote,
-    call::{Answer, Call, Target},
+    call::{Answer, Call, Headers, Target},
     connection::Connection,
     payload::{Payload, Upload},
     pool::{ANSWER_TIMEOUT, Pool, Purpose, Retry},
@@ -120,7 +120,7 @@ impl Blobs for Remote {
             };
         }
         let (head, incoming) = response.into_parts();
-        let answer = Answer { status: head.status, headers: head.headers, body: Bytes::new() };
+        let answer = Answer { status: head.status, headers: Headers::Http(head.headers), body: Bytes::new() };
         let (range, size) = extent(&answer)?;
         let download = Download {
             incoming,

@@ -150,7 +150,7 @@ fn claimed(claim: &Claim) -> Result<Target, Error> {
 fn entry(answer: Answer) -> Result<Entry, Error> {
     let fresh = Duration::from_millis(number(&answer, cache::FRESH_MS)?);
     let left = Duration::from_millis(number(&answer, cache::LEFT_MS)?);
-    let value = (answer.status != StatusCode::NO_CONTENT).then_some(answer.body);
+    let value = (answer.status != StatusCode::NO_CONTENT).then(|| answer.into_value());
     Ok(Entry { value, fresh, left })
 }
 

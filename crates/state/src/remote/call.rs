@@ -159,8 +159,14 @@ impl Call {
 /// What was answered, body and all.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Headers,
     pub(super) body: Bytes,
+}
+
+/// Its headers, by how they came.
+pub(super) enum Headers {
+    Http(HeaderMap),
+    Framed(frames::Headers),
 }
 
 impl Answer {
@@ -175,9 +181,21 @@ impl Answer {
             .map_err(|error| problem::misunderstood(format!("an answer that cannot be read: {error}")))
     }
 
+    /// Its body, to be kept.
+    pub(super) fn into_value(self) -> Bytes {
+        if self.body.len() <= frames::COPIED_BYTES_MAX {
+            Bytes::copy_from_slice(&self.body)
+        } else {
+            self.body
+        }
+    }
+
     /// The text of a header.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
+        match &self.headers {
+            Headers::Http(headers) => headers.get(name)?.to_str().ok(),
+            Headers::Framed(headers) => headers.text(name),
+        }
     }
 
     /// The entity tag, without quotes.

@@ -18,7 +18,10 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::timeout};
 
-use super::{call::Answer, payload::Payload};
+use super::{
+    call::{Answer, Headers},
+    payload::Payload,
+};
 
 /// How long a connection may take to be made.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -117,7 +120,7 @@ impl Connection {
             }
             body = all.freeze();
         }
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        Ok(Answer { status: head.status, headers: Headers::Http(head.headers), body })
     }
 
     /// The next piece of the body of an answer; `None` at its end.

@@ -1,14 +1,19 @@
 //! One connection that many calls share, in frames (see [`crate::frames`]). A task moves the bytes: it sends in one piece what
-//! was asked since it last looked, and gives each answer to whoever waits for it. It ends with the connection, or with the
-//! runtime that it was opened on.
+//! was asked since it last looked, and gives each answer to whoever waits for it. While several calls are under way, it lets all
+//! tasks that are ready to ask have their turn before it sends: a system call costs more than what is asked. It ends with the
+//! connection, or with the runtime that it was opened on.
 
 use std::{
     collections::HashMap,
     future::{Future as _, poll_fn},
+    hash::{BuildHasherDefault, Hasher},
     io,
     path::Path,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     task::{Context, Poll},
 };
 
@@ -22,13 +27,13 @@ use tokio::{
 };
 
 use super::{
-    call::{Answer, Call},
+    call::{Answer, Call, Headers},
     connection::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT},
 };
 use crate::frames::{self, PATH, PROTOCOL};
 
 /// How much is read at a time.
-const READ_BYTES: usize = 16 << 10;
+const READ_BYTES: usize = 32 << 10;
 /// Most bytes of the answer to the upgrade.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
@@ -55,6 +60,8 @@ pub(super) enum Opened {
 
 struct Shared {
     desk: Mutex<Desk>,
+    /// Whether the desk is closed, to be seen without a lock.
+    is_closed: AtomicBool,
     /// Wakes the task.
     mover: AtomicWaker,
 }
@@ -66,9 +73,28 @@ struct Desk {
     /// Bytes of calls, from the first one's on.
     asked_bytes: u64,
     last: u64,
-    waiting: HashMap<u64, Waiting>,
+    waiting: HashMap<u64, Waiting, BuildHasherDefault<Numbers>>,
     /// Why it takes no more calls.
     closed: Option<&'static str>,
+}
+
+/// Hashes numbers that go up, which nobody chooses: as they are, spread over all bits.
+#[derive(Default)]
+struct Numbers(u64);
+
+impl Hasher for Numbers {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 divided by the golden ratio.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 struct Waiting {
@@ -104,7 +130,11 @@ impl Line {
         let opened =
             timeout(CONNECT_TIMEOUT, open).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut));
         let Some((stream, read)) = opened.flatten()? else { return Ok(Opened::HttpOnly) };
-        let shared = Arc::new(Shared { desk: Mutex::default(), mover: AtomicWaker::new() });
+        let shared = Arc::new(Shared {
+            desk: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+            mover: AtomicWaker::new(),
+        });
         let why = "its runtime has ended".into();
         let mover = Mover {
             stream,
@@ -112,6 +142,8 @@ impl Line {
             out: BytesMut::new(),
             sent_bytes: 0,
             unwritable: None,
+            is_gathering: false,
+            answered: Vec::new(),
             shared: shared.clone(),
             why,
         };
@@ -125,7 +157,7 @@ impl Line {
 
     /// Whether it takes calls.
     pub(super) fn is_open(&self) -> bool {
-        self.shared().desk().closed.is_none()
+        !self.shared().is_closed.load(SeqCst)
     }
 
     /// Takes no more calls; those that wait may still be answered.
@@ -133,8 +165,8 @@ impl Line {
         self.shared().close("a call on it took too long");
     }
 
-    /// Makes a call. Gives it back, with its turn, where it has no place in a frame. Dropped before the task has sent it, it may
-    /// be done all the same.
+    /// Makes a call, which must have a place in a frame. Dropped before its answer has come, it may be done all the same, and has
+    /// its turn until the other side is done with it.
     pub(super) async fn ask(&self, call: &Call, turn: OwnedSemaphorePermit) -> Result<Answer, Unanswered> {
         let (answer, answered) = oneshot::channel();
         {
@@ -144,7 +176,6 @@ impl Line {
             }
             let (number, before) = (desk.last + 1, desk.out.len());
             if call.write(&mut desk.out, number).is_none() {
-                desk.out.truncate(before);
                 return Err(Unanswered { text: "the call has no place in a frame".into(), is_undone: true });
             }
             desk.last = number;
@@ -172,8 +203,13 @@ impl Shared {
     }
 
     fn close(&self, why: &'static str) {
-        self.desk().closed.get_or_insert(why);
+        self.close_desk(&mut self.desk(), why);
         self.mover.wake();
+    }
+
+    fn close_desk(&self, desk: &mut Desk, why: &'static str) {
+        desk.closed.get_or_insert(why);
+        self.is_closed.store(true, SeqCst);
     }
 }
 
@@ -182,7 +218,7 @@ struct Wakes<'a>(&'a Shared);
 
 impl Drop for Wakes<'_> {
     fn drop(&mut self) {
-        if self.0.desk().closed.is_some() {
+        if self.0.is_closed.load(SeqCst) {
             self.0.mover.wake();
         }
     }
@@ -197,6 +233,10 @@ struct Mover {
     sent_bytes: u64,
     /// Why nothing can be sent any more.
     unwritable: Option<String>,
+    /// Whether it waits for what others, who are ready, have to ask.
+    is_gathering: bool,
+    /// What is to be given out, at most as much as is under way; empty in between.
+    answered: Vec<(Waiting, Result<Answer, Unanswered>)>,
     shared: Arc<Shared>,
     /// Why the connection is over, once it is.
     why: String,
@@ -210,11 +250,11 @@ impl Mover {
     /// Ends with why the connection is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<String> {
         self.shared.mover.register(cx.waker());
-        if self.unwritable.is_none() {
+        if self.unwritable.is_none() && !self.gathers(cx) {
             self.unwritable = self.write(cx).err();
         }
         if self.unwritable.is_some() {
-            self.shared.desk().closed.get_or_insert("the connection has ended");
+            self.shared.close_desk(&mut self.shared.desk(), "the connection has ended");
         }
         // Who cannot be written to any more may have said much before it closed: answers, and that it leaves.
         if let Err(why) = self.answers(cx) {
@@ -227,6 +267,19 @@ impl Mover {
             }
             _ => Poll::Pending,
         }
+    }
+
+    /// Whether others have their turn before anything is sent; then this task comes behind all that are ready.
+    fn gathers(&mut self, cx: &Context<'_>) -> bool {
+        let is_worth_it = || {
+            let desk = self.shared.desk();
+            !desk.out.is_empty() && desk.waiting.len() > 1
+        };
+        self.is_gathering = !self.is_gathering && self.out.is_empty() && is_worth_it();
+        if self.is_gathering {
+            cx.waker().wake_by_ref();
+        }
+        self.is_gathering
     }
 
     /// Writes what is there to be written, as far as it goes.
@@ -252,11 +305,7 @@ impl Mover {
     /// Hands out the answers that are there.
     fn answers(&mut self, cx: &mut Context<'_>) -> Result<(), String> {
         loop {
-            while let Some(answer) = frames::take_answer(&mut self.read, ANSWER_BYTES_MAX)
-                .map_err(|malformed| format!("the answer is no frame: {}", malformed.0))?
-            {
-                self.take(answer);
-            }
+            self.take()?;
             self.read.reserve(READ_BYTES);
             match pin!(self.stream.read_buf(&mut self.read)).poll(cx) {
                 Poll::Pending => return Ok(()),
@@ -267,26 +316,38 @@ impl Mover {
         }
     }
 
-    fn take(&mut self, answer: frames::Answer) {
-        match answer {
-            frames::Answer::Whole { number, status, headers, body } => {
-                let waiting = self.shared.desk().waiting.remove(&number);
-                if let Some(waiting) = waiting {
-                    // Whoever has left does not want it.
-                    let _ = waiting.answer.send(Ok(Answer { status, headers, body }));
+    /// Gives out what was read. Callers are woken once the desk is free for what they ask next.
+    fn take(&mut self) -> Result<(), String> {
+        let (mut desk, mut result) = (self.shared.desk(), Ok(()));
+        loop {
+            match frames::take_answer(&mut self.read, ANSWER_BYTES_MAX) {
+                Ok(Some(frames::Answer::Whole { number, status, headers, body })) => {
+                    if let Some(waiting) = desk.waiting.remove(&number) {
+                        let answer = Answer { status, headers: Headers::Framed(headers), body };
+                        self.answered.push((waiting, Ok(answer)));
+                    }
                 }
-            }
-            frames::Answer::Leaving { last } => {
-                let mut desk = self.shared.desk();
-                desk.closed = Some("the other side ends");
-                let undone = desk.waiting.extract_if(|number, _| *number > last).collect::<Vec<_>>();
-                drop(desk);
-                for (_, waiting) in undone {
-                    let text = "the other side ended before the call".into();
-                    let _ = waiting.answer.send(Err(Unanswered { text, is_undone: true }));
+                Ok(Some(frames::Answer::Leaving { last })) => {
+                    desk.closed = Some("the other side ends");
+                    self.shared.is_closed.store(true, SeqCst);
+                    for (_, waiting) in desk.waiting.extract_if(|number, _| *number > last) {
+                        let text = "the other side ended before the call".into();
+                        self.answered.push((waiting, Err(Unanswered { text, is_undone: true })));
+                    }
+                }
+                Ok(None) => break,
+                Err(malformed) => {
+                    result = Err(format!("the answer is no frame: {}", malformed.0));
+                    break;
                 }
             }
         }
+        drop(desk);
+        for (waiting, answer) in self.answered.drain(..) {
+            // Whoever has left does not want it.
+            let _ = waiting.answer.send(answer);
+        }
+        result
     }
 }
 
@@ -295,7 +356,7 @@ impl Drop for Mover {
     fn drop(&mut self) {
         let waiting = {
             let mut desk = self.shared.desk();
-            desk.closed.get_or_insert("the connection has ended");
+            self.shared.close_desk(&mut desk, "the connection has ended");
             std::mem::take(&mut desk.waiting)
         };
         for waiting in waiting.into_values() {

@@ -28,7 +28,7 @@ impl Tables for Remote {
                 key: key.into(),
                 revision: answer.revision()?,
                 expires_at: answer.text(wire::EXPIRES_AT).and_then(|text| text.parse().ok()),
-                value: answer.body,
+                value: answer.into_value(),
             })),
             Err(Error::NotFound) => Ok(None),
             Err(error) => Err(error),

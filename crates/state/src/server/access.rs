@@ -204,6 +204,26 @@ impl Visitor {
         self.judge(|_| None)
     }
 
+    /// Asks the rule of a route about a call with this method and these variable segments of its path.
+    pub(super) fn may_pass<'a>(
+        &self,
+        rule: Rule,
+        method: &Method,
+        mut segments: impl Iterator<Item = &'a str>,
+    ) -> Result<(), Error> {
+        match rule {
+            Rule::Free => Ok(()),
+            Rule::Sessions => self.may_use_sessions(),
+            Rule::Operator => self.must_be_operator(),
+            Rule::InBody(_) | Rule::Listed(_) => self.may_enter(),
+            Rule::Named(resource) => {
+                let (name, key) = (segments.next().unwrap_or_default(), segments.next());
+                let is_read = [Method::GET, Method::HEAD].contains(method);
+                self.may(Asked { resource, name, key, is_read })
+            }
+        }
+    }
+
     /// Asks about the grant, if there is one.
     fn judge(&self, ask: impl FnOnce(&Grant) -> Option<Missing>) -> Result<(), Error> {
         let Visit { door, peer, .. } = &*self.0;
@@ -283,20 +303,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
 pub(super) async fn check(rule: Rule, request: Request) -> Result<Request, Problem> {
     let (mut parts, body) = request.into_parts();
     let visitor = Visitor::from_request_parts(&mut parts, &()).await?;
-    match rule {
-        Rule::Free => {}
-        Rule::Sessions => visitor.may_use_sessions()?,
-        Rule::Operator => visitor.must_be_operator()?,
-        Rule::InBody(_) | Rule::Listed(_) => visitor.may_enter()?,
-        Rule::Named(resource) => {
-            let parameters = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
-            let mut values = parameters.iter().flatten().map(|(_, value)| value);
-            // What is not UTF-8 is no name of anything.
-            let (name, key) = (values.next().unwrap_or_default(), values.next());
-            let is_read = [Method::GET, Method::HEAD].contains(&parts.method);
-            visitor.may(Asked { resource, name, key, is_read })?;
-        }
-    }
+    let parameters = match rule {
+        Rule::Named(_) => RawPathParams::from_request_parts(&mut parts, &()).await.ok(),
+        _ => None,
+    };
+    // What is not UTF-8 is no name of anything.
+    let segments = parameters.iter().flatten().map(|(_, value)| value);
+    visitor.may_pass(rule, &parts.method, segments)?;
     Ok(Request::from_parts(parts, body))
 }
 

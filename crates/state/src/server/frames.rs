@@ -1,8 +1,13 @@
 //! `GET /v1/frames`: many calls at one time over one connection, see [`crate::frames`]. Each call goes through the same routes,
-//! and so the same rules of access, as one over HTTP. A call that is done without waiting, such as a look-up, is done where it
-//! was read; those that wait do so side by side.
+//! and so the same rules of access, as one over HTTP, or a shorter way that has the same rules (`direct`). A call that is done
+//! without waiting, such as a look-up, is done where it was read; those that wait do so side by side.
 
-use std::{io, panic::AssertUnwindSafe};
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+};
 
 use axum::{
     Router,
@@ -22,16 +27,21 @@ use tokio::{
     sync::watch,
 };
 
-use super::{access::Visitor, problem::Problem};
+use super::{
+    access::Visitor,
+    direct::{Answering, Directs, Reply, panicked},
+    problem::Problem,
+};
 use crate::{
     error::Error,
     frames::{self, CALLS_MAX, Call, Malformed, PROTOCOL},
+    wire,
 };
 
 /// How much is read at a time, at least.
 const READ_BYTES: usize = 16 << 10;
-/// So many bytes of answers are sent before the next call is begun.
-const FLUSH_BYTES: usize = 4 << 10;
+/// So many bytes of answers are sent before the next call is begun: about as many as a client reads at a time.
+const FLUSH_BYTES: usize = 16 << 10;
 /// While more bytes of answers than this wait to be taken, no further calls are read.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
 
@@ -56,7 +66,7 @@ pub(super) async fn upgrade(visitor: Visitor, mut request: Request) -> Response 
 /// Serves calls until the client is gone, or `ending` closes and those that were read are answered.
 pub(super) async fn serve(
     coming: OnUpgrade,
-    router: TowerToHyperService<Router>,
+    (router, directs): (TowerToHyperService<Router>, Arc<Directs>),
     visitor: Visitor,
     mut ending: watch::Receiver<()>,
 ) -> io::Result<()> {
@@ -68,6 +78,7 @@ pub(super) async fn serve(
     let (mut reader, mut writer) = stream.split();
     let mut line = Line {
         router,
+        directs,
         visitor,
         last: 0,
         running: FuturesUnordered::new(),
@@ -126,6 +137,7 @@ pub(super) async fn serve(
 /// What one connection has under way.
 struct Line {
     router: TowerToHyperService<Router>,
+    directs: Arc<Directs>,
     visitor: Visitor,
     /// The number of the last call that was begun.
     last: u64,
@@ -138,9 +150,12 @@ struct Line {
 /// A call that is done, with what is to be answered.
 struct Done {
     number: u64,
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
+    answer: Answer,
+}
+
+enum Answer {
+    Reply(Reply),
+    Response { status: StatusCode, headers: HeaderMap, body: Bytes },
 }
 
 impl Line {
@@ -152,8 +167,13 @@ impl Line {
         if call.number <= self.last {
             return Err(refused(Malformed("its number is not above the last")));
         }
-        self.last = call.number;
-        let mut answering = answer(call, self.router.clone(), self.visitor.clone()).boxed();
+        let number = call.number;
+        self.last = number;
+        let mut answering = match self.directs.begin(&self.visitor, &call) {
+            Some(Answering::Now(result)) => return self.finish(Done { number, answer: Answer::of(result) }),
+            Some(Answering::Later(reply)) => answer_later(number, reply).boxed(),
+            None => answer(call, self.router.clone(), self.visitor.clone()).boxed(),
+        };
         // One that waits is looked at again, with somebody to wake, among the others.
         match answering.as_mut().now_or_never() {
             Some(done) => self.finish(done),
@@ -172,10 +192,61 @@ impl Line {
     }
 
     fn finish(&mut self, done: Done) -> io::Result<()> {
-        let Done { number, status, headers, body } = done;
-        self.is_swollen |= self.out.len() + body.len() > UNSENT_BYTES_MAX;
-        frames::write_answer(&mut self.out, number, status, &headers, &body).map_err(refused)
+        let (Done { number, answer }, before) = (done, self.out.len());
+        let written = match &answer {
+            Answer::Reply(reply) => write_reply(&mut self.out, number, reply),
+            Answer::Response { status, headers, body } => {
+                let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+                frames::write_answer(&mut self.out, number, *status, &headers.collect::<Vec<_>>(), body)
+            }
+        };
+        self.is_swollen |= self.out.len() > UNSENT_BYTES_MAX.max(before);
+        written.map_err(refused)
     }
+}
+
+impl Answer {
+    fn of(result: Result<Reply, Problem>) -> Self {
+        match result {
+            Ok(reply) => Self::Reply(reply),
+            Err(problem) => {
+                let (status, headers, body) = problem.into_parts();
+                Self::Response { status, headers, body }
+            }
+        }
+    }
+}
+
+/// What a header of digits is written in: a quote, the longest of 64 bits, a quote.
+type Digits = [u8; 22];
+
+fn write_reply(out: &mut BytesMut, number: u64, reply: &Reply) -> Result<(), Malformed> {
+    let (mut tag, mut until) = (Digits::default(), Digits::default());
+    let headers = [
+        reply.content_type.map(|text| (header::CONTENT_TYPE.as_str(), text.as_bytes())),
+        reply.revision.map(|revision| (header::ETAG.as_str(), digits(&mut tag, revision, "\""))),
+        reply.expires_at.map(|at| (wire::EXPIRES_AT, digits(&mut until, at, ""))),
+    ];
+    let (mut some, mut count) = ([("", &b""[..]); 3], 0);
+    for header in headers.into_iter().flatten() {
+        some[count] = header;
+        count += 1;
+    }
+    frames::write_answer(out, number, reply.status, &some[..count], &reply.body)
+}
+
+/// Writes a number, between quotes or nothing.
+fn digits<'a>(space: &'a mut Digits, number: impl Display, around: &str) -> &'a [u8] {
+    let mut rest = &mut space[..];
+    // There is room for it.
+    let _ = write!(rest, "{around}{number}{around}");
+    let left = rest.len();
+    &space[..space.len() - left]
+}
+
+async fn answer_later(number: u64, reply: BoxFuture<'static, Result<Reply, Problem>>) -> Done {
+    let result = AssertUnwindSafe(reply).catch_unwind().await.unwrap_or_else(|_| Err(panicked()));
+    Done { number, answer: Answer::of(result) }
 }
 
 async fn answer(call: Call, router: TowerToHyperService<Router>, visitor: Visitor) -> Done {
@@ -185,20 +256,19 @@ async fn answer(call: Call, router: TowerToHyperService<Router>, visitor: Visito
         Ok(request) => match AssertUnwindSafe(router.call(request)).catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
-            Err(_) => Problem::from(Error::Engine("a call has panicked".into())).into_response(),
+            Err(_) => panicked().into_response(),
         },
         Err(error) => Problem::from(error).into_response(),
     };
     let (head, body) = response.into_parts();
-    match whole(body).await {
-        Some(body) => Done { number, status: head.status, headers: head.headers, body },
+    let answer = match whole(body).await {
+        Some(body) => Answer::Response { status: head.status, headers: head.headers, body },
         None => {
             let text = "the answer comes piece by piece: ask for it over HTTP, not in a frame";
-            let (head, body) = Problem::from(Error::Invalid(text.into())).into_response().into_parts();
-            let body = whole(body).await.unwrap_or_default();
-            Done { number, status: head.status, headers: head.headers, body }
+            Answer::of(Err(Error::Invalid(text.into()).into()))
         }
-    }
+    };
+    Done { number, answer }
 }
 
 fn request(call: Call, visitor: Visitor) -> Result<Request, Error> {

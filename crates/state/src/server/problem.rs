@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::{error::Error, locks::Token, wire};
 
@@ -164,12 +165,11 @@ fn refusal(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<St
     is_refusal.then(|| error.to_string())
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// The parts of its answer.
+    pub(super) fn into_parts(self) -> (StatusCode, HeaderMap, Bytes) {
         let (status, unsatisfied_size) = (self.status, self.unsatisfied_size);
-        let mut response = Response::new(self.into_json().into());
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
+        let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(size) = unsatisfied_size
             && let Ok(value) = HeaderValue::try_from(format!("bytes */{size}"))
@@ -179,6 +179,15 @@ impl IntoResponse for Problem {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        (status, headers, self.into_json().into())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, headers, body) = self.into_parts();
+        let mut response = Response::new(body.into());
+        (*response.status_mut(), *response.headers_mut()) = (status, headers);
         response
     }
 }

@@ -9,7 +9,14 @@ use axum::{
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{App, body::Upload, json, json_bytes, problem::Problem, query::Segments};
+use super::{
+    App, JSON,
+    body::Upload,
+    direct::{Answering, Plain, Reply},
+    json, json_bytes,
+    problem::Problem,
+    query::Segments,
+};
 use crate::{
     Revision,
     error::Error,
@@ -36,7 +43,26 @@ pub(super) async fn load(
     State(app): State<Arc<App>>,
     Segments(id): Segments<String>,
 ) -> Result<Response, Problem> {
-    Ok(json_bytes(StatusCode::OK, app.engines.sessions.load_json(&parse(&id)?).await?))
+    let (sessions, id) = (&app.engines.sessions, parse(&id)?);
+    let json = match sessions.recall_json(&id) {
+        Some(json) => json,
+        None => sessions.load_json(&id).await?,
+    };
+    Ok(json_bytes(StatusCode::OK, json))
+}
+
+/// The same, for [`super::direct`].
+pub(super) fn load_direct(app: &Arc<App>, call: Plain) -> Answering {
+    let id = match parse(call.name(0)) {
+        Ok(id) => id,
+        Err(error) => return Answering::Now(Err(error.into())),
+    };
+    let reply = |body| Reply { content_type: Some(JSON), body, ..Reply::empty(StatusCode::OK) };
+    if let Some(json) = app.engines.sessions.recall_json(&id) {
+        return Answering::Now(Ok(reply(json)));
+    }
+    let sessions = Arc::clone(&app.engines.sessions);
+    Answering::Later(Box::pin(async move { Ok(reply(sessions.load_json(&id).await?)) }))
 }
 
 /// `PATCH /v1/sessions/{id}`

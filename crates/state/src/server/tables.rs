@@ -13,6 +13,7 @@ use super::{
     App,
     access::Visitor,
     body::Upload,
+    direct::{Answering, Plain, Reply},
     json, precondition,
     precondition::Verdict,
     problem::Problem,
@@ -27,6 +28,8 @@ use crate::{
     wire,
 };
 
+/// The media type of a value.
+const OCTETS: &str = "application/octet-stream";
 /// Most bytes of the body of an increment.
 pub(super) const INCREMENT_BODY_BYTES_MAX: u64 = 4 << 10;
 
@@ -49,7 +52,7 @@ pub(super) async fn get(
     }
     let mut response = Response::new(row.value.into());
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(OCTETS));
     headers.insert(header::ETAG, etag(row.revision));
     if let Some(expires_at) = row.expires_at {
         headers.insert(HeaderName::from_static(wire::EXPIRES_AT), HeaderValue::from(expires_at));
@@ -72,6 +75,37 @@ pub(super) async fn put(
         Outcome::Put { revision } => Ok(revised(StatusCode::NO_CONTENT, revision).into_response()),
         other => Err(mismatched(other)),
     }
+}
+
+/// `GET` of a row without a condition, for [`super::direct`].
+pub(super) fn get_direct(app: &Arc<App>, call: Plain) -> Answering {
+    let tables = Arc::clone(&app.engines.tables);
+    Answering::Later(Box::pin(async move {
+        let row = tables.get(call.name(0), call.name(1)).await?.ok_or_else(|| Problem::absent("row"))?;
+        Ok(Reply {
+            content_type: Some(OCTETS),
+            revision: Some(row.revision),
+            expires_at: row.expires_at,
+            body: row.value,
+            ..Reply::empty(StatusCode::OK)
+        })
+    }))
+}
+
+/// `PUT` of a row without a condition and an end, for [`super::direct`]. What has a place in a frame is no longer than a value.
+pub(super) fn put_direct(app: &Arc<App>, call: Plain) -> Answering {
+    let app = Arc::clone(app);
+    Answering::Later(Box::pin(async move {
+        let (table, key) = (call.name(0).to_owned(), call.name(1).to_owned());
+        let action = Action::Put { value: call.body, ttl: None };
+        let write = Write { table, key, condition: Condition::Any, action };
+        match self::write(&app, &HeaderMap::new(), write).await? {
+            Outcome::Put { revision } => {
+                Ok(Reply { revision: Some(revision), ..Reply::empty(StatusCode::NO_CONTENT) })
+            }
+            other => Err(mismatched(other)),
+        }
+    }))
 }
 
 /// `DELETE /v1/tables/{table}/{key}`

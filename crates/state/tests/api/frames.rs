@@ -153,6 +153,66 @@ async fn a_read_does_not_wait_for_a_write_before_it() {
     assert_eq!(frames.answer().await.number, 2);
 }
 
+/// A call in its plainest form is done another way than one with a header, which nobody looks at here: no difference is seen.
+#[tokio::test]
+async fn plain_calls_are_answered_as_all_others() {
+    let server = Server::start().await;
+    let session = server.json("POST /v1/sessions", r#"{"user":"ada","fields":{"n":[1,"\u00fc"]}}"#).await;
+    let id = session.expect(201).json()["id"].as_str().unwrap().to_owned();
+    server.request("PUT /v1/tables/t/k", &[], b"v").await.expect(204);
+    server.request("PUT /v1/tables/t/empty", &[], b"").await.expect(204);
+    server.request("PUT /v1/tables/t/ends?ttl_ms=60000", &[], &[0xff; 3000]).await.expect(204);
+    let ended = server.json("POST /v1/sessions", "{}").await.json()["id"].as_str().unwrap().to_owned();
+    server.request(&format!("DELETE /v1/sessions/{ended}"), &[], b"").await.expect(204);
+    let mut frames = Frames::open(&server.path).await;
+    let [own, ended] = [id, ended].map(|id| format!("/v1/sessions/{id}"));
+    let cases: &[(u8, &str, &[u8], u16)] = &[
+        (GET, &own, b"", 200),
+        // From memory.
+        (GET, &own, b"", 200),
+        (GET, &ended, b"", 410),
+        (GET, "/v1/sessions/AAAAAAAAAAAAAAAAAAAAAA", b"", 404),
+        (GET, "/v1/sessions/none", b"", 404),
+        (GET, "/v1/sessions/", b"", 404),
+        (GET, "/v1/sessions/a/b", b"", 404),
+        (GET, "/v1/tables/t/k", b"", 200),
+        (GET, "/v1/tables/t/empty", b"", 200),
+        (GET, "/v1/tables/t/ends", b"", 200),
+        (GET, "/v1/tables/t/none", b"", 404),
+        (GET, "/v1/tables/T/k", b"", 400),
+        (GET, "/v1/tables/t/k?x=1", b"", 400),
+        (GET, "/v1/tables/t//k", b"", 404),
+        (PUT, "/v1/tables/t/new", b"w", 204),
+        (PUT, "/v1/tables/t/new", b"", 204),
+        (PUT, "/v1/tables/T/k", b"w", 400),
+        (PUT, "/v1/sessions/none", b"", 405),
+    ];
+    let mut number = 0;
+    for (method, target, body, status) in cases {
+        let mut answers = Vec::new();
+        for headers in [&[][..], &[("x-way", "of requests")]] {
+            number += 1;
+            frames.send(&call(number, *method, target, headers, body)).await;
+            let mut answer = frames.answer().await;
+            // A frame has a length of its own.
+            answer.headers.retain(|(name, _)| name != "content-length");
+            answer.headers.sort();
+            // Each write has a revision of its own.
+            if *method == PUT {
+                answer.headers.iter_mut().filter(|(name, _)| name == "etag").for_each(|(_, tag)| {
+                    assert!(tag.trim_matches('"').parse::<u64>().is_ok(), "{tag}");
+                    tag.clear();
+                });
+            }
+            assert_eq!((answer.number, answer.status), (number, *status), "{target}: {answer:?}");
+            answers.push((answer.headers, answer.body));
+        }
+        assert_eq!(answers[0], answers[1], "{target}");
+    }
+    frames.send(&call(100, GET, "/v1/tables/t/new", &[], b"")).await;
+    assert_eq!(frames.answer().await.body, b"");
+}
+
 #[tokio::test]
 async fn what_comes_piece_by_piece_is_left_to_http() {
     let server = Server::start().await;

@@ -49,6 +49,8 @@ unix_socket_directories = '$folder'
 max_connections = 200
 shared_buffers = 32MB
 max_wal_size = 256MB
+# Only the process is ever killed, never the kernel.
+fsync = off
 END
     if [ $# -gt 1 ]; then
         install -m 600 "$3/server.crt" "$3/server.key" data &&

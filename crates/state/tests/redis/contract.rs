@@ -6,7 +6,7 @@ mod by_hand {
     use crate::harness;
 
     async fn engine() -> Fixture {
-        harness::fixture(harness::url(harness::shared().port, ""))
+        harness::fixture(harness::shared_url())
     }
 
     lethe_state::contract_tables!(engine);

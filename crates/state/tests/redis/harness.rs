@@ -26,9 +26,17 @@ pub fn namespace() -> String {
     format!("case-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Limits that only a test which hangs comes to.
+const PATIENCE: &str = "&connect_timeout_ms=60000&response_timeout_ms=60000";
+
 /// The URL of a server, with keys of its own.
 pub fn url(port: u16, options: &str) -> Url {
     format!("redis://127.0.0.1:{port}/?namespace={}{options}", namespace()).parse().unwrap()
+}
+
+/// The URL of the server that cases share, however long it takes to answer.
+pub fn shared_url() -> Url {
+    url(shared().port, PATIENCE)
 }
 
 /// The server that cases share which do nothing to it.

@@ -25,7 +25,7 @@ const SESSIONS: usize = 700;
 const KEYS: usize = 150_000;
 
 async fn redis() -> Fixture {
-    harness::fixture(harness::url(harness::shared().port, ""))
+    harness::fixture(harness::shared_url())
 }
 
 async fn on_a_cluster() -> Fixture {

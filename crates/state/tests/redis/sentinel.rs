@@ -1,6 +1,9 @@
 //! A master and its replica, watched by a sentinel: when the master is killed, the engine goes on with the replica.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use lethe_state::{
     contract::sessions,
@@ -27,7 +30,7 @@ fn watching(master: &Server) -> (Server, TempDir) {
     let config = folder.path().join("sentinel.conf");
     let text = format!(
         "sentinel monitor main 127.0.0.1 {} 1\n\
-         sentinel down-after-milliseconds main 500\n\
+         sentinel down-after-milliseconds main 60000\n\
          sentinel failover-timeout main 5000\n",
         master.port
     );
@@ -48,6 +51,13 @@ async fn a_revocation_and_renewals_at_once() {
     sessions::a_revocation_and_renewals_at_once(fixture).await;
 }
 
+/// How far a server is in the stream of writes.
+fn offset(server: &Server, field: &str) -> u64 {
+    let info = server.command(&["INFO", "replication"]);
+    let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    value.unwrap().trim().parse().unwrap()
+}
+
 #[tokio::test]
 async fn a_new_master_is_found() {
     let master = Server::start();
@@ -64,9 +74,15 @@ async fn a_new_master_is_found() {
     engines.tables.apply(put("before")).await.unwrap();
     let new = NewSession { user: Some("ada".into()), ..NewSession::default() };
     let session = engines.sessions.create(new).await.unwrap();
-    // What has not reached the replica would be lost with the master.
-    assert_eq!(master.command(&["WAIT", "1", "10000"]).trim(), "1");
+    // What has not reached the replica would be lost with the master. WAIT would look at what its own connection wrote.
+    let written = offset(&master, "master_repl_offset");
+    let waited = Instant::now();
+    while offset(&replica, "slave_repl_offset") < written {
+        assert!(waited.elapsed() < NEVER, "the replica does not follow");
+    }
 
+    // Not before: a master that a busy machine lets wait is no dead one.
+    sentinel.command(&["SENTINEL", "SET", "main", "down-after-milliseconds", "500"]);
     master.kill();
     let written = async {
         loop {

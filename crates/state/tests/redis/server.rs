@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses what it needs of it")]
 
 use std::{
+    env,
     ffi::OsStr,
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
@@ -11,6 +12,8 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
 };
 
+/// Names another server that speaks Redis' protocol, such as Valkey's, for all tests.
+const PROGRAM: &str = "LETHE_TEST_REDIS";
 /// What a server says when it can be used.
 const READY: &str = "Ready to accept connections";
 /// Times that another port is tried when one was taken meanwhile.
@@ -79,7 +82,7 @@ impl Server {
     ) -> Option<Self> {
         let has_config = args.first().is_some_and(|first| first.starts_with('/'));
         let (config, args) = args.split_at(usize::from(has_config));
-        let script = "redis-server \"$@\" & read -r _; kill -9 $! 2>/dev/null; wait
+        let script = "\"$PROGRAM\" \"$@\" & read -r _; kill -9 $! 2>/dev/null; wait
             [ -z \"$REMOVED\" ] || rm -rf \"$REMOVED\"";
         let mut shell = Command::new("sh")
             .args(["-c", script, "sh"])
@@ -87,6 +90,7 @@ impl Server {
             .args(port_args)
             .args([&port.to_string(), "--bind", "127.0.0.1", "--dir", folder.to_str().unwrap()])
             .args(args)
+            .env("PROGRAM", env::var_os(PROGRAM).unwrap_or("redis-server".into()))
             .env("REMOVED", if is_removed { folder.as_os_str() } else { OsStr::new("") })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -322,8 +322,11 @@ async fn a_silent_server_is_given_up() {
     let proxy = Proxy::start(server.port).await;
     let engine = S3::open(&server::url(proxy.port, "&response_timeout_ms=50&connect_timeout_ms=50")).unwrap();
     let blobs = engine.engines().blobs;
-    blobs.put("b", "k", pieces(&"one".into()), Put::default()).await.unwrap();
-    let mut reading = blobs.get("b", "k", None).await.unwrap().unwrap();
+    let patient = S3::open(&server::url(proxy.port, "")).unwrap().engines().blobs;
+    patient.put("b", "k", pieces(&"one".into()), Put::default()).await.unwrap();
+    let mut reading = patient.get("b", "k", None).await.unwrap().unwrap();
+    // Until a connection is there, which may take a busy machine longer than that.
+    recovery(&blobs).await;
     proxy.set(Weather::Still);
     let left_alone = async {
         loop {

@@ -20,6 +20,7 @@ use std::{
 
 use lethe_model::{roster::Protocol, service::ServiceName};
 use lethe_supervisor::{
+    resources::Resources,
     service::{Listener, Spec},
     supervisor::{Config, Supervisor, guard},
 };
@@ -44,15 +45,24 @@ fn main() {
         "guard" => exit(guard()),
         "lethe" => lethe(),
         "serve" => serve(own_listener(), || true),
+        "release" => {
+            println!("release {}", env::var("LETHE_RELEASE").unwrap());
+            serve(own_listener(), || true);
+        }
         "inherited" => inherited(),
         "socket" => socket(),
         "exit" => fail(argument.parse().unwrap()),
         "fail-if" if Path::new(&argument).exists() => fail(3),
         "fail-if" => serve(own_listener(), || true),
         "ready-if" => serve(own_listener(), move || Path::new(&argument).exists()),
+        "note" => note(Path::new(&argument)),
+        "hold" => hold(Path::new(&argument)),
         "deaf" => thread::sleep(Duration::MAX),
         "tree" => tree(),
         "descriptors" => descriptors(),
+        "daemon" => daemon(),
+        "hungry" => hungry(argument.into()),
+        "busy" => busy(),
         "polite" => polite(),
         "stubborn" => stubborn(),
         "flood" => flood(Path::new(&argument)),
@@ -68,6 +78,38 @@ fn own_listener() -> TcpListener {
 
 fn serve(listener: TcpListener, is_well: impl Fn() -> bool) {
     answer(listener.incoming(), is_well);
+}
+
+/// Answers each connection once, after `look` has seen the path that it asks for: 200 if that says so, else 503.
+fn answer_paths(mut look: impl FnMut(&str) -> bool) {
+    for stream in own_listener().incoming() {
+        let Ok(mut stream) = stream else { continue };
+        let mut lines = BufReader::new(&mut stream).lines();
+        let Some(Ok(line)) = lines.next() else { continue };
+        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+        let status = if look(line.split(' ').nth(1).unwrap()) { "200 OK" } else { "503 Service Unavailable" };
+        let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
+}
+
+/// Writes down what it is asked for, and answers all well but `/fail`.
+fn note(file: &Path) {
+    let mut file = fs::File::create(file).unwrap();
+    answer_paths(|path| {
+        writeln!(file, "{path}").unwrap();
+        path != "/fail"
+    });
+}
+
+/// Answers nothing before there is a file.
+fn hold(flag: &Path) {
+    answer_paths(|path| {
+        println!("holds {path}");
+        while !flag.exists() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        true
+    });
 }
 
 /// Answers each connection once: 200 if it is well, else 503.
@@ -109,6 +151,38 @@ fn tree() {
     let mut shell = Command::new("sh").args(["-c", "sleep 1000 & echo $!; wait"]).spawn().unwrap();
     println!("{}", shell.id());
     thread::spawn(move || shell.wait());
+    serve(own_listener(), || true);
+}
+
+/// Starts a child that leaves for a session of its own.
+fn daemon() {
+    let mut child =
+        Command::new("setsid").args(["-f", "sh", "-c", "echo $$; exec sleep 1000"]).spawn().unwrap();
+    child.wait().unwrap();
+    serve(own_listener(), || true);
+}
+
+/// Takes all memory that it can get, as soon as a file is there.
+fn hungry(flag: PathBuf) {
+    thread::spawn(move || {
+        while !flag.exists() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut eaten = Vec::new();
+        loop {
+            eaten.push(vec![1_u8; 1 << 20]);
+        }
+    });
+    serve(own_listener(), || true);
+}
+
+/// Takes all CPU that it can get.
+fn busy() {
+    thread::spawn(|| {
+        loop {
+            std::hint::spin_loop();
+        }
+    });
     serve(own_listener(), || true);
 }
 
@@ -183,6 +257,12 @@ fn long(bytes: usize) {
     serve(own_listener(), || true);
 }
 
+/// Something that gives each worker a cgroup, where that was asked for.
+fn resources() -> Resources {
+    let cpu_request_milli = env::var_os("LETHE_TEST_CELLS").map(|_| 100);
+    Resources { cpu_request_milli, ..Resources::default() }
+}
+
 /// Plays `lethe`: keeps a tree of processes, tells their ids, and waits to be killed.
 fn lethe() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -193,15 +273,23 @@ fn lethe() {
             command: vec![own.to_str().unwrap().into(), "tree".into()],
             instances: 2,
             ready: None,
+            warm_up: Vec::new(),
             listener: Listener::Port,
             protocol: Protocol::Http1,
             drain: Duration::from_secs(5),
             env: [].into(),
+            release: 0,
             withheld: [].into(),
             directory: "/".into(),
+            resources: resources(),
         };
-        let config =
-            Config { services: vec![spec], sockets: "/nowhere".into(), state_urls: None, guard: own };
+        let config = Config {
+            services: vec![spec],
+            sockets: "/nowhere".into(),
+            state_urls: None,
+            homes: None,
+            guard: own,
+        };
         let supervisor = Supervisor::start(config).await.unwrap();
         let mut lines = supervisor.follow();
         // Two workers tell two descendants each.

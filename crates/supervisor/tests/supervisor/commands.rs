@@ -40,6 +40,36 @@ async fn scale_up_and_down() {
 }
 
 #[tokio::test]
+async fn resizing_waits_for_nothing() {
+    let mut stage = Stage::new(spec(2, &["serve"])).await;
+    let before = stage.until_ready(2).await;
+    let pass = before[1].gate.enter().unwrap();
+    assert!(stage.supervisor.resize("web", 1).unwrap(), "although a request is inside");
+    stage.until("it drains", |workers| workers[1].state == WorkerState::Draining).await;
+    // The way up does not wait for the way down.
+    assert!(stage.supervisor.resize("web", 3).unwrap());
+    let is_ready = |worker: &&lethe_model::roster::Worker| worker.state == WorkerState::Ready;
+    stage.until("three others", |workers| workers.iter().filter(is_ready).count() == 3).await;
+    assert_eq!(stage.supervisor.workers_of("web", false).len(), 4);
+    assert!(stage.supervisor.workers_of("web", true).iter().any(|worker| worker.memory_bytes > 0));
+    assert!(stage.supervisor.workers_of("wbe", true).is_empty());
+    // A drain waits for the request, and holds what it has to do until then.
+    let supervisor = stage.supervisor.clone();
+    let other = stage.workers()[0].clone();
+    let held = other.gate.enter().unwrap();
+    let drained = tokio::spawn(async move { supervisor.drain(other.instance.as_str()).await });
+    stage.until("the other drains too", |workers| workers[0].state == WorkerState::Draining).await;
+    assert!(!stage.supervisor.resize("web", 5).unwrap(), "while another command runs");
+    assert_eq!(stage.supervisor.wanted()["web"], 3, "nothing was changed");
+    drop((pass, held));
+    soon("it is drained", drained).await.unwrap().unwrap();
+    assert!(stage.supervisor.resize("web", 1).unwrap());
+    stage.until_ready(1).await;
+    assert!(stage.supervisor.resize("wbe", 1).is_err());
+    stage.supervisor.stop().await;
+}
+
+#[tokio::test]
 async fn a_worker_that_fails_leaves_first() {
     let folder = tempfile::tempdir().unwrap();
     let flag = folder.path().join("fail");

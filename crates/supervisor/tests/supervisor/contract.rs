@@ -216,6 +216,7 @@ async fn a_wrong_command_starts_nothing() {
         services: vec![spec(1, &["serve"]), wrong],
         sockets: "/nowhere".into(),
         state_urls: None,
+        homes: None,
         guard,
     };
     let Err(Error::Command { service, reason }) = Supervisor::start(config).await else {

@@ -116,7 +116,8 @@ async fn a_program_that_cannot_be_executed_is_struck() {
     let book = guard.with_extension("book");
     let mut spec = spec(1, &[]);
     spec.command = vec![app.to_str().unwrap().into()];
-    let config = Config { services: vec![spec], sockets: "/nowhere".into(), state_urls: None, guard };
+    let config =
+        Config { services: vec![spec], sockets: "/nowhere".into(), state_urls: None, homes: None, guard };
     let supervisor = Supervisor::start(config).await.unwrap();
     soon("it enters and strikes itself", async {
         loop {

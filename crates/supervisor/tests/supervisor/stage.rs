@@ -7,7 +7,9 @@ use lethe_model::{
     service::ServiceName,
 };
 use lethe_supervisor::{
+    home::Homes,
     logs::{Line, Source},
+    resources::Resources,
     service::{Listener, Spec, StateUrls},
     supervisor::{Config, Supervisor},
 };
@@ -22,7 +24,7 @@ use tokio::{
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_supervisor-test-worker");
 
 /// Only a test that has failed waits this long.
-const HANGS_AFTER: Duration = Duration::from_secs(20);
+const HANGS_AFTER: Duration = Duration::from_secs(120);
 
 /// A service `web` of the test worker with a habit.
 pub(crate) fn spec(instances: u32, habit: &[&str]) -> Spec {
@@ -32,12 +34,15 @@ pub(crate) fn spec(instances: u32, habit: &[&str]) -> Spec {
         command: command.into_iter().map(Into::into).collect(),
         instances,
         ready: None,
+        warm_up: Vec::new(),
         listener: Listener::Port,
         protocol: Protocol::Http1,
         drain: Duration::from_secs(20),
         env: [].into(),
+        release: 0,
         withheld: [].into(),
         directory: "/".into(),
+        resources: Resources::default(),
     }
 }
 
@@ -57,10 +62,16 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn new(spec: Spec) -> Self {
+        Self::at(spec, None).await
+    }
+
+    /// The same with homes for the workers.
+    pub(crate) async fn at(spec: Spec, homes: Option<Homes>) -> Self {
         let services = vec![spec];
         let state_urls = Some(StateUrls::new(|service| format!("unix:/run/{service}")));
         let sockets = tempfile::tempdir().unwrap();
-        let config = Config { services, sockets: sockets.path().into(), state_urls, guard: PROGRAM.into() };
+        let config =
+            Config { services, sockets: sockets.path().into(), state_urls, homes, guard: PROGRAM.into() };
         let supervisor = Supervisor::start(config).await.unwrap();
         let (roster, lines) = (supervisor.roster(), supervisor.follow());
         Self { supervisor, roster, lines, sockets }
