@@ -2,7 +2,9 @@
 //!
 //! Requests and answers: `GET /v1/status` → [`Status`]; `GET /v1/logs?name=&lines=&follow=` → [`Line`]s, one JSON
 //! object a line; `POST /v1/workers/{instance}/kill` with [`Kill`]; `POST /v1/workers/{instance}/drain`;
-//! `POST /v1/services/{service}/scale` with [`Scale`] → [`Scaled`]; `POST /v1/services/{service}/restart` → [`Restarted`];
+//! `POST /v1/services/{service}/scale` with [`Scale`] → [`Scaled`]; `GET /v1/services/{service}/scaling` → [`Scaling`];
+//! `GET /v1/services/{service}/scaling/{number}` → one decision's inputs, for `lethe simulate`;
+//! `PUT /v1/services/{service}/metrics/{metric}` with a number; `POST /v1/services/{service}/restart` → [`Restarted`];
 //! `POST /v1/reload` → [`Reloaded`]; `POST /v1/upgrade` with [`Upgrade`] → [`Upgraded`]; `POST /v1/down` with [`Down`]. Errors are a [`Problem`] (RFC 9457).
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -92,6 +94,68 @@ pub struct Service {
     pub ready: usize,
     /// Workers in any state.
     pub workers: usize,
+    /// Within what load decides; `null` where it does not.
+    #[serde(default)]
+    pub scale: Option<ServiceScale>,
+}
+
+/// Within what load decides how many workers a service has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceScale {
+    /// No fewer.
+    pub min: u32,
+    /// No more.
+    pub max: u32,
+    /// Whether a number that was set by hand stands in its place.
+    pub pinned: bool,
+}
+
+/// How the number of a service's workers is decided, and what was decided last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scaling {
+    /// The service.
+    pub service: ServiceName,
+    /// Within what.
+    #[serde(flatten)]
+    pub scale: ServiceScale,
+    /// Workers that it shall have.
+    pub wanted: u32,
+    /// By what, in the order of the configuration.
+    pub metrics: Vec<ScalingMetric>,
+    /// What was decided, oldest first: the last ones that changed something, or could not be.
+    pub decisions: Vec<Decision>,
+}
+
+/// A number that workers are counted by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScalingMetric {
+    /// Its name.
+    pub name: String,
+    /// What it is to what it should be: above 1 wants more workers. `null` when it was not asked, or fails.
+    pub ratio: Option<f64>,
+    /// Why it says nothing.
+    pub failing: Option<String>,
+}
+
+/// One decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Its number, by which its inputs can be had.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// How many workers there should have been.
+    pub from: u32,
+    /// How many there should be.
+    pub to: u32,
+    /// Why, in the order in which it was decided.
+    pub reasons: Vec<String>,
+    /// Why it could not be decided.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// What was wrong with the sources of numbers.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// One worker. Counts are since it started; rates, quantiles and `cpu_percent` are of the last seconds.
@@ -101,6 +165,9 @@ pub struct Worker {
     pub service: ServiceName,
     /// Its name.
     pub instance: InstanceId,
+    /// Which release of its service it is of; 0 if nobody counts.
+    #[serde(default)]
+    pub release: u64,
     /// Its process id; `null` while it waits to be started again after a failure.
     pub pid: Option<u32>,
     /// Its port on 127.0.0.1; `null` if it has none yet, or listens on a unix socket.
@@ -114,6 +181,9 @@ pub struct Worker {
     pub started_at: Timestamp,
     /// How many workers died in its place before it.
     pub restarts: u64,
+    /// How many of them the kernel killed for memory, as far as they had a cgroup that tells.
+    #[serde(default)]
+    pub memory_kills: u64,
     /// Requests inside it now.
     pub in_flight: u64,
     /// Responses it gave.
@@ -130,8 +200,11 @@ pub struct Worker {
     pub cpu_percent: f64,
     /// CPU time used so far, in milliseconds.
     pub cpu_ms: u64,
-    /// Resident memory in bytes.
+    /// Memory in bytes: of all its processes if it has a cgroup, else resident of its leader.
     pub memory_bytes: u64,
+    /// Memory beyond which it is killed, in bytes; `null` without a limit that is kept up.
+    #[serde(default)]
+    pub memory_limit_bytes: Option<u64>,
     /// What is wrong with it, for people.
     pub trouble: Option<String>,
 }
@@ -194,12 +267,16 @@ fn sigkill() -> i32 {
     9
 }
 
-/// `POST /v1/services/{service}/scale`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// `POST /v1/services/{service}/scale`: one of both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scale {
-    /// How many workers there shall be, at most [`INSTANCES_MAX`].
-    pub instances: u32,
+    /// How many workers there shall be, at most [`INSTANCES_MAX`], whatever the load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<u32>,
+    /// Load decides again.
+    #[serde(default)]
+    pub auto: bool,
 }
 
 /// The answer to `POST /v1/services/{service}/scale`.
@@ -264,6 +341,16 @@ pub struct Down {
     /// `drain` or `now`; `drain` when missing.
     #[serde(default = "drain")]
     pub how: Wish,
+}
+
+/// `POST /v1/interrupt`, answered with 202 at once: the machine is to go. What is missing is as the file says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interrupt {
+    /// All has ended by then, in milliseconds from now on.
+    pub deadline_ms: Option<u64>,
+    /// Requests are still taken for so long, in milliseconds.
+    pub settle_ms: Option<u64>,
 }
 
 fn drain() -> Wish {

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    marker::PhantomData,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +19,11 @@ use tokio::{
 };
 
 use crate::{
-    api::{Down, Kill, Line, Logs, Problem, Reloaded, Restarted, Scale, Scaled, Status, Upgrade, Upgraded},
+    api::{
+        Down, Interrupt, Kill, Line, Logs, Problem, Reloaded, Restarted, Scale, Scaled, Scaling, Status,
+        Upgrade, Upgraded,
+    },
+    releases::{Begun, Deploy, Event, Release, Rollback},
     stop::Wish,
 };
 
@@ -85,7 +90,12 @@ impl Client {
             path.push_str(&format!("&lines={lines}"));
         }
         let (response, _) = self.open(Method::GET, path, &()).await?;
-        Ok(Lines { body: response.into_body(), buffer: BytesMut::new(), follow: logs.follow })
+        Ok(Lines {
+            body: response.into_body(),
+            buffer: BytesMut::new(),
+            follow: logs.follow,
+            of: PhantomData,
+        })
     }
 
     /// Sends a signal to a worker's process group, without draining it.
@@ -101,7 +111,34 @@ impl Client {
     /// Sets the number of workers; returns when the new ones are ready and the surplus ones have ended. An error if a new
     /// one does not become ready: it stays and goes on trying.
     pub async fn scale(&self, service: &str, instances: u32) -> Result<Scaled, Error> {
-        self.call(Method::POST, format!("/v1/services/{}/scale", encode(service)), &Scale { instances }).await
+        self.call(
+            Method::POST,
+            format!("/v1/services/{}/scale", encode(service)),
+            &Scale { instances: Some(instances), auto: false },
+        )
+        .await
+    }
+
+    /// Lets load decide again how many workers a service has.
+    pub async fn scale_by_load(&self, service: &str) -> Result<Scaled, Error> {
+        let path = format!("/v1/services/{}/scale", encode(service));
+        self.call(Method::POST, path, &Scale { instances: None, auto: true }).await
+    }
+
+    /// How it is decided how many workers a service has, and what was decided last.
+    pub async fn scaling(&self, service: &str) -> Result<Scaling, Error> {
+        self.call(Method::GET, format!("/v1/services/{}/scaling", encode(service)), &()).await
+    }
+
+    /// What the decision of this number was taken from: a case for `lethe simulate`.
+    pub async fn scaling_case(&self, service: &str, number: u64) -> Result<serde_json::Value, Error> {
+        self.call(Method::GET, format!("/v1/services/{}/scaling/{number}", encode(service)), &()).await
+    }
+
+    /// Tells a number by which a service is scaled.
+    pub async fn tell_metric(&self, service: &str, metric: &str, number: f64) -> Result<(), Error> {
+        let path = format!("/v1/services/{}/metrics/{}", encode(service), encode(metric));
+        self.call(Method::PUT, path, &number).await
     }
 
     /// Replaces all workers of a service, one after the other; returns how many.
@@ -121,9 +158,40 @@ impl Client {
         self.call(Method::POST, "/v1/upgrade".into(), upgrade).await
     }
 
+    /// Begins to roll out a new release; [`Client::rollout`] tells how it goes.
+    pub async fn deploy(&self, service: &str, deploy: &Deploy) -> Result<Begun, Error> {
+        self.call(Method::POST, format!("/v1/services/{}/deploy", encode(service)), deploy).await
+    }
+
+    /// Begins to go back; [`Client::rollout`] tells how it goes.
+    pub async fn rollback(&self, service: &str, rollback: &Rollback) -> Result<Begun, Error> {
+        self.call(Method::POST, format!("/v1/services/{}/rollback", encode(service)), rollback).await
+    }
+
+    /// What has happened in the last rollout of a service, and what will until it ends.
+    pub async fn rollout(&self, service: &str) -> Result<Lines<Event>, Error> {
+        let path = format!("/v1/services/{}/rollout", encode(service));
+        let (response, _) = self.open(Method::GET, path, &()).await?;
+        Ok(Lines { body: response.into_body(), buffer: BytesMut::new(), follow: true, of: PhantomData })
+    }
+
+    /// The rollouts of a service, the oldest first.
+    pub async fn history(&self, service: &str) -> Result<Vec<Release>, Error> {
+        self.call(Method::GET, format!("/v1/services/{}/history", encode(service)), &()).await
+    }
+
     /// Asks `lethe` to stop; returns when its process has ended.
     pub async fn down(&self, how: Wish) -> Result<(), Error> {
         let (_, pid) = self.open(Method::POST, "/v1/down".into(), &Down { how }).await?;
+        if let Some(pid) = pid {
+            ended(pid).await.map_err(Error::Wait)?;
+        }
+        Ok(())
+    }
+
+    /// Tells `lethe` that its machine is to go; returns when its process has ended.
+    pub async fn interrupt(&self, interrupt: Interrupt) -> Result<(), Error> {
+        let (_, pid) = self.open(Method::POST, "/v1/interrupt".into(), &interrupt).await?;
         if let Some(pid) = pid {
             ended(pid).await.map_err(Error::Wait)?;
         }
@@ -178,15 +246,16 @@ impl Client {
 }
 
 /// Lines as they come.
-pub struct Lines {
+pub struct Lines<T = Line> {
     body: Incoming,
     buffer: BytesMut,
     follow: bool,
+    of: PhantomData<fn() -> T>,
 }
 
-impl Lines {
+impl<T: DeserializeOwned> Lines<T> {
     /// The next line; `None` at their end, which with `follow` is the end of that `lethe`. Cancellation safe.
-    pub async fn next(&mut self) -> Result<Option<Line>, Error> {
+    pub async fn next(&mut self) -> Result<Option<T>, Error> {
         loop {
             if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
                 let json = self.buffer.split_to(end);

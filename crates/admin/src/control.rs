@@ -1,13 +1,15 @@
 //! The control API's server: HTTP/1.1 on a unix socket that only the user of this `lethe` and root can use.
 
-use std::{convert::Infallible, sync::Arc};
+mod scaling;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Body,
     extract::{Path as Segment, RawQuery, Request, State},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use bytes::Bytes;
 use futures_util::stream;
@@ -20,11 +22,13 @@ use tokio::{
 
 use crate::{
     accept::{self, ACCEPT_BACKOFF},
-    api::{self, INSTANCES_MAX, LINES_DEFAULT},
+    api::{self, LINES_DEFAULT},
     follow::Follow,
     handles::Handles,
+    interruption::{self, Terms},
     peer::Peers,
     problem::Error,
+    releases::{self, Operator},
     stop::Wish,
 };
 
@@ -33,6 +37,9 @@ const CONNECTIONS_MAX: usize = 128;
 
 /// Largest request body.
 const BODY_BYTES_MAX: usize = 16 << 10;
+
+/// The longest time that may be given until all has ended.
+const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The most lines of the past in one answer.
 const LINES_MAX: usize = 100_000;
@@ -53,7 +60,7 @@ pub async fn serve_for(peers: Peers, listener: UnixListener, handles: Arc<Handle
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) if admitted(&peers, &stream) => {
-                let router = router.clone();
+                let router = by(&stream, router.clone());
                 tokio::spawn(async move {
                     accept::serve(stream, router).await;
                     drop(slot);
@@ -76,6 +83,14 @@ fn admitted(peers: &Peers, stream: &UnixStream) -> bool {
     checked.is_ok()
 }
 
+/// Every request of a connection is of whom the kernel says that it is.
+fn by(stream: &UnixStream, router: Router) -> Router {
+    match stream.peer_cred() {
+        Ok(peer) => router.layer(Extension(Operator::of(peer.uid()))),
+        Err(_) => router,
+    }
+}
+
 fn router(handles: Arc<Handles>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
@@ -84,9 +99,14 @@ fn router(handles: Arc<Handles>) -> Router {
         .route("/v1/workers/{instance}/drain", post(drain))
         .route("/v1/services/{service}/scale", post(scale))
         .route("/v1/services/{service}/restart", post(restart))
+        .route("/v1/services/{service}/scaling", get(scaling::look))
+        .route("/v1/services/{service}/scaling/{number}", get(scaling::case))
+        .route("/v1/services/{service}/metrics/{metric}", put(scaling::tell))
         .route("/v1/reload", post(reload))
         .route("/v1/upgrade", post(upgrade))
         .route("/v1/down", post(down))
+        .route("/v1/interrupt", post(interrupt))
+        .merge(releases::routes())
         .method_not_allowed_fallback(async |request: Request| Error::Method(request.method().clone()))
         .fallback(async |request: Request| Error::NoRoute(request.uri().path().into()))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -143,19 +163,7 @@ async fn scale(
     Segment(service): Segment<String>,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Result<Json<api::Scaled>, Error> {
-    let api::Scale { instances } = parse(body)?;
-    if instances > INSTANCES_MAX {
-        let text = format!("{instances} workers are too many; at most {INSTANCES_MAX}");
-        return Err(Error::BadRequest(text));
-    }
-    handles.supervisor.scale(&service, instances).await?;
-    let range = (handles.ranges)(&service).filter(|(min, max)| !(*min..=*max).contains(&instances));
-    let notice = |(min, max)| {
-        format!(
-            "{service}: {instances} is outside of `instances = \"{min}..{max}\"`; it stays until the next `lethe scale`, or until that line is edited"
-        )
-    };
-    Ok(Json(api::Scaled { notices: range.into_iter().map(notice).collect() }))
+    scaling::set(&handles, &service, parse(body)?).await.map(Json)
 }
 
 async fn restart(
@@ -166,8 +174,11 @@ async fn restart(
     Ok(Json(api::Restarted { replaced }))
 }
 
-async fn reload(State(handles): State<Arc<Handles>>) -> Result<Json<api::Reloaded>, Error> {
-    (handles.reload)().await.map(Json).map_err(Error::Node)
+async fn reload(
+    State(handles): State<Arc<Handles>>,
+    Extension(by): Extension<Operator>,
+) -> Result<Json<api::Reloaded>, Error> {
+    (handles.reload)(Some(by)).await.map(Json).map_err(Error::Node)
 }
 
 async fn upgrade(
@@ -189,8 +200,26 @@ async fn down(
     Ok(StatusCode::ACCEPTED)
 }
 
+async fn interrupt(
+    State(handles): State<Arc<Handles>>,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Result<StatusCode, Error> {
+    let api::Interrupt { deadline_ms, settle_ms } = parse(body)?;
+    let usual = handles.stop.terms().unwrap_or_default();
+    let or = |ms: Option<u64>, usual| ms.map_or(usual, Duration::from_millis);
+    let terms = Terms { settle: or(settle_ms, usual.settle), deadline: or(deadline_ms, usual.deadline) };
+    if terms.deadline > DEADLINE_MAX {
+        return Err(Error::BadRequest(format!(
+            "`deadline_ms` is too long; at most {}",
+            DEADLINE_MAX.as_millis()
+        )));
+    }
+    interruption::heed(&handles.stop, "told to drain the host", terms);
+    Ok(StatusCode::ACCEPTED)
+}
+
 /// Reads a JSON body; one that is empty stands for `{}`.
-fn parse<T: DeserializeOwned>(
+pub(crate) fn parse<T: DeserializeOwned>(
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Result<T, Error> {
     let body = body.map_err(|error| Error::BadRequest(error.body_text()))?;

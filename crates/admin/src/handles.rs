@@ -1,7 +1,7 @@
 //! What the operator's rooms need of the others: handles, given by the composition root.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Instant, SystemTime},
 };
 
@@ -13,6 +13,7 @@ use lethe_supervisor::supervisor::Supervisor;
 use crate::{
     api,
     exposition::Exposition,
+    releases::{Operator, Releases},
     sample::{SAMPLE_INTERVAL, Sample, Samples},
     stop::Stop,
 };
@@ -20,11 +21,31 @@ use crate::{
 /// Gives what the gateway has counted so far.
 pub type Traffic = Arc<dyn Fn() -> Snapshot + Send + Sync>;
 
-/// Reads the configuration again and lets it take effect; goes on to its end even if the future is dropped.
-pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<api::Reloaded, api::Problem>> + Send + Sync>;
+/// Reads the configuration again and lets it take effect, for whoever wants it, if it is a person; goes on to its end even
+/// if the future is dropped.
+pub type Reload =
+    Arc<dyn Fn(Option<Operator>) -> BoxFuture<'static, Result<api::Reloaded, api::Problem>> + Send + Sync>;
 
-/// Between how many and how many workers a service is configured to have, if that is a range.
-pub type Ranges = Arc<dyn Fn(&str) -> Option<(u32, u32)> + Send + Sync>;
+/// What decides how many workers services have. All by the name of a service, and `None` for one whose number is fixed.
+pub trait Scaling: Send + Sync {
+    /// Within what it decides.
+    fn range(&self, service: &str) -> Option<api::ServiceScale>;
+
+    /// How it decides, and what it has decided last.
+    fn look(&self, service: &str) -> Option<api::Scaling>;
+
+    /// What the decision of this number was taken from, as JSON.
+    fn case(&self, service: &str, number: u64) -> Option<String>;
+
+    /// Leaves the number to whoever sets it, or decides it again.
+    fn pin(&self, service: &str, is_pinned: bool) -> Option<()>;
+
+    /// Notes a number of the service's, as it was written.
+    fn tell(&self, service: &str, metric: &str, number: &str) -> Option<Result<(), api::Problem>>;
+
+    /// Adds its families to what is measured.
+    fn measure(&self, text: &mut Exposition);
+}
 
 /// Adds families of another room to what is measured.
 pub type Measure = Arc<dyn Fn(&mut Exposition) + Send + Sync>;
@@ -43,14 +64,16 @@ pub struct Handles {
     pub reload: Reload,
     /// Gives the listeners to another program.
     pub upgrade: Upgrade,
-    /// What the configuration says of how many workers there are.
-    pub ranges: Ranges,
+    /// Decides how many workers there are.
+    pub scaling: Arc<dyn Scaling>,
     /// What the state's engines do.
     pub state: Measure,
     /// Who and where this `lethe` is.
     pub node: api::Node,
     /// The switch that ends it.
     pub stop: Stop,
+    /// Rolls out, once everything runs.
+    pub releases: OnceLock<Arc<dyn Releases>>,
     samples: Mutex<Samples>,
 }
 
@@ -63,13 +86,14 @@ impl Handles {
         traffic: Traffic,
         reload: Reload,
         upgrade: Upgrade,
-        ranges: Ranges,
+        scaling: Arc<dyn Scaling>,
         state: Measure,
         node: api::Node,
         stop: Stop,
     ) -> Arc<Self> {
         let samples = Mutex::default();
-        Arc::new(Self { supervisor, traffic, reload, upgrade, ranges, state, node, stop, samples })
+        let releases = OnceLock::new();
+        Arc::new(Self { supervisor, traffic, reload, upgrade, scaling, state, node, stop, releases, samples })
     }
 
     /// All there is to see, now.
@@ -92,6 +116,7 @@ impl Handles {
             wanted: wanted(name),
             ready: roster.ready(name.as_str()).count(),
             workers: workers.len(),
+            scale: self.scaling.range(name.as_str()),
         };
         roster.services.iter().map(service).collect()
     }

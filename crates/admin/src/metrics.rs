@@ -251,6 +251,19 @@ fn of_workers(text: &mut Exposition, workers: &[WorkerStatus]) {
     each("lethe_worker_resident_memory_bytes", Gauge, "Resident memory of the worker.", |worker| {
         worker.memory_bytes as f64
     });
+    each(
+        "lethe_worker_memory_kills",
+        Gauge,
+        "Workers in this one's place that the kernel killed for memory.",
+        |worker| worker.memory_kills as f64,
+    );
+    let help = "Memory beyond which the worker is killed, where that is kept up.";
+    let mut limit = text.family("lethe_worker_memory_limit_bytes", Gauge, help);
+    for worker in workers {
+        if let Some(bytes) = worker.memory_limit_bytes {
+            limit.sample(&labels(worker), bytes);
+        }
+    }
     let now = SystemTime::now();
     let mut age = text.family("lethe_worker_age_seconds", Gauge, "Since when the worker runs.");
     for worker in workers {
@@ -271,6 +284,11 @@ fn of_traffic(text: &mut Exposition, workers: &[WorkerStatus], traffic: &Snapsho
     let mut failures = text.family("lethe_worker_failures_total", Counter, help);
     for (labels, stats) in &counted {
         failures.sample(labels, stats.failures);
+    }
+    let help = "Responses of the worker that say that it failed, 5xx but for 501 and 505, or broke off.";
+    let mut errors = text.family("lethe_worker_errors_total", Counter, help);
+    for (labels, stats) in &counted {
+        errors.sample(labels, stats.errors);
     }
     let help = "From the request sent to the worker to the head of its response.";
     let mut family = text.family("lethe_worker_latency_seconds", Histogram, help);
@@ -342,10 +360,14 @@ mod tests {
             socket: None,
             state: WorkerState::Draining,
             started_at: SystemTime::now(),
+            release: 1,
+            ready_at: None,
             restarts: 3,
             in_flight: 2,
             cpu_ms: 1500,
             memory_bytes: 4096,
+            memory_limit_bytes: (number == 1).then_some(8192),
+            memory_kills: 2,
             trouble: None,
         };
         let node = api::Node {
@@ -363,6 +385,7 @@ mod tests {
         let stats = WorkerStats {
             requests: 15,
             failures: 5,
+            errors: 6,
             latency_us: latency_us.clone(),
             latency_sum_us: 2_500_000,
         };
@@ -407,7 +430,7 @@ mod tests {
                 .into(),
             ..Snapshot::default()
         };
-        let services = [api::Service { name: shop.clone(), wanted: 3, ready: 0, workers: 2 }];
+        let services = [api::Service { name: shop.clone(), wanted: 3, ready: 0, workers: 2, scale: None }];
         let state = |text: &mut Exposition| {
             text.family("lethe_state_paper", Gauge, "Sheets.").sample(&[("engine", "paper")], 37);
         };

@@ -17,7 +17,6 @@ use crate::{
     api, exposition,
     handles::Handles,
     metrics,
-    stop::Wish,
 };
 
 /// Connections at a time; more wait.
@@ -55,7 +54,7 @@ pub async fn serve(listener: TcpListener, handles: Arc<Handles>) {
 }
 
 async fn ready(State(handles): State<Arc<Handles>>) -> Response {
-    let stopping = handles.stop.wish() != Wish::Run;
+    let stopping = handles.stop.is_leaving();
     match unready(&handles.services(), stopping) {
         None => answer(StatusCode::OK, "ready\n"),
         Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, why),
@@ -64,7 +63,11 @@ async fn ready(State(handles): State<Arc<Handles>>) -> Response {
 
 async fn measured(State(handles): State<Arc<Handles>>) -> impl IntoResponse {
     let (traffic, workers) = ((handles.traffic)(), handles.supervisor.workers());
-    let text = metrics::text(&handles.node, &handles.services(), &workers, &traffic, &*handles.state);
+    let others = |text: &mut exposition::Exposition| {
+        handles.scaling.measure(text);
+        (handles.state)(text);
+    };
+    let text = metrics::text(&handles.node, &handles.services(), &workers, &traffic, &others);
     ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE), NO_STORE], text)
 }
 
@@ -74,7 +77,8 @@ fn answer(status: StatusCode, text: impl Into<String>) -> Response {
     (status, [NO_STORE], text.into()).into_response()
 }
 
-/// Why not every service can answer; `None` when every one can. Of one that was scaled to 0, no answer is wanted.
+/// Why not every service can answer; `None` when every one can. Of one that was scaled to 0, no answer is wanted; and one
+/// that may have no worker is started for who asks.
 fn unready(services: &[api::Service], stopping: bool) -> Option<String> {
     if stopping {
         return Some("not ready: lethe is stopping\n".into());
@@ -82,6 +86,7 @@ fn unready(services: &[api::Service], stopping: bool) -> Option<String> {
     let waiting: Vec<String> = services
         .iter()
         .filter(|service| service.ready == 0 && service.wanted > 0)
+        .filter(|service| service.scale.is_none_or(|scale| scale.min > 0))
         .map(|service| format!("{} (0 of {} workers ready)", service.name, service.wanted))
         .collect();
     (!waiting.is_empty()).then(|| format!("not ready: {}\n", waiting.join(", ")))

@@ -84,12 +84,14 @@ impl Samples {
         api::Worker {
             service: worker.service.clone(),
             instance: worker.instance.clone(),
+            release: worker.release,
             pid: worker.pid,
             port: worker.port,
             socket: worker.socket.clone(),
             state: worker.state,
             started_at,
             restarts: worker.restarts,
+            memory_kills: worker.memory_kills,
             in_flight: worker.in_flight,
             requests: stats.requests,
             failures: stats.failures,
@@ -100,6 +102,7 @@ impl Samples {
             cpu_percent: rate(cpu_ms, elapsed) / 10.0,
             cpu_ms: worker.cpu_ms,
             memory_bytes: worker.memory_bytes,
+            memory_limit_bytes: worker.memory_limit_bytes,
             trouble: worker.trouble.clone(),
         }
     }
@@ -164,10 +167,14 @@ mod tests {
             socket: None,
             state: WorkerState::Ready,
             started_at: START,
+            release: 1,
+            ready_at: Some(START),
             restarts: 0,
             in_flight: 0,
             cpu_ms,
             memory_bytes: 0,
+            memory_limit_bytes: None,
+            memory_kills: 0,
             trouble: None,
         };
         Sample { at, traffic, workers: vec![worker] }

@@ -7,17 +7,18 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use lethe_admin::{
     Handles,
-    api::{self, Logs, Problem},
+    api::{self, Logs, Problem, ServiceScale},
     client::{Client, Error},
     control,
-    handles::{Reload, Upgrade},
+    exposition::Exposition,
+    handles::{Reload, Scaling, Upgrade},
     operator,
     peer::Peers,
     stop::{Stop, Wish},
@@ -73,6 +74,57 @@ fn upgrade() -> Upgrade {
     })
 }
 
+/// Decides about the shop, and wants whatever is set.
+#[derive(Default)]
+struct Load(AtomicBool);
+
+impl Scaling for Load {
+    fn range(&self, service: &str) -> Option<ServiceScale> {
+        (service == "shop").then(|| ServiceScale { min: 1, max: 2, pinned: self.0.load(Ordering::Relaxed) })
+    }
+
+    fn look(&self, service: &str) -> Option<api::Scaling> {
+        let decision = api::Decision {
+            number: 7,
+            at: SystemTime::now().into(),
+            from: 1,
+            to: 2,
+            reasons: vec!["emails".into()],
+            error: None,
+            notes: Vec::new(),
+        };
+        Some(api::Scaling {
+            scale: self.range(service)?,
+            service: ServiceName::new("shop").unwrap(),
+            wanted: 2,
+            metrics: vec![api::ScalingMetric { name: "emails".into(), ratio: Some(1.5), failing: None }],
+            decisions: vec![decision],
+        })
+    }
+
+    fn case(&self, _: &str, number: u64) -> Option<String> {
+        (number == 7).then(|| "{\"replicas\":1}".into())
+    }
+
+    fn pin(&self, service: &str, is_pinned: bool) -> Option<()> {
+        self.range(service)?;
+        self.0.store(is_pinned, Ordering::Relaxed);
+        Some(())
+    }
+
+    fn tell(&self, service: &str, metric: &str, number: &str) -> Option<Result<(), Problem>> {
+        self.range(service)?;
+        let detail = format!("{metric} is {number}");
+        let is_right = metric == "emails" && number == "17";
+        let problem = || Problem { status: 404, title: "No such metric".into(), detail };
+        Some(is_right.then_some(()).ok_or_else(problem))
+    }
+
+    fn measure(&self, text: &mut Exposition) {
+        text.family("lethe_scale_min_workers", lethe_admin::exposition::Kind::Gauge, "Few.").sample(&[], 1);
+    }
+}
+
 impl Place {
     async fn new() -> Self {
         let program = std::env::current_exe().unwrap();
@@ -84,19 +136,27 @@ impl Place {
             command: [program, "--ignored", "--exact", "worker", "--nocapture"].map(String::from).into(),
             instances: 2,
             ready: None,
+            warm_up: Vec::new(),
             listener: Listener::Port,
             protocol: Protocol::Http1,
             drain: Duration::from_secs(5),
             env: Default::default(),
+            release: 0,
             withheld: [].into(),
             directory: folder.path().join("work"),
+            resources: Default::default(),
         };
         // The guard's work is done here by the test's end, which leaves no worker behind.
         let guard = folder.path().join("guard");
         std::fs::write(&guard, "#!/bin/sh\nexec cat\n").unwrap();
         std::fs::set_permissions(&guard, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let config =
-            supervisor::Config { services: vec![spec], sockets: "/nowhere".into(), state_urls: None, guard };
+        let config = supervisor::Config {
+            services: vec![spec],
+            sockets: "/nowhere".into(),
+            state_urls: None,
+            homes: None,
+            guard,
+        };
         let supervisor = Supervisor::start(config).await.unwrap();
         let stats =
             WorkerStats { requests: 42, failures: 1, latency_us: vec![(900, 42)], ..WorkerStats::default() };
@@ -117,7 +177,7 @@ impl Place {
         };
         let reloads = AtomicU16::new(0);
         // Done, wrong, refused, and so on again.
-        let reload: Reload = Arc::new(move || {
+        let reload: Reload = Arc::new(move |_| {
             let outcome = match reloads.fetch_add(1, Ordering::Relaxed) % 3 {
                 0 => Ok(api::Reloaded { changes: vec!["limits: changed".into()], notices: Vec::new() }),
                 number => Err(api::Problem {
@@ -134,7 +194,7 @@ impl Place {
             traffic,
             reload,
             upgrade(),
-            Arc::new(|_| Some((1, 2))),
+            Arc::new(Load::default()),
             Arc::new(|_| {}),
             node,
             Stop::new(),
@@ -263,12 +323,58 @@ async fn drain_scale_and_restart() {
     place.client.drain("shop-2").await.unwrap();
     assert_eq!(place.names().await, ["shop-1", "shop-3"]);
     let scaled = place.client.scale("shop", 3).await.unwrap();
-    assert!(scaled.notices[0].contains("3 is outside of `instances = \"1..2\"`"), "{scaled:?}");
+    assert_eq!(
+        scaled.notices,
+        [
+            "shop: 3 stays, which is outside of 1..2, whatever the load; `lethe scale shop=auto` lets load decide again"
+        ]
+    );
     assert_eq!(place.names().await, ["shop-1", "shop-3", "shop-4"]);
     assert_eq!(place.client.restart("shop").await.unwrap(), 3);
     assert_eq!(place.names().await, ["shop-5", "shop-6", "shop-7"]);
     place.client.scale("shop", 0).await.unwrap();
     assert_eq!(place.names().await, Vec::<String>::new());
+    place.end().await;
+}
+
+#[tokio::test]
+async fn load_decides() {
+    let place = Place::new().await;
+    place.ready(2).await;
+    let is_pinned = async || place.client.status().await.unwrap().services[0].scale.unwrap().pinned;
+    place.client.scale("shop", 1).await.unwrap();
+    assert!(is_pinned().await, "what was set by hand stays");
+    place.client.scale_by_load("shop").await.unwrap();
+    assert!(!is_pinned().await);
+    let scaling = place.client.scaling("shop").await.unwrap();
+    assert_eq!((scaling.scale.max, scaling.metrics[0].ratio, scaling.decisions[0].number), (2, Some(1.5), 7));
+    assert_eq!(place.client.scaling_case("shop", 7).await.unwrap(), serde_json::json!({ "replicas": 1 }));
+    let missing = problem(place.client.scaling_case("shop", 8).await);
+    assert_eq!(
+        (missing.status, missing.detail.as_str()),
+        (404, "shop has no decision 8; those from 7 to 7 are kept")
+    );
+    assert_eq!(problem(place.client.scaling("mail").await).status, 404);
+
+    assert!(problem(place.client.tell_metric("shop", "mails", 17.5).await).detail.contains("mails is 17.5"));
+    for (body, status, wanted) in [
+        ("17", "204", ""),
+        (" 17\n", "204", ""),
+        ("\"17\"", "204", ""),
+        ("{\"value\":17}", "204", ""),
+        ("NaN", "404", "emails is NaN"),
+        ("{}", "400", "has no `value`"),
+        (&"1".repeat(300), "400", "at most 256 bytes"),
+    ] {
+        let stream = tokio::net::UnixStream::connect(place.socket()).await.unwrap();
+        let length = body.len();
+        let head = "PUT /v1/services/shop/metrics/emails HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length:";
+        let answer = raw(stream, &format!("{head} {length}\r\n\r\n{body}")).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(wanted),
+            "{body}: {answer}"
+        );
+    }
     place.end().await;
 }
 
@@ -304,7 +410,14 @@ async fn malformed_requests_get_a_problem() {
         ("/v1/workers/shop-1/kill", "{", "400", "the body"),
         ("/v1/workers/shop-1/kill", r#"{"signal":"KILL"}"#, "400", "invalid type"),
         ("/v1/workers/shop-1/kill", r#"{"sig":9}"#, "400", "unknown field `sig`"),
-        ("/v1/services/shop/scale", "", "400", "missing field `instances`"),
+        ("/v1/services/shop/scale", "", "400", "say `instances`, or `auto`: true"),
+        (
+            "/v1/services/shop/scale",
+            r#"{"instances":1,"auto":true}"#,
+            "400",
+            "say `instances`, or `auto`: true",
+        ),
+        ("/v1/services/mail/scale", r#"{"auto":true}"#, "404", "there are: shop"),
         ("/v1/services/shop/scale", &" ".repeat(20_000), "400", "limit"),
         ("/v1/status", "", "405", "POST"),
         ("/v2/status", "", "404", "/v2/status"),

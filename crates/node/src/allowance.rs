@@ -96,6 +96,9 @@ impl Allowance for Counter {
         if limits.iter().any(|limit| limit.on_outage == Outage::Refuse) {
             layer = layer.on_outage(limit::Outage::Refuse);
         }
+        if let Some(timeout) = limits.iter().map(|limit| limit.timeout).max() {
+            layer = layer.timeout(timeout);
+        }
         let mut fields = vec![FORWARDED_FOR];
         let mut has_sessions = false;
         for limit in limits {

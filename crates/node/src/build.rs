@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     io,
-    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -16,7 +15,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
     process::{Child, Command},
     sync::mpsc,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::config;
@@ -27,8 +26,9 @@ const TAIL_LINES: usize = 30;
 const LINES_AHEAD: usize = 64;
 /// A longer line is cut into several.
 const LINE_BYTES_MAX: u64 = 16 << 10;
-/// How long lines are read after the command has ended: what it has left running may keep its output open for ever.
-const LAST_LINES_WAIT: Duration = Duration::from_secs(1);
+/// How long lines are read after the command has ended: what it has left running may keep its output open for ever. All else
+/// has been written by then, and only a machine with too much to do takes seconds to read it.
+const LAST_LINES_WAIT: Duration = Duration::from_secs(5);
 /// How long a build that is to stop may take to remove what it has half made, before it is killed.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
@@ -58,9 +58,33 @@ pub enum Error {
         /// The last lines that it printed.
         tail: String,
     },
+    /// It took longer than it may.
+    #[error(
+        "{service}: the build was not done after {after:?} and was ended; `build-timeout` in lethe.toml allows more; its command: {command}\n{tail}"
+    )]
+    Slow {
+        /// The service.
+        service: ServiceName,
+        /// The command.
+        command: String,
+        /// What it was allowed.
+        after: Duration,
+        /// The last lines that it printed.
+        tail: String,
+    },
     /// `lethe` is to stop.
     #[error("stopped before everything was built")]
     Stopped,
+}
+
+impl Error {
+    /// The same, with the lines that it repeats as `shown` gives them.
+    pub(crate) fn shown(mut self, shown: impl FnOnce(&str) -> String) -> Self {
+        if let Self::Failed { tail, .. } | Self::Slow { tail, .. } = &mut self {
+            *tail = shown(tail);
+        }
+        self
+    }
 }
 
 /// Runs the build and gives each line it prints to `watch`, until it ends or `stop` is turned: then its
@@ -72,9 +96,9 @@ pub async fn run(
     stop: &Stop,
     mut watch: impl FnMut(&str),
 ) -> Result<(), Error> {
-    let shown = &order.text;
+    let shown = &order.shown();
     let start = |source| Error::Start { service: service.clone(), command: shown.clone(), source };
-    let mut build = Build::start(&order.command, &order.directory).map_err(start)?;
+    let mut build = Build::start(order).map_err(start)?;
     let mut tail = VecDeque::with_capacity(TAIL_LINES);
     let keep = |line: String| {
         watch(&line);
@@ -84,17 +108,24 @@ pub async fn run(
         tail.push_back(line);
     };
     let status = tokio::select! {
-        status = build.end(keep) => status.map_err(start)?,
+        status = build.end(keep) => Some(status.map_err(start)?),
         () = stop.asked(Wish::Drain) => {
             build.stop(stop).await;
             return Err(Error::Stopped);
         }
+        () = sleep(order.timeout) => None,
     };
-    if status.success() {
+    if status.is_some_and(|status| status.success()) {
         return Ok(());
     }
-    let tail = Vec::from(tail).join("\n");
-    Err(Error::Failed { service: service.clone(), command: shown.clone(), status, tail })
+    let (service, command, tail) = (service.clone(), shown.clone(), Vec::from(tail).join("\n"));
+    Err(match status {
+        Some(status) => Error::Failed { service, command, status, tail },
+        None => {
+            build.stop(stop).await;
+            Error::Slow { service, command, after: order.timeout, tail }
+        }
+    })
 }
 
 /// A build that runs. Dropped before its end, all its processes are killed.
@@ -106,10 +137,13 @@ struct Build {
 }
 
 impl Build {
-    fn start(command: &[String], directory: &Path) -> io::Result<Self> {
-        let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    fn start(order: &config::Build) -> io::Result<Self> {
+        let (program, arguments) = order.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(program);
-        command.args(arguments).current_dir(directory).kill_on_drop(true);
+        command.args(arguments).current_dir(&order.directory).kill_on_drop(true);
+        for name in &order.withheld {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // SAFETY: runs between fork and exec, and makes async-signal-safe system calls only.
         unsafe { command.pre_exec(enter) };
@@ -165,7 +199,7 @@ impl Drop for Build {
 
 /// Leaves the terminal, so that Ctrl-C reaches `lethe` alone, which ends the build in order, and so that a question for a
 /// password fails at once: nobody would see it. If `lethe` is killed, the command is told.
-fn enter() -> io::Result<()> {
+pub(crate) fn enter() -> io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
     descriptors::restore()?;
@@ -188,14 +222,20 @@ async fn read_lines(pipe: impl AsyncRead + Unpin, sender: mpsc::Sender<String>) 
 mod tests {
     use super::*;
 
+    fn order(script: &str, timeout: Duration) -> config::Build {
+        let command = ["sh", "-c", script].map(String::from).to_vec();
+        // What every test has in its environment.
+        let withheld = ["CARGO_PKG_NAME".to_owned()].into();
+        config::Build { command, directory: "/".into(), text: script.into(), timeout, withheld }
+    }
+
     async fn build_until(
         script: &str,
         stop: &Stop,
         mut watch: impl FnMut(&str),
     ) -> (Result<(), Error>, Vec<String>) {
         let service = ServiceName::new("web").unwrap();
-        let command = ["sh", "-c", script].map(String::from).to_vec();
-        let order = config::Build { command, directory: "/".into(), text: script.into() };
+        let order = order(script, crate::config::BUILD_TIMEOUT_DEFAULT);
         let mut lines = Vec::new();
         let keep = |line: &str| {
             watch(line);
@@ -216,16 +256,49 @@ mod tests {
 
     #[tokio::test]
     async fn shows_its_lines() {
-        let (result, lines) = build("echo one; echo two").await;
+        let (result, lines) = build("echo one; echo two; echo $CARGO_PKG_NAME").await;
         assert!(result.is_ok());
-        assert_eq!(lines, ["one", "two"]);
+        assert_eq!(lines, ["one", "two", ""], "what is withheld is not there");
+    }
+
+    #[test]
+    fn people_are_shown_the_program_alone() {
+        for (text, shown) in [
+            ("make", "make"),
+            ("cargo build --release", "cargo …"),
+            ("TOKEN=s3cret A='x y' ./build.sh", "./build.sh …"),
+            ("(TOKEN=s3cret; make)", "…"),
+            ("curl -u me:s3cret https://h | sh", "curl …"),
+            ("https://me:s3cret@h", "…"),
+            ("echo 'unclosed s3cret", "…"),
+            ("", "…"),
+        ] {
+            assert_eq!(order(text, Duration::ZERO).shown(), shown, "{text}");
+        }
     }
 
     #[tokio::test]
     async fn failure_repeats_the_last_lines() {
-        let (result, _) = build("seq 100; echo wrong >&2; exit 3").await;
+        let (result, _) = build("seq 100; echo wrong >&2; TOKEN=s3cret exit 3").await;
         let error = result.unwrap_err().to_string();
+        assert!(!error.contains("s3cret"), "{error}");
         assert!(error.contains("exit status: 3") && error.contains("wrong"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_that_takes_too_long_is_ended_with_all_it_has_started() {
+        let service = ServiceName::new("web").unwrap();
+        let script = "sleep 600 & echo $!; wait";
+        let order = order(script, Duration::from_millis(300));
+        let mut child = String::new();
+        let error = run(&service, &order, &Stop::new(), |line| child = line.into()).await.unwrap_err();
+        assert!(
+            matches!(error, Error::Slow { .. }) && error.to_string().contains("build-timeout"),
+            "{error}"
+        );
+        while lives(&child) {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

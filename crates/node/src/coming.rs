@@ -35,8 +35,9 @@ use crate::handover::{Deed, Ear, VARIABLE};
 const LAST_LINES: usize = 20;
 /// A longer line is cut.
 const LINE_BYTES_MAX: u64 = 4096;
-/// How long its last lines and its end are waited for, once it has closed its connection or was killed.
-const END_WAIT: Duration = Duration::from_secs(2);
+/// How long its last lines and its end are waited for, once it has closed its connection or was killed. Both come at once,
+/// but for a machine with too much to do.
+const END_WAIT: Duration = Duration::from_secs(10);
 
 /// A process that is not in charge yet. Dropped, it is killed: its workers die with it.
 pub(crate) struct Coming {

@@ -9,6 +9,7 @@ mod command;
 mod documented;
 mod draft;
 mod duration;
+mod fetch;
 mod file;
 mod flags;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod gateway_part;
 mod grant;
 mod idempotency;
 mod instances;
+mod interruption;
 mod limit;
 mod limits;
 mod network;
@@ -23,7 +25,10 @@ mod policy;
 mod problem;
 mod procfile;
 mod program;
+mod resources;
+mod rollout;
 mod route;
+pub mod scale;
 mod service;
 mod size;
 mod source;
@@ -31,6 +36,7 @@ mod state;
 mod syntax;
 mod table;
 mod tls;
+mod warm_up;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,13 +49,19 @@ use std::{
 use lethe_gateway::config as gateway;
 use lethe_model::{roster::Protocol, service::ServiceName};
 use lethe_state::{grant::Grant, place::Placement};
-use lethe_supervisor::service::{Listener, Spec};
+use lethe_supervisor::{
+    resources::Resources,
+    service::{Listener, Spec},
+};
 
+pub(crate) use self::duration::shown;
 use self::{flags::Flags, problem::Quote};
 pub use self::{
     instances::Instances,
     problem::{Errors, Problem},
+    rollout::Rollout,
 };
+use crate::interruption::Interruption;
 
 /// Where the gateway listens when nothing says otherwise.
 pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -57,6 +69,8 @@ pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 pub const INSTANCES_DEFAULT: Instances = Instances { min: 2, max: 2 };
 /// [`Spec::drain`] when nothing says otherwise.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
+/// [`Build::timeout`] when nothing says otherwise.
+pub const BUILD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(1800);
 /// [`gateway::Route::timeout`] when nothing says otherwise.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// The state folder when nothing says otherwise, beside the file or in the folder of the command.
@@ -112,6 +126,8 @@ pub struct Config {
     pub placement: Placement,
     /// The services, by name; at least one.
     pub services: Vec<ServiceConfig>,
+    /// How it is known that the machine is to go, if anything is said of that.
+    pub interruption: Option<Interruption>,
     /// What a person should know that is not an error, one sentence each.
     pub notices: Vec<String>,
     /// The file it was read from, as named to people; `None` for a command.
@@ -144,17 +160,23 @@ impl Config {
 /// One service: what the supervisor is told, and what has to happen before.
 #[derive(Clone, Debug)]
 pub struct ServiceConfig {
-    /// What the supervisor runs; it starts with `instances.min` workers.
+    /// What the supervisor runs; it starts with as many workers as [`Instances::first`] says.
     pub spec: Spec,
     /// The bounds within which the number of workers may be changed by load.
     pub instances: Instances,
+    /// By what load changes it, if that is a range.
+    pub scale: Option<scale::Scale>,
     /// How the gateway treats its workers; a copy of what stands in [`Config::gateway`].
     pub policy: gateway::Service,
     /// What it may use of what is kept; `None` for everything.
     pub grant: Option<Grant>,
+    /// How a new version takes the place of the one that runs.
+    pub rollout: Rollout,
     /// Where the program comes from; then the directories of `spec` and `build` are relative to what is fetched, see
     /// [`ServiceConfig::fetched`].
     pub source: Option<crate::source::Source>,
+    /// How often `source` is looked at, so that what is new there is deployed; `None` for never.
+    pub follow: Option<Duration>,
     /// What makes the program, run once before the first start.
     pub build: Option<Build>,
     /// Where `command` was written, for [`ServiceConfig::check_command`].
@@ -168,8 +190,32 @@ pub struct Build {
     pub command: Vec<String>,
     /// Where it runs: the service's own `directory`, absolute.
     pub directory: PathBuf,
-    /// The command as it was written, for people.
+    /// The command as it was written; people are shown [`Build::shown`].
     pub text: String,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// Variables of `lethe` itself that it does not get, as workers do not: those of the state's addresses.
+    pub withheld: BTreeSet<String>,
+}
+
+impl Build {
+    /// What it is, for people, logs and events: its program alone, since whatever else stands there may be secret.
+    pub fn shown(&self) -> String {
+        let words = shell_words::split(&self.text).unwrap_or_default();
+        let is_assignment = |word: &&String| {
+            word.split_once('=').is_some_and(|(name, _)| {
+                name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            })
+        };
+        let is_name = |word: &&String| {
+            word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-+./".contains(&byte))
+        };
+        match words.iter().find(|word| !is_assignment(word)).filter(is_name) {
+            Some(program) if words.len() == 1 => program.clone(),
+            Some(program) => format!("{program} …"),
+            None => "…".into(),
+        }
+    }
 }
 
 /// Reads `source`, checks everything in it and in `overrides`, and collects all that is wrong. Nothing is started,
@@ -203,10 +249,32 @@ impl ServiceConfig {
         }
     }
 
+    /// The same with its program from elsewhere.
+    pub(crate) fn with_source(mut self, source: crate::source::Source) -> Self {
+        if self.source.replace(source).is_none() {
+            // The folder that it had is none of the source's, whose top is where it runs now.
+            self.spec.directory = PathBuf::new();
+        }
+        self
+    }
+
     /// Whether the program can be started: it exists and is executable. To be called after the build.
     pub fn check_command(&self) -> Result<(), Errors> {
         let quote = self.command_quote.clone();
         self.find_program().map_err(|message| Problem { quote, message }.into())
+    }
+
+    /// Has load change the number of workers within another range, or not at all if that is a number.
+    fn scale_between(&mut self, instances: Instances) {
+        self.instances = instances;
+        if instances.min == instances.max {
+            self.scale = None;
+            return;
+        }
+        let usual = || scale::Scale::by_default(instances, self.policy.concurrency);
+        let mut scale = self.scale.take().unwrap_or_else(usual);
+        scale.within(instances);
+        self.scale = Some(scale);
     }
 
     /// One with nothing but what every service has.
@@ -214,18 +282,22 @@ impl ServiceConfig {
         let spec = Spec {
             name,
             command,
-            instances: INSTANCES_DEFAULT.min,
+            instances: INSTANCES_DEFAULT.first(),
             ready: None,
+            warm_up: Vec::new(),
             listener: Listener::default(),
             protocol: Protocol::default(),
             drain: DRAIN_DEFAULT,
             env: BTreeMap::new(),
+            release: 0,
             withheld: BTreeSet::new(),
             directory,
+            resources: Resources::default(),
         };
         let policy = gateway::Service::default();
-        let (instances, grant) = (INSTANCES_DEFAULT, None);
-        Self { spec, instances, policy, grant, source: None, build: None, command_quote: None }
+        let (instances, scale, grant, rollout) = (INSTANCES_DEFAULT, None, None, Rollout::default());
+        let (source, follow, build, command_quote) = (None, None, None, None);
+        Self { spec, instances, scale, policy, grant, rollout, source, follow, build, command_quote }
     }
 
     /// The same as `check_command`, as a sentence.
@@ -344,13 +416,7 @@ mod tests {
         assert_eq!((route.host.as_deref(), route.path.as_str()), (Some("shop.example"), "/api"));
         assert_eq!((route.idempotent, route.balance), (true, Balance::LeastLoaded));
         assert_eq!(route.timeout, Duration::from_secs(300));
-        assert_eq!(
-            config.notices,
-            [
-                "service `idle`: no route leads to it, so it gets no requests",
-                "service `web`: of 2..8 workers, 2 are started; `lethe scale web=N` changes that",
-            ]
-        );
+        assert_eq!(config.notices, ["service `idle`: no route leads to it, so it gets no requests",]);
     }
 
     #[test]

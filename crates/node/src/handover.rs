@@ -95,6 +95,9 @@ pub(crate) struct Workers {
     pub(crate) wanted: u32,
     /// The number of the last one.
     pub(crate) last: u64,
+    /// Whether `wanted` was set by hand where else load decides; not told by versions in which it does not.
+    #[serde(default)]
+    pub(crate) pinned: bool,
 }
 
 /// What is said, one JSON value a line.

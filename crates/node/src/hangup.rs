@@ -11,8 +11,9 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Looks where this process was started. In the background it is a daemon's, which outlives its terminal.
     pub(crate) fn of_start() -> Self {
-        let own = rustix::process::getpgrp();
-        let is_foreground = |tty: File| rustix::termios::tcgetpgrp(&tty).is_ok_and(|group| group == own);
+        // The terminal first: a process group of outside of this process namespace is 0, and rustix takes it for a bug.
+        let is_foreground =
+            |tty: File| rustix::termios::tcgetpgrp(&tty).is_ok_and(|group| group == rustix::process::getpgrp());
         Self { was_there: controlling().is_some_and(is_foreground) }
     }
 

@@ -48,6 +48,11 @@ pub enum Error {
     /// Something else is going on.
     #[error("a reload or another upgrade is under way; try again when it has ended")]
     Busy,
+    /// A release of a service is on its way, which the other process would know nothing of.
+    #[error(
+        "{0}: a rollout is under way; upgrade when it has ended, or call it off (`lethe deploy {0} --abort`)"
+    )]
+    Rolling(lethe_model::service::ServiceName),
     /// Another process is in charge already.
     #[error("another process has taken over already; ask that one")]
     Over,
@@ -144,9 +149,12 @@ impl Upgrader {
     }
 
     async fn upgrade(&self, request: api::Upgrade) -> Result<api::Upgraded, Error> {
-        let mut running = self.reloader.running.try_lock().map_err(|_| Error::Busy)?;
+        let mut running = self.reloader.unless_reloading().await.ok_or(Error::Busy)?;
         if running.is_over {
             return Err(Error::Over);
+        }
+        if let Some(service) = self.reloader.deploys.all_under_way().into_iter().next() {
+            return Err(Error::Rolling(service));
         }
         if self.reloader.stop.wish() != Wish::Run {
             return Err(Error::Stopping);
@@ -270,10 +278,12 @@ impl Upgrader {
 
     fn workers(&self, running: &Running) -> BTreeMap<lethe_model::service::ServiceName, Workers> {
         let (wanted, numbers) = (self.reloader.supervisor.wanted(), self.reloader.supervisor.numbers());
+        let pinned = self.reloader.scaling.pinned();
         let workers = running.config.services.iter().map(|service| {
             let (name, configured) = (&service.spec.name, service.spec.instances);
             let wanted = wanted.get(name).copied().unwrap_or(configured);
-            (name.clone(), Workers { configured, wanted, last: numbers.get(name).copied().unwrap_or(0) })
+            let (last, pinned) = (numbers.get(name).copied().unwrap_or(0), pinned.contains(name));
+            (name.clone(), Workers { configured, wanted, last, pinned })
         });
         workers.collect()
     }
@@ -304,7 +314,7 @@ fn in_full(error: &Error) -> String {
 fn problem(error: &Error) -> api::Problem {
     let (status, title) = match error {
         Error::Binary { .. } => (422, "Cannot be run"),
-        Error::Busy | Error::Over => (409, "Not now"),
+        Error::Busy | Error::Over | Error::Rolling(_) => (409, "Not now"),
         Error::Stopping => (503, "Stopping"),
         _ => (500, "Not upgraded"),
     };

@@ -14,13 +14,14 @@ use std::{
 
 use anyhow::Context;
 use lethe_admin::{
-    Handles, api, control, operator, runtime,
+    Handles, api, control,
+    handles::{self, Scaling as _},
+    operator, runtime,
     stop::{Stop, Wish},
 };
 use lethe_gateway::gateway;
 use lethe_model::service::ServiceName;
 use lethe_state::{
-    blobs::Blobs,
     embedded::Embedded,
     metered::metered,
     open::{self, Away, Opened},
@@ -37,17 +38,23 @@ use crate::{
     allowance::Counter,
     build,
     config::{Config, ServiceConfig},
+    deploy::{self, Deploys, begin, history::History},
     doors::{self, Doors},
     figures,
     folder::{Charge, Folder},
+    follow,
     handover::{self, Ear, Kept, Word, Workers},
     heir::{Heir, Upgrader},
     inheritance::{self, Estate, Inheritance},
+    interruption::{self, Interruption},
     ledger::Book,
     notify, port,
-    reload::{self, Reloader, Running},
+    release::{self, Maker, Step, Wanted},
+    reload::{Reloader, Running},
+    scaling::Scaling,
     signals::Signals,
     source::Source,
+    waking,
 };
 
 /// What happens during the start, for whoever watches.
@@ -64,7 +71,7 @@ pub enum Progress<'a> {
     Building {
         /// The service.
         service: &'a ServiceName,
-        /// Its build command, as it was written.
+        /// Its build command, as people are shown it: the program alone.
         command: &'a str,
     },
     /// The build printed a line.
@@ -79,12 +86,21 @@ pub enum Progress<'a> {
         /// The service.
         service: &'a ServiceName,
     },
+    /// Something that a person should know.
+    Notice {
+        /// The service.
+        service: &'a ServiceName,
+        /// What.
+        text: &'a str,
+    },
 }
 
 /// A running node: everything `lethe up` started.
 pub struct Node {
     handles: Arc<Handles>,
     gateway: Arc<gateway::Gateway>,
+    /// For as long as requests are served.
+    waker: JoinHandle<()>,
     engine: Embedded,
     /// Those that are servers elsewhere.
     opened: Arc<Opened>,
@@ -95,8 +111,6 @@ pub struct Node {
     upgrader: Arc<Upgrader>,
 }
 
-/// The folder of fetched sources, in the state folder.
-const SOURCES: &str = "sources";
 /// How long the system may take to end processes that were killed, before `lethe` goes on without them.
 const KILLED_WAIT: Duration = Duration::from_secs(2);
 
@@ -120,7 +134,7 @@ pub async fn start(
     guard: PathBuf,
     stop: Stop,
     inheritance: Option<Inheritance>,
-    watch: impl FnMut(Progress<'_>),
+    watch: impl FnMut(Progress<'_>) + Send,
 ) -> anyhow::Result<Node> {
     let Some(Inheritance { link, estate }) = inheritance else {
         let node = begin(config, guard, stop, None, watch).await?;
@@ -147,7 +161,7 @@ async fn begin(
     guard: PathBuf,
     stop: Stop,
     estate: Option<Estate>,
-    mut watch: impl FnMut(Progress<'_>),
+    mut watch: impl FnMut(Progress<'_>) + Send,
 ) -> anyhow::Result<Node> {
     let read = config.clone();
     let charge = if estate.is_some() { Charge::Coming } else { Charge::Is };
@@ -157,11 +171,12 @@ async fn begin(
     let measure = figures::measure(engine.watch(), Arc::clone(&opened), meter);
     let state_dir = config.state_dir.canonicalize()?;
     keep_out_of_git(&state_dir).context("cannot write the state folder's .gitignore")?;
-    tokio::select! {
-        fetched = fetch_all(&mut config.services, &state_dir, charge, &*engines.blobs, &mut watch) => fetched?,
-        () = stop.asked(Wish::Drain) => return Err(build::Error::Stopped.into()),
-    }
-    build_all(&config.services, &stop, watch).await?;
+    let history =
+        History::open(&state_dir).context("cannot keep the history of releases in the state folder")?;
+    let mut chosen = begin::choose(&history, &mut config.services, charge == Charge::Is)?;
+    let chosen_services = config.services.clone();
+    let maker = Arc::new(Maker::new(&state_dir, Arc::clone(&engines.blobs), stop.clone()));
+    let mut revisions = make_all(&mut config.services, &maker, &stop, &mut watch).await?;
 
     let (folder, state_listener) = Folder::enter(runtime::directory_for(&state_dir)?, charge)?;
     let services_folder = runtime::services_in(&folder.state_socket)?;
@@ -175,16 +190,27 @@ async fn begin(
     if charge == Charge::Is {
         runtime::announce(&folder.path, &node)?;
     }
+    for (asked, made) in chosen_services.iter().zip(&mut config.services) {
+        let as_read = read.services.iter().find(|known| known.spec.name == made.spec.name);
+        let revision = revisions.remove(&made.spec.name);
+        made.spec.release = begin::number(&history, asked, as_read, revision)?;
+    }
     // The last step that can be refused, so that no worker is ever started for nothing.
     let mut services: Vec<_> = config.services.iter().map(|service| service.spec.clone()).collect();
     let specs = services.iter().map(|spec| (spec.name.clone(), spec.clone())).collect();
-    scale_as_before(&mut services, &workers);
+    scale_as_before(&mut services, &workers, &config);
     let numbers = workers.iter().map(|(name, workers)| (name.clone(), workers.last)).collect();
     let sockets = runtime::workers_in(&folder.state_socket)?;
     let state_urls =
         StateUrls::new(move |service| server::socket::url(&doors::socket(&services_folder, service)));
     let supervisor = Supervisor::start_after(
-        supervisor::Config { services, sockets, state_urls: Some(state_urls), guard },
+        supervisor::Config {
+            services,
+            sockets,
+            state_urls: Some(state_urls),
+            homes: Some(maker.homes()),
+            guard,
+        },
         numbers,
     )
     .await?;
@@ -195,6 +221,7 @@ async fn begin(
             () = stop.asked(Wish::Drain) => return Err(build::Error::Stopped.into()),
         }
     }
+    begin::has_begun(&history, &config.services)?;
     let counter = Counter::new(&engines, config.gateway.cores);
     let bound = bound.counted_by(counter).recorded_by(Book::new(&engines));
     let gateway = Arc::new(bound.run(supervisor.roster()));
@@ -202,14 +229,28 @@ async fn begin(
         let gateway = Arc::clone(&gateway);
         Arc::new(move || gateway.snapshot())
     };
+    let scaling = Scaling::new(supervisor.clone(), Arc::clone(&gateway), &state_dir);
+    scaling.configure(&config.services);
+    for (name, _) in workers.iter().filter(|(_, workers)| workers.pinned) {
+        // A service that load no longer decides about has nothing to be pinned.
+        let _ = scaling.pin(name.as_str(), true);
+    }
+    let deploys = Deploys::new(history, supervisor.clone(), Arc::clone(&gateway));
+    for (asked, made) in chosen_services.into_iter().zip(&config.services) {
+        let chosen = chosen.remove(&made.spec.name);
+        let as_read = read.services.iter().find(|known| known.spec.name == made.spec.name);
+        deploys.started(asked, as_read.unwrap_or(made).clone(), made.spec.clone(), chosen);
+    }
     let reloader = Arc::new(Reloader {
+        deploys,
+        scaling: Arc::clone(&scaling),
         supervisor: supervisor.clone(),
         gateway: Arc::clone(&gateway),
         doors: Arc::clone(&doors),
-        blobs: engines.blobs,
-        sources: state_dir.join(SOURCES),
+        maker,
         stop: stop.clone(),
-        running: tokio::sync::Mutex::new(Running { config: read, specs, count: 0, is_over: false }),
+        running: tokio::sync::Mutex::new(Running { config: read, specs, is_over: false }),
+        changed: tokio::sync::Notify::new(),
     });
     let upgrader = Arc::new(Upgrader {
         reloader: Arc::clone(&reloader),
@@ -223,27 +264,36 @@ async fn begin(
         attendant,
         heir: watch::Sender::new(None),
     });
-    let ranges = Arc::clone(&reloader).ranges();
+    let following = follow::follow(Arc::clone(&reloader), stop.clone());
     let handles = Handles::new(
         supervisor,
         traffic,
-        reloader.hook(),
+        Arc::clone(&reloader).hook(),
         Arc::clone(&upgrader).hook(),
-        ranges,
+        Arc::clone(&scaling) as Arc<dyn handles::Scaling>,
         measure,
         node,
         stop,
     );
+    let _ = handles.releases.set(Arc::new(deploy::Verbs(Arc::clone(&reloader))));
+    let waker =
+        tokio::spawn(waking::run(Arc::clone(&gateway), handles.supervisor.clone(), Arc::clone(&scaling)));
     let mut tasks = vec![tokio::spawn(control::serve(control_socket, Arc::clone(&handles)))];
+    tasks.push(tokio::spawn(scaling.run()));
     tasks.push(tokio::spawn({
         let gateway = Arc::clone(&gateway);
         async move { gateway.follow_certificates().await }
     }));
+    tasks.push(tokio::spawn(following));
+    if let Some(interruption) = config.interruption.filter(Interruption::is_looked_for) {
+        tasks.push(tokio::spawn(interruption::watch(interruption, handles.stop.clone())));
+    }
     if let Some(listener) = admin {
         tasks.push(tokio::spawn(operator::serve(into_tokio(listener)?, Arc::clone(&handles))));
     }
     let placement = config.placement;
-    Ok(Node { handles, gateway, engine, opened, placement, doors, admin: tasks, folder, upgrader })
+    let admin = tasks;
+    Ok(Node { handles, gateway, waker, engine, opened, placement, doors, admin, folder, upgrader })
 }
 
 /// All that only one process may have, and what else was inherited.
@@ -313,9 +363,16 @@ fn describe(
 }
 
 /// What `lethe scale` has done stays, as long as the configuration says the same as before.
-fn scale_as_before(services: &mut [Spec], workers: &BTreeMap<ServiceName, Workers>) {
+/// What load has decided stays in any case, within what it may decide.
+fn scale_as_before(services: &mut [Spec], workers: &BTreeMap<ServiceName, Workers>, config: &Config) {
     for spec in services {
-        if let Some(workers) = workers.get(&spec.name)
+        let configured = config.services.iter().find(|service| service.spec.name == spec.name);
+        let range = configured.filter(|service| service.scale.is_some()).map(|service| service.instances);
+        if let (Some(range), Some(workers)) = (range, workers.get(&spec.name)) {
+            let is_as_before = workers.configured == spec.instances && workers.pinned;
+            spec.instances =
+                if is_as_before { workers.wanted } else { workers.wanted.clamp(range.min, range.max) };
+        } else if let Some(workers) = workers.get(&spec.name)
             && workers.configured == spec.instances
         {
             spec.instances = workers.wanted;
@@ -376,7 +433,8 @@ impl Node {
         }
         self.admin.iter().for_each(JoinHandle::abort);
         if is_taken_over {
-            self.upgrader.reloader.forget_all().await;
+            self.upgrader.reloader.maker.hold_only([]);
+            self.upgrader.reloader.maker.sweep().await;
         }
         drop(self.folder);
         let served = tokio::select! {
@@ -413,6 +471,7 @@ impl Node {
         } else {
             self.gateway.drain().await;
         }
+        self.waker.abort();
         self.handles.supervisor.stop().await;
     }
 
@@ -489,52 +548,41 @@ fn keep_out_of_git(state_dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Fetches what is to be fetched, each service into a folder of its own in the state folder. Where another process has
-/// workers, it is not the folder that they run in.
-async fn fetch_all(
+/// Fetches and builds what is not there yet, each service after the other. Gives what their sources call the versions.
+async fn make_all(
     services: &mut [ServiceConfig],
-    state_dir: &Path,
-    charge: Charge,
-    blobs: &dyn Blobs,
-    watch: &mut impl FnMut(Progress<'_>),
-) -> anyhow::Result<()> {
-    for service in services {
-        let Some(source) = service.source.clone() else { continue };
-        let name = service.spec.name.clone();
-        watch(Progress::Fetching { service: &name, source: &source });
-        let mut parent = state_dir.join(SOURCES).join(name.as_str());
-        if charge == Charge::Coming {
-            parent.push(reload::fetched(0));
-        } else {
-            reload::forget_reloads(&parent).with_context(|| format!("cannot clear {}", parent.display()))?;
-        }
-        let folder = source.fetch(&parent, blobs).await;
-        service.fetched(&folder.with_context(|| format!("service `{name}`"))?);
-        if service.build.is_none() {
-            service.check_command()?;
-        }
-    }
-    Ok(())
-}
-
-async fn build_all(
-    services: &[ServiceConfig],
+    maker: &Maker,
     stop: &Stop,
-    mut watch: impl FnMut(Progress<'_>),
-) -> anyhow::Result<()> {
-    for service in services {
-        let name = &service.spec.name;
-        let Some(build) = &service.build else { continue };
-        watch(Progress::Building { service: name, command: &build.text });
-        let line = |text: &str| watch(Progress::Line { service: name, text });
-        build::run(name, build, stop, line).await?;
-        watch(Progress::Built { service: name });
-        service.check_command()?;
+    watch: &mut (impl FnMut(Progress<'_>) + Send),
+) -> anyhow::Result<BTreeMap<ServiceName, String>> {
+    let (mut revisions, mut pins) = (BTreeMap::new(), Vec::new());
+    for service in services.iter_mut() {
+        let name = service.spec.name.clone();
+        let mut tell = |step: Step<'_>| {
+            watch(match step {
+                Step::Fetching(source) => Progress::Fetching { service: &name, source },
+                Step::Building(command) => Progress::Building { service: &name, command },
+                Step::Line(text) => Progress::Line { service: &name, text },
+                Step::Built => Progress::Built { service: &name },
+                Step::Notice(text) => Progress::Notice { service: &name, text },
+            });
+        };
+        let made = maker.make(service, Wanted::NewestOrLast, &mut tell).await;
+        let release::Made { revision, pin, .. } = made.map_err(|error| match error {
+            release::Error::Source(_) | release::Error::Store(..) => {
+                anyhow::Error::new(error).context(format!("service `{name}`"))
+            }
+            error => error.into(),
+        })?;
+        pins.push(pin);
+        revisions.extend(revision.map(|revision| (name, revision)));
     }
     if stop.wish() != Wish::Run {
         return Err(build::Error::Stopped.into());
     }
-    Ok(())
+    maker.hold_only(services.iter().map(|service| service.spec.directory.clone()));
+    maker.sweep().await;
+    Ok(revisions)
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub struct Plan {
     pub added: Vec<ServiceConfig>,
     /// Services whose workers are to be replaced or of which there shall be more or fewer.
     pub changed: Vec<Changed>,
+    /// Services that may no longer be without a worker.
+    pub raised: Vec<ServiceConfig>,
     /// Services to end, after no route leads to them any more.
     pub removed: Vec<ServiceName>,
     /// All that is different, one line for each, for people; empty when nothing is.
@@ -81,20 +83,32 @@ impl Plan {
             ("source", new.source != old.source),
             ("build", new.build != old.build && spec.directory == old.spec.directory),
             ("ready", spec.ready != old.spec.ready),
+            ("warm-up", spec.warm_up != old.spec.warm_up),
             ("listener", spec.listener != old.spec.listener),
             ("protocol", spec.protocol != old.spec.protocol),
             ("drain", spec.drain != old.spec.drain),
             ("env", spec.env != old.spec.env || spec.withheld != old.spec.withheld),
             ("directory", spec.directory != old.spec.directory),
+            ("resources", spec.resources != old.spec.resources),
         ]);
         let policy = differing([
             ("concurrency", new.policy.concurrency != old.policy.concurrency),
             ("slow-start", new.policy.slow_start != old.policy.slow_start),
+            // Where it only follows from how many workers there may be, that is what is said.
+            (
+                "start-wait",
+                new.policy.start_wait != old.policy.start_wait
+                    && new.policy.from_zero == old.policy.from_zero,
+            ),
             ("eject", new.policy.ejection != old.policy.ejection),
             ("health", new.policy.health != old.policy.health),
             ("state", new.grant != old.grant),
+            ("auto", new.follow != old.follow),
+            ("rollout", new.rollout != old.rollout),
         ]);
-        let scale = (spec.instances != old.spec.instances).then_some(spec.instances);
+        // Where load decides, it goes on from how many there are.
+        let is_other = spec.instances != old.spec.instances || old.scale.is_some();
+        let scale = (new.scale.is_none() && is_other).then_some(spec.instances);
         if let Some(keys) = &replacing {
             self.changes.push(format!("service `{name}`: {keys} changed, workers replaced"));
         }
@@ -102,10 +116,15 @@ impl Plan {
             self.changes.push(format!("service `{name}`: {keys} changed"));
         }
         if scale.is_some() {
-            let (from, to) = (old.spec.instances, workers(spec.instances));
+            let (from, to) = (old.instances, workers(spec.instances));
             self.changes.push(format!("service `{name}`: from {from} to {to}"));
         } else if new.instances != old.instances {
             self.changes.push(format!("service `{name}`: `instances` changed to {}", new.instances));
+        } else if new.scale != old.scale {
+            self.changes.push(format!("service `{name}`: `scale` changed"));
+        }
+        if old.instances.may_be_none() && !new.instances.may_be_none() {
+            self.raised.push(new.clone());
         }
         if replacing.is_some() || scale.is_some() {
             // What only changes how it is run needs no other program.
@@ -140,6 +159,11 @@ fn fixed(old: &Config, new: &Config) -> Vec<String> {
     check("state", old.state_dir.display().to_string(), new.state_dir.display().to_string());
     let other = if old.placement == new.placement { "" } else { ", with other options or another password" };
     check("state", placement(old), placement(new) + other);
+    let told = |config: &Config| match &config.interruption {
+        Some(interruption) => interruption.to_string(),
+        None => "nothing".into(),
+    };
+    check("[interruption]", told(old), told(new));
     check("cores", old.gateway.cores.to_string(), new.gateway.cores.to_string());
     refused
 }
@@ -321,6 +345,11 @@ mod tests {
         check("'sh a'", "'sh a'\nstate = { tables = ['a'] }", &["service `a`: `state` changed"]);
         check(
             "'sh a'",
+            "'sh a'\nresources = { limits = { memory = '64Mi' } }",
+            &["service `a`: `resources` changed, workers replaced", "~a r"],
+        );
+        check(
+            "'sh a'",
             "'sh a'\nbuild = 'true'",
             &["service `a`: `build` changed, workers replaced", "~a rm"],
         );
@@ -353,6 +382,16 @@ mod tests {
                 "-b",
             ],
         );
+        check("instances = 3", "instances = '0..3'", &["service `a`: `instances` changed to 0..3"]);
+        check(
+            "instances = 3",
+            "instances = 3\nwarm-up = '/'\nstart-wait = '5s'",
+            &[
+                "service `a`: `warm-up` changed, workers replaced",
+                "service `a`: `start-wait` changed",
+                "~a r",
+            ],
+        );
         check("path = '/b'", "path = '/b'\ntimeout = '1s'", &["route /b: changed"]);
         check("service = 'b'\n", "service = { a = 9, b = 1 }\n", &["route /b: from `b` to `a` 9, `b` 1"]);
         check(
@@ -360,6 +399,19 @@ mod tests {
             "trusted-proxies = ['10.0.0.0/8', '::1']\nvia = 'edge'\naccess-log = 'stdout'\nlimits.queue-max = 7\n",
             &["trusted-proxies: 10.0.0.0/8, ::1/128", "via: edge", "access-log: stdout", "limits: changed"],
         );
+    }
+
+    #[test]
+    fn what_may_no_longer_be_without_a_worker_is_raised() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |instances: &str| {
+            load(folder.path(), &format!("[services.a]\ncommand = 'sh'\ninstances = '{instances}'\n"))
+        };
+        for (from, to, raised) in [("0..4", "1..4", true), ("0..4", "0..9", false), ("1..4", "2..4", false)] {
+            let plan = plan(&load(from), &load(to)).unwrap();
+            assert_eq!(!plan.raised.is_empty(), raised, "{from} to {to}");
+            assert!(plan.changed.is_empty(), "load decides within {to}");
+        }
     }
 
     #[test]

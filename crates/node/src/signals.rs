@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use lethe_admin::stop::{Stop, Wish};
+use lethe_admin::{
+    interruption,
+    stop::{Stop, Wish},
+};
 use tokio::sync::{Notify, watch};
 
 use crate::{config, hangup::Terminal};
@@ -79,7 +82,11 @@ impl Signals {
 
     fn drain(&self, stop: &Stop) {
         self.came.send_modify(|came| came.is_drain = true);
-        stop.ask(Wish::Drain);
+        match stop.terms() {
+            // The second one waits for nobody.
+            Some(terms) if !stop.is_leaving() => _ = interruption::heed(stop, "told to end", terms),
+            _ => stop.ask(Wish::Drain),
+        }
     }
 }
 

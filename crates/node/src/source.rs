@@ -1,22 +1,43 @@
 //! A service's `source`: where its program comes from when it is not in the folder already. It is fetched whole into a
-//! folder of its own before the first worker starts, so that what runs is what was released, and nothing else.
+//! fresh folder, whose digest says what it is; `release` makes of it what workers are started from.
+
+mod archive;
+mod download;
+mod error;
+mod git;
+mod pin;
+mod snapshot;
+mod tool;
+pub(crate) mod url;
 
 use std::{
-    fmt, fs, io,
+    fmt, fs,
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
-    process::Stdio,
 };
 
 use futures_util::TryStreamExt;
 use lethe_state::blobs::Blobs;
-use tokio::{io::AsyncWriteExt, process::Command};
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+
+pub use self::error::Error;
+pub(crate) use self::error::{BOUNDS, Bounds};
+use self::{download::Ended, error::Fault, git::Resolved, tool::Failure, url::Url};
+use crate::store::{self, Store, claim::Fresh, hex, manifest::Manifest};
 
 /// What a `source` may look like, for people.
 pub(crate) const EXPECTED: &str = "a git URL such as `\"https://example.org/shop.git#v1.2\"`, an archive such as \
-     `\"https://example.org/shop.tar.gz\"` or `\"dist/shop.tar.gz\"`, or a blob such as `\"blob:releases/shop.tar.gz\"`";
+     `\"https://example.org/shop.tar.gz\"` or `\"dist/shop.tar.gz\"`, a folder such as `\"../shop\"`, or a blob such as \
+     `\"blob:releases/shop.tar.gz\"`";
 
-/// Endings of archives that `tar` unpacks by itself.
+/// Endings of archives that are unpacked.
 const ARCHIVES: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.zst", ".tar.bz2"];
+/// How the hash of an archive begins after `#`.
+const PIN: &str = "sha256=";
+/// Bytes that are read at a time.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Where a program comes from.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,58 +45,59 @@ pub enum Source {
     /// A git repository, at a branch, tag or commit; its default branch when none is named.
     Git {
         /// What `git fetch` takes.
-        url: String,
+        url: Url,
         /// The branch, tag or commit.
         reference: Option<String>,
     },
     /// A tar archive to download.
-    Download(String),
+    Download {
+        /// Where it is.
+        url: Url,
+        /// What its SHA-256 must be, as lower-case hexadecimal digits.
+        sha256: Option<String>,
+    },
     /// A tar archive on this machine.
-    Archive(PathBuf),
+    Archive {
+        /// The file.
+        file: PathBuf,
+        /// What its SHA-256 must be, as lower-case hexadecimal digits.
+        sha256: Option<String>,
+    },
+    /// A folder on this machine, of which a copy is taken.
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the digest of its tree must be.
+        digest: Option<String>,
+    },
     /// A tar archive in the blobs of the state tier.
     Blob {
         /// Its bucket.
         bucket: String,
         /// Its key.
         key: String,
+        /// What its entity tag must be.
+        etag: Option<String>,
     },
 }
 
-/// Why a source was not fetched. The version that ran before, if any, is left as it is.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A program that fetches is missing.
-    #[error("`{program}` is needed to fetch {source_name} and cannot be started; install it")]
-    Missing {
-        /// The program.
-        program: &'static str,
-        /// The source, without credentials.
-        source_name: String,
-        /// Why it cannot be started.
-        #[source]
-        source: io::Error,
-    },
-    /// It ran and failed.
-    #[error("cannot fetch {source_name}: {program} ended with {status}\n{text}")]
-    Failed {
-        /// The source, without credentials.
-        source_name: String,
-        /// The program.
-        program: &'static str,
-        /// How it ended.
-        status: std::process::ExitStatus,
-        /// What it said, without credentials.
-        text: String,
-    },
-    /// The blob is not there.
-    #[error("there is no {0} in the state tier; put it there first")]
-    NoBlob(String),
-    /// The state tier refuses.
-    #[error("cannot fetch {0} from the state tier")]
-    State(String, #[source] lethe_state::error::Error),
-    /// The folder for it cannot be written.
-    #[error("cannot write {}", .0.display())]
-    Folder(PathBuf, #[source] io::Error),
+/// What was fetched; removed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    fresh: Fresh,
+    /// What its source calls the version: a commit, or the hash of an archive.
+    pub(crate) revision: String,
+    /// What tells the version without fetching it, where something does.
+    pub(crate) mark: Option<String>,
+    /// The digest of its tree.
+    pub(crate) digest: String,
+}
+
+impl Fetched {
+    /// Where its files are.
+    pub(crate) fn tree(&self) -> PathBuf {
+        tree(&self.fresh)
+    }
 }
 
 impl Source {
@@ -83,102 +105,284 @@ impl Source {
     pub(crate) fn parse(text: &str, folder: &Path) -> Result<Self, String> {
         let text = text.trim();
         // What begins with a dash would be read as an option by the program that fetches.
-        if text.is_empty() || text.starts_with('-') || text.contains(['\0', '\n']) {
+        if text.is_empty() || text.starts_with('-') || text.chars().any(char::is_control) {
             return Err(format!("is no source: write {EXPECTED}"));
         }
         if let Some(blob) = text.strip_prefix("blob:") {
-            let (bucket, key) = blob
-                .split_once('/')
-                .filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty())
-                .ok_or("names no blob: write \"blob:BUCKET/KEY\"")?;
-            return Ok(Self::Blob { bucket: bucket.into(), key: key.into() });
+            return Self::blob(blob);
         }
-        let (location, reference) = match text.split_once('#') {
-            Some((location, reference)) => (location, Some(reference.to_owned())),
+        let (location, after) = match text.split_once('#') {
+            Some((location, after)) => (location, Some(after)),
             None => (text, None),
         };
-        if reference.as_ref().is_some_and(|reference| reference.is_empty() || reference.starts_with('-')) {
+        let is_archive = is_archive(location);
+        match (is_archive, after) {
+            (true, Some(after)) => {
+                let pin = after.strip_prefix(PIN).ok_or(
+                    "is an archive, which has no branches: after `#` may only stand `sha256=` and its hash",
+                )?;
+                Self::archive(location, Some(pin), folder)
+            }
+            (true, None) => Self::archive(location, None, folder),
+            (false, reference)
+                if is_git(location) || reference.is_some() && folder.join(location).is_dir() =>
+            {
+                Self::git(location, reference, folder)
+            }
+            (false, None) if !location.contains("://") && folder.join(location).is_dir() => {
+                Ok(Self::Folder { folder: folder.join(location), digest: None })
+            }
+            (false, _) => Err(format!("is neither a git URL nor an archive nor a folder: write {EXPECTED}")),
+        }
+    }
+
+    /// A repository, which may be on this machine.
+    pub(crate) fn git(location: &str, reference: Option<&str>, folder: &Path) -> Result<Self, String> {
+        if reference.is_some_and(|reference| !is_reference(reference)) {
             return Err("has no branch, tag or commit after `#`".into());
         }
-        let is_archive = ARCHIVES.iter().any(|ending| location.ends_with(ending));
-        match (is_archive, reference) {
-            (true, Some(_)) => {
-                Err("is an archive, which has no branches: leave out `#` and what follows".into())
-            }
-            (true, None) if location.starts_with("http://") || location.starts_with("https://") => {
-                Ok(Self::Download(location.into()))
-            }
-            (true, None) => Ok(Self::Archive(folder.join(location))),
-            (false, reference) if is_git(location) => {
-                Ok(Self::Git { url: from_folder(location, folder), reference })
-            }
-            (false, _) => Err(format!("is neither a git URL nor an archive: write {EXPECTED}")),
+        if location.contains("://") && location.contains('?') {
+            return Err("has a query, which git would show to all on this machine: give a login".into());
         }
+        Ok(Self::Git {
+            url: Url::parse(&from_folder(location, folder))?,
+            reference: reference.map(Into::into),
+        })
     }
 
-    /// Fetches it into a fresh folder under `parent` and returns that. What is there from before is replaced once
-    /// the new one is whole. Dropping the future ends the programs that fetch.
-    pub async fn fetch(&self, parent: &Path, blobs: &dyn Blobs) -> Result<PathBuf, Error> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |error| Error::Folder(path, error)
-        };
-        let (fresh, current) = (parent.join("fresh"), parent.join("current"));
-        match fs::remove_dir_all(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&fresh)(error)),
-            _ => fs::create_dir_all(&fresh).map_err(failed(&fresh))?,
+    /// An archive, at a URL or on this machine.
+    pub(crate) fn archive(location: &str, sha256: Option<&str>, folder: &Path) -> Result<Self, String> {
+        let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if sha256.is_some_and(|pin| !is_hash(pin)) {
+            return Err(
+                "has no SHA-256 after `sha256=`: 64 hexadecimal digits, as `sha256sum` prints them".into()
+            );
         }
+        let sha256 = sha256.map(str::to_ascii_lowercase);
+        if location.starts_with("http://") || location.starts_with("https://") {
+            return Ok(Self::Download { url: Url::parse(location)?, sha256 });
+        }
+        if location.contains("://") {
+            return Err("is an archive at a URL that is neither http:// nor https://".into());
+        }
+        Ok(Self::Archive { file: folder.join(location), sha256 })
+    }
+
+    /// `BUCKET/KEY`.
+    pub(crate) fn blob(text: &str) -> Result<Self, String> {
+        let (bucket, key) = text
+            .split_once('/')
+            .filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty())
+            .ok_or("names no blob: write \"blob:BUCKET/KEY\"")?;
+        Ok(Self::Blob { bucket: bucket.into(), key: key.into(), etag: None })
+    }
+
+    /// Why there would be nothing to follow; `None` if there may be.
+    pub(crate) fn stands_still(&self) -> Option<&'static str> {
         match self {
-            Self::Git { url, reference } => self.clone_into(&fresh, url, reference.as_deref()).await?,
-            Self::Archive(file) => self.unpack(file, &fresh).await?,
-            Self::Download(url) => {
-                let file = parent.join("download");
-                let mut curl = Command::new("curl");
-                curl.args(["--fail", "--silent", "--show-error", "--location", "--proto", "=http,https"]);
-                curl.arg("--output").arg(&file).arg("--").arg(url);
-                self.run("curl", curl).await?;
-                self.unpack(&file, &fresh).await?;
-                fs::remove_file(&file).map_err(failed(&file))?;
+            Self::Git { reference: Some(reference), .. } if git::is_commit(reference) => {
+                Some("a commit never changes: name a branch in `ref`")
             }
-            Self::Blob { bucket, key } => {
-                let file = parent.join("download");
-                self.read_blob(blobs, bucket, key, &file).await?;
-                self.unpack(&file, &fresh).await?;
-                fs::remove_file(&file).map_err(failed(&file))?;
+            Self::Download { sha256: Some(_), .. } => Some("an archive with a `sha256` never changes"),
+            Self::Git { .. } | Self::Download { .. } => None,
+            Self::Archive { .. } | Self::Folder { .. } | Self::Blob { .. } => {
+                Some("only a git repository or an archive at a URL is followed")
             }
         }
-        match fs::remove_dir_all(&current) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&current)(error)),
-            _ => fs::rename(&fresh, &current).map_err(failed(&current))?,
-        }
-        Ok(current)
     }
 
-    /// Fetches one commit. `git clone --branch` would not take a commit's hash.
-    async fn clone_into(&self, folder: &Path, url: &str, reference: Option<&str>) -> Result<(), Error> {
-        let git = |arguments: &[&str]| {
-            let mut git = Command::new("git");
-            // A question for a password would wait for ever: nobody is there to answer.
-            git.current_dir(folder).env("GIT_TERMINAL_PROMPT", "0").args(arguments);
-            git
+    /// Tells it apart from every other one, whoever asks. Says nothing that is secret.
+    pub(crate) fn identity(&self) -> String {
+        match self {
+            Self::Download { url, .. } => format!("{self} {}", store::key([url.bare()])),
+            _ => self.to_string(),
+        }
+    }
+
+    /// What tells the present version without fetching it; `None` where nothing does, and it is to be fetched.
+    pub(crate) async fn mark(&self) -> Result<Option<String>, Error> {
+        match self {
+            _ if self.pin().is_some() => Ok(self.pin().map(str::to_ascii_lowercase)),
+            Self::Git { url, reference } => Ok(Some(self.resolve(url, reference.as_deref()).await?.commit)),
+            // A server may refuse a look and give the archive.
+            Self::Download { url, .. } => match download::look(url).await {
+                Err(Failure::Ended(status, _)) if status.code() == Some(CURL_REFUSED) => Ok(None),
+                looked => looked.map_err(|failure| self.failed("curl", failure)),
+            },
+            Self::Archive { .. } | Self::Folder { .. } | Self::Blob { .. } => Ok(None),
+        }
+    }
+
+    /// Fetches it into a fresh folder of the store; where there are several versions, that which is called `revision`, or
+    /// the present one. Dropping the future ends the programs that fetch.
+    pub(crate) async fn fetch(
+        &self,
+        revision: Option<&str>,
+        store: &Store,
+        blobs: &dyn Blobs,
+    ) -> Result<Fetched, Error> {
+        let failed = |error| Error::Folder(store.folder().into(), error);
+        let fresh = store.fresh().map_err(failed)?;
+        let tree = tree(&fresh);
+        fs::create_dir(&tree).map_err(failed)?;
+        let (revision, mark) = match self {
+            Self::Git { url, reference } => {
+                let wanted = match revision {
+                    Some(commit) => Resolved { commit: commit.into(), name: commit.into() },
+                    None => self.resolve(url, reference.as_deref()).await?,
+                };
+                let fetched = git::fetch(url, &wanted, fresh.path(), &tree).await;
+                let commit = fetched.map_err(|failure| self.failed("git", failure))?;
+                if tree.join(".gitmodules").exists() {
+                    tracing::warn!("{self} has submodules, which are not fetched: their folders are empty");
+                }
+                (commit.clone(), Some(commit))
+            }
+            Self::Download { url, sha256 } => {
+                let file = fresh.path().join("archive");
+                let downloaded = download::download(url, &file, fresh.path()).await;
+                let downloaded = match downloaded.map_err(|failure| self.failed("curl", failure))? {
+                    Ended::Whole(downloaded) => downloaded,
+                    Ended::TooLarge => {
+                        let most = download::DOWNLOAD_BYTES_MAX;
+                        return Err(self.refused(format!("it has more than {most} bytes")));
+                    }
+                    Ended::NotWritten(error) => return Err(Error::Folder(file, error)),
+                };
+                self.check_pin(sha256.as_deref(), &downloaded.sha256)?;
+                self.unpack(&file, &tree).await?;
+                let mark = sha256.clone().or(downloaded.mark);
+                (downloaded.sha256, mark)
+            }
+            Self::Archive { file, sha256 } => {
+                let hash = self.hash(file).await?;
+                self.check_pin(sha256.as_deref(), &hash)?;
+                self.unpack(file, &tree).await?;
+                (hash, None)
+            }
+            Self::Folder { folder, .. } => {
+                let (folder, to, state) = (folder.clone(), tree.clone(), store.state().to_owned());
+                self.blocking(&tree, move || snapshot::take(&folder, &to, &state, BOUNDS)).await?;
+                (String::new(), None)
+            }
+            Self::Blob { bucket, key, etag: pin } => {
+                let file = fresh.path().join("archive");
+                let etag = self.read_blob(blobs, bucket, key, &file).await?;
+                self.check_version(pin.as_deref(), &etag)?;
+                self.unpack(&file, &tree).await?;
+                (etag, None)
+            }
         };
-        self.run("git", git(&["init", "--quiet"])).await?;
-        let reference = reference.unwrap_or("HEAD");
-        self.run("git", git(&["fetch", "--quiet", "--depth", "1", "--", url, reference])).await?;
-        self.run("git", git(&["checkout", "--quiet", "FETCH_HEAD"])).await
+        let _ = fs::remove_file(fresh.path().join("archive"));
+        let digest = {
+            let tree = tree.clone();
+            let manifest = tokio::task::spawn_blocking(move || Manifest::of(&tree)).await;
+            let manifest = manifest.map_err(io::Error::other).and_then(|manifest| manifest);
+            let manifest = manifest.map_err(|error| Error::Folder(fresh.path().into(), error))?;
+            BOUNDS
+                .check(manifest.len() as u64, manifest.bytes())
+                .map_err(|fault| self.fault(&fresh, fault))?;
+            manifest.digest()
+        };
+        if let Self::Folder { digest: pin, .. } = self {
+            self.check_version(pin.as_deref(), &digest)?;
+        }
+        // A folder has no other name for what is in it.
+        let revision = if revision.is_empty() { digest.clone() } else { revision };
+        Ok(Fetched { fresh, revision, mark, digest })
     }
 
-    async fn unpack(&self, archive: &Path, folder: &Path) -> Result<(), Error> {
-        let mut tar = Command::new("tar");
-        // GNU and BSD tar both keep members within the folder: they refuse `..` and strip a leading `/`.
-        tar.arg("--extract").arg("--no-same-owner").arg("--file").arg(archive).arg("--directory").arg(folder);
-        self.run("tar", tar).await
+    /// What a program said, without what is secret of this source.
+    pub(crate) fn masked(&self, text: &str) -> String {
+        match self {
+            Self::Git { url, .. } | Self::Download { url, .. } => url.masked(text),
+            Self::Archive { .. } | Self::Folder { .. } | Self::Blob { .. } => text.into(),
+        }
     }
 
-    async fn read_blob(&self, blobs: &dyn Blobs, bucket: &str, key: &str, file: &Path) -> Result<(), Error> {
+    /// What nobody is shown.
+    pub(crate) fn secrets(&self) -> &[String] {
+        match self {
+            Self::Git { url, .. } | Self::Download { url, .. } => url.secrets(),
+            Self::Archive { .. } | Self::Folder { .. } | Self::Blob { .. } => &[],
+        }
+    }
+
+    async fn resolve(&self, url: &Url, reference: Option<&str>) -> Result<Resolved, Error> {
+        let resolved = git::resolve(url, reference).await.map_err(|failure| self.failed("git", failure))?;
+        resolved.ok_or_else(|| {
+            let why = match reference {
+                None => "there is no commit in it yet".into(),
+                Some(reference) => format!(
+                    "there is no branch or tag `{reference}`; a commit is named by its whole hash of 40 digits"
+                ),
+            };
+            self.refused(why)
+        })
+    }
+
+    async fn unpack(&self, archive: &Path, tree: &Path) -> Result<(), Error> {
+        let (archive, to) = (archive.to_owned(), tree.to_owned());
+        self.blocking(tree, move || archive::unpack(&archive, &to, BOUNDS)).await
+    }
+
+    async fn blocking(
+        &self,
+        tree: &Path,
+        work: impl FnOnce() -> Result<(), Fault> + Send + 'static,
+    ) -> Result<(), Error> {
+        let done = tokio::task::spawn_blocking(work).await;
+        let done = done.map_err(|error| Fault::Written(io::Error::other(error))).and_then(|done| done);
+        done.map_err(|fault| self.fault_in(tree, fault))
+    }
+
+    async fn hash(&self, file: &Path) -> Result<String, Error> {
+        let path = file.to_owned();
+        let hashed = tokio::task::spawn_blocking(move || {
+            let (mut file, mut hash, mut piece) = (File::open(path)?, Sha256::new(), vec![0; PIECE_BYTES]);
+            loop {
+                match file.read(&mut piece)? {
+                    0 => return Ok(hex(&hash.finalize())),
+                    read => hash.update(&piece[..read]),
+                }
+            }
+        });
+        let hashed = hashed.await.map_err(io::Error::other).and_then(|hashed| hashed);
+        hashed.map_err(|error| self.refused(format!("it cannot be read: {error}; check the path")))
+    }
+
+    fn check_pin(&self, pin: Option<&str>, found: &str) -> Result<(), Error> {
+        match pin {
+            Some(pin) if pin != found => Err(self.refused(format!(
+                "its SHA-256 is {found} and not {pin}: it is another archive than was meant; if it is the right one, \
+                 change `sha256`"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_version(&self, pin: Option<&str>, found: &str) -> Result<(), Error> {
+        match pin {
+            Some(pin) if pin != found => Err(self.refused(
+                "what was released of it is not kept any more, and it is something else now; deploy it anew"
+                    .into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives its entity tag.
+    async fn read_blob(
+        &self,
+        blobs: &dyn Blobs,
+        bucket: &str,
+        key: &str,
+        file: &Path,
+    ) -> Result<String, Error> {
         let blob =
             blobs.get(bucket, key, None).await.map_err(|error| Error::State(self.to_string(), error))?;
-        let mut body = blob.ok_or_else(|| Error::NoBlob(self.to_string()))?.body;
+        let blob = blob.ok_or_else(|| Error::NoBlob(self.to_string()))?;
+        let mut body = blob.body;
         let write = async {
             let mut file = tokio::fs::File::create(file).await?;
             while let Some(piece) = body.try_next().await? {
@@ -186,44 +390,56 @@ impl Source {
             }
             file.flush().await
         };
-        write.await.map_err(|error| Error::Folder(file.into(), error))
+        write.await.map_err(|error| Error::Folder(file.into(), error))?;
+        Ok(blob.info.etag)
     }
 
-    async fn run(&self, program: &'static str, mut command: Command) -> Result<(), Error> {
-        let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
-        let output =
-            output.map_err(|source| Error::Missing { program, source_name: self.to_string(), source })?;
-        if output.status.success() {
-            return Ok(());
+    fn refused(&self, why: String) -> Error {
+        Error::Refused { source_name: self.to_string(), why }
+    }
+
+    fn fault(&self, fresh: &Fresh, fault: Fault) -> Error {
+        self.fault_in(&tree(fresh), fault)
+    }
+
+    fn fault_in(&self, tree: &Path, fault: Fault) -> Error {
+        match fault {
+            Fault::Refused(why) => self.refused(why),
+            Fault::Missing(program, source) => {
+                Error::Missing { program, source_name: self.to_string(), source }
+            }
+            Fault::Written(error) => Error::Folder(tree.into(), error),
         }
-        let text = self.without_credentials(&String::from_utf8_lossy(&output.stderr));
-        Err(Error::Failed { source_name: self.to_string(), program, status: output.status, text })
     }
 
-    /// What a program said, with the credentials of this source's URL taken out.
-    fn without_credentials(&self, text: &str) -> String {
-        let text = text.trim();
-        match self {
-            Self::Git { url, .. } | Self::Download(url) => match credentials(url) {
-                Some(secret) => text.replace(secret, "…"),
-                None => text.into(),
-            },
-            Self::Archive(_) | Self::Blob { .. } => text.into(),
+    fn failed(&self, program: &'static str, failure: Failure) -> Error {
+        let source_name = self.to_string();
+        match failure {
+            Failure::Missing(source) => Error::Missing { program, source_name, source },
+            Failure::Slow(after) => Error::Slow { source_name, program, after },
+            Failure::Ended(status, text) => {
+                let text = self.masked(&text);
+                Error::Failed { source_name, program, status, text }
+            }
         }
     }
 }
+
+/// curl's status for an answer of 400 or above (curl(1), `--fail`).
+const CURL_REFUSED: i32 = 22;
 
 /// Never with the credentials of a URL.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Git { url, reference } => {
-                f.write_str(&self.without_credentials(url))?;
+                url.fmt(f)?;
                 reference.as_ref().map_or(Ok(()), |reference| write!(f, "#{reference}"))
             }
-            Self::Download(url) => f.write_str(&self.without_credentials(url)),
-            Self::Archive(file) => file.display().fmt(f),
-            Self::Blob { bucket, key } => write!(f, "blob:{bucket}/{key}"),
+            Self::Download { url, .. } => url.fmt(f),
+            Self::Archive { file, .. } => file.display().fmt(f),
+            Self::Folder { folder, .. } => folder.display().fmt(f),
+            Self::Blob { bucket, key, .. } => write!(f, "blob:{bucket}/{key}"),
         }
     }
 }
@@ -234,10 +450,19 @@ impl fmt::Debug for Source {
     }
 }
 
-/// `user:password` of a URL (RFC 3986, section 3.2.1).
-fn credentials(url: &str) -> Option<&str> {
-    let authority = url.split_once("://")?.1.split(['/', '?']).next()?;
-    authority.rsplit_once('@').map(|(secret, _)| secret)
+fn tree(fresh: &Fresh) -> PathBuf {
+    fresh.path().join("tree")
+}
+
+fn is_archive(location: &str) -> bool {
+    // What stands after `?` is for the server.
+    let path = location.split('?').next().unwrap_or(location);
+    ARCHIVES.iter().any(|ending| path.ends_with(ending))
+}
+
+/// Whether git can mean something by it, and reads it as nothing else.
+pub(crate) fn is_reference(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('-') && !text.contains([' ', '^', '~', ':', '?', '*', '[', '\\'])
 }
 
 fn is_git(location: &str) -> bool {
@@ -258,92 +483,4 @@ fn from_folder(location: &str, folder: &Path) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use futures_util::{StreamExt, stream};
-    use lethe_state::{blobs::Put, embedded::Embedded};
-
-    use super::*;
-
-    fn parse(text: &str) -> Result<String, String> {
-        Source::parse(text, Path::new("/app")).map(|source| source.to_string())
-    }
-
-    #[test]
-    fn kinds() {
-        assert_eq!(parse("https://h/shop.git#v1").unwrap(), "https://h/shop.git#v1");
-        assert_eq!(parse("git@h:me/shop").unwrap(), "git@h:me/shop");
-        assert_eq!(parse("../shop.git").unwrap(), "/app/../shop.git");
-        assert_eq!(parse("dist/shop.tar.gz").unwrap(), "/app/dist/shop.tar.gz");
-        assert_eq!(parse("blob:releases/a/b.tgz").unwrap(), "blob:releases/a/b.tgz");
-        assert!(matches!(Source::parse("https://h/x.tgz", Path::new("/")), Ok(Source::Download(_))));
-        for bad in
-            ["", "-x.git", "--upload-pack=x", "blob:x", "blob:/x", "x.tar#v1", "x.git#", "x.git#-x", "shop"]
-        {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn credentials_are_never_shown() {
-        let source = Source::parse("https://me:s3cret@h/shop.git", Path::new("/")).unwrap();
-        assert_eq!(source.to_string(), "https://…@h/shop.git");
-        assert_eq!(format!("{source:?}"), "Source(https://…@h/shop.git)");
-        assert_eq!(source.without_credentials("fatal: 'https://me:s3cret@h/'"), "fatal: 'https://…@h/'");
-    }
-
-    #[tokio::test]
-    async fn a_blob_and_an_archive() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        fs::write(path("app.py"), "print()").unwrap();
-        let packed = std::process::Command::new("tar")
-            .current_dir(folder.path())
-            .args(["-czf", "app.tar.gz", "app.py"])
-            .status();
-        assert!(packed.unwrap().success());
-        let engine = Embedded::open(&path("state")).unwrap();
-        let blobs = engine.engines().blobs;
-
-        let archive = Source::parse("app.tar.gz", folder.path()).unwrap();
-        let current = archive.fetch(&path("sources"), &*blobs).await.unwrap();
-        assert_eq!(fs::read_to_string(current.join("app.py")).unwrap(), "print()");
-
-        let blob = Source::parse("blob:releases/app.tar.gz", folder.path()).unwrap();
-        let error = blob.fetch(&path("sources"), &*blobs).await.unwrap_err();
-        assert!(matches!(error, Error::NoBlob(_)), "{error}");
-        assert!(current.join("app.py").exists(), "what was there is left alone");
-        let archive = fs::read(path("app.tar.gz")).unwrap();
-        let body = stream::iter([Ok(Bytes::from(archive))]).boxed();
-        blobs.put("releases", "app.tar.gz", body, Put::default()).await.unwrap();
-        fs::write(current.join("old"), "").unwrap();
-        let current = blob.fetch(&path("sources"), &*blobs).await.unwrap();
-        assert!(current.join("app.py").exists() && !current.join("old").exists());
-        engine.close().await;
-    }
-
-    #[tokio::test]
-    async fn a_repository_at_a_tag() {
-        let folder = tempfile::tempdir().unwrap();
-        let repository = folder.path().join("app.git");
-        let script = "git init -q app.git && cd app.git && git config user.email a@b && git config user.name a && \
-                      echo 1 >version && git add . && git commit -qm 1 && git tag v1 && echo 2 >version && \
-                      git commit -qam 2";
-        let made = std::process::Command::new("sh").current_dir(folder.path()).args(["-c", script]).status();
-        assert!(made.unwrap().success());
-        let engine = Embedded::open(&folder.path().join("state")).unwrap();
-        let blobs = engine.engines().blobs;
-        let sources = folder.path().join("sources");
-        for (reference, version) in [("#v1", "1\n"), ("", "2\n")] {
-            let source =
-                Source::parse(&format!("file://{}{reference}", repository.display()), Path::new("/"));
-            let current = source.unwrap().fetch(&sources, &*blobs).await.unwrap();
-            assert_eq!(fs::read_to_string(current.join("version")).unwrap(), version);
-        }
-        let gone = Source::parse(&format!("file://{}#v9", repository.display()), Path::new("/")).unwrap();
-        let error = gone.fetch(&sources, &*blobs).await.unwrap_err().to_string();
-        assert!(error.contains("v9") && error.contains("git ended with"), "{error}");
-        assert!(sources.join("current/version").exists(), "what was there is left alone");
-        engine.close().await;
-    }
-}
+mod tests;

@@ -58,7 +58,8 @@ impl Lab {
 
 fn limit(name: &str, calls: u32, by: By) -> Limit {
     let on_outage = Outage::default();
-    Limit { name: name.into(), calls, period: DAY, burst: calls, by, leased: true, on_outage }
+    let timeout = Duration::from_secs(60);
+    Limit { name: name.into(), calls, period: DAY, burst: calls, by, leased: true, on_outage, timeout }
 }
 
 /// What is said of a request from 192.0.2.7 with these fields.

@@ -2,6 +2,7 @@
 
 mod gateway;
 mod limits;
+mod scale;
 mod services;
 mod syntax;
 
@@ -50,7 +51,7 @@ lethe.toml:3:1: unknown key `listen` in [services.shop]; it belongs at the top o
 lethe.toml:4:1: unknown key `path` in [services.shop]; it belongs under [[routes]]
   4 | path = '/'
     | ^^^^
-lethe.toml:5:1: unknown key `replicas` in [services.shop]; known there: `command`, `source`, `build`, `instances`, `ready`, `listener`, `drain`, `env`, `directory`, `protocol`, `concurrency`, `slow-start`, `eject`, `health` and `state`
+lethe.toml:5:1: unknown key `replicas` in [services.shop]; known there: `command`, `source`, `build`, `build-timeout`, `instances`, `ready`, `listener`, `drain`, `env`, `directory`, `protocol`, `concurrency`, `slow-start`, `eject`, `health`, `state`, `rollout`, `warm-up`, `start-wait`, `resources` and `scale`
   5 | replicas = 3
     | ^^^^^^^^"#,
     );

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use super::{Errors, file, idempotency, limit, limits, route, service, state, tls};
+use super::{
+    Errors, file, idempotency, interruption, limit, limits, resources, rollout, route, scale, service, state,
+    tls,
+};
 
 const SERVICE: &str = "[services.shop]\ncommand = 'sh'\n";
 
@@ -26,7 +29,7 @@ fn read(toml: &str, folder: &Path) -> String {
             let places = (draft.listen, draft.admin, draft.state_dir, draft.placement, draft.tls.is_some());
             let words =
                 (draft.proxy_protocol, draft.trusted_proxies, draft.via, draft.access_log, draft.cores);
-            format!("{:?}", (places, words, draft.limits, draft.routes, draft.services))
+            format!("{:?}", (places, words, draft.limits, draft.interruption, draft.routes, draft.services))
         }
         Err(problems) => panic!("{toml}\n{}", Errors(problems)),
     }
@@ -38,7 +41,7 @@ fn every_key_and_its_default() {
     // Each with what stands before its keys, and after them.
     for (heading, keys, before, after) in [
         ("The whole file", &file::KEYS[..], "", SERVICE),
-        ("`[services.NAME]`", &service::KEYS, SERVICE, ""),
+        ("`[services.NAME]`", service::KEYS, SERVICE, ""),
         ("`[[routes]]`", &route::KEYS, &format!("{SERVICE}[[routes]]\n"), ""),
         (
             "`limit` of a route",
@@ -52,15 +55,31 @@ fn every_key_and_its_default() {
             &format!("{SERVICE}[[routes]]\n[routes.idempotency]\n"),
             "",
         ),
+        ("`rollout` of a service", &rollout::KEYS, &format!("{SERVICE}[services.shop.rollout]\n"), ""),
+        (
+            "`[services.NAME.scale]`",
+            &scale::KEYS,
+            &format!("{SERVICE}[services.shop.scale]\ninstances = '0..9'\n"),
+            "",
+        ),
+        ("`metric` and `queue` of `scale`", &scale::METRIC_KEYS, "", ""),
+        (
+            "`up` and `down` of `scale`",
+            &scale::SPEED_KEYS,
+            &format!("{SERVICE}[services.shop.scale]\ninstances = '1..9'\n[services.shop.scale.up]\n"),
+            "",
+        ),
         ("`[tls]`", &tls::KEYS, "", ""),
         ("`[state]`", &state::KEYS, &format!("{SERVICE}[state]\n"), ""),
         ("`[limits]`", &limits::KEYS, &format!("{SERVICE}[limits]\n"), ""),
+        ("`[interruption]`", &interruption::KEYS, &format!("{SERVICE}[interruption]\n"), ""),
     ] {
         let rows = rows(&page, heading);
         let documented: BTreeSet<&str> = rows.iter().map(|row| row[0].trim_end_matches('`')).collect();
         // Tables have sections of their own.
-        let is_section =
-            |key: &str| keys == &file::KEYS[..] && ["tls", "limits", "services", "routes"].contains(&key);
+        let is_section = |key: &str| {
+            keys == &file::KEYS[..] && ["tls", "limits", "interruption", "services", "routes"].contains(&key)
+        };
         let known = keys.iter().copied().filter(|key| !is_section(key));
         assert_eq!(documented, known.collect(), "{heading}");
         for row in rows {
@@ -75,13 +94,21 @@ fn every_key_and_its_default() {
 }
 
 #[test]
+fn every_key_of_resources() {
+    let page = page("docs/resources.md");
+    let rows = rows(&page, "# What a worker may use");
+    let documented: Vec<&str> = rows.iter().map(|row| row[0].trim_end_matches('`')).collect();
+    assert_eq!(documented, resources::KEYS);
+}
+
+#[test]
 fn every_example() {
     let folder = tempfile::tempdir().unwrap();
     for (file, label) in [("shop.pem", "CERTIFICATE"), ("shop.key", "PRIVATE KEY")] {
         fs::write(folder.path().join(file), format!("-----BEGIN {label}-----\n")).unwrap();
     }
     let mut examples = 0;
-    for page in [page("README.md"), page("docs/configuration.md")] {
+    for page in ["README.md", "docs/configuration.md", "docs/resources.md"].map(page) {
         for block in page.split("```toml\n").skip(1) {
             let toml = block.split("```").next().unwrap();
             // Where state is kept says nothing of services, and needs the environment of its example.

@@ -11,12 +11,14 @@ use lethe_gateway::config::{self as gateway_config, AccessLog, Limits, Listener,
 use lethe_state::place::Placement;
 
 use super::{
-    Config, Errors, Instances, LISTEN_DEFAULT, Origin, STATE_DEFAULT, ServiceConfig,
+    Config, Errors, LISTEN_DEFAULT, Origin, STATE_DEFAULT, ServiceConfig,
     address::Admin,
     flags::Flags,
+    policy,
     problem::{Problem, Quote},
     tls::Tls,
 };
+use crate::interruption::Interruption;
 
 /// What a source says, with a default for all that it did not say.
 pub(super) struct Draft {
@@ -39,6 +41,7 @@ pub(super) struct Draft {
     /// Runtimes of the gateway; one for each processor when nothing is said.
     pub(super) cores: Option<usize>,
     pub(super) limits: Limits,
+    pub(super) interruption: Option<Interruption>,
     pub(super) notices: Vec<String>,
     pub(super) file: Option<String>,
 }
@@ -62,6 +65,7 @@ impl Draft {
             access_log: AccessLog::default(),
             cores: None,
             limits: Limits::default(),
+            interruption: None,
             notices: Vec::new(),
             file: None,
         }
@@ -79,21 +83,25 @@ impl Draft {
         }
         self.check_tls_address(listen, admin)?;
         for service in &mut self.services {
-            service.instances = flags.instances.unwrap_or(service.instances);
-            service.spec.instances = service.instances.min;
+            if let Some(instances) = flags.instances {
+                service.scale_between(instances);
+            }
+            service.spec.instances = service.instances.first();
+            if let Some(scale) = &mut service.scale {
+                scale.request(&service.spec.resources);
+            }
+            policy::follow(&mut service.policy, service.instances);
             service.spec.withheld = self.withheld.clone();
-            let (name, Instances { min, max }) = (&service.spec.name, service.instances);
-            if min < max {
-                self.notices.push(format!(
-                    "service `{name}`: of {min}..{max} workers, {min} are started; `lethe scale {name}=N` changes that"
-                ));
+            if let Some(build) = &mut service.build {
+                build.withheld = self.withheld.clone();
             }
         }
         let state_dir = flags.state_dir.take().unwrap_or_else(|| self.state_dir.clone());
         let placement = std::mem::take(&mut self.placement);
         let (notices, file) = (std::mem::take(&mut self.notices), self.file.take());
+        let interruption = self.interruption.take();
         let (gateway, services) = self.gateway(listen, flags.tls_self_signed);
-        Ok(Config { gateway, admin, state_dir, placement, services, notices, file, origin })
+        Ok(Config { gateway, admin, state_dir, placement, services, interruption, notices, file, origin })
     }
 
     /// The address that TLS has for itself must be free of the others.

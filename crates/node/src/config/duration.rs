@@ -33,7 +33,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
 }
 
 /// A duration in the largest unit that gives a whole number.
-pub(super) fn shown(duration: Duration) -> String {
+pub(crate) fn shown(duration: Duration) -> String {
     let millis = duration.as_millis();
     let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
     match units.iter().find(|(_, unit)| millis >= *unit && millis.is_multiple_of(*unit)) {

@@ -10,7 +10,7 @@ use super::{
     FILE_BYTES_MAX, ServiceConfig,
     address::{self, Admin},
     draft::Draft,
-    limits, network,
+    interruption, limits, network,
     problem::{Problem, Report},
     route, service, state, syntax,
     table::{Table, Text, Value, bad_value, wrong_type},
@@ -18,7 +18,7 @@ use super::{
 };
 
 /// What a file may say.
-pub(super) const KEYS: [&str; 12] = [
+pub(super) const KEYS: [&str; 13] = [
     "listen",
     "admin",
     "state",
@@ -29,6 +29,7 @@ pub(super) const KEYS: [&str; 12] = [
     "access-log",
     "tls",
     "limits",
+    "interruption",
     "services",
     "routes",
 ];
@@ -96,6 +97,8 @@ fn draft(root: &DeTable<'_>, shown: &str, folder: &Path, report: &mut Report<'_>
     draft.via = table.parsed("via", VIA_EXPECTED, report, parse_via).flatten();
     draft.access_log = access_log(&table, folder, report).unwrap_or_default();
     draft.limits = table.value("limits").map(|value| limits::read(value, report)).unwrap_or_default();
+    draft.interruption =
+        table.value("interruption").and_then(|value| interruption::read(value, folder, report));
     let (names, services) = services(&table, folder, report);
     draft.services = services;
     match table.value("routes") {

@@ -34,10 +34,12 @@ fn everything_about_the_gateway_can_be_said() {
         protocol = "h2c"
         concurrency = 40
         slow-start = "10s"
+        start-wait = "5s"
         eject = { failures = 3, shortest = "2s", longest = "1m", out-percent = 30 }
         health = { path = "/up", every = "1s", timeout = "500ms", failures = 4, successes = 1 }
         [services.blog]
         command = "sh"
+        instances = "0..2"
         concurrency = "adaptive"
         eject = "off"
         health = "/up"
@@ -55,7 +57,7 @@ fn everything_about_the_gateway_can_be_said() {
         server-timing = true
         limit = [
             { rate = "600/min", burst = 50 },
-            { rate = "20/10s", by = "header:X-Api-Key", name = "key", leased = false, on-outage = "refuse" },
+            { rate = "20/10s", by = "header:X-Api-Key", name = "key", leased = false, on-outage = "refuse", timeout = "2s" },
         ]
         [[routes]]
         service = "web"
@@ -68,7 +70,7 @@ fn everything_about_the_gateway_can_be_said() {
         [[routes]]
         service = "wiki"
         path = "/wiki"
-        limit = [{ rate = "20/10s", by = "header:x-api-key", name = "key", leased = false, on-outage = "refuse" }]
+        limit = [{ rate = "20/10s", by = "header:x-api-key", name = "key", leased = false, on-outage = "refuse", timeout = "2s" }]
     "#;
     let pem = [("a.pem", "-----BEGIN CERTIFICATE-----\n"), ("a.key", "-----BEGIN EC PRIVATE KEY-----\n")];
     let (_kept, path) = folder(&[("lethe.toml", toml), pem[0], pem[1]]);
@@ -97,6 +99,8 @@ fn everything_about_the_gateway_can_be_said() {
         protocol: lethe_model::roster::Protocol::H2c,
         concurrency: gateway::Concurrency::Limited(40),
         slow_start: Duration::from_secs(10),
+        start_wait: Some(Duration::from_secs(5)),
+        from_zero: false,
         ejection: gateway::Ejection {
             failures: 3,
             shortest: Duration::from_secs(2),
@@ -113,6 +117,8 @@ fn everything_about_the_gateway_can_be_said() {
     };
     assert_eq!(gateway.services["web"], web);
     let (blog, wiki) = (&gateway.services["blog"], &gateway.services["wiki"]);
+    assert_eq!((blog.from_zero, blog.start_wait), (true, Some(Duration::from_secs(30))));
+    assert_eq!((wiki.from_zero, wiki.start_wait), (false, None));
     assert_eq!(blog.concurrency, gateway::Concurrency::Adaptive { min: 2, max: 1000 });
     assert_eq!((blog.ejection.failures, blog.health.as_ref().unwrap().path.as_str()), (0, "/up"));
     assert_eq!(wiki.concurrency, gateway::Concurrency::Adaptive { min: 2, max: 7 });
@@ -134,9 +140,15 @@ fn everything_about_the_gateway_can_be_said() {
         by,
         leased: true,
         on_outage: Outage::Allow,
+        timeout: lethe_http::limit::TIMEOUT_DEFAULT,
     };
     let key = By::Header("x-api-key".into());
-    let key = Limit { leased: false, on_outage: Outage::Refuse, ..limit("key", 20, 10, key) };
+    let key = Limit {
+        leased: false,
+        on_outage: Outage::Refuse,
+        timeout: Duration::from_secs(2),
+        ..limit("key", 20, 10, key)
+    };
     let limits = gateway.routes.iter().map(|route| route.limits.clone()).collect::<Vec<_>>();
     let expected = [
         vec![Limit { burst: 50, ..limit("web-address", 600, 60, By::Address) }, key.clone()],

@@ -1,12 +1,15 @@
 //! `limit` of a route: how often its requests may come.
 
-use std::{ops::Range, time::Duration};
+use std::{
+    ops::{Range, RangeInclusive},
+    time::Duration,
+};
 
 use lethe_gateway::config::{
     Route,
     limit::{By, Limit, Outage},
 };
-use lethe_http::limit::is_name;
+use lethe_http::limit::{TIMEOUT_DEFAULT, is_name};
 use lethe_state::limits::{LIMIT_NAME_BYTES_MAX, Quota, TAKES_MAX};
 use toml::de::{DeTable, DeValue};
 
@@ -17,7 +20,10 @@ use super::{
 };
 
 /// What a limit may say.
-pub(super) const KEYS: [&str; 6] = ["rate", "burst", "by", "name", "leased", "on-outage"];
+pub(super) const KEYS: [&str; 7] = ["rate", "burst", "by", "name", "leased", "on-outage", "timeout"];
+
+/// How long a request may wait for being counted.
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
 const EXPECTED: &str = "a rate such as `\"100/min\"`, a table such as `{ rate = \"100/min\", by = \"address\" }`, or a \
                         list of such tables";
@@ -41,10 +47,9 @@ pub(super) fn read(table: &Table<'_, '_>, route: &Route, report: &mut Report<'_>
     let title = format!("[{}.{KEY}]", table.title.trim_matches(['[', ']']));
     let one = |value: &Value<'_>, what: &str, report: &mut Report<'_>| match value.get_ref() {
         DeValue::Table(entries) => read_one(&title, value, entries, route, report),
-        DeValue::String(_) => read_rate(KEY, value, report).map(|(calls, period)| {
-            let quota = Quota::per(calls, period);
-            made(None, quota, By::default(), true, Outage::default(), (value.span(), route))
-        }),
+        DeValue::String(_) => {
+            read_rate(KEY, value, report).map(|rate| Said::new(plain(rate), None, value.span(), route))
+        }
         _ => {
             wrong_type(what, EXPECTED, value, report);
             None
@@ -101,6 +106,13 @@ pub(super) fn check_names<'s>(routes: impl Iterator<Item = &'s [Said]>, report: 
 }
 
 impl Said {
+    /// Without a `name` it gets one that is made of its route.
+    fn new(limit: Limit, name: Option<String>, span: Range<usize>, route: &Route) -> Self {
+        let is_unnamed = name.is_none();
+        let name = name.unwrap_or_else(|| name_of(route, &limit.by));
+        Self { limit: Limit { name, ..limit }, is_unnamed, span }
+    }
+
     pub(super) fn into_limit(self) -> Limit {
         self.limit
     }
@@ -123,28 +135,32 @@ fn read_one(
     let name = table.parsed("name", "a name such as `\"sign-in\"`", report, parse_name);
     let leased = table.boolean("leased", report).unwrap_or(true);
     let outage = table.parsed("on-outage", "`\"allow\"` or `\"refuse\"`", report, parse_outage);
-    let (calls, period) = rate?;
-    let quota = Quota::per(calls, period).burst(burst.unwrap_or(calls));
-    if let Err(error) = quota.pace() {
+    let timeout = table.duration("timeout", TIMEOUT, report);
+    let mut limit = plain(rate?);
+    limit.burst = burst.unwrap_or(limit.burst);
+    if let Err(error) = Quota::per(limit.calls, limit.period).burst(limit.burst).pace() {
         report.at(value.span(), format!("`limit`: {error}"));
         return None;
     }
-    let place = (value.span(), route);
-    Some(made(name, quota, by.unwrap_or_default(), leased, outage.unwrap_or_default(), place))
+    limit.by = by.unwrap_or_default();
+    limit.leased = leased;
+    limit.on_outage = outage.unwrap_or_default();
+    limit.timeout = timeout.unwrap_or(limit.timeout);
+    Some(Said::new(limit, name, value.span(), route))
 }
 
-fn made(
-    name: Option<String>,
-    quota: Quota,
-    by: By,
-    leased: bool,
-    on_outage: Outage,
-    (span, route): (Range<usize>, &Route),
-) -> Said {
-    let is_unnamed = name.is_none();
-    let name = name.unwrap_or_else(|| name_of(route, &by));
-    let Quota { calls, period, burst } = quota;
-    Said { limit: Limit { name, calls, period, burst, by, leased, on_outage }, is_unnamed, span }
+/// With nothing said but the rate, and no name yet.
+fn plain((calls, period): (u32, Duration)) -> Limit {
+    Limit {
+        name: String::new(),
+        calls,
+        period,
+        burst: calls,
+        by: By::default(),
+        leased: true,
+        on_outage: Outage::default(),
+        timeout: TIMEOUT_DEFAULT,
+    }
 }
 
 /// What a limit is called that has no name: service, host, path and what is counted, as far as they are made of what a name

@@ -7,6 +7,7 @@ use lethe_model::roster::Protocol;
 use toml::de::DeValue;
 
 use super::{
+    Instances,
     problem::{Report, nearest},
     service::ready_path,
     table::{Table, Text, bad_value, integer},
@@ -26,6 +27,8 @@ const HEALTH_DEFAULT: Health = Health {
 };
 /// The shortest time a worker is put out for, and the shortest between two checks.
 const SHORTEST: Duration = Duration::from_millis(10);
+/// [`Service::start_wait`] of a service that may have no worker.
+const START_WAIT_DEFAULT: Duration = Duration::from_secs(30);
 const HOUR: Duration = Duration::from_secs(3600);
 /// Failures or successes in a row that may be asked for.
 const IN_A_ROW_MAX: u64 = 1000;
@@ -40,14 +43,25 @@ const HEALTH_EXPECTED: &str =
 pub(super) fn read(table: &Table<'_, '_>, report: &mut Report<'_>) -> Service {
     let usual = Service::default();
     let slow_start = table.duration("slow-start", Duration::ZERO..=HOUR, report);
+    let start_wait = table.duration("start-wait", SHORTEST..=HOUR, report);
     Service {
         protocol: table
             .parsed("protocol", "`\"http1\"` or `\"h2c\"`", report, protocol)
             .unwrap_or(usual.protocol),
         concurrency: concurrency(table, report).unwrap_or(usual.concurrency),
         slow_start: slow_start.unwrap_or(usual.slow_start),
+        start_wait,
+        from_zero: usual.from_zero,
         ejection: ejection(table, report).unwrap_or(usual.ejection),
         health: health(table, report),
+    }
+}
+
+/// What follows from how many workers there may be.
+pub(super) fn follow(policy: &mut Service, instances: Instances) {
+    policy.from_zero = instances.may_be_none();
+    if policy.from_zero {
+        policy.start_wait.get_or_insert(START_WAIT_DEFAULT);
     }
 }
 

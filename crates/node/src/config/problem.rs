@@ -129,6 +129,21 @@ impl<'t> Report<'t> {
         self.found.is_empty()
     }
 
+    /// How much was found so far, for [`Report::say_where`].
+    pub(super) fn count(&self) -> usize {
+        self.found.len()
+    }
+
+    /// Says of what was found since that it is in the table `title`, such as `[services.shop.scale]`, unless it says so itself.
+    pub(super) fn say_where(&mut self, since: usize, title: &str) {
+        let inside = title.trim_end_matches(']');
+        for (_, problem) in self.found.iter_mut().skip(since) {
+            if !problem.message.contains(inside) {
+                problem.message = format!("{title} {}", problem.message);
+            }
+        }
+    }
+
     /// The text.
     pub(super) fn text(&self) -> &'t str {
         self.text
@@ -167,7 +182,7 @@ fn boundary(text: &str, at: usize) -> usize {
 }
 
 /// The same text, where a star stands for each character of what may be a password: all between `//` and the last `@` of a
-/// URL, or what was meant to be one.
+/// URL, or what was meant to be one, and its query.
 fn masked(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
@@ -179,7 +194,10 @@ fn masked(text: &str) -> String {
             .unwrap_or(behind.len());
         let secret = behind[..end].rfind('@').unwrap_or(0);
         masked.extend(behind[..secret].chars().map(|_| '*'));
-        rest = &behind[secret..];
+        let query = behind[secret..end].find('?').map_or(end, |at| secret + at + 1);
+        masked += &behind[secret..query];
+        masked.extend(behind[query..end].chars().map(|_| '*'));
+        rest = &behind[end..];
     }
     masked + rest
 }
@@ -256,6 +274,7 @@ mod tests {
             ("url = redis://u:p@ss@h/0", "url = redis://******@h/0"),
             ("url = \"redis//:pw@h\"", "url = \"redis//***@h\""),
             ("a = 'postgres://u:p@h', b = 'http://h/@'", "a = 'postgres://***@h', b = 'http://**@'"),
+            ("a = 'https://h/x.tar?key=s3', b = 1", "a = 'https://h/x.tar?******', b = 1"),
             ("a // b @ c", "a // b @ c"),
         ] {
             assert_eq!(masked(text), expected);

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::{Component, Path, PathBuf},
+    time::Duration,
 };
 
 use lethe_model::service::ServiceName;
@@ -11,18 +12,20 @@ use lethe_supervisor::service::{Listener, Spec};
 use toml::de::DeValue;
 
 use super::{
-    Build, DRAIN_DEFAULT, INSTANCES_DEFAULT, Instances, ServiceConfig, duration, grant, policy,
+    BUILD_TIMEOUT_DEFAULT, Build, DRAIN_DEFAULT, INSTANCES_DEFAULT, Instances, ServiceConfig, duration,
+    fetch, grant, policy,
     problem::{Report, nearest},
-    program,
+    program, resources, rollout, scale,
     table::{Table, Text, Value, bad_value, integer, wrong_type},
+    warm_up,
 };
-use crate::source::{self, Source};
 
 /// What a service may say.
-pub(super) const KEYS: [&str; 15] = [
+pub(super) const KEYS: &[&str] = &[
     "command",
     "source",
     "build",
+    "build-timeout",
     "instances",
     "ready",
     "listener",
@@ -35,7 +38,16 @@ pub(super) const KEYS: [&str; 15] = [
     "eject",
     "health",
     "state",
+    "rollout",
+    "warm-up",
+    "start-wait",
+    "resources",
+    "scale",
 ];
+
+/// How long a build may be allowed to take.
+const BUILD_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+const BUILD_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Environment variables that workers get from `lethe`, beside all that begin with `LETHE_`.
 const ENV_RESERVED: [&str; 5] = ["PORT", "SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
@@ -57,8 +69,8 @@ pub(super) fn read(
         wrong_type(&format!("`{title}`"), "a table with a `command`", value, report);
         return None;
     };
-    let table = Table::open(title, value.span(), entries, &KEYS, report);
-    let source = table.parsed("source", source::EXPECTED, report, |text| Source::parse(text, folder));
+    let table = Table::open(title, value.span(), entries, KEYS, report);
+    let (source, follow) = fetch::read(&table, folder, report).unzip();
     // Also when the source is wrong: what is there is not what it would bring.
     let is_fetched = table.value("source").is_some();
     let directory = match is_fetched {
@@ -67,32 +79,50 @@ pub(super) fn read(
     };
     let command = command(&table, report);
     let build = build(&table, report);
-    let instances = instances(&table, report).unwrap_or(INSTANCES_DEFAULT);
+    let build_timeout = table.duration("build-timeout", BUILD_TIMEOUT_MIN..=BUILD_TIMEOUT_MAX, report);
+    let build_timeout = build_timeout.unwrap_or(BUILD_TIMEOUT_DEFAULT);
+    let instances = instances(&table, report);
     let ready = table.parsed("ready", "a path such as `\"/healthz\"`", report, ready_path);
     let listener = table.parsed("listener", "`\"port\"`, `\"inherited\"` or `\"socket\"`", report, listener);
     let drain = table.parsed("drain", duration::EXPECTED, report, duration::parse);
     let env = env(&table, report);
     let policy = policy::read(&table, report);
     let grant = grant::read(&table, report);
+    let rollout = rollout::read(&table, report);
+    let resources = resources::read(&table, report);
+    let scale = scale::read(&table, instances, policy.concurrency, folder, report);
+    let instances = scale.as_ref().map(|scale| scale.instances).or(instances).unwrap_or(INSTANCES_DEFAULT);
     let (directory, command) = (directory?, command?);
     let service = ServiceConfig {
         spec: Spec {
             name: name?,
             command: command.words,
-            instances: instances.min,
+            instances: instances.first(),
             ready,
+            warm_up: warm_up::read(&table, report),
             listener: listener.unwrap_or_default(),
             protocol: policy.protocol,
             drain: drain.unwrap_or(DRAIN_DEFAULT),
             env,
+            release: 0,
             withheld: BTreeSet::new(),
             directory: directory.clone(),
+            resources,
         },
         instances,
+        scale: scale.map(|read| read.scale),
         policy,
         grant,
-        build: build.map(|build| Build { command: build.words, directory, text: build.text }),
+        rollout,
+        build: build.map(|build| Build {
+            command: build.words,
+            directory,
+            text: build.text,
+            timeout: build_timeout,
+            withheld: BTreeSet::new(),
+        }),
         source,
+        follow: follow.flatten(),
         command_quote: Some(report.quote(command.span.clone())),
     };
     if service.build.is_none()

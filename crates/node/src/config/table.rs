@@ -235,7 +235,7 @@ impl<'v, 't> Table<'v, 't> {
 /// Where a key that is known somewhere should have stood. In TOML each key goes to the table last opened, so that one
 /// for the whole file slips into the last service.
 fn home(word: &str, known: &[&str]) -> Option<&'static str> {
-    let tables: [&[&str]; 5] = [&file::KEYS, &service::KEYS, &route::KEYS, &limits::KEYS, &tls::KEYS];
+    let tables: [&[&str]; 5] = [&file::KEYS, service::KEYS, &route::KEYS, &limits::KEYS, &tls::KEYS];
     if !tables.contains(&known) {
         None
     } else if file::KEYS.contains(&word) {

@@ -3,6 +3,38 @@
 use super::check;
 
 #[test]
+fn warm_ups() {
+    check(
+        r#"
+[services.shop]
+command = 'sh'
+warm-up = ['/', 'catalogue', 5]
+start-wait = '1ms'
+[services.blog]
+command = 'sh'
+warm-up = true
+[[routes]]
+service = 'shop'
+[[routes]]
+path = '/blog'
+service = 'blog'"#,
+        r#"
+lethe.toml:3:17: `warm-up`: `catalogue` must begin with `/`: write "/catalogue"
+  3 | warm-up = ['/', 'catalogue', 5]
+    |                 ^^^^^^^^^^^
+lethe.toml:3:30: each path of `warm-up` in [services.shop] must be a path such as `"/"`, not the integer `5`
+  3 | warm-up = ['/', 'catalogue', 5]
+    |                              ^
+lethe.toml:4:14: `start-wait`: `1ms` is too short: write at least "10ms"
+  4 | start-wait = '1ms'
+    |              ^^^^^
+lethe.toml:7:11: `warm-up` in [services.blog] must be paths such as `["/", "/catalogue"]`, not the boolean `true`
+  7 | warm-up = true
+    |           ^^^^"#,
+    );
+}
+
+#[test]
 fn services() {
     check(
         r#"
@@ -29,7 +61,7 @@ lethe.toml:3:13: `instances`: `8..2` is upside down: write "2..8"
 command = 'sh'
 instances = 0"#,
         r#"
-lethe.toml:3:13: `instances`: `0` is too few: a service needs at least 1 worker
+lethe.toml:3:13: `instances`: `0` is too few: a service needs at least 1 worker; write "0..1" for one that has none while nobody asks for anything
   3 | instances = 0
     |             ^"#,
     );
@@ -235,7 +267,7 @@ source = 'shop'
 directory = '../x'
 command = 'no-such-program'"#,
         r#"
-lethe.toml:2:10: `source`: `shop` is neither a git URL nor an archive: write a git URL such as `"https://example.org/shop.git#v1.2"`, an archive such as `"https://example.org/shop.tar.gz"` or `"dist/shop.tar.gz"`, or a blob such as `"blob:releases/shop.tar.gz"`
+lethe.toml:2:10: `source`: `shop` is neither a git URL nor an archive nor a folder: write a git URL such as `"https://example.org/shop.git#v1.2"`, an archive such as `"https://example.org/shop.tar.gz"` or `"dist/shop.tar.gz"`, a folder such as `"../shop"`, or a blob such as `"blob:releases/shop.tar.gz"`
   2 | source = 'shop'
     |          ^^^^^^
 lethe.toml:3:13: `directory`: `../x` must be a folder of the `source`: write it without `..` or a leading `/`
@@ -415,4 +447,33 @@ lethe.toml:3:9: `state` in [services.shop] must be a table of what the service m
   3 | state = '.lethe'
     |         ^^^^^^^^"#,
     );
+}
+
+#[test]
+fn rollouts() {
+    for (line, wrong, why) in [
+        ("min-healthy = '101%'", "`min-healthy`: `101%`", "is too much: write at most \"100%\""),
+        ("max-surge = '1'", "`max-surge`: `1`", "is no share: write a whole number and `%`"),
+        ("max-surge = '-1%'", "`max-surge`: `-1%`", "is no share"),
+        ("errors = 'of'", "`errors`: `of`", "is no share"),
+        ("latency = '10001%'", "`latency`: `10001%`", "is too much"),
+        ("grace = '0s'", "`grace`: `0s`", "is too short"),
+        ("bake = '25h'", "`bake`: `25h`", "is too long"),
+        ("checkpoints = [50, 10]", "`checkpoints`", "must rise from 1 to 99"),
+        ("checkpoints = [0]", "`checkpoints`", "must rise from 1 to 99"),
+        ("checkpoints = [100]", "`checkpoints`", "must rise from 1 to 99"),
+        ("checkpoints = 10", "`checkpoints`", "[10, 50]"),
+        ("requests = 0", "`requests`: `0`", "is out of bounds"),
+        ("rollback = 'off'", "`rollback`", "`true` or `false`"),
+        ("min-helthy = '9%'", "`min-helthy`", "min-healthy"),
+    ] {
+        let toml = format!("[services.shop]\ncommand = 'sh'\n[services.shop.rollout]\n{line}\n");
+        let errors =
+            super::super::file::read(&toml, "lethe.toml", std::path::Path::new("/")).err().expect(line);
+        let text = super::super::Errors(errors).to_string();
+        assert!(
+            text.contains("lethe.toml:4:") && text.contains(wrong) && text.contains(why),
+            "{line}: {text}"
+        );
+    }
 }
