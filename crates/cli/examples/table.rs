@@ -65,6 +65,7 @@ fn status(count: u64, began: SystemTime, turn: u64) -> Status {
         .map(|number| Worker {
             service: shop(),
             instance: InstanceId::new(&shop(), number),
+            release: 1,
             pid: (number != 3).then_some(4000 + number as u32),
             port: Some(40_000),
             socket: None,
@@ -80,6 +81,8 @@ fn status(count: u64, began: SystemTime, turn: u64) -> Status {
             cpu_percent: wave(number) * 30.0,
             cpu_ms: 99,
             memory_bytes: 9 << 20,
+            memory_limit_bytes: None,
+            memory_kills: 0,
             trouble: (number == 3).then(|| "exited with status 1: address in use".into()),
         })
         .collect();
@@ -100,6 +103,7 @@ fn status(count: u64, began: SystemTime, turn: u64) -> Status {
             wanted: count as u32,
             ready: count as usize - 1,
             workers: count as usize,
+            scale: None,
         }],
         workers,
     }

@@ -12,6 +12,12 @@ const FAILED: u8 = 1;
 /// Exit status of wrong usage or configuration, as clap and the shell have it.
 const USAGE: u8 = 2;
 
+/// Exit status of a proof that says nothing.
+const NOTHING_PROVEN: u8 = 2;
+
+/// Exit status of a proof whose service did not start.
+const NOT_STARTED: u8 = 3;
+
 /// Exit status of what SIGINT has ended, as the shell has it.
 const INTERRUPTED: u8 = 128 + 2;
 
@@ -25,6 +31,21 @@ pub struct CutShort;
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the process that had taken over ended with status {0}")]
 pub struct Successor(pub u8);
+
+/// The end of a verb that was done and has said all, with this exit status.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("it ended with status {0}")]
+pub struct Concluded(pub u8);
+
+/// A proof that did not come to an end; why is its cause.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("nothing was proven")]
+pub struct NothingProven;
+
+/// A service that was to be proven did not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotStarted(pub lethe_prover::worker::Error);
 
 /// Why a verb was not done.
 #[derive(Debug)]
@@ -41,6 +62,9 @@ impl Failure {
     #[allow(clippy::print_stderr, reason = "this is where errors are shown")]
     pub fn report(self, is_json: bool) -> ExitCode {
         if let Some(Successor(status)) = self.0.downcast_ref() {
+            return ExitCode::from(*status);
+        }
+        if let Some(Concluded(status)) = self.0.downcast_ref() {
             return ExitCode::from(*status);
         }
         // `lethe logs | head` is no failure: the reader has what it wanted.
@@ -61,8 +85,12 @@ impl Failure {
     fn status(&self) -> u8 {
         if self.0.downcast_ref::<config::Errors>().is_some() {
             USAGE
+        } else if self.0.downcast_ref::<NothingProven>().is_some() {
+            NOTHING_PROVEN
         } else if self.0.downcast_ref::<CutShort>().is_some() {
             INTERRUPTED
+        } else if self.0.downcast_ref::<NotStarted>().is_some() {
+            NOT_STARTED
         } else {
             FAILED
         }

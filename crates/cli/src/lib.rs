@@ -4,6 +4,7 @@
 pub mod ansi;
 pub mod arguments;
 pub mod clock;
+pub mod curve;
 pub mod events;
 pub mod failure;
 pub mod figures;
@@ -11,6 +12,7 @@ pub mod output;
 pub mod paint;
 pub mod running;
 pub mod signal;
+pub mod span;
 pub mod table;
 pub mod ui;
 pub mod verb;
@@ -26,6 +28,9 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|verb| verb == "guard") {
         let status = lethe_supervisor::supervisor::guard();
         return ExitCode::from(u8::try_from(status).unwrap_or(1));
+    }
+    if let Some(status) = lethe_prover::hidden::run() {
+        return status;
     }
     let (arguments, is_json) = Arguments::read();
     match arguments.verb.run() {

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use lethe_admin::api::{Service, Worker};
+use lethe_admin::api::{Service, ServiceScale, Worker};
 use lethe_model::roster::WorkerState;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     table::{self, Cell, Column},
 };
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 13] = [
     Column::left("NAME", 0),
     Column::right("PID", 7),
     Column::left("STATE", 8),
@@ -23,8 +23,12 @@ const COLUMNS: [Column; 12] = [
     Column::right("CPU", 7),
     Column::right("MEMORY", 9),
     Column::right("RESTARTS", 0),
+    Column::left("RELEASE", 0),
     Column::left("TROUBLE", 0),
 ];
+/// Where the two stand that are there only when they have something to say.
+const RELEASE: usize = 11;
+const TROUBLE: usize = 12;
 
 /// The table as lines, a heading first. `now` is for the ages.
 pub fn lines<'w>(
@@ -32,18 +36,44 @@ pub fn lines<'w>(
     now: SystemTime,
     paint: Paint,
 ) -> Vec<String> {
-    let rows: Vec<Vec<Cell>> = workers.into_iter().map(|worker| row(worker, now)).collect();
-    let troubled = rows.iter().any(|row| row.len() == COLUMNS.len());
-    let columns = if troubled { &COLUMNS[..] } else { &COLUMNS[..COLUMNS.len() - 1] };
-    table::lines(columns, &rows, paint)
+    let workers: Vec<&Worker> = workers.into_iter().collect();
+    // Only where workers of one service are of several releases.
+    let mixed = workers
+        .iter()
+        .any(|one| workers.iter().any(|other| one.service == other.service && one.release != other.release));
+    let troubled = workers.iter().any(|worker| worker.trouble.is_some());
+    let is_shown = |column: usize| match column {
+        RELEASE => mixed,
+        TROUBLE => troubled,
+        _ => true,
+    };
+    let shown: Vec<usize> = (0..COLUMNS.len()).filter(|column| is_shown(*column)).collect();
+    let columns: Vec<Column> = shown.iter().map(|column| COLUMNS[*column]).collect();
+    let rows: Vec<Vec<Cell>> = workers
+        .iter()
+        .map(|worker| {
+            let cells = row(worker, now).into_iter().enumerate();
+            cells.filter(|(column, _)| is_shown(*column)).map(|(_, cell)| cell).collect()
+        })
+        .collect();
+    table::lines(&columns, &rows, paint)
 }
 
-/// A line for each service that has no worker at all, and so no row.
+/// A line for each service that has no worker at all, and so no row, and for each whose number was set by hand where load
+/// would decide.
 pub fn missing(services: &[Service]) -> impl Iterator<Item = String> {
-    let empty = services.iter().filter(|service| service.workers == 0);
-    empty.map(|Service { name, wanted, .. }| match wanted {
-        0 => format!("{name}: no workers, since it was scaled to 0; `lethe scale {name}=1` starts one"),
-        wanted => format!("{name}: no workers yet of {wanted}"),
+    services.iter().filter_map(|Service { name, wanted, workers, scale, .. }| match (workers, wanted, scale) {
+        (0, 0, Some(scale)) if scale.min == 0 => {
+            Some(format!("{name}: idle, without workers; the next request starts one"))
+        }
+        (0, 0, _) => Some(format!(
+            "{name}: no workers, since it was scaled to 0; `lethe scale {name}=1` starts one"
+        )),
+        (0, wanted, _) => Some(format!("{name}: no workers yet of {wanted}")),
+        (_, wanted, Some(ServiceScale { min, max, pinned: true })) => Some(format!(
+            "{name}: {wanted} of {min}..{max}, set by hand; `lethe scale {name}=auto` lets load decide again"
+        )),
+        _ => None,
     })
 }
 
@@ -60,8 +90,9 @@ fn row(worker: &Worker, now: SystemTime) -> Vec<Cell> {
         Cell::new(figures::latency(worker.p99_us)),
         Cell::new(format!("{:.1} %", worker.cpu_percent)),
         Cell::new(figures::bytes(worker.memory_bytes)),
-        Cell::new(worker.restarts.to_string()),
+        restarts(worker),
     ];
+    cells.push(Cell::new(worker.release.to_string()));
     if let Some(trouble) = &worker.trouble {
         cells.push(Cell::styled(ansi::clean(&gist(trouble), false), Style::RED));
     }
@@ -76,6 +107,14 @@ fn gist(trouble: &str) -> String {
     match (first.strip_suffix("; its last lines:"), lines.next_back()) {
         (Some(what), Some(why)) => format!("{what}: {}", why.trim()),
         _ => first.into(),
+    }
+}
+
+/// How many died in its place, and how many of those for memory.
+fn restarts(worker: &Worker) -> Cell {
+    match worker.memory_kills {
+        0 => Cell::new(worker.restarts.to_string()),
+        kills => Cell::styled(format!("{} ({kills} for memory)", worker.restarts), Style::YELLOW),
     }
 }
 
@@ -95,7 +134,39 @@ fn state(worker: &Worker) -> Cell {
 
 #[cfg(test)]
 mod tests {
+    use lethe_model::service::ServiceName;
+
     use super::*;
+
+    #[test]
+    fn what_has_no_row() {
+        let service = |wanted, workers, scale: Option<(u32, u32, bool)>| Service {
+            name: ServiceName::new("web").unwrap(),
+            wanted,
+            ready: 0,
+            workers,
+            scale: scale.map(|(min, max, pinned)| ServiceScale { min, max, pinned }),
+        };
+        for (service, expected) in [
+            (service(2, 2, None), None),
+            (service(2, 2, Some((1, 4, false))), None),
+            (
+                service(0, 0, None),
+                Some("web: no workers, since it was scaled to 0; `lethe scale web=1` starts one"),
+            ),
+            (service(3, 0, None), Some("web: no workers yet of 3")),
+            (
+                service(0, 0, Some((0, 4, false))),
+                Some("web: idle, without workers; the next request starts one"),
+            ),
+            (
+                service(7, 7, Some((1, 4, true))),
+                Some("web: 7 of 1..4, set by hand; `lethe scale web=auto` lets load decide again"),
+            ),
+        ] {
+            assert_eq!(missing(&[service]).next().as_deref(), expected);
+        }
+    }
 
     #[test]
     fn trouble_in_one_line() {

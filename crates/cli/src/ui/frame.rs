@@ -110,7 +110,10 @@ fn summary(status: &Status, now: SystemTime, paint: Paint) -> String {
     let mut parts =
         vec![paint.text(Style::BOLD, "lethe"), paint.text(Style::BOLD, &status.node.urls().join("  "))];
     for service in &status.services {
-        let text = format!("{} {}/{} ready", service.name, service.ready, service.wanted);
+        let text = match service.wanted {
+            0 if service.scale.is_some_and(|scale| scale.min == 0) => format!("{} idle", service.name),
+            wanted => format!("{} {}/{wanted} ready", service.name, service.ready),
+        };
         let style = if service.ready == 0 && service.wanted > 0 { Style::RED } else { Style::GREEN };
         parts.push(paint.text(style, &text));
     }
@@ -145,6 +148,7 @@ mod tests {
         let worker = |number| Worker {
             service: shop.clone(),
             instance: InstanceId::new(&shop, number),
+            release: 1,
             pid: Some(4000 + number as u32),
             port: Some(40_000),
             socket: None,
@@ -160,6 +164,8 @@ mod tests {
             cpu_percent: 3.25,
             cpu_ms: 99,
             memory_bytes: 9 << 20,
+            memory_limit_bytes: None,
+            memory_kills: 0,
             trouble: None,
         };
         Status {
@@ -179,6 +185,7 @@ mod tests {
                 wanted: workers as u32,
                 ready: workers as usize,
                 workers: workers as usize,
+                scale: None,
             }],
             workers: (1..=workers).map(worker).collect(),
         }

@@ -112,7 +112,8 @@ impl Up {
             .worker_threads(RUNTIME_THREADS)
             .enable_all()
             .build()?;
-        let (stop, signals) = (Stop::new(), Arc::new(Signals::default()));
+        let terms = config.interruption.as_ref().map(|interruption| interruption.terms);
+        let (stop, signals) = (Stop::with(terms), Arc::new(Signals::default()));
         let ended = runtime.block_on(serve(config, inheritance, stop.clone(), Arc::clone(&signals), &ui));
         ui.finish();
         // What is still running there is of no interest to anybody.
@@ -178,7 +179,7 @@ async fn serve(
             loop {
                 signals.reload.notified().await;
                 // What came of it is told by the reload itself; nobody waits for an answer.
-                let _ = (handles.reload)().await;
+                let _ = (handles.reload)(None).await;
             }
         }
     });
@@ -219,6 +220,7 @@ fn show(printer: &Printer, progress: Progress<'_>) {
         Progress::Building { service, command } => printer.build(service, format!("building: {command}")),
         Progress::Line { service, text } => printer.build(service, text),
         Progress::Built { service } => printer.build(service, "built"),
+        Progress::Notice { service, text } => printer.build(service, text),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt};
 
 use anyhow::{Context, ensure};
+use lethe_admin::api::Worker;
+use lethe_model::roster::WorkerState;
 use rustix::process::Signal;
 
 use crate::{lethe::Place, visitor::Visitor};
@@ -119,6 +121,14 @@ async fn worker_that_exits_at_once() -> anyhow::Result<()> {
         .until("its last lines and the backing off are shown", async || {
             let text = lethe.output.text();
             (text.contains("the database is missing") && text.contains("next try in")).then_some(())
+        })
+        .await?;
+    lethe
+        .until("the good service is ready", async || {
+            let workers = lethe.workers().await.ok()?;
+            let is_ready =
+                |worker: &Worker| worker.service.as_str() == "good" && worker.state == WorkerState::Ready;
+            workers.iter().any(is_ready).then_some(())
         })
         .await?;
     let page = Visitor::new(lethe.listen).get("/").await?;

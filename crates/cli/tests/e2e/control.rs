@@ -164,7 +164,10 @@ async fn what_is_missing_is_said() -> anyhow::Result<()> {
         "{text}"
     );
     let (status, text) = tell(&["scale", "web=3"])?;
-    ensure!(status == Some(0) && text.contains("3 is outside of `instances = \"1..2\"`"), "{text}");
+    ensure!(
+        status == Some(0) && text.contains("3 stays, which is outside of 1..2, whatever the load"),
+        "{text}"
+    );
     lethe.down().await
 }
 
@@ -174,7 +177,11 @@ async fn second_interrupt_stops_at_once() -> anyhow::Result<()> {
     // A worker that ignores SIGTERM would take the whole drain time.
     let stubborn =
         "trap '' TERM; python3 -m http.server --bind 127.0.0.1 $PORT & wait; while :; do sleep 60; done";
-    let lethe = place.up(&["--instances", "1", "--", "sh", "-c", stubborn]).await?;
+    let toml =
+        format!("[services.web]\ncommand = ['sh', '-c', '''{stubborn}''']\ninstances = 1\ndrain = '10m'\n");
+    let file = place.path().join("lethe.toml");
+    std::fs::write(&file, toml)?;
+    let lethe = place.up(&[file.to_str().context("UTF-8")?]).await?;
     let pid = lethe.ready(1).await?.workers[0].pid.context("it runs")?;
     lethe.signal(Signal::INT)?;
     lethe

@@ -19,7 +19,8 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::{
-    lethe::{Lethe, Place, alive},
+    custodian::gone,
+    lethe::{Lethe, Place},
     seed::Random,
 };
 
@@ -168,19 +169,5 @@ async fn check(engines: &Engines, acknowledged: &Mutex<Acknowledged>) -> anyhow:
         // A patch that was under way at the kill may have happened: it was not refused, only not answered.
         ensure!(found.is_some_and(|found| found >= number), "a session went back from {number} to {found:?}");
     }
-    Ok(())
-}
-
-/// Waits until a process that is being killed has ended.
-pub async fn gone(number: u32) -> anyhow::Result<()> {
-    use rustix::{
-        event::{PollFd, PollFlags, Timespec, poll},
-        process::{PidfdFlags, pidfd_open},
-    };
-    let Ok(pidfd) = pidfd_open(crate::lethe::pid(number)?, PidfdFlags::empty()) else { return Ok(()) };
-    let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
-    let wait = move || poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience));
-    let ended = tokio::task::spawn_blocking(wait).await??;
-    ensure!(ended == 1 && !alive(number), "worker {number} is left behind");
     Ok(())
 }

@@ -55,5 +55,7 @@ impl Engines {
 }
 
 fn redis_url(server: &redis::Server) -> String {
-    format!("redis://127.0.0.1:{}/?namespace=shop", server.port)
+    // The disk on which each write is synced may be busy with much else.
+    let patience = "response_timeout_ms=60000&connect_timeout_ms=60000";
+    format!("redis://127.0.0.1:{}/?namespace=shop&{patience}", server.port)
 }

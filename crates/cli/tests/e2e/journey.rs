@@ -10,10 +10,11 @@ use lethe_state::feed::SILENCE_MAX;
 use crate::{
     crash,
     engines::Engines,
+    killer::Killer,
     lethe::{Lethe, Place},
     seed::Random,
     shop::{self, PASSWORD},
-    visitor::{Page, Visitor},
+    visitor::{Page, Traffic, Visitor},
 };
 
 /// Workers that are killed at least.
@@ -43,18 +44,21 @@ async fn run(name: &str, engines: &Engines) -> anyhow::Result<()> {
     let (stock, sign_ins) = (STOCK.to_string(), SIGN_INS_MAX.to_string());
     let env = [("SHOP_STOCK", &*stock), ("SHOP_SIGN_INS_PER_MINUTE", &*sign_ins)];
     let lethe = shop::open_on(&place, engines, &env).await?;
-    let (mut killed, mut rounds, mut books, mut tick) = (0, 0, Books::default(), shop::kill_ticks());
-    while killed < KILLS_MIN && rounds < ROUNDS_MAX {
-        let mut journey = pin!(journey(lethe.listen, rounds, &mut books));
+    let (traffic, mut rounds, mut books) = (Traffic::default(), 0, Books::default());
+    let mut killer = Killer::new(&lethe, &traffic, &mut random);
+    while killer.killed < KILLS_MIN && rounds < ROUNDS_MAX {
+        let visitor = || Visitor::among(&traffic, lethe.listen);
+        let mut journey = pin!(journey(&visitor, rounds, &mut books));
         loop {
             tokio::select! {
                 biased;
                 done = &mut journey => break done.with_context(|| format!("in round {rounds}"))?,
-                _ = tick.tick() => killed += shop::kill_one(&lethe, &mut random).await?,
+                struck = killer.strike() => struck?,
             }
         }
         rounds += 1;
     }
+    let killed = killer.killed;
     println!("{rounds} rounds, {killed} workers were killed");
     ensure!(killed >= KILLS_MIN, "only {killed} workers were killed");
     check_books(&lethe, &books).await?;
@@ -79,9 +83,9 @@ impl Books {
 }
 
 /// One round: a customer with two tabs of a laptop's browser and one of a phone's, and the shopkeeper.
-async fn journey(listen: SocketAddr, round: usize, books: &mut Books) -> anyhow::Result<()> {
+async fn journey(visitor: &impl Fn() -> Visitor, round: usize, books: &mut Books) -> anyhow::Result<()> {
     let name = format!("ada-{round}");
-    let mut laptop = Visitor::new(listen);
+    let mut laptop = visitor();
     // Looking around, as nobody.
     let home = ok(laptop.get("/").await?)?;
     ensure!(home.text().contains("Night Swim ink") && !laptop.has_cookie("__Host-session"), "a first look");
@@ -97,7 +101,7 @@ async fn journey(listen: SocketAddr, round: usize, books: &mut Books) -> anyhow:
     ensure!(ok(laptop.get("/checkout").await?)?.text().contains("Night Swim ink"), "the cart came along");
 
     // Two tabs put something into the cart at the same time, and neither is lost.
-    let mut tab = laptop.tab(listen);
+    let mut tab = laptop.tab(laptop.address);
     let (one, other) = tokio::join!(set(&mut laptop, "oak-tray", 1), set(&mut tab, "reading-lamp", 3));
     one.and(other)?;
     let cart = ok(laptop.get("/cart").await?)?;
@@ -126,10 +130,10 @@ async fn journey(listen: SocketAddr, round: usize, books: &mut Books) -> anyhow:
     ensure!(again.headers.contains_key("idempotent-replayed"), "the first answer is given again");
     books.sell(&[("field-trio", 4)]);
 
-    shopkeeper(listen, round).await?;
+    shopkeeper(visitor, round).await?;
 
     // On the phone, too; then out of everywhere.
-    let mut phone = Visitor::new(listen);
+    let mut phone = visitor();
     sign_in(&mut phone, &name).await?;
     ensure!(orders(&mut phone).await? == 2, "two orders were made");
     let out = laptop.post("/sign-out-everywhere", &[]).await?;
@@ -147,8 +151,8 @@ async fn journey(listen: SocketAddr, round: usize, books: &mut Books) -> anyhow:
 }
 
 /// Hangs a new photo, which everybody sees.
-async fn shopkeeper(listen: SocketAddr, round: usize) -> anyhow::Result<()> {
-    let mut admin = Visitor::new(listen);
+async fn shopkeeper(visitor: &impl Fn() -> Visitor, round: usize) -> anyhow::Result<()> {
+    let mut admin = visitor();
     sign_in(&mut admin, "admin").await?;
     let photo =
         [b"\x89PNG\r\n\x1a\n".as_slice(), format!("picture {round}").repeat(1000).as_bytes()].concat();
@@ -161,7 +165,7 @@ async fn shopkeeper(listen: SocketAddr, round: usize) -> anyhow::Result<()> {
         hung.text()
     );
     tokio::time::sleep(SILENCE_MAX).await;
-    let mut visitor = Visitor::new(listen);
+    let mut visitor = visitor();
     for _ in 0..shop::WORKERS {
         let home = ok(visitor.get("/").await?)?;
         let address = home.text().split("src=\"/photos/").nth(1).and_then(|rest| rest.split('"').next());

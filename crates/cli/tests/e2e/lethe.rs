@@ -17,12 +17,14 @@ use lethe_admin::{
 use lethe_model::roster::WorkerState;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::custodian;
 
 /// After so long without the awaited event, a test has failed; the first run builds the shop meanwhile.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub const PATIENCE: Duration = Duration::from_secs(600);
+/// How long nothing is looked at that may have changed without a word.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Folders that outlive one `lethe`, so that another can go on with them. Dropped, whatever still runs there is killed.
 pub struct Place {
@@ -117,7 +119,8 @@ impl Lethe {
         self.child.id()
     }
 
-    /// Waits until `look` finds something; it looks again at each line that `lethe` prints.
+    /// Waits until `look` finds something; it looks again at each line that `lethe` prints, and now and then without one:
+    /// not all that can be seen is told.
     pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
         let mut lines = self.output.lines.subscribe();
         let wait = async {
@@ -127,12 +130,12 @@ impl Lethe {
                     return Some(found);
                 }
                 let closed = *self.output.closed.borrow() == 2;
-                if closed || lines.changed().await.is_err() {
+                if closed || timeout(LOOK_AGAIN, lines.changed()).await.is_ok_and(|told| told.is_err()) {
                     return look().await;
                 }
             }
         };
-        match tokio::time::timeout(PATIENCE, wait).await {
+        match timeout(PATIENCE, wait).await {
             Ok(Some(found)) => Ok(found),
             _ => bail!("waited in vain until {what}; lethe printed:\n{}", self.output.text()),
         }
@@ -160,7 +163,7 @@ impl Lethe {
     /// Waits until `lethe` has ended.
     pub async fn ended(mut self) -> anyhow::Result<ExitStatus> {
         let mut closed = self.output.closed.subscribe();
-        tokio::time::timeout(PATIENCE, closed.wait_for(|closed| *closed == 2)).await??;
+        timeout(PATIENCE, closed.wait_for(|closed| *closed == 2)).await??;
         Ok(self.child.wait()?)
     }
 

@@ -42,10 +42,10 @@ command = ["python3", "app.py"]
 path = "/"
 [[routes]]
 path = "/key"
-limit = { rate = "3/day", by = "header:X-Api-Key", name = "key" }
+limit = { rate = "3/day", by = "header:X-Api-Key", name = "key", timeout = "60s" }
 [[routes]]
 path = "/client"
-limit = "2/day"
+limit = { rate = "2/day", timeout = "60s" }
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,7 +84,10 @@ async fn what_comes_too_early_never_reaches_a_worker() -> anyhow::Result<()> {
         ensure!(reply.starts_with(&format!("HTTP/1.1 {expected} ")), "{reply}");
     }
     // A limit that is gone from the file is none any more.
-    std::fs::write(place.path().join("lethe.toml"), FILE.replace("limit = \"2/day\"", ""))?;
+    std::fs::write(
+        place.path().join("lethe.toml"),
+        FILE.replace("limit = { rate = \"2/day\", timeout = \"60s\" }", ""),
+    )?;
     let reloaded = lethe.client.reload().await?;
     ensure!(reloaded.changes == ["route /client: changed"], "{reloaded:?}");
     let reply = post(lethe.listen, "/client", "").await?;

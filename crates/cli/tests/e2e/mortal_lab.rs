@@ -8,7 +8,7 @@ use lethe_model::roster::WorkerState;
 
 use crate::{
     caller::{Call, Http, Reply, call},
-    crash::gone,
+    custodian::gone,
     lethe::{Lethe, Place, kill_9},
     mortal::{Manner, Moment, Order, Record, payload},
     retry_table::Case,
@@ -17,7 +17,7 @@ use crate::{
 /// Workers of each service.
 pub const WORKERS: usize = 3;
 /// A request that has no answer after this will never have one.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What is asked, of a service of its own, so that no kind sees the deaths of another.
 pub struct Kind {
@@ -42,12 +42,13 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// With all workers ready; `toml` is said beside the services.
+    /// With all workers ready; `toml` is said before the services. Requests wait for as long as it takes, should all workers be on
+    /// their way back.
     pub async fn open(kinds: &[Kind], toml: &str) -> anyhow::Result<Self> {
         let place = Place::new()?;
         let program = std::env::current_exe()?;
         let program = program.to_str().context("the program's name is UTF-8")?;
-        let mut toml = toml.to_owned();
+        let mut toml = format!("{toml}\nlimits.queue-timeout = \"10m\"\n");
         for Kind { service, route, .. } in kinds {
             let record = place.path().join(service);
             toml += &format!(

@@ -150,8 +150,14 @@ async fn under_load_no_request_fails() -> anyhow::Result<()> {
         let mut wanted = vec![moving.as_str(), "web"];
         wanted.dedup();
         ensure!(names == wanted, "reload {number}: {names:?}, and wanted are {wanted:?}");
-        let web = status.workers.iter().filter(|worker| worker.service.as_str() == "web").count();
-        ensure!(web == instances, "reload {number}: {web} workers, and wanted are {instances}");
+        // The last of the old version may be leaving still.
+        lethe
+            .until(&format!("reload {number}: web has {instances} workers"), async || {
+                let workers = lethe.workers().await.ok()?;
+                let web = workers.iter().filter(|worker| worker.service.as_str() == "web").count();
+                (web == instances).then_some(())
+            })
+            .await?;
     }
     end.send_replace(true);
     ready.await??;

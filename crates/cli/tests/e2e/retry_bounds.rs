@@ -10,7 +10,7 @@ use http::Method;
 
 use crate::{
     caller::{Call, Http},
-    crash::gone,
+    custodian::gone,
     lethe::{Place, kill_9},
     mortal::{Manner, Moment, Order, payload, small},
     mortal_lab::{Lab, WORKERS, kind},
@@ -156,7 +156,7 @@ async fn all_that_is_kept_is_bounded() -> anyhow::Result<()> {
     const HOLDERS: usize = 2;
     let kinds = [kind("hold", "PUT"), kind("put", "PUT")];
     let [hold, put] = &kinds;
-    let limit = format!("cores = 1\n[limits]\nreplay-total-bytes-max = {}\n", HOLDERS * KEPT);
+    let limit = format!("cores = 1\nlimits.replay-total-bytes-max = {}", HOLDERS * KEPT);
     let lab = Lab::open(&kinds, &limit).await?;
     let (released, release) = tokio::sync::watch::channel(false);
     let body = payload(2 * KEPT);

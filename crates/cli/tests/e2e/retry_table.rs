@@ -8,6 +8,7 @@ use futures_util::future::try_join_all;
 
 use crate::{
     caller::{End, Http, Reply},
+    custodian::gone,
     mortal::{LARGE_BYTES, Manner, Moment, events, payload, small},
     mortal_lab::{Kind, Lab, kind},
 };
@@ -151,8 +152,12 @@ async fn each_row() -> anyhow::Result<()> {
 pub async fn check(lab: &Lab, kind: &Kind, mut case: Case) -> anyhow::Result<Fate> {
     let reply = lab.call(kind, case, 1).await?;
     let (record, name) = (lab.record(kind), case.to_string());
-    let deaths = record.dying(&name).len();
-    ensure!(deaths == 1, "{deaths} workers died");
+    let dead = record.dying(&name);
+    ensure!(dead.len() == 1, "{} workers died", dead.len());
+    for worker in dead {
+        // Until it is gone, it may still take what comes next.
+        gone(worker).await?;
+    }
     if case.moment == Moment::WholeHead && reply.end == End::Cut {
         // The head was passed on at once, as it must be, and cannot be taken back.
         case.fate = Fate::Cut;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::{Reason, client::SendRequest};
 use http::Request;
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
@@ -97,8 +97,15 @@ impl SecureVisitor {
             let request = Request::post("https://localhost/").header("content-length", text.len()).body(())?;
             // It may be told between the two that the connection ends: then nothing was sent.
             let Ok((response, mut sending)) = connection.send_request(request, false) else { continue };
-            sending.send_data(text.into(), true)?;
-            let response = response.await.context("no response")?;
+            // Taken back with the connection, which is told by the response.
+            let _ = sending.send_data(text.clone().into(), true);
+            let response = match response.await {
+                // The connection ends and did not come to this request, which may be sent on another one then (RFC 9113,
+                // sections 6.8 and 8.7), as browsers do.
+                Err(error) if error.is_go_away() && error.reason() == Some(Reason::NO_ERROR) => continue,
+                Err(error) if error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM) => continue,
+                response => response.context("no response")?,
+            };
             let status = response.status().as_u16();
             let mut body = response.into_body();
             while let Some(piece) = body.data().await {
@@ -111,6 +118,15 @@ impl SecureVisitor {
     }
 
     async fn connect(&mut self) -> anyhow::Result<SendRequest<Bytes>> {
+        loop {
+            // One that ends before it is of use is no loss: nothing was sent on it.
+            if let Ok(connection) = self.open().await?.ready().await {
+                return Ok(connection);
+            }
+        }
+    }
+
+    async fn open(&mut self) -> anyhow::Result<SendRequest<Bytes>> {
         self.connections += 1;
         let stream = TcpStream::connect(self.address).await.context("cannot connect")?;
         stream.set_nodelay(true)?;
@@ -119,6 +135,6 @@ impl SecureVisitor {
         ensure!(stream.get_ref().1.alpn_protocol() == Some(b"h2"), "HTTP/2 was agreed on");
         let (sender, connection) = h2::client::handshake(stream).await.context("no HTTP/2")?;
         tokio::spawn(connection);
-        sender.ready().await.context("no HTTP/2")
+        Ok(sender)
     }
 }

@@ -9,24 +9,25 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
-use lethe_model::roster::WorkerState;
 
 use crate::{
     engines::Engines,
-    lethe::{Lethe, Place, kill_9},
+    killer::Killer,
+    lethe::{Lethe, Place},
     moto,
     seed::Random,
-    visitor::{Page, Visitor},
+    visitor::{Page, Traffic, Visitor},
 };
 
 const SHOPPERS: usize = 16;
 pub const WORKERS: usize = 3;
-const LOAD_TIME: Duration = Duration::from_secs(20);
-const KILL_INTERVAL: Duration = Duration::from_millis(300);
+/// Workers that are killed under load.
+const KILLS: usize = 50;
+/// Rolling restarts under load.
+const RESTARTS: usize = 12;
 pub const PASSWORD: &str = "correct horse battery staple";
 
 /// All shoppers come from one address, and sign in more often than one of them may.
@@ -39,17 +40,22 @@ pub fn folder() -> PathBuf {
 
 /// The shop, with all workers ready.
 pub async fn open(place: &Place) -> anyhow::Result<Lethe> {
-    let folder = folder();
-    up(place, folder.to_str().context("the folder's name is UTF-8")?, &[SIGN_INS]).await
+    open_with(place, "", &[SIGN_INS]).await
 }
 
 /// The same shop on these engines: its file is what it is, with a `[state]` at its end.
 pub async fn open_on(place: &Place, engines: &Engines, env: &[(&str, &str)]) -> anyhow::Result<Lethe> {
+    open_with(place, engines.toml(), env).await
+}
+
+/// All its workers may be on their way back at one time, which takes long where there is much else to do.
+async fn open_with(place: &Place, toml: &str, env: &[(&str, &str)]) -> anyhow::Result<Lethe> {
+    const PATIENT: &str = "[limits]\nqueue-timeout = \"10m\"\n";
     let root = folder().join("../..").canonicalize()?;
-    let toml = std::fs::read_to_string(folder().join("lethe.toml"))?
+    let of_shop = std::fs::read_to_string(folder().join("lethe.toml"))?
         .replace("directory = \"../..\"", &format!("directory = {root:?}"));
     let file = place.path().join("lethe.toml");
-    std::fs::write(&file, format!("{toml}\n{}", engines.toml()))?;
+    std::fs::write(&file, format!("{of_shop}\n{PATIENT}{toml}"))?;
     up(place, file.to_str().context("the file's name is UTF-8")?, env).await
 }
 
@@ -97,39 +103,15 @@ pub fn check_kept_apart(engines: &Engines) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Kills one of the workers that are ready with -9; how many, which is none when none is ready.
-pub async fn kill_one(lethe: &Lethe, random: &mut Random) -> anyhow::Result<usize> {
-    let workers = lethe.workers().await?;
-    let ready: Vec<u32> = workers
-        .iter()
-        .filter(|worker| worker.state == WorkerState::Ready)
-        .filter_map(|worker| worker.pid)
-        .collect();
-    if ready.is_empty() {
-        return Ok(0);
-    }
-    kill_9(ready[random.below(ready.len())])?;
-    Ok(1)
-}
-
-/// The moments at which to do so: one that was late delays the next ones.
-pub fn kill_ticks() -> tokio::time::Interval {
-    let mut tick = tokio::time::interval(KILL_INTERVAL);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    tick
-}
-
 /// Lets shoppers shop while one worker after the other is killed.
 async fn kill_under_load(lethe: &Lethe, random: &mut Random) -> anyhow::Result<()> {
     let load = Load::start(lethe.listen, random);
-    let (mut killed, mut tick) = (0, kill_ticks());
-    while !load.is_over() {
-        tick.tick().await;
-        killed += kill_one(lethe, random).await?;
+    let mut killer = Killer::new(lethe, &load.traffic, random);
+    while killer.killed < KILLS && !load.has_failed() {
+        killer.strike().await?;
     }
     let report = load.finish().await?;
-    println!("{killed} workers were killed; {report:?}");
-    ensure!(killed >= 30, "only {killed} workers were killed");
+    println!("{KILLS} workers were killed; {report:?}");
     lethe.ready(WORKERS).await?;
     Ok(())
 }
@@ -140,14 +122,12 @@ async fn nobody_notices_a_rolling_restart() -> anyhow::Result<()> {
     let place = Place::new()?;
     let lethe = open(&place).await?;
     let load = Load::start(lethe.listen, &mut random);
-    let mut restarts = 0;
-    while !load.is_over() {
+    for _ in 0..RESTARTS {
         let replaced = lethe.client.restart("shop").await?;
         ensure!(replaced as usize == WORKERS, "{replaced} workers were replaced");
-        restarts += 1;
     }
     let report = load.finish().await?;
-    println!("{restarts} rolling restarts; {report:?}");
+    println!("{RESTARTS} rolling restarts; {report:?}");
     let status = lethe.client.status().await?;
     ensure!(status.gateway.retries == 0, "{} requests lost their worker", status.gateway.retries);
     lethe.down().await
@@ -155,6 +135,7 @@ async fn nobody_notices_a_rolling_restart() -> anyhow::Result<()> {
 
 /// Shoppers and one photographer at work.
 struct Load {
+    traffic: Traffic,
     over: Arc<AtomicBool>,
     shoppers: Vec<tokio::task::JoinHandle<anyhow::Result<Shopped>>>,
     photographer: tokio::task::JoinHandle<anyhow::Result<usize>>,
@@ -178,31 +159,26 @@ struct Report {
 
 impl Load {
     fn start(address: SocketAddr, random: &mut Random) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
+        let (over, traffic) = (Arc::new(AtomicBool::new(false)), Traffic::default());
         let shoppers = (0..SHOPPERS)
             .map(|number| {
-                let shopper = Shopper::new(address, number, random.split());
+                let shopper = Shopper::new(Visitor::among(&traffic, address), number, random.split());
                 tokio::spawn(shopper.shop_until(Arc::clone(&over)))
             })
             .collect();
-        let photographer = tokio::spawn(photograph_until(address, random.split(), Arc::clone(&over)));
-        tokio::spawn({
-            let over = Arc::clone(&over);
-            async move {
-                tokio::time::sleep(LOAD_TIME).await;
-                over.store(true, Ordering::Relaxed);
-            }
-        });
-        Self { over, shoppers, photographer }
+        let photographer = Visitor::among(&traffic, address);
+        let photographer = tokio::spawn(photograph_until(photographer, random.split(), Arc::clone(&over)));
+        Self { traffic, over, shoppers, photographer }
     }
 
-    /// Whether the time is over, or somebody has failed.
-    fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed) || self.shoppers.iter().any(tokio::task::JoinHandle::is_finished)
+    /// Whether somebody has stopped before the end, which is an error.
+    fn has_failed(&self) -> bool {
+        self.photographer.is_finished() || self.shoppers.iter().any(tokio::task::JoinHandle::is_finished)
     }
 
-    /// Waits for all, and fails with what the first of them met.
+    /// Ends it, waits for all, and fails with what the first of them met.
     async fn finish(self) -> anyhow::Result<Report> {
+        self.over.store(true, Ordering::Relaxed);
         let mut report = Report { requests: 0, checkouts: 0, uploads: self.photographer.await?? };
         for shopper in self.shoppers {
             let shopped = shopper.await??;
@@ -227,9 +203,9 @@ struct Shopper {
 }
 
 impl Shopper {
-    fn new(address: SocketAddr, number: usize, random: Random) -> Self {
+    fn new(visitor: Visitor, number: usize, random: Random) -> Self {
         Self {
-            visitor: Visitor::new(address),
+            visitor,
             name: format!("shopper-{number}"),
             random,
             products: Vec::new(),
@@ -356,12 +332,11 @@ pub fn links(html: &str, prefix: &str) -> BTreeSet<String> {
 
 /// Uploads photo after photo and reads each back; returns how many.
 async fn photograph_until(
-    address: SocketAddr,
+    mut visitor: Visitor,
     mut random: Random,
     over: Arc<AtomicBool>,
 ) -> anyhow::Result<usize> {
     let mut uploads = 0;
-    let mut visitor = Visitor::new(address);
     let page = visitor.post("/sign-in", &[("name", "admin"), ("password", PASSWORD), ("next", "/")]).await?;
     ensure!(page.status == 303, "the admin cannot sign in: {}", page.text());
     let products = links(visitor.get("/").await?.text(), "/products/");

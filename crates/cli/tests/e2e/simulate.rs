@@ -100,8 +100,11 @@ fn what_cannot_be_decided_is_an_error_with_status_1() -> anyhow::Result<()> {
     idle["external"] = json!({ "emails": "NaN" });
     let impossible = json!({ "spec": { "minReplicas": 3, "maxReplicas": 1 }, "replicas": 1 });
     let elsewhere = json!({ "spec": { "path": "nowhere.yaml" }, "replicas": 1 });
+    let mut misspelt = unmeasured.clone();
+    misspelt["instnces"] = json!([]);
     for (case, said) in [
         (unmeasured, "no metric works"),
+        (misspelt, "did you mean instances?"),
         (idle, "external metric emails: what is given for it is \"NaN\""),
         (impossible, "spec.maxReplicas: must be no less than minReplicas"),
         (elsewhere, "nowhere.yaml"),
@@ -120,10 +123,11 @@ fn what_cannot_be_decided_is_an_error_with_status_1() -> anyhow::Result<()> {
 #[test]
 fn a_trace_is_played_against_several_policies() -> anyhow::Result<()> {
     let place = Place::new()?;
-    let (csv, svg) = (place.path().join("load.csv"), place.path().join("load.svg"));
+    let [csv, svg, png] = ["load.csv", "load.svg", "load.png"].map(|name| place.path().join(name));
     fs::write(&csv, "time,rate\n0,140\n600,560\n1800,140\n5400,140\n")?;
-    let (csv, svg) = (csv.to_str().context("UTF-8")?, svg.to_str().context("UTF-8")?);
-    let arguments = ["simulate", "--trace", csv, "--service-time", "50ms", "--startup", "2s", "--svg", svg];
+    let [csv, svg, png] = [&csv, &svg, &png].map(|path| path.to_str().unwrap_or_default());
+    let arguments =
+        ["simulate", "--trace", csv, "--service-time", "50ms", "--startup", "2s", "--svg", svg, "--png", png];
     let with = |more: &[&'static str]| place.run(&[&arguments[..], more].concat());
     let output = with(&["--compare", "hpa,kpa,target,lethe", "--json"])?;
     let answer: Value = serde_json::from_slice(&output.stdout)?;
@@ -134,6 +138,7 @@ fn a_trace_is_played_against_several_policies() -> anyhow::Result<()> {
     let over = |at: usize| policies[at]["over"].as_f64().context("a number");
     ensure!(over(3)? < over(0)? && over(0)? < over(2)?, "sooner is better: {answer}");
     ensure!(fs::read_to_string(svg)?.ends_with("</svg>\n"));
+    ensure!(fs::read(png)?.starts_with(b"\x89PNG\r\n\x1a\n"));
     let text = String::from_utf8(with(&["--compare", "lethe"])?.stdout)?;
     ensure!(
         text.starts_with("load ") && text.contains("WORKER-HOURS") && text.contains("the goal is 200 ms"),
@@ -141,5 +146,15 @@ fn a_trace_is_played_against_several_policies() -> anyhow::Result<()> {
     );
     let refused = with(&["--goal", "20ms"])?;
     ensure!(refused.status.code() == Some(1) && String::from_utf8(refused.stderr)?.contains("--goal"));
+    let hpa = place.path().join("hpa.yaml");
+    fs::write(&hpa, HPA.lines().take(9).map(|line| format!("{line}\n")).collect::<String>())?;
+    let hpa = hpa.to_str().context("UTF-8")?.to_owned();
+    let played = |more: &[&str]| place.run(&[&arguments[..], &["--hpa", &hpa], more].concat());
+    let text = String::from_utf8(played(&[])?.stdout)?;
+    ensure!(text.lines().any(|line| line.starts_with("hpa ")), "{text}");
+    let refused = played(&["--compare", "kpa, lethe"])?;
+    ensure!(String::from_utf8(refused.stderr)?.contains("which --compare leaves out"));
+    let refused = place.run(&["simulate", &hpa])?;
+    ensure!(String::from_utf8(refused.stderr)?.contains("hpa.yaml is an autoscaler; write a case"));
     Ok(())
 }

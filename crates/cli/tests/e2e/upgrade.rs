@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::{
     custodian::gone,
+    echo,
     lethe::{Lethe, Place, alive, kill_9},
     secure::SecureVisitor,
     visitor::Visitor,
@@ -41,6 +42,7 @@ const VISITORS: usize = 2;
 /// Notes things down in the state, holds downloads until a FIFO is written to, and echoes as a WebSocket's server would.
 const APP: &str = "\
 import http.client, http.server, os, socket
+from echo import Echo
 
 STATE = os.environ['LETHE_STATE'].removeprefix('unix://')
 
@@ -54,7 +56,7 @@ def state(method, path, body=None):
     connection.close()
     return 200 if response.status < 300 else response.status
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(Echo, http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
 
     def say(self, status, text):
@@ -67,13 +69,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path.startswith('/note/'):
             self.say(state('GET', '/v1/tables/notes/' + self.path.split('/')[2]), '')
         elif self.path == '/echo':
-            self.send_response(101)
-            self.send_header('Connection', 'upgrade')
-            self.send_header('Upgrade', 'websocket')
-            self.end_headers()
-            while byte := self.rfile.read(1):
-                self.wfile.write(byte)
-            self.close_connection = True
+            self.echo()
         elif self.path.startswith('/held/'):
             self.send_response(200)
             self.send_header('Content-Length', '1048576')
@@ -94,7 +90,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()
 ";
 
-const SERVICE: &str = "[services.web]\ncommand = \"python3 app.py\"\ninstances = 2\n";
+/// What is under way has all the time that it needs.
+const SERVICE: &str = "[services.web]\ncommand = \"python3 app.py\"\ninstances = 2\ndrain = \"10m\"\n\
+[limits]\ndrain-timeout = \"10m\"\n";
 
 /// A folder with the app and a `lethe.toml`.
 struct Project {
@@ -105,6 +103,7 @@ impl Project {
     fn new() -> anyhow::Result<Self> {
         let project = Self { place: Place::new()? };
         fs::write(project.path("app.py"), APP)?;
+        fs::write(project.path(echo::FILE), echo::MODULE)?;
         project.configure(SERVICE)?;
         Ok(project)
     }
@@ -378,8 +377,10 @@ async fn what_cannot_take_over_changes_nothing() -> anyhow::Result<()> {
     let text =
         project.refused(&lethe, &["--timeout", "1", "--binary", hangs.to_str().context("UTF-8")?]).await?;
     ensure!(text.contains("was not ready within 1 s, and was killed"), "{text}");
-    let hung = text.split("pid ").find_map(|rest| rest.split_whitespace().next()?.parse().ok());
-    gone(hung.with_context(|| text.clone())?).await?;
+    // It may not have come to say so.
+    if let Some(hung) = text.split("pid ").find_map(|rest| rest.split_whitespace().next()?.parse().ok()) {
+        gone(hung).await?;
+    }
     let app = project.path("app.py");
     let text = project.refused(&lethe, &["--binary", app.to_str().context("UTF-8")?]).await?;
     ensure!(text.contains("it is not executable"), "{text}");
@@ -406,29 +407,50 @@ async fn what_cannot_take_over_changes_nothing() -> anyhow::Result<()> {
     lethe.down().await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_as_it_starts() -> anyhow::Result<()> {
-    let project = Project::new()?;
-    let lethe = project.up().await?;
-    let before = lethe.client.status().await?;
-    // It says its process id, and its worker says its own into the FIFO and never gets ready.
-    let fifo = project.fifo("fifo")?;
-    project.configure(
-        "[services.web]\ncommand = \"sh -c 'echo $$ > fifo; exec sleep 1000'\"\ninstances = 1\n",
-    )?;
-    let says = format!("echo pid $$; exec {} \"$@\"", env!("CARGO_BIN_EXE_lethe"));
-    let binary = project.script("says-pid", &says)?;
-    let binary = ["--binary", binary.to_str().context("UTF-8")?];
-    let kill = async {
+/// A new one that says its process id, and whose worker says its own into a FIFO and never gets ready.
+struct Slow {
+    fifo: PathBuf,
+    script: PathBuf,
+}
+
+impl Slow {
+    fn new(project: &Project) -> anyhow::Result<Self> {
+        let fifo = project.fifo("fifo")?;
+        project.configure(
+            "[services.web]\ncommand = \"sh -c 'echo $$ > fifo; exec sleep 1000'\"\ninstances = 1\n",
+        )?;
+        let says = format!("echo pid $$; exec {} \"$@\"", env!("CARGO_BIN_EXE_lethe"));
+        Ok(Self { fifo, script: project.script("says-pid", &says)? })
+    }
+
+    fn binary(&self) -> anyhow::Result<[&str; 2]> {
+        Ok(["--binary", self.script.to_str().context("UTF-8")?])
+    }
+
+    /// The process ids of the new one and of its worker, once both run.
+    async fn begun(&self, lethe: &Lethe) -> anyhow::Result<(u32, u32)> {
         let find = async || {
             let text = lethe.output.text();
             let (_, rest) = text.split_once("it says: pid ")?;
             rest.split_whitespace().next()?.parse().ok()
         };
         let new: u32 = lethe.until("the new one runs", find).await?;
-        let worker = tokio::time::timeout(PATIENCE, tokio::fs::read_to_string(fifo)).await??;
+        let worker = tokio::time::timeout(PATIENCE, tokio::fs::read_to_string(&self.fifo)).await??;
         let worker: u32 = worker.trim().parse()?;
         ensure!(alive(new) && alive(worker), "both run");
+        Ok((new, worker))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_as_it_starts() -> anyhow::Result<()> {
+    let project = Project::new()?;
+    let lethe = project.up().await?;
+    let before = lethe.client.status().await?;
+    let slow = Slow::new(&project)?;
+    let binary = slow.binary()?;
+    let kill = async {
+        let (new, worker) = slow.begun(&lethe).await?;
         let text = project.upgrade(&binary).await?;
         ensure!(String::from_utf8(text.stderr)?.contains("another upgrade is under way"), "one at a time");
         kill_9(new)?;
@@ -449,23 +471,10 @@ async fn killed_as_it_starts() -> anyhow::Result<()> {
 async fn the_old_one_is_killed_as_the_new_one_starts() -> anyhow::Result<()> {
     let project = Project::new()?;
     let lethe = project.up().await?;
-    let fifo = project.fifo("fifo")?;
-    project.configure(
-        "[services.web]\ncommand = \"sh -c 'echo $$ > fifo; exec sleep 1000'\"\ninstances = 1\n",
-    )?;
-    let says = format!("echo pid $$; exec {} \"$@\"", env!("CARGO_BIN_EXE_lethe"));
-    let binary = project.script("says-pid", &says)?;
-    let binary = ["--binary", binary.to_str().context("UTF-8")?];
+    let slow = Slow::new(&project)?;
+    let binary = slow.binary()?;
     let kill = async {
-        let find = async || {
-            let text = lethe.output.text();
-            let (_, rest) = text.split_once("it says: pid ")?;
-            rest.split_whitespace().next()?.parse().ok()
-        };
-        let new: u32 = lethe.until("the new one runs", find).await?;
-        let worker = tokio::time::timeout(PATIENCE, tokio::fs::read_to_string(fifo)).await??;
-        let worker: u32 = worker.trim().parse()?;
-        ensure!(alive(new) && alive(worker), "both run");
+        let (new, worker) = slow.begun(&lethe).await?;
         kill_9(lethe.pid())?;
         gone(new).await?;
         gone(worker).await

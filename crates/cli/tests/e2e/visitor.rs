@@ -1,7 +1,11 @@
 //! A visitor of a service under test: one kept-alive connection and a cookie jar, like one browser tab. It never tries
 //! again by itself, so that whatever the gateway loses is seen.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -9,13 +13,58 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::watch};
 
 /// One visitor.
 pub struct Visitor {
-    address: SocketAddr,
+    pub address: SocketAddr,
     cookies: BTreeMap<String, String>,
     connection: Option<http1::SendRequest<Full<Bytes>>>,
+    traffic: Traffic,
+}
+
+/// The requests of several visitors.
+#[derive(Clone, Default)]
+pub struct Traffic(Arc<watch::Sender<Requests>>);
+
+#[derive(Default)]
+struct Requests {
+    last: u64,
+    under_way: BTreeSet<u64>,
+}
+
+/// One that is under way until this is dropped.
+struct UnderWay(Traffic, u64);
+
+impl Traffic {
+    /// Those whose answers have not come.
+    pub fn under_way(&self) -> BTreeSet<u64> {
+        self.0.borrow().under_way.clone()
+    }
+
+    /// Waits until all of these have been answered, or given up.
+    pub async fn ended(&self, requests: &BTreeSet<u64>) {
+        let mut now = self.0.subscribe();
+        let _ = now.wait_for(|now| now.under_way.is_disjoint(requests)).await;
+    }
+
+    fn begin(&self) -> UnderWay {
+        let mut number = 0;
+        self.0.send_modify(|requests| {
+            requests.last += 1;
+            number = requests.last;
+            requests.under_way.insert(number);
+        });
+        UnderWay(self.clone(), number)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|requests| {
+            requests.under_way.remove(&self.1);
+        });
+    }
 }
 
 /// A whole response.
@@ -53,12 +102,17 @@ fn attribute(tag: &str, name: &str) -> Option<String> {
 impl Visitor {
     /// A new visitor without cookies.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, cookies: BTreeMap::new(), connection: None }
+        Self::among(&Traffic::default(), address)
+    }
+
+    /// The same, whose requests are of this traffic.
+    pub fn among(traffic: &Traffic, address: SocketAddr) -> Self {
+        Self { address, cookies: BTreeMap::new(), connection: None, traffic: traffic.clone() }
     }
 
     /// Another tab of the same browser, with a connection of its own to this address.
     pub fn tab(&self, address: SocketAddr) -> Self {
-        Self { address, cookies: self.cookies.clone(), connection: None }
+        Self { cookies: self.cookies.clone(), ..Self::among(&self.traffic, address) }
     }
 
     /// Whether it has a cookie of this name.
@@ -162,8 +216,20 @@ impl Visitor {
             Some(connection) if usable => connection,
             _ => self.connect().await?,
         };
-        let response =
-            connection.send_request(request.body(Full::new(body))?).await.context("no response")?;
+        let _under_way = self.traffic.begin();
+        let mut request = request.body(Full::new(body))?;
+        let response = loop {
+            let mut error = match connection.try_send_request(request).await {
+                Ok(response) => break response,
+                Err(error) => error,
+            };
+            // It comes back if nothing of it was sent.
+            match error.take_message() {
+                Some(unsent) => request = unsent,
+                None => return Err(error.into_error()).context("no response"),
+            }
+            connection = self.connect().await?;
+        };
         let (head, body) = response.into_parts();
         let body = body.collect().await.context("the response was cut short")?.to_bytes();
         self.connection = Some(connection);

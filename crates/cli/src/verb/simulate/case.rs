@@ -2,12 +2,13 @@
 
 use std::{fs, io, path::Path};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use lethe_scaler::{
     case::{Case, SpecSource},
-    decision, manifest,
+    manifest,
     proposal::{self, Usage},
     spec::Spec,
+    zero,
 };
 use serde_json::{Map, Value, json};
 
@@ -43,14 +44,29 @@ fn answer(path: &Path) -> anyhow::Result<Answer> {
     let text =
         if path == Path::new(STDIN) { io::read_to_string(io::stdin()) } else { fs::read_to_string(path) };
     let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-    let case = Case::read(&text).with_context(|| format!("{} is no case of a decision", path.display()))?;
+    let case = Case::read(&text).with_context(|| match manifest::read(&text) {
+        Ok(_) => format!(
+            "{} is an autoscaler; write a case with it as \"spec\": {{\"path\": …}}, beside \"replicas\" and \"instances\"",
+            path.display()
+        ),
+        Err(_) => format!("{} is no case of a decision", path.display()),
+    })?;
+    let notices = case.unknown.clone();
+    // What was read over may be why.
+    decided(case, path).map_err(|error| match notices.as_slice() {
+        [] => error,
+        notices => anyhow!("{error:#} (note: {})", notices.join("; ")),
+    })
+}
+
+fn decided(case: Case, path: &Path) -> anyhow::Result<Answer> {
     let spec = Spec { options: case.options, ..spec(&case.spec, path)? };
     if case.is_raw {
         let proposal = proposal::propose(&spec, &case.samples, case.now)?;
         let (desired, usages, reasons) = (proposal.replicas, proposal.usages, proposal.reasons);
         return Ok(Answer { desired, usages, reasons, notices: case.unknown });
     }
-    let decision = decision::decide(&spec, &case.history, &case.samples, case.now)?;
+    let decision = zero::decide(case.zero.as_ref(), &spec, &case.history, &case.samples, case.now)?;
     let (desired, usages, reasons) = (decision.desired, decision.usages, decision.reasons);
     Ok(Answer { desired, usages, reasons, notices: case.unknown })
 }

@@ -2,13 +2,10 @@
 
 use lethe_scaler::simulation::{Outcome, Second};
 
-use crate::figures;
+use crate::{curve::curve, figures};
 
 /// How wide the curves are.
 const COLUMNS: usize = 72;
-
-/// From nothing to all of it.
-const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// The load, and for each policy the workers and the 99th percentile of latency. Curves of one kind have one scale;
 /// that of latency is logarithmic, from the least to the most.
@@ -46,15 +43,6 @@ fn line(name: &str, curve: &str, most: &str) -> String {
 fn peaks(outcome: &Outcome, of: impl Fn(&Second) -> f64) -> Vec<f64> {
     let stretch = outcome.seconds.len().div_ceil(COLUMNS).max(1);
     outcome.seconds.chunks(stretch).map(|seconds| seconds.iter().map(&of).fold(0.0, f64::max)).collect()
-}
-
-fn curve(values: &[f64], share: impl Fn(f64) -> f64) -> String {
-    let bar = |value: &f64| {
-        let share = share(*value);
-        let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
-        BARS[(share * (BARS.len() - 1) as f64).ceil() as usize]
-    };
-    values.iter().map(bar).collect()
 }
 
 #[cfg(test)]

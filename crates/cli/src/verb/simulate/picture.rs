@@ -1,6 +1,9 @@
-//! Load, workers and latency over time, as SVG.
+//! Load, workers and latency over time, as a picture: what is where. The files of this folder are what it may be drawn with.
 
-use std::fmt::Write;
+mod png;
+mod svg;
+
+use std::fmt;
 
 use lethe_scaler::simulation::{Model, Outcome, Second};
 
@@ -17,67 +20,112 @@ const ABOVE: f64 = 40.0;
 /// No curve has more points; of those in between it is the highest that is drawn.
 const POINTS_MAX: usize = 800;
 
+/// Red, green and blue.
+#[derive(Clone, Copy)]
+struct Colour(u8, u8, u8);
+
 /// Of the policies, in their order. They differ in lightness too.
-const COLOURS: [&str; 4] = ["#d55e00", "#009e73", "#cc79a7", "#0072b2"];
+const COLOURS: [Colour; 4] =
+    [Colour(0xd5, 0x5e, 0x00), Colour(0x00, 0x9e, 0x73), Colour(0xcc, 0x79, 0xa7), Colour(0x00, 0x72, 0xb2)];
+const BLACK: Colour = Colour(0, 0, 0);
+const OF_LOAD: Colour = Colour(0x55, 0x55, 0x55);
+const OF_MARKS: Colour = Colour(0x99, 0x99, 0x99);
+const OF_BOUNDS: Colour = Colour(0xdd, 0xdd, 0xdd);
+
+/// A point, in pixels from the left and from the top.
+type Point = (f64, f64);
+
+/// What a text is beside its place.
+#[derive(Clone, Copy)]
+struct Style {
+    colour: Colour,
+    is_bold: bool,
+    /// It ends at its place, and does not begin there.
+    is_at_its_end: bool,
+}
+
+/// What a line is beside its points.
+#[derive(Clone, Copy)]
+struct Stroke {
+    colour: Colour,
+    width: f64,
+    is_dashed: bool,
+}
+
+/// Draws on white paper.
+trait Pen {
+    /// A line of text whose foot is at this place.
+    fn text(&mut self, at: Point, style: Style, text: &str);
+
+    /// A line through these points.
+    fn line(&mut self, points: &[Point], stroke: Stroke);
+}
 
 /// One panel: its title, and curves with their colours.
-struct Panel<'a> {
-    title: String,
-    curves: Vec<(&'a str, Vec<f64>)>,
+struct Panel {
+    title: &'static str,
+    curves: Vec<(Colour, Vec<f64>)>,
     /// A line across at this value.
     mark: Option<f64>,
     is_logarithmic: bool,
 }
 
-/// Draws it.
+/// The picture as SVG.
 pub fn svg(model: &Model, outcomes: &[Outcome]) -> String {
+    let panels = panels(model, outcomes);
+    let mut pen = svg::Pen::new(WIDTH, height(&panels));
+    draw(&mut pen, outcomes, &panels);
+    pen.finish()
+}
+
+/// The picture as PNG, with two pixels for one. An error if there is no memory for it.
+pub fn png(model: &Model, outcomes: &[Outcome]) -> anyhow::Result<Vec<u8>> {
+    let panels = panels(model, outcomes);
+    let mut pen = png::Pen::new(WIDTH, height(&panels))?;
+    draw(&mut pen, outcomes, &panels);
+    pen.finish()
+}
+
+fn panels(model: &Model, outcomes: &[Outcome]) -> [Panel; 3] {
     let coloured = |of: fn(&Second) -> f64| -> Vec<_> {
-        outcomes
-            .iter()
-            .zip(COLOURS.iter().cycle())
-            .map(|(outcome, colour)| (*colour, peaks(outcome, of)))
-            .collect()
+        let coloured = outcomes.iter().zip(COLOURS.iter().cycle());
+        coloured.map(|(outcome, colour)| (*colour, peaks(outcome, of))).collect()
     };
-    let load = outcomes.first().map(|outcome| ("#555", peaks(outcome, |second| second.load)));
-    let panels = [
+    let load = outcomes.first().map(|outcome| (OF_LOAD, peaks(outcome, |second| second.load)));
+    [
         Panel {
-            title: "requests a second".into(),
+            title: "requests a second",
             curves: load.into_iter().collect(),
             mark: None,
             is_logarithmic: false,
         },
         Panel {
-            title: "workers, with those that are starting".into(),
+            title: "workers, with those that are starting",
             curves: coloured(|second| f64::from(second.ready + second.starting)),
             mark: None,
             is_logarithmic: false,
         },
         Panel {
-            title: "latency, 99th percentile, in seconds; dashed: the goal".into(),
+            title: "latency, 99th percentile, in seconds; dashed: the goal",
             curves: coloured(|second| second.p99),
             mark: Some(model.goal.as_secs_f64()),
             is_logarithmic: true,
         },
-    ];
-    let height = panels.len() as f64 * (HEIGHT + ABOVE) + ABOVE;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
-    );
-    // Writing to a `String` cannot fail.
+    ]
+}
+
+fn height(panels: &[Panel]) -> f64 {
+    panels.len() as f64 * (HEIGHT + ABOVE) + ABOVE
+}
+
+fn draw(pen: &mut dyn Pen, outcomes: &[Outcome], panels: &[Panel]) {
     for (at, outcome) in outcomes.iter().enumerate() {
-        let (x, colour) = (LEFT + 110.0 * at as f64, COLOURS[at % COLOURS.len()]);
-        let _ = writeln!(
-            svg,
-            "<text x=\"{x}\" y=\"22\" fill=\"{colour}\" font-weight=\"bold\">{}</text>",
-            outcome.name
-        );
+        let style = Style { colour: COLOURS[at % COLOURS.len()], is_bold: true, is_at_its_end: false };
+        pen.text((LEFT + 110.0 * at as f64, 22.0), style, outcome.name);
     }
     for (at, panel) in panels.iter().enumerate() {
-        panel.draw(&mut svg, ABOVE + at as f64 * (HEIGHT + ABOVE));
+        panel.draw(pen, ABOVE + at as f64 * (HEIGHT + ABOVE));
     }
-    svg.push_str("</svg>\n");
-    svg
 }
 
 fn peaks(outcome: &Outcome, of: impl Fn(&Second) -> f64) -> Vec<f64> {
@@ -85,9 +133,9 @@ fn peaks(outcome: &Outcome, of: impl Fn(&Second) -> f64) -> Vec<f64> {
     outcome.seconds.chunks(stretch).map(|seconds| seconds.iter().map(&of).fold(0.0, f64::max)).collect()
 }
 
-impl Panel<'_> {
+impl Panel {
     /// Draws it so far from the top.
-    fn draw(&self, svg: &mut String, top: f64) {
+    fn draw(&self, pen: &mut dyn Pen, top: f64) {
         let values = || self.curves.iter().flat_map(|(_, values)| values).copied().chain(self.mark);
         let most = values().fold(0.0, f64::max);
         let least = if self.is_logarithmic { values().fold(f64::INFINITY, f64::min) } else { 0.0 };
@@ -99,37 +147,31 @@ impl Panel<'_> {
         let (top, bottom) = (top + ABOVE / 2.0, top + ABOVE / 2.0 + HEIGHT);
         let y = |value: f64| bottom - share(value) * HEIGHT;
         let right = WIDTH - 20.0;
-        let _ = writeln!(svg, "<text x=\"{LEFT}\" y=\"{:.1}\">{}</text>", top - 6.0, self.title);
+        let title = Style { colour: BLACK, is_bold: false, is_at_its_end: false };
+        pen.text((LEFT, top - 6.0), title, self.title);
+        let across =
+            |pen: &mut dyn Pen, at: f64, stroke: Stroke| pen.line(&[(LEFT, at), (right, at)], stroke);
         for (value, at) in [(most, top), (least, bottom)] {
-            let _ = writeln!(svg, "<path d=\"M{LEFT} {at:.1}H{right}\" stroke=\"#ddd\"/>");
-            let _ = writeln!(
-                svg,
-                "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-                LEFT - 6.0,
-                at + 4.0,
-                short(value)
-            );
+            across(pen, at, Stroke { colour: OF_BOUNDS, width: 1.0, is_dashed: false });
+            let scale = Style { is_at_its_end: true, ..title };
+            pen.text((LEFT - 6.0, at + 4.0), scale, &short(value));
         }
         if let Some(mark) = self.mark {
-            let _ = writeln!(
-                svg,
-                "<path d=\"M{LEFT} {:.1}H{right}\" stroke=\"#999\" stroke-dasharray=\"6 4\"/>",
-                y(mark)
-            );
+            across(pen, y(mark), Stroke { colour: OF_MARKS, width: 1.0, is_dashed: true });
         }
         for (colour, values) in &self.curves {
             let step = (right - LEFT) / values.len().max(2).saturating_sub(1) as f64;
-            let points = values
-                .iter()
-                .enumerate()
-                .map(|(at, value)| format!("{:.1},{:.1}", LEFT + at as f64 * step, y(*value)));
-            let points: Vec<String> = points.collect();
-            let _ = writeln!(
-                svg,
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
-                points.join(" ")
-            );
+            let points: Vec<Point> =
+                (0..).map(f64::from).zip(values).map(|(at, value)| (LEFT + at * step, y(*value))).collect();
+            pen.line(&points, Stroke { colour: *colour, width: 1.5, is_dashed: false });
         }
+    }
+}
+
+impl fmt::Display for Colour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(red, green, blue) = self;
+        write!(f, "#{red:02x}{green:02x}{blue:02x}")
     }
 }
 
@@ -171,11 +213,25 @@ mod tests {
             changes: 0,
             most: 4,
         };
-        let svg = svg(&model, &[outcome("hpa"), outcome("lethe")]);
-        assert_eq!(svg.matches("<polyline").count(), 5);
+        let outcomes = [outcome("hpa"), outcome("lethe")];
+        let svg = svg(&model, &outcomes);
+        // Load, and for each policy its workers and its latency.
+        assert_eq!(svg.matches("stroke-width=\"1.5\"").count(), 5);
         assert_eq!(svg.matches(">hpa</text>").count(), 1);
         assert!(svg.ends_with("</svg>\n") && !svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         // The load goes from the lower left to the upper right corner of its panel.
         assert!(svg.contains("points=\"70.0,") && svg.contains("940.0,60.0\""), "{svg}");
+        let png = png(&model, &outcomes).unwrap();
+        let picture = tiny_skia::Pixmap::decode_png(&png).unwrap();
+        assert_eq!(
+            (f64::from(picture.width()), f64::from(picture.height())),
+            (2.0 * WIDTH, 2.0 * height(&panels(&model, &outcomes)))
+        );
+        for colour in [COLOURS[0], COLOURS[1], OF_LOAD, OF_MARKS, OF_BOUNDS, BLACK] {
+            let is_it = |pixel: &tiny_skia::PremultipliedColorU8| {
+                (pixel.red(), pixel.green(), pixel.blue()) == (colour.0, colour.1, colour.2)
+            };
+            assert!(picture.pixels().iter().any(is_it), "{colour} is not there");
+        }
     }
 }

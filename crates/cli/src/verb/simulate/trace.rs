@@ -4,7 +4,6 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     str::FromStr,
-    time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
@@ -20,7 +19,7 @@ use lethe_scaler::{
 use serde_json::{Value, json};
 
 use super::{case::STDIN, chart, picture};
-use crate::{figures, output, paint::Paint, table};
+use crate::{figures, output, paint::Paint, span::Span, table};
 
 /// No more workers are played with.
 const WORKERS_MAX: u32 = 100_000;
@@ -55,8 +54,9 @@ pub struct Arguments {
     #[arg(long, value_name = "TIME", requires = "trace")]
     goal: Option<Span>,
 
-    /// The policies: hpa (Kubernetes', on CPU, each 15 s), kpa (Knative's), target (AWS's target tracking), lethe (each second)
-    #[arg(long, value_name = "POLICIES", default_value = "lethe", requires = "trace", value_delimiter = ',')]
+    /// The policies: hpa (Kubernetes', on CPU, each 15 s), kpa (Knative's), target (AWS's target tracking), lethe (each
+    /// second) [default: lethe, or hpa with --hpa]
+    #[arg(long, value_name = "POLICIES", requires = "trace", value_delimiter = ',')]
     compare: Vec<Kind>,
 
     /// The HorizontalPodAutoscaler that the policy hpa follows, in place of the range and utilization above
@@ -66,30 +66,10 @@ pub struct Arguments {
     /// Draw load, workers and latency to this file
     #[arg(long, value_name = "FILE", requires = "trace")]
     svg: Option<PathBuf>,
-}
 
-/// A time as people write it, `50ms`, `1.5s`, `2m`; above zero.
-#[derive(Clone, Copy, Debug)]
-struct Span(Duration);
-
-impl FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, unit) = text.split_at(unit_at);
-        let seconds = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3_600.0,
-            _ => return Err("write a number and a unit, such as 250ms, 1.5s or 5m".into()),
-        };
-        let number: f64 = number.parse().map_err(|_| format!("{number:?} is no number"))?;
-        let span = Duration::try_from_secs_f64(number * seconds).ok();
-        let is_sane = |span: &Duration| !span.is_zero() && *span <= Duration::from_secs(86_400);
-        span.filter(is_sane).map(Self).ok_or_else(|| "write a time above zero and up to 24h".into())
-    }
+    /// The same as pixels
+    #[arg(long, value_name = "FILE", requires = "trace")]
+    png: Option<PathBuf>,
 }
 
 /// From how many to how many workers.
@@ -120,10 +100,12 @@ pub fn run(path: &Path, arguments: &Arguments, is_json: bool) -> anyhow::Result<
     let model = arguments.model()?;
     let spec = arguments.hpa.as_deref().map(hpa).transpose()?;
     let play = |kind: &Kind| simulation::play(&model, &load, Policy::new(*kind, &model, spec.clone()));
-    let outcomes: Vec<Outcome> = arguments.compare.iter().map(play).collect();
+    let outcomes: Vec<Outcome> = arguments.policies()?.iter().map(play).collect();
     if let Some(file) = &arguments.svg {
-        fs::write(file, picture::svg(&model, &outcomes))
-            .with_context(|| format!("cannot write {}", file.display()))?;
+        write(file, picture::svg(&model, &outcomes).as_bytes())?;
+    }
+    if let Some(file) = &arguments.png {
+        write(file, &picture::png(&model, &outcomes)?)?;
     }
     if is_json {
         return Ok(output::json(&json(&model, load.len(), &outcomes))?);
@@ -134,7 +116,22 @@ pub fn run(path: &Path, arguments: &Arguments, is_json: bool) -> anyhow::Result<
     Ok(output::line(&lines.join("\n"))?)
 }
 
+fn write(file: &Path, picture: &[u8]) -> anyhow::Result<()> {
+    fs::write(file, picture).with_context(|| format!("cannot write {}", file.display()))
+}
+
 impl Arguments {
+    fn policies(&self) -> anyhow::Result<Vec<Kind>> {
+        match (self.compare.as_slice(), &self.hpa) {
+            ([], None) => Ok(vec![Kind::Lethe]),
+            ([], Some(_)) => Ok(vec![Kind::Hpa]),
+            (kinds, Some(file)) if !kinds.contains(&Kind::Hpa) => {
+                bail!("{} is for the policy hpa, which --compare leaves out: add it there", file.display())
+            }
+            (kinds, _) => Ok(kinds.to_vec()),
+        }
+    }
+
     fn model(&self) -> anyhow::Result<Model> {
         let (Some(Span(service_time)), Some(Span(startup))) = (self.service_time, self.startup) else {
             bail!("a trace needs --service-time and --startup");
@@ -160,7 +157,7 @@ fn hpa(path: &Path) -> anyhow::Result<Spec> {
     let other = spec.metrics.iter().find(|metric| !is_cpu(metric));
     if let Some(Metric { source, .. }) = other {
         bail!(
-            "{}: a trace of load tells nothing of {source}; leave CPU alone in spec.metrics",
+            "{}: a trace of load tells nothing of {source}; take it out of spec.metrics, so that only CPU is left",
             path.display()
         );
     }
@@ -218,16 +215,6 @@ fn summary(model: &Model, outcomes: &[Outcome]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_as_they_are_typed() {
-        for (text, ms) in [("50ms", 50), ("1.5s", 1_500), ("2m", 120_000), ("24h", 86_400_000)] {
-            assert_eq!(text.parse::<Span>().unwrap().0, Duration::from_millis(ms), "{text}");
-        }
-        for text in ["", "5", "0s", "-1s", "25h", "1d", "s", "1.2.3s"] {
-            assert!(text.parse::<Span>().is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn ranges_as_they_are_typed() {

@@ -60,7 +60,8 @@ pub(super) struct Revoke {
     user: String,
 
     /// The one with this handle
-    #[arg(long)]
+    // One in 64 begins with a hyphen.
+    #[arg(long, allow_hyphen_values = true)]
     handle: Option<String>,
 
     /// All of them

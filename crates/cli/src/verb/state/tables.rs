@@ -21,6 +21,7 @@ use crate::{
     arguments::Target,
     figures, output,
     paint::Paint,
+    span::Lifetime,
     table::{self, Cell, Column},
 };
 
@@ -60,9 +61,9 @@ pub(super) struct Put {
     /// The value; - for standard input
     value: String,
 
-    /// Let the row end after so many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
-    ttl: Option<u64>,
+    /// Let the row end after so long, such as 10m or 30d; a bare number is seconds
+    #[arg(long, value_name = "TIME")]
+    ttl: Option<Lifetime>,
 
     /// Only if the row does not exist
     #[arg(long, conflicts_with = "revision")]
@@ -164,7 +165,7 @@ impl Put {
             (false, Some(revision)) => Condition::Revision(revision),
             (false, None) => Condition::Any,
         };
-        let action = Action::Put { value, ttl: self.ttl.map(Duration::from_secs) };
+        let action = Action::Put { value, ttl: self.ttl.map(|Lifetime(ttl)| ttl) };
         let (name, ttl) = (self.row.shown(), self.ttl);
         let written = apply(self.row, condition, action, &self.target);
         let outcome = match (written, condition) {
@@ -182,7 +183,7 @@ impl Put {
         if self.target.json {
             return Ok(output::json(&json!({ "revision": revision }))?);
         }
-        let end = ttl.map_or_else(String::new, |seconds| format!(", for {seconds} s"));
+        let end = ttl.map_or_else(String::new, |Lifetime(ttl)| format!(", for {} s", ttl.as_secs_f64()));
         Ok(output::line(&format!("wrote {name}, revision {revision}{end}"))?)
     }
 }

@@ -1,0 +1,173 @@
+//! What a proof looks like in a terminal: a line for each schedule while it goes on, then the verdict, what was covered, and four
+//! lines for each finding.
+
+use std::io::{self, IsTerminal, Write};
+
+use lethe_prover::{
+    finding::{Confidence, Finding, Kind},
+    proof::{Progress, Proof, Row, Verdict},
+    replay::Again,
+};
+
+use crate::{
+    ansi, output,
+    paint::{Paint, Style},
+};
+
+/// Columns of a schedule's name.
+const TITLE_COLUMNS: usize = 24;
+
+/// Characters of a response that are shown.
+const GIVEN_CHARS_MAX: usize = 400;
+
+/// What is said on standard error while it goes on.
+pub(super) struct Shown {
+    is_terminal: bool,
+}
+
+impl Shown {
+    pub(super) fn new() -> Self {
+        Self { is_terminal: io::stderr().is_terminal() }
+    }
+
+    pub(super) fn progress(&self, progress: Progress<'_>) {
+        let (text, end) = match progress {
+            Progress::Journey { name, steps } => (format!("journey {name}, {steps} steps"), "\n"),
+            // The line is written over when it is known what came of it.
+            Progress::Begins { title } if self.is_terminal => (format!("  {title:TITLE_COLUMNS$} …"), "\r"),
+            Progress::Begins { .. } => return,
+            Progress::Row(row) => (line(row), "\n"),
+        };
+        // Who does not listen misses nothing that the report does not say.
+        let _ = write!(io::stderr().lock(), "{}{end}", ansi::clean(&text, false));
+    }
+}
+
+fn line(row: &Row) -> String {
+    let outcome = match (row.failed_at, &row.why) {
+        (Some(step), Some(why)) => format!("step {step} differs: {why}"),
+        (Some(step), None) => format!("step {step} differs"),
+        (None, _) => "as on one worker".into(),
+    };
+    format!("  {:TITLE_COLUMNS$} {}  {outcome}", row.schedule, row.workers)
+}
+
+/// Prints the report.
+pub(super) fn report(proof: &Proof) -> io::Result<()> {
+    let paint = Paint::for_stdout();
+    let (style, verdict) = match proof.verdict {
+        Verdict::Stateless => (Style::GREEN, "stateless in the steps covered".to_owned()),
+        Verdict::Violation => (Style::RED, count(proof.findings.len())),
+        Verdict::Inconclusive => (Style::YELLOW, "inconclusive".to_owned()),
+    };
+    output::line(&paint.text(style, &verdict))?;
+    output::line(&ansi::clean(&proof.coverage.line(), false))?;
+    for uncovered in &proof.coverage.uncovered {
+        output::line(&shown(&format!("\n{} step {}: {}", uncovered.journey, uncovered.step, uncovered.why)))?;
+        if !uncovered.response.is_empty() {
+            output::line(&shown(&format!("  response  {}", uncovered.response)))?;
+        }
+    }
+    for notice in &proof.coverage.notices {
+        output::line(&shown(&format!("note: {notice}")))?;
+    }
+    for finding in &proof.findings {
+        for line in lines(finding) {
+            output::line(&shown(&line))?;
+        }
+    }
+    if !proof.findings.is_empty() {
+        output::line("\nWhat comes after a finding may hide behind it: change it and prove again.")?;
+        output::line(&format!("lethe prove --replay {} repeats one of them.", proof.findings[0].id))?;
+    }
+    Ok(())
+}
+
+/// Prints what came of repeating a finding.
+pub(super) fn again(id: &str, again: &Again) -> io::Result<()> {
+    let paint = Paint::for_stdout();
+    match again {
+        Again::Fails { times: (failed, times), given } => {
+            output::line(&paint.text(Style::RED, &format!("{id} fails again ({failed} of {times} times)")))?;
+            let given: String = given.chars().take(GIVEN_CHARS_MAX).collect();
+            given.trim().lines().try_for_each(|line| output::line(&shown(&format!("  {line}"))))
+        }
+        Again::Passes { times } => {
+            let often = if *times == 1 { "once".into() } else { format!("{times} times") };
+            let text = format!(
+                "{id} does not fail any more (played {often}); prove again for what it may have hidden"
+            );
+            output::line(&paint.text(Style::GREEN, &text))
+        }
+        Again::Unclear(why) => {
+            output::line(&paint.text(Style::YELLOW, &format!("nothing can be said of {id}")))?;
+            output::line(&shown(&format!("  {why}")))
+        }
+    }
+}
+
+/// Says on standard error why `--replay` will not know of this proof.
+pub(super) fn not_remembered(error: &anyhow::Error) {
+    let text = format!("note: this proof is not remembered for --replay: {error:#}");
+    let _ = writeln!(io::stderr().lock(), "{}", ansi::for_stderr(&text));
+}
+
+/// Says on standard error what of the report could not be written.
+pub(super) fn not_written(error: &anyhow::Error) {
+    let _ = writeln!(io::stderr().lock(), "{}", ansi::for_stderr(&format!("error: {error:#}")));
+}
+
+fn count(findings: usize) -> String {
+    match findings {
+        1 => "1 violation".into(),
+        findings => format!("{findings} violations"),
+    }
+}
+
+/// Responses may have anything in them.
+fn shown(text: &str) -> String {
+    text.split('\n').map(|line| ansi::clean(line, false)).collect::<Vec<_>>().join("\n")
+}
+
+/// What, where, proof, fix.
+fn lines(finding: &Finding) -> [String; 5] {
+    let confidence = match finding.confidence {
+        Confidence::Proven => "proven",
+        Confidence::Likely => "likely",
+        Confidence::Hint => "hint",
+    };
+    let journey = &finding.producer.journey;
+    let also = match finding.also.as_slice() {
+        [] => String::new(),
+        also => format!(
+            ", and so does {}",
+            also.iter().map(|place| format!("step {}", place.step)).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    [
+        format!("\n{} {confidence}: {}", finding.id, finding.rule),
+        format!(
+            "  what   in {journey}, {} leaves something in its worker that {} needs{also}",
+            finding.producer.text(),
+            finding.consumer.text()
+        ),
+        format!("  where  {}", place(finding)),
+        format!("  proof  {}", finding.proof),
+        format!("  fix    {}", finding.fix),
+    ]
+}
+
+fn place(finding: &Finding) -> String {
+    match (finding.kind, &finding.file) {
+        (Kind::Memory, _) => "in the memory of the worker".into(),
+        (Kind::File, Some(file)) => {
+            format!("in the file {} of the worker's disk, {} bytes", file.path, file.bytes)
+        }
+        (Kind::File, None) => "in a file on the worker's disk".into(),
+        (Kind::BootSecret, _) => "in a secret that each worker makes for itself when it starts".into(),
+        (Kind::RateLimit, _) => "in a count of requests that each worker keeps for itself".into(),
+        (Kind::StaleCache, _) => "in a cache of a worker that is not told of changes elsewhere".into(),
+        (Kind::HalfDone, _) => "beside the workers, where a step that was not finished has left it".into(),
+        (Kind::Elsewhere, _) => "not known: it shows only while several workers run".into(),
+    }
+}

@@ -1,0 +1,205 @@
+//! `lethe load`: on a real `lethe up`, also while workers are killed, and on any other server.
+
+use std::{fs, path::Path, process::Output, sync::Arc, time::Duration};
+
+use anyhow::{Context, ensure};
+use axum::{Router, extract, routing::get};
+use serde_json::Value;
+use tokio::{net::TcpListener, sync::Semaphore};
+
+use crate::lethe::{Lethe, Place};
+
+const JOURNEY: &str = "\
+[variables]
+user = \"ada-{{identity}}\"
+[[steps]]
+get = \"/users/{{user}}\"
+capture = { name = { after = \"name=/users/\" } }
+[[steps]]
+name = \"again\"
+get = \"/users/{{name}}\"
+expect = { contains = \"{{user}}\" }
+";
+
+/// Not a test: what `lethe` runs as a worker, which says what it was asked for and who it is.
+#[tokio::test]
+#[ignore = "is a worker, and needs lethe"]
+async fn worker() -> anyhow::Result<()> {
+    let (Ok(port), Ok(name)) = (std::env::var("PORT"), std::env::var("LETHE_INSTANCE")) else {
+        return Ok(());
+    };
+    let answer =
+        async move |user: extract::Path<String>| ([("x-worker", name)], format!("name=/users/{}", *user));
+    let app = Router::new().route("/users/{user}", get(answer)).route("/", get(async || "home"));
+    let listener = TcpListener::bind(("127.0.0.1", port.parse::<u16>()?)).await?;
+    Ok(axum::serve(listener, app).await?)
+}
+
+/// Tests share the machine: how late the generator is counts for nothing.
+const ANY_LAG: [&str; 2] = ["--lag-max", "1h"];
+
+async fn up(place: &Place) -> anyhow::Result<Lethe> {
+    fs::write(place.path().join("journey.toml"), JOURNEY)?;
+    let program = std::env::current_exe()?;
+    let toml = format!(
+        "[services.app]\ninstances = 2\n\
+         command = [{program:?}, '--ignored', '--exact', 'load::worker', '--nocapture']\n\
+         [[routes]]\npath = '/'\nservice = 'app'\nserver-timing = true\n[limits]\nqueue-timeout = '60s'\n"
+    );
+    let file = place.path().join("lethe.toml");
+    fs::write(&file, toml)?;
+    let lethe = place.up(&[file.to_str().context("UTF-8")?]).await?;
+    lethe.ready(2).await?;
+    Ok(lethe)
+}
+
+fn path(place: &Place, name: &str) -> anyhow::Result<String> {
+    Ok(place.path().join(name).to_str().context("UTF-8")?.to_owned())
+}
+
+/// The report, and what was said beside it.
+fn report(output: &Output) -> anyhow::Result<Value> {
+    serde_json::from_slice(&output.stdout).with_context(|| {
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    })
+}
+
+fn names(run: &Value) -> Vec<&str> {
+    run["workers"].as_array().into_iter().flatten().filter_map(|worker| worker["name"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_journey_at_a_constant_rate() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let lethe = up(&place).await?;
+    let journey = path(&place, "journey.toml")?;
+    let load = |more: &[&str]| {
+        let arguments = [&["load", &journey, "--rate", "40", "--for", "2s"], &ANY_LAG[..], more].concat();
+        place.tell(&arguments)
+    };
+    let output = load(&["--json"])?;
+    let report = report(&output)?;
+    let run = &report["run"];
+    ensure!(output.status.success() && report["version"] == 1 && run["valid"] == true, "{report:#}");
+    ensure!(run["users"]["arrived"] == 80 && run["users"]["finished"] == 80, "{report:#}");
+    ensure!(run["requests"]["ok"] == 160 && run["steps"][1]["title"] == "again", "{report:#}");
+    ensure!(names(run) == ["app-1", "app-2"], "the gateway says who answered: {report:#}");
+    let p50 = run["latency"]["p50_us"].as_u64().context("a number")?;
+    ensure!(p50 > 0 && run["latency"]["max_us"].as_u64() >= Some(p50), "{report:#}");
+
+    let page = path(&place, "load.html")?;
+    let output = load(&["--worker-header", "x-worker", "--html", &page])?;
+    let page = fs::read_to_string(page)?;
+    ensure!(page.ends_with("</html>\n") && page.contains("app-2"), "{page}");
+    let text = String::from_utf8(output.stdout)?;
+    for expected in
+        ["STEP", "1 GET /users/{{user}}", "2 again", "app-2", "80 users in 2.0 s", "of the planned instant"]
+    {
+        ensure!(output.status.success() && text.contains(expected), "{expected}: {text}");
+    }
+    // A run that has measured the generator is a failure.
+    let output =
+        place.tell(&["load", "--rate", "100", "--for", "200ms", "--lag-max", "1ms", "--users-max", "1"])?;
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(output.status.success() || said.contains("the run is not valid"), "{said}");
+    lethe.down().await
+}
+
+#[tokio::test]
+async fn users_notice_nothing_while_workers_are_killed() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let lethe = up(&place).await?;
+    let journey = path(&place, "journey.toml")?;
+    let arguments = [
+        "load",
+        &journey,
+        "--rate",
+        "30",
+        "--for",
+        "4s",
+        "--kill",
+        "every=300ms",
+        "--timeout",
+        "60s",
+        "--json",
+    ];
+    let output = place.tell(&[&arguments[..], &ANY_LAG].concat())?;
+    let report = report(&output)?;
+    let run = &report["run"];
+    let kills = run["kills"].as_array().context("a list")?;
+    ensure!(kills.len() >= 2 && kills.iter().all(|kill| kill["worker"].is_string()), "{report:#}");
+    // Each is a GET, which is given to another worker, or waits for one.
+    ensure!(run["users"]["finished"] == 120 && run["requests"]["total"] == 240, "{report:#}");
+    ensure!(names(run).len() > 2, "those who took the place of others have answered: {report:#}");
+    lethe.down().await
+}
+
+#[tokio::test]
+async fn the_capacity_of_any_server_is_found() -> anyhow::Result<()> {
+    // One at a time, 20 ms each: no more than 50 a second.
+    let one = Arc::new(Semaphore::new(1));
+    let app = Router::new().route(
+        "/slow",
+        get(async move || {
+            let _turn = one.acquire().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }),
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    let place = Place::new()?;
+    let mut command = place.command(&["load", "--url", &url, "--path", "/slow", "--find-capacity", "--json"]);
+    command.args(["--step", "4s", "--goal", "1400ms", "--timeout", "20s"]).args(ANY_LAG);
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    let report = report(&output)?;
+    let found = &report["capacities"][0];
+    let held = found["users_per_s"].as_f64().context("some rate is held")?;
+    // In four seconds, (held - 50) / 50 * 4 s of delay come together, of which 1.4 s are allowed.
+    ensure!(held > 0.0 && held <= 70.0, "{report:#}");
+    let tries = found["tries"].as_array().context("a list")?;
+    ensure!(tries.iter().any(|tried| tried["held"] == false) && found["limit"] == "service", "{report:#}");
+    server.abort();
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_service_has_its_workers_back_after_others_were_tried() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let lethe = up(&place).await?;
+    // Few programs answer so quickly through a gateway without optimisation; whether this one does is no matter.
+    let arguments =
+        ["load", "--workers", "1..3", "--goal", "1ms", "--step", "300ms", "--rate", "10", "--json"];
+    let output = place.tell(&[&arguments[..], &ANY_LAG].concat())?;
+    let report = report(&output)?;
+    let capacities = report["capacities"].as_array().context("a list")?;
+    let workers: Vec<_> = capacities.iter().map(|capacity| capacity["workers"].as_u64()).collect();
+    ensure!(output.status.success() && workers == [Some(1), Some(2), Some(3)], "{report:#}");
+    let why = report["scalability_missing_because"].as_str().unwrap_or_default();
+    ensure!(why.contains("needs at least 4"), "nothing is fitted to so little: {report:#}");
+    lethe.ready(2).await?;
+    lethe.down().await
+}
+
+#[test]
+fn what_cannot_be_is_said_before_anything_is_asked() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let broken = path(&place, "broken.toml")?;
+    fs::write(Path::new(&broken), "[[steps]]\ngte = \"/\"")?;
+    for (arguments, said) in [
+        (vec!["load", "--url", "https://127.0.0.1:1"], "without TLS"),
+        (vec!["load", "--url", "http://127.0.0.1:1", "--kill", "every=1s"], "cannot be used with"),
+        (vec!["load", "--url", "http://127.0.0.1:1", &broken], "did you mean `get`?"),
+        (
+            vec!["load", "--url", "http://127.0.0.1:1", "--rate", "200000", "--for", "1h"],
+            "users are more than the",
+        ),
+        (vec!["load", "--url", "http://127.0.0.1:1", "--path", "x"], "begin it with /"),
+        (vec!["load", "--rate", "x"], "write users a second"),
+    ] {
+        let output = place.run(&arguments)?;
+        let complaint = String::from_utf8(output.stderr)?;
+        ensure!(!output.status.success() && complaint.contains(said), "{arguments:?}: {complaint}");
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Services that do not start, or not as they should, and journeys that say nothing.
+
+use crate::lab::{Lab, Proof, Store, examples};
+
+/// Proves the example of sessions, started by a shell as `script` says.
+fn by_shell(script: &str) -> Proof {
+    let lab = Lab::new();
+    let folder = examples().join("session-in-memory");
+    lab.prove(&folder, &folder.join("journey.toml"), &["sh", "-c", script])
+}
+
+#[test]
+fn what_does_not_start_ends_with_status_3() {
+    for (script, expected) in [
+        ("echo no key found >&2; exit 7", ["status 7", "no key found"]),
+        ("exec /no/such/program", ["did not start", "/no/such/program"]),
+        ("test -t 0 || { echo not a terminal; exit 1; }", ["status 1", "not a terminal"]),
+    ] {
+        let proof = by_shell(script);
+        assert_eq!(proof.status.code(), Some(3), "{}", proof.text());
+        for expected in expected {
+            assert!(proof.err.contains(expected), "{expected:?} in {}", proof.text());
+        }
+    }
+    let lab = Lab::new();
+    let journey = examples().join("session-in-memory/journey.toml");
+    let proof = lab.prove(lab.path(), &journey, &["/no/such/program"]);
+    assert_eq!(proof.status.code(), Some(3), "{}", proof.text());
+    assert!(proof.err.contains("cannot be started"), "{}", proof.text());
+}
+
+#[test]
+fn what_never_listens_is_given_up() {
+    let lab = Lab::new();
+    let journey = examples().join("session-in-memory/journey.toml");
+    let flags = ["--start-timeout", "1"];
+    let proof = lab.run(&mut lab.command_with(&flags, lab.path(), &journey, &["sleep", "3600"]));
+    assert_eq!(proof.status.code(), Some(3), "{}", proof.text());
+    assert!(proof.err.contains("nothing listens after 1 s"), "{}", proof.text());
+}
+
+#[test]
+fn another_port_and_deaf_ears_are_no_hindrance() {
+    for script in
+        ["PORT=3000 exec python3 app.py", "python3 app.py & exit 0", "trap '' TERM INT HUP; python3 app.py"]
+    {
+        let proof = by_shell(script);
+        if !proof.has_worlds() {
+            return;
+        }
+        assert_eq!(proof.status.code(), Some(1), "{script}: {}", proof.text());
+        assert_eq!(proof.json["findings"][0]["kind"], "memory", "{script}");
+    }
+}
+
+#[test]
+fn a_journey_that_fails_on_one_worker_is_said_first() {
+    let lab = Lab::new();
+    let journey = lab.write("wrong.toml", "[[steps]]\nget = \"/me\"\n[[steps]]\nget = \"/\"\n");
+    let proof = lab.prove(&examples().join("session-in-memory"), &journey, &["python3", "app.py"]);
+    assert_eq!(proof.status.code(), Some(2), "{}", proof.text());
+    assert_eq!(proof.json["verdict"], "inconclusive");
+    let uncovered = &proof.json["coverage"]["uncovered"][0];
+    assert_eq!((&uncovered["step"], &uncovered["journey"]), (&1.into(), &"wrong".into()));
+    assert!(
+        uncovered["response"].as_str().unwrap().contains("401 Unauthorized sign in first"),
+        "{uncovered}"
+    );
+    assert_eq!(proof.json["coverage"]["steps_covered"], 0);
+    assert!(proof.out.contains("sign in first"), "{}", proof.text());
+}
+
+/// Answers 200, 201 and 202 in turn, whatever the worker.
+const IN_TURN: &str = r#"
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.request import Request, urlopen
+
+class App(BaseHTTPRequestHandler):
+    def do_GET(self):
+        count = int(urlopen(Request(os.environ["STORE"] + "/turns", data=b"", method="POST")).read())
+        self.send_response(200 + count % 3)
+        self.end_headers()
+
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
+"#;
+
+#[test]
+fn a_journey_that_is_not_repeatable_is_no_ground_for_anything() {
+    let (lab, store) = (Lab::new(), Store::start());
+    lab.write("app.py", IN_TURN);
+    let journey = lab.write("two.toml", "[[steps]]\nget = \"/\"\n[[steps]]\nget = \"/\"\n");
+    let proof = lab.run(lab.command(lab.path(), &journey, &["python3", "app.py"]).env("STORE", &store.url));
+    assert_eq!(proof.status.code(), Some(2), "{}", proof.text());
+    let why = proof.json["coverage"]["uncovered"][0]["why"].as_str().unwrap();
+    assert!(why.contains("not repeatable") && why.contains("201"), "{why}");
+
+    // Emptied before each run, it is.
+    let url = &store.url;
+    let reset =
+        format!("python3 -c \"from urllib.request import *; urlopen(Request('{url}/', method='DELETE'))\"");
+    let flags = ["--reset", &reset];
+    let mut command = lab.command_with(&flags, lab.path(), &journey, &["python3", "app.py"]);
+    let proof = lab.run(command.env("STORE", url));
+    if proof.has_worlds() {
+        assert_eq!(proof.status.code(), Some(0), "{}", proof.text());
+    }
+    let flags = ["--reset", "echo the disk is full >&2; false"];
+    let mut command = lab.command_with(&flags, lab.path(), &journey, &["python3", "app.py"]);
+    let proof = lab.run(command.env("STORE", url));
+    assert_eq!(proof.status.code(), Some(2), "{}", proof.text());
+    assert!(proof.err.contains("--reset") && proof.err.contains("the disk is full"), "{}", proof.text());
+}
+
+#[test]
+fn a_file_that_is_no_journey_is_wrong_usage() {
+    let lab = Lab::new();
+    let journey = lab.write("empty.toml", "");
+    let proof = lab.prove(lab.path(), &journey, &["sleep", "1"]);
+    assert_eq!(proof.status.code(), Some(2), "{}", proof.text());
+    assert!(proof.err.contains("there are no steps"), "{}", proof.text());
+}

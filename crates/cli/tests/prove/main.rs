@@ -1,0 +1,12 @@
+//! `lethe prove` against real programs: each violation is named rightly, each fixed twin gives no false alarm, bad input is answered
+//! with what to do, and nothing of the user's files is changed.
+
+#![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used, reason = "all of this is a test")]
+
+mod bad_input;
+mod cases;
+mod chance;
+mod lab;
+mod replay;
+mod services;
+mod traces;

@@ -1,0 +1,39 @@
+//! A finding of an earlier proof, repeated.
+
+use std::process::Command;
+
+use crate::lab::{Lab, Proof, examples};
+
+/// `lethe prove --replay …` where the last proof was.
+fn replay(lab: &Lab, words: &[&str]) -> Proof {
+    let mut lethe = Command::new(env!("CARGO_BIN_EXE_lethe"));
+    lethe.args(["prove", "--replay"]).args(words).current_dir(examples().join("session-in-memory"));
+    lab.run(lethe.env("TMPDIR", lab.scratch()))
+}
+
+#[test]
+fn a_finding_fails_again_until_it_is_mended() {
+    let (lab, folder) = (Lab::new(), examples().join("session-in-memory"));
+    let early = replay(&lab, &["F1"]);
+    assert_eq!(early.status.code(), Some(2), "{}", early.text());
+    assert!(early.err.contains("no proof of") && early.err.contains("--from"), "{}", early.text());
+
+    let proof = lab.prove(&folder, &folder.join("journey.toml"), &["python3", "app.py"]);
+    if !proof.has_worlds() {
+        return;
+    }
+    assert_eq!(proof.json["asked"]["command"][1], "app.py", "{}", proof.text());
+    let again = replay(&lab, &["F1"]);
+    assert_eq!(again.status.code(), Some(1), "{}", again.text());
+    assert!(again.out.contains("F1 fails again (3 of 3 times)"), "{}", again.text());
+    assert!(again.out.contains("401 Unauthorized"), "{}", again.text());
+
+    let report = lab.path().join("proof.json");
+    let mended = replay(&lab, &["F1", "--from", report.to_str().unwrap(), "--", "python3", "fixed.py"]);
+    assert_eq!(mended.status.code(), Some(0), "{}", mended.text());
+    assert!(mended.out.contains("F1 does not fail any more"), "{}", mended.text());
+
+    let unknown = replay(&lab, &["F9"]);
+    assert_eq!(unknown.status.code(), Some(2), "{}", unknown.text());
+    assert!(unknown.err.contains("no finding F9: that proof found F1"), "{}", unknown.text());
+}
