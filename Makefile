@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check format lint deny pages test fuzz bench bench-gateway bench-kill bench-state install
+.PHONY: help check format lint deny pages test test-cgroups prove-cases fuzz bench bench-gateway bench-kill bench-scale bench-state install
 
 # Elsewhere a change of dependencies may update Cargo.lock; where changes are judged, it must come with them.
 LOCKED := $(if $(CI),--locked)
@@ -35,12 +35,23 @@ deny:
 	fi
 
 # The shop is built first, as `lethe up examples/shop` would do in the middle of a test.
-test: ## All tests; installs what they need (Chromium, Redis, PostgreSQL, moto) when run as root
-	.ci/programs cc:gcc python3:python3 pkill:procps chromium:chromium chromedriver:chromium-driver \
+test: ## All tests; installs what they need (Chromium, Redis, Valkey, PostgreSQL, moto) when run as root
+	.ci/programs cc:gcc python3:python3 node:nodejs pkill:procps chromium:chromium chromedriver:chromium-driver \
 		redis-server:redis-server initdb:postgresql setpriv:util-linux
 	.ci/moto
+	.ci/valkey >/dev/null
+	.ci/exports
 	cargo build $(LOCKED) --release -p shop
 	cargo test $(LOCKED) --workspace --all-features --no-fail-fast
+	LETHE_TEST_REDIS=$$(.ci/valkey) cargo test $(LOCKED) --workspace --all-features --no-fail-fast --test redis
+
+test-cgroups: ## Workers' limits in a virtual machine, since they need cgroup v2 with all controllers; a few minutes
+	.ci/cgroups
+
+prove-cases: ## Proves all examples of violations and services with published middleware: found, missed, false; some minutes
+	.ci/programs python3:python3 node:nodejs npm:npm php:php-cli redis-server:redis-server
+	cargo build $(LOCKED) --release -p lethe-cli
+	python3 examples/violations/cases.py --lethe "$${CARGO_TARGET_DIR:-$$PWD/target}/release/lethe"
 
 FUZZ_SECONDS := 10
 
@@ -59,6 +70,11 @@ bench-gateway: ## The gateway beside nginx, HAProxy, Envoy, Traefik and Caddy: C
 bench-kill: ## What users lose when workers are killed, behind lethe and behind five others; ten minutes
 	cargo build $(LOCKED) --release -p lethe-cli -p lethe-bench-kill
 	python3 bench/kill/run.py
+
+bench-scale: ## How soon load is followed: a step of it, and the first request to no worker; four minutes
+	cargo build $(LOCKED) --release -p lethe-cli -p shop
+	cargo build $(LOCKED) --release -p lethe-scaler --example speed
+	python3 bench/scale/run.py
 
 bench-state: ## The state tier beside Redis, PostgreSQL and tower-sessions; a quarter of an hour
 	cargo build $(LOCKED) --release -p lethe-cli

@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""Proves all examples of violations, and services made with middleware as it is published; prints what was found, what was missed and what
+is a false alarm. Ends with status 1 if anything was missed or false: `make prove-cases`."""
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REAL = HERE / "real"
+CLEAN = None
+
+# Folder, programs, and the kind that is found in them; None where nothing is.
+EXAMPLES = [
+    ("session-in-memory", ["app.py", "app.mjs"], "memory"),
+    ("session-in-memory", ["fixed.py", "fixed.mjs"], CLEAN),
+    ("file-upload", ["app.py", "app.mjs"], "file"),
+    ("file-upload", ["fixed.py", "fixed.mjs"], CLEAN),
+    ("boot-secret", ["app.py", "app.mjs"], "boot-secret"),
+    ("boot-secret", ["fixed.py", "fixed.mjs"], CLEAN),
+    ("rate-limit", ["app.py", "app.mjs"], "rate-limit"),
+    ("rate-limit", ["fixed.py", "fixed.mjs"], CLEAN),
+    ("stale-cache", ["app.py"], "stale-cache"),
+    ("stale-cache", ["fixed.py"], CLEAN),
+    ("half-done", ["app.py"], "half-done"),
+    ("half-done", ["fixed.py"], CLEAN),
+]
+
+SIGN_IN = HERE / "session-in-memory/journey.toml"
+ASK_OFTEN = HERE / "rate-limit/journey.toml"
+LOOK = REAL / "look.toml"
+PHP = ["sh", "-c", 'exec php -S "127.0.0.1:$PORT" session.php']
+
+# Name, runtime, command, environment, journey, and the kind that is found.
+MIDDLEWARE = [
+    ("express-session, in memory", "node", ["node", "session-memory.mjs"], {}, SIGN_IN, "memory"),
+    ("express-session, connect-redis", "node", ["node", "session-redis.mjs"], {}, SIGN_IN, CLEAN),
+    ("multer, on the disk", "node", ["node", "upload-disk.mjs"], {}, REAL / "upload.toml", "file"),
+    ("express-rate-limit, in memory", "node", ["node", "rate-limit.mjs"], {}, ASK_OFTEN, "rate-limit"),
+    ("socket.io, without an adapter", "node", ["node", "fan-out.mjs"], {}, LOOK, "websocket"),
+    ("socket.io, @socket.io/redis-adapter", "node", ["node", "fan-out-redis.mjs"], {}, LOOK, CLEAN),
+    ("node-cron, in each worker", "node", ["node", "cron.mjs"], {}, LOOK, "schedule"),
+    ("bullmq, results in memory", "node", ["node", "job.mjs"], {}, REAL / "job.toml", "job"),
+    ("bullmq, results in Redis", "node", ["node", "job-redis.mjs"], {}, REAL / "job.toml", CLEAN),
+    ("flask, a random secret", "python", ["PYTHON", "session.py"], {}, SIGN_IN, "boot-secret"),
+    ("flask, a fixed secret", "python", ["PYTHON", "session.py"], {"SECRET": "only for this example"}, SIGN_IN, CLEAN),
+    ("php sessions, in files", "php", PHP, {}, SIGN_IN, "file"),
+]
+
+# What is looked for by no detector of this version. It counts as missed, and the table says why.
+NO_DETECTOR = {"websocket": "WebSocket fan-out", "schedule": "schedules in each worker", "job": "results of jobs"}
+
+PROOF_SECONDS_MAX = 180
+
+
+def install(cache):
+    """Puts the middleware into the cache, beside copies of the programs; versions are those of the lists."""
+    for runtime in ["node", "python", "php"]:
+        shutil.copytree(REAL / runtime, cache / runtime, dirs_exist_ok=True)
+    node, python = cache / "node", cache / "python"
+    if stamp(node / "node_modules", node / "package.json"):
+        run(["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error"], node)
+        mark(node / "node_modules", node / "package.json")
+    if stamp(python / "venv", python / "requirements.txt"):
+        run([sys.executable, "-m", "venv", "venv"], python)
+        run(["venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"], python)
+        mark(python / "venv", python / "requirements.txt")
+
+
+def stamp(folder, wanted):
+    """Whether what is installed is not what is wanted."""
+    installed = folder / ".installed"
+    return not installed.exists() or installed.read_bytes() != wanted.read_bytes()
+
+
+def mark(folder, wanted):
+    folder.mkdir(exist_ok=True)
+    (folder / ".installed").write_bytes(wanted.read_bytes())
+
+
+def run(command, folder):
+    subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
+
+
+def start_store():
+    store = subprocess.Popen([sys.executable, HERE / "store.py", "0"], stdout=subprocess.PIPE, text=True)
+    return store, f"http://127.0.0.1:{store.stdout.readline().strip()}"
+
+
+def start_redis(scratch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", scratch]
+    redis = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return redis, f"redis://127.0.0.1:{port}"
+        except ConnectionRefusedError:
+            if time.monotonic() > until or redis.poll() is not None:
+                sys.exit("redis-server does not start")
+
+
+def prove(lethe, folder, command, journey, env, scratch):
+    """The kinds that are found, the verdict, and how long it took."""
+    report = Path(scratch) / "proof.json"
+    report.unlink(missing_ok=True)
+    words = [lethe, "prove", "--journey", journey, "--json", report, "--", *command]
+    env = {**os.environ, "XDG_STATE_HOME": scratch, **env}
+    try:
+        ended = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=PROOF_SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        return [], f"not done in {PROOF_SECONDS_MAX} s", 0
+    if not report.exists():
+        return [], f"status {ended.returncode}: {ended.stderr.strip()[-300:]}", 0
+    proof = json.loads(report.read_text())
+    verdict = proof["verdict"]
+    if verdict == "inconclusive":
+        verdict += ": " + "; ".join(each["why"] for each in proof["coverage"]["uncovered"])
+    return [found["kind"] for found in proof["findings"]], verdict, proof["coverage"]["duration_ms"] / 1000
+
+
+def judge(expected, kinds, verdict):
+    """What a case counts as, and what is said of it."""
+    if expected is CLEAN:
+        if kinds:
+            return "false", f"clean, but {', '.join(kinds)} was said"
+        return ("clean", "nothing found") if verdict == "stateless" else ("missed", f"clean, but {verdict}")
+    others = sorted({kind for kind in kinds if kind != expected})
+    if others:
+        return "false", f"{expected}, but {', '.join(others)} was said"
+    if kinds:
+        return "found", expected
+    return "missed", f"{expected}: " + (f"no detector ({NO_DETECTOR[expected]})" if expected in NO_DETECTOR else verdict)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lethe", default="lethe", help="the program")
+    parser.add_argument("--cache", type=Path, default=HERE / ".cache", help="where middleware is installed")
+    parser.add_argument("--only", default="", help="cases with this in their names")
+    chosen = parser.parse_args()
+    chosen.cache.mkdir(parents=True, exist_ok=True)
+    cache = chosen.cache.resolve()
+
+    cases = []
+    for folder, programs, expected in EXAMPLES:
+        for program in programs:
+            runtime = "python3" if program.endswith(".py") else "node"
+            cases.append((f"{folder}/{program}", HERE / folder, [runtime, program], {}, HERE / folder / "journey.toml", expected))
+    for name, runtime, command, env, journey, expected in MIDDLEWARE:
+        command = [str(cache / "python/venv/bin/python") if word == "PYTHON" else word for word in command]
+        cases.append((name, cache / runtime, command, env, journey, expected))
+    cases = [case for case in cases if chosen.only in case[0]]
+    if any(case[1].is_relative_to(cache) for case in cases):
+        install(cache)
+
+    counts = dict.fromkeys(["found", "clean", "missed", "false"], 0)
+    with tempfile.TemporaryDirectory() as scratch:
+        (store, store_url), (redis, redis_url) = start_store(), start_redis(scratch)
+        try:
+            for name, folder, command, env, journey, expected in cases:
+                env = {"STORE": store_url, "REDIS_URL": redis_url, **env}
+                kinds, verdict, seconds = prove(chosen.lethe, folder, command, journey, env, scratch)
+                outcome, said = judge(expected, kinds, verdict)
+                counts[outcome] += 1
+                print(f"{outcome:7} {name:38} {said} ({seconds:.1f} s)", flush=True)
+        finally:
+            for process in [store, redis]:
+                process.kill()
+                process.wait()
+    print(f"{counts['found']} found, {counts['missed']} missed, {counts['false']} false, {counts['clean']} clean")
+    sys.exit(1 if counts["missed"] or counts["false"] else 0)
+
+
+main()

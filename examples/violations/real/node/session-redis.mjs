@@ -1,0 +1,21 @@
+// express-session with connect-redis: sessions are beside the workers.
+
+import express from 'express';
+import session from 'express-session';
+import { RedisStore } from 'connect-redis';
+import { createClient } from 'redis';
+
+const client = await createClient({ url: process.env.REDIS_URL }).connect();
+const store = new RedisStore({ client });
+const app = express();
+app.use(session({ store, secret: 'only for this example', resave: false, saveUninitialized: false }));
+app.use(express.urlencoded());
+app.get('/', (request, response) => response.send('welcome'));
+app.post('/sign-in', (request, response) => {
+  request.session.name = request.body.name;
+  response.redirect(303, '/me');
+});
+app.get('/me', (request, response) =>
+  request.session.name ? response.send(`hello ${request.session.name}`) : response.status(401).send('sign in first'),
+);
+app.listen(process.env.PORT, '127.0.0.1');
