@@ -3,6 +3,8 @@
 
 use std::fs::File;
 
+use rustix::{process::getpgrp, termios::tcgetpgrp};
+
 /// The terminal in whose foreground this process was started, if it was.
 pub(crate) struct Terminal {
     was_there: bool,
@@ -12,8 +14,7 @@ impl Terminal {
     /// Looks where this process was started. In the background it is a daemon's, which outlives its terminal.
     pub(crate) fn of_start() -> Self {
         // The terminal first: a process group of outside of this process namespace is 0, and rustix takes it for a bug.
-        let is_foreground =
-            |tty: File| rustix::termios::tcgetpgrp(&tty).is_ok_and(|group| group == rustix::process::getpgrp());
+        let is_foreground = |tty: File| tcgetpgrp(&tty).is_ok_and(|group| group == getpgrp());
         Self { was_there: controlling().is_some_and(is_foreground) }
     }
 
