@@ -9,6 +9,7 @@
 //! its controller (`pkg/controller/podautoscaler`); where a comment here names a Go function, it is from there. Two
 //! other policies can be chosen instead of it: [`concurrency`], as Knative's, and [`tracking`], as AWS's.
 
+pub mod backlog;
 pub mod case;
 pub mod concurrency;
 pub mod decision;

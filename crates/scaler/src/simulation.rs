@@ -97,7 +97,8 @@ pub fn play(model: &Model, load: &[f64], mut policy: Policy) -> Outcome {
         workers.get_ready(begin);
         let passed = queue.pass(model, load, &workers, begin);
         let now = begin.plus(Duration::from_secs(1));
-        let sight = Sight { now, workers: &workers, busy: passed.busy, in_flight: passed.in_flight };
+        let (busy, inside, waiting) = (passed.busy, passed.inside, passed.waiting);
+        let sight = Sight { now, workers: &workers, busy, inside, waiting };
         let current = workers.wanted();
         if let Some(desired) = policy.look(model, &sight)
             && desired != current

@@ -1,6 +1,7 @@
 //! The last worker, and the first. Kubernetes' rules come to zero by a number that is there without workers; here it
-//! takes more, and less. More: the last worker leaves only when nothing has been in flight for a while, whatever the
-//! numbers say. Less: somebody who waits is reason enough for the first worker, also where only CPU is measured.
+//! takes more, and less. More: the last worker leaves only when nothing has been in flight for a while, no number fails,
+//! and none would start the first one again. Less: somebody who waits is reason enough for the first worker, also where
+//! only CPU is measured.
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use crate::{
     decision::{self, Decision},
     history::History,
     proposal::Error,
-    samples::Samples,
-    spec::Spec,
+    samples::{Reading, Samples},
+    spec::{Metric, Source, Spec},
     time::Time,
 };
 
@@ -57,7 +58,18 @@ pub fn decide(
         }
         decided => decided?,
     };
+    let fails =
+        |decision: &Decision| decision.proposal.is_some() && decision.usages.len() < spec.metrics.len();
     let why = match decision.desired {
+        // The first would start again at once.
+        0 | 1 if is_asked_for(spec, samples) => {
+            decision.desired = 1;
+            "1: a number that is there without workers asks for one".into()
+        }
+        0 | 1 if zero.is_idle() && fails(&decision) => {
+            decision.desired = 1;
+            "1: the last one does not leave while a metric fails".into()
+        }
         0 | 1 if zero.is_idle() => {
             decision.desired = 0;
             format!("0: nothing was in flight for {}", seconds(zero.idle))
@@ -70,6 +82,17 @@ pub fn decide(
     };
     decision.reasons.push(why);
     Ok(decision)
+}
+
+/// Whether a number that is there without workers asks for one: it is above zero, of which any share rounds up to a worker.
+/// So long the service is not idle.
+pub fn is_asked_for(spec: &Spec, samples: &Samples) -> bool {
+    let number = |metric: &Metric| match &metric.source {
+        Source::Object(name) => samples.object.get(name),
+        Source::External(name) => samples.external.get(name),
+        _ => None,
+    };
+    spec.metrics.iter().any(|metric| matches!(number(metric), Some(Reading::Value(1..))))
 }
 
 fn without_metrics(desired: u32, why: String) -> Decision {
@@ -117,6 +140,11 @@ mod tests {
     #[test]
     fn the_first_and_the_last() {
         let (cpu, queue) = (|| Source::Resource("cpu".into()), || Source::External("queue".into()));
+        let both = || {
+            let mut both = spec(0, queue());
+            both.metrics.extend(spec(0, cpu()).metrics);
+            both
+        };
         let zero = |idle_for, waiting| Zero {
             idle: Duration::from_secs(60),
             idle_for: Duration::from_secs(idle_for),
@@ -169,9 +197,41 @@ mod tests {
             ),
             ("not idle for long enough to say so", spec(1, cpu()), zero(59, 0), unmeasured.clone(), Err(())),
             ("the queue is away", spec(0, queue()), zero(60, 0), samples(1, false, None), Err(())),
+            (
+                "idle, but the queue asks for one",
+                spec(0, queue()),
+                zero(60, 0),
+                samples(1, false, Some(1)),
+                Ok(1),
+            ),
+            (
+                "idle, and CPU keeps one, but it need not",
+                both(),
+                zero(60, 0),
+                samples(1, true, Some(0)),
+                Ok(0),
+            ),
+            (
+                "idle, and CPU keeps one, but the queue is away",
+                both(),
+                zero(60, 0),
+                samples(1, true, None),
+                Ok(1),
+            ),
+            ("idle, and CPU and the queue keep one", both(), zero(60, 0), samples(1, true, Some(1)), Ok(1)),
         ] {
             let decided = decide(Some(&zero), &spec, &History::default(), &samples, Time::default());
             assert_eq!(decided.map(|decision| decision.desired).map_err(drop), expected, "{rule}");
+        }
+        // Whoever would be started again does not leave, whatever else is measured.
+        for value in [None, Some(0), Some(1), Some(9)] {
+            let spec = both();
+            let at = |replicas| {
+                let (zero, samples) = (zero(99, 0), samples(replicas, true, value));
+                let decided = decide(Some(&zero), &spec, &History::default(), &samples, Time::default());
+                decided.map_or(replicas, |decision| decision.desired)
+            };
+            assert!(at(1) > 0 || at(0) == 0, "{value:?}: it leaves, and is started again");
         }
         // Where there may not be zero, nothing is different.
         let (spec, samples) = (spec(1, cpu()), samples(2, true, None));

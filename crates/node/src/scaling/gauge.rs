@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use lethe_scaler::{samples::Reading, time::Time};
+use lethe_scaler::{backlog, samples::Reading, time::Time};
 
 /// How many glances make the load that counts: half a second of them.
 const GLANCES: usize = 5;
@@ -14,8 +14,6 @@ const RATE_REQUESTS: f64 = 100.0;
 const RATE_SECONDS_MIN: u64 = 1;
 /// … and for no longer than this.
 const RATE_SECONDS_MAX: u64 = 10;
-/// Requests that wait are to be answered within this time.
-const BACKLOG_SECONDS: f64 = 1.0;
 /// Over so long it is looked at how long a worker takes for a request, in glances.
 const SERVICE_GLANCES: usize = 10;
 /// Over so long latency is looked at, but not across a change of the workers.
@@ -43,6 +41,8 @@ pub struct Gauge {
     glances: VecDeque<f64>,
     /// When that was, how many were in workers, and how many had been answered since the glance before.
     served: VecDeque<(Time, u64, u64)>,
+    /// How long a worker takes for a request, once that is known.
+    takes: Option<Duration>,
     /// When something was last in flight, or answered.
     busy_at: Option<Time>,
     /// What each worker had answered, and when that was.
@@ -92,7 +92,9 @@ impl Gauge {
         if self.served.len() > SERVICE_GLANCES {
             self.served.pop_front();
         }
-        self.glances.push_back(inside as f64 + waiting as f64 * self.part_of_backlog());
+        self.note_takes();
+        self.glances
+            .push_back(inside as f64 + waiting as f64 * backlog::part(self.takes.unwrap_or(backlog::WITHIN)));
         if self.glances.len() > GLANCES {
             self.glances.pop_front();
         }
@@ -115,23 +117,31 @@ impl Gauge {
         }
     }
 
-    /// For how much a request that waits counts. Whoever waits is not in flight: a backlog of hundreds of short requests
-    /// takes few more workers to be gone within [`BACKLOG_SECONDS`], and one for each would stand idle a moment later. How
-    /// long a worker takes for one is by Little's law: those inside, to those that are answered in a second.
-    fn part_of_backlog(&self) -> f64 {
-        let (Some(first), Some(last)) = (self.served.front(), self.served.back()) else { return 1.0 };
-        let seconds = (last.0 - first.0).as_secs_f64();
-        let answered: u64 = self.served.iter().skip(1).map(|(_, _, answered)| answered).sum();
-        if answered == 0 || seconds <= 0.0 {
-            return 1.0;
+    /// How long a worker takes for a request, by Little's law: those inside, to those that are answered in a second. While
+    /// there is nobody to tell, as at a start, it is what it was; a second at first.
+    fn note_takes(&mut self) {
+        let (Some(first), Some(last)) = (self.served.front(), self.served.back()) else { return };
+        let span = last.0 - first.0;
+        // What was answered by the first glance was before it.
+        let since = || self.served.iter().skip(1);
+        let answered: u64 = since().map(|(_, _, answered)| answered).sum();
+        let inside: u64 = since().map(|(_, inside, _)| inside).sum();
+        if answered > 0 {
+            let inside = inside as f64 / since().count() as f64;
+            self.takes = Some(span.mul_f64(inside / answered as f64));
+        } else if self.served.len() == SERVICE_GLANCES && self.served.iter().all(|(_, inside, _)| *inside > 0)
+        {
+            // They take at least about as long as matters.
+            self.takes = self.takes.max(Some(backlog::WITHIN));
         }
-        let inside =
-            self.served.iter().map(|(_, inside, _)| inside).sum::<u64>() as f64 / self.served.len() as f64;
-        let takes = inside * seconds / answered as f64;
-        (takes / BACKLOG_SECONDS).min(1.0)
     }
 
-    /// For how long nothing has been in flight.
+    /// Notes that there is something to do that is not in flight here, such as what waits in a queue.
+    pub fn note_busy(&mut self, now: Time) {
+        self.busy_at = Some(now);
+    }
+
+    /// For how long nothing has been in flight, and nothing else was to be done.
     pub fn idle_for(&self, now: Time) -> Duration {
         self.busy_at.map_or(Duration::ZERO, |at| now - at)
     }
@@ -391,5 +401,19 @@ mod tests {
             }
             assert!((gauge.concurrency() - expected).abs() < 0.1, "{rule}: {}", gauge.concurrency());
         }
+    }
+
+    /// As while the first worker starts, or all have been killed.
+    #[test]
+    fn how_long_requests_take_is_remembered_while_nobody_serves() {
+        let mut gauge = Gauge::default();
+        // 8 inside, 160 answered in a second.
+        for glance in 0..20 {
+            gauge.glance(at(glance * 100), load(8, 0), [("w-1", 16 * glance as u64)].into_iter());
+        }
+        for glance in 20..60 {
+            gauge.glance(at(glance * 100), load(0, 320), std::iter::empty());
+        }
+        assert!((gauge.concurrency() - 16.0).abs() < 0.1, "{}", gauge.concurrency());
     }
 }

@@ -128,6 +128,9 @@ impl Pilot {
         let (now, waiting) = (sight.now, sight.waiting);
         let samples = self.samples(sight);
         let current = samples.replicas;
+        if self.is_told_of_work(&samples) {
+            self.gauge.note_busy(now);
+        }
         let history = self.history.get_or_insert_with(|| History::begin(current, now));
         let zero = (self.range.min == 0).then(|| Zero {
             idle: self.scale.idle,
@@ -188,6 +191,16 @@ impl Pilot {
             numbers.extend(externals.get(name).map(|number| (name.clone(), number.clone())));
         }
         samples
+    }
+
+    /// Whether a number from elsewhere says that there is something to do. What the gateway measures is of what was in flight,
+    /// which the gauge knows better.
+    fn is_told_of_work(&self, samples: &Samples) -> bool {
+        let is_above_zero = |name: &str| {
+            let numbers = [&samples.external, &samples.object];
+            numbers.iter().any(|numbers| matches!(numbers.get(name), Some(Reading::Value(1..))))
+        };
+        self.scale.externals.iter().any(|external| is_above_zero(&external.name))
     }
 
     fn goal(&self) -> i64 {

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, str::FromStr, time::Duration};
 
 use crate::{
-    concurrency, decision,
+    backlog, concurrency, decision,
     history::History,
     samples::{Instance, Reading, Samples},
     simulation::{Model, workers::Workers},
@@ -29,8 +29,10 @@ pub struct Sight<'a> {
     pub(super) workers: &'a Workers,
     /// How busy the ready workers were, from 0 to 1.
     pub(super) busy: f64,
-    /// Requests being served or waiting, at all workers together.
-    pub(super) in_flight: f64,
+    /// Requests being served, at all workers together.
+    pub(super) inside: f64,
+    /// Requests waiting.
+    pub(super) waiting: f64,
 }
 
 /// Which policy.
@@ -214,7 +216,9 @@ impl Lethe {
     fn look(&mut self, model: &Model, sight: &Sight<'_>) -> Option<u32> {
         let current = sight.workers.wanted();
         // At zero workers there is nothing but the line, and one request in it is enough to begin.
-        let milli = (sight.in_flight * 1_000.0).min(f64::from(model.max) * 1e9).ceil() as i64;
+        let takes = if current == 0 { backlog::WITHIN } else { model.service_time };
+        let in_flight = sight.inside + sight.waiting * backlog::part(takes);
+        let milli = (in_flight * 1_000.0).min(f64::from(model.max) * 1e9).ceil() as i64;
         let external = [(IN_FLIGHT.to_owned(), Reading::Value(milli))].into();
         let samples = Samples { replicas: current, external, ..Samples::default() };
         let history = self.history.get_or_insert_with(|| History::begin(current, sight.now));
@@ -243,8 +247,9 @@ impl Kpa {
     }
 
     fn look(&mut self, sight: &Sight<'_>) -> Option<u32> {
-        self.stable.push(sight.in_flight);
-        self.panic.push(sight.in_flight);
+        let in_flight = sight.inside + sight.waiting;
+        self.stable.push(in_flight);
+        self.panic.push(in_flight);
         if !is_time(&mut self.ticks, KPA_PERIOD_S) {
             return None;
         }

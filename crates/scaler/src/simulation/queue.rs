@@ -27,8 +27,10 @@ pub struct Passed {
     pub ready: u32,
     /// How busy they were, from 0 to 1.
     pub busy: f64,
-    /// Requests that were being served or waiting at its end.
-    pub in_flight: f64,
+    /// Requests that were being served at its end.
+    pub inside: f64,
+    /// Requests that were waiting at its end.
+    pub waiting: f64,
     /// Of those that came, how many take longer than the goal.
     pub over: f64,
     /// The 99th percentile of how long those that came take, in seconds.
@@ -44,12 +46,12 @@ impl Queue {
         let served = capacity.min(before + load);
         self.backlog = before + load - served;
         let busy = if ready == 0 { 0.0 } else { served / capacity };
-        let in_flight = served * model.service_time.as_secs_f64() + self.backlog;
+        let inside = served * model.service_time.as_secs_f64();
         let waits = [before, self.backlog].map(|backlog| wait(backlog, capacity, model, workers, now));
         let chance = Chance::new(model, ready, busy);
         let over = load * chance.share_over(model, waits);
         let p99 = model.service_time.as_secs_f64() + waits[1].max(waits[0]) + chance.p99();
-        Passed { ready, busy, in_flight, over, p99 }
+        Passed { ready, busy, inside, waiting: self.backlog, over, p99 }
     }
 }
 

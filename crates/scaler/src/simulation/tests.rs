@@ -94,3 +94,14 @@ fn more_load_takes_longer() {
     // 100 a second too many for a minute are a backlog of 6000, which 200 a second serve in 30 s.
     assert!(times[6] > 30.0 && times[6] < 32.0, "{times:?}");
 }
+
+/// Requests that wait while workers start are many, and short: they are no reason for a worker each.
+#[test]
+fn a_backlog_does_not_bring_all_workers_there_may_be() {
+    let load = steps(&[(600, 10.0), (600, 100.0), (600, 300.0), (1_800, 20.0)]);
+    let [ours, theirs] = [Kind::Lethe, Kind::Kpa].map(|kind| played(kind, &load));
+    // 300 a second at 70 % are 22 workers.
+    assert!(ours.most < 66, "{}", ours.most);
+    assert!(ours.worker_hours < 1.3 * theirs.worker_hours, "{} {}", ours.worker_hours, theirs.worker_hours);
+    assert!(ours.over < 1.3 * theirs.over, "{} {}", ours.over, theirs.over);
+}

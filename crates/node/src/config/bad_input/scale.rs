@@ -213,11 +213,18 @@ lethe.toml:6:8: `down` in [services.web.scale] must be a table such as `{ window
 #[test]
 fn numbers_from_elsewhere() {
     check(
-        &scale("instances = '2..8'\nqueue = { name = 'emails', per-instance = 10 }"),
+        &scale("instances = '2..8'\nqueue = { url = 'ftp://h/q', per-instance = 10 }"),
         r#"
-lethe.toml:5:9: [services.web.scale.queue] `name`: lethe has no queue `emails` that it could count: add the `url` where its length is told, or write metric = { name = "emails", … } and have it told by PUT /v1/services/NAME/metrics/emails
-  5 | queue = { name = 'emails', per-instance = 10 }
-    |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^"#,
+lethe.toml:5:17: [services.web.scale.queue] `url`: `ftp://h/q` is fetched by `ftp`, which is not spoken here: give an "http://" URL, or fetch it yourself and tell it by PUT
+  5 | queue = { url = 'ftp://h/q', per-instance = 10 }
+    |                 ^^^^^^^^^^^"#,
+    );
+    check(
+        &scale("instances = '2..8'\nmetric = { url = 'h/q', per-instance = 10 }"),
+        r#"
+lethe.toml:5:18: [services.web.scale.metric] `url`: `h/q` has no scheme: write "http://" before it
+  5 | metric = { url = 'h/q', per-instance = 10 }
+    |                  ^^^^^"#,
     );
     check(
         &scale(

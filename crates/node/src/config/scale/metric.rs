@@ -34,18 +34,12 @@ pub(super) fn read_all(table: &Table<'_, '_>, report: &mut Report<'_>) -> Vec<(E
         let Some(value) = table.value(key) else { continue };
         for item in tables(value) {
             let DeValue::Table(entries) = item.get_ref() else {
-                let expected = match key {
-                    "queue" => {
-                        "a table such as `{ url = \"http://127.0.0.1:9000/queue\", per-instance = 10 }`"
-                    }
-                    _ => "a table such as `{ name = \"emails\", per-instance = 10 }`",
-                };
-                no_table(key, expected, item, report);
+                no_table(key, "a table such as `{ name = \"emails\", per-instance = 10 }`", item, report);
                 continue;
             };
             let since = report.count();
             let metric = table.inner(key, item, entries, &KEYS, report);
-            let read = read(key, &metric, item, report);
+            let read = read(&metric, item, report);
             report.say_where(since, &metric.title);
             found.extend(read.map(|(external, target)| (external, target, item.span())));
         }
@@ -66,12 +60,7 @@ pub(super) fn read_all(table: &Table<'_, '_>, report: &mut Report<'_>) -> Vec<(E
     found.into_iter().map(|(external, target, _)| (external, target)).collect()
 }
 
-fn read(
-    key: &str,
-    metric: &Table<'_, '_>,
-    value: &Value<'_>,
-    report: &mut Report<'_>,
-) -> Option<(External, Target)> {
+fn read(metric: &Table<'_, '_>, value: &Value<'_>, report: &mut Report<'_>) -> Option<(External, Target)> {
     let name = metric.parsed("name", NAME_EXPECTED, report, parse_name);
     let url = metric.parsed("url", URL_EXPECTED, report, parse_url);
     let pointer = metric.parsed("pointer", POINTER_EXPECTED, report, parse_pointer);
@@ -97,14 +86,6 @@ fn read(
             None
         }
     }?;
-    if key == "queue" && !metric.was_tried("url") {
-        let message = format!(
-            "`name`: lethe has no queue `{name}` that it could count: add the `url` where its length is told, or write \
-             metric = {{ name = \"{name}\", … }} and have it told by PUT /v1/services/NAME/metrics/{name}"
-        );
-        report.at(value.span(), message);
-        return None;
-    }
     if url.is_none() && metric.was_tried("url") {
         return None;
     }
@@ -153,6 +134,9 @@ fn parse_name(text: &str) -> Result<String, String> {
 }
 
 fn parse_url(text: &str) -> Result<http::Uri, String> {
+    if !text.contains("://") {
+        return Err("has no scheme: write \"http://\" before it".into());
+    }
     let uri: http::Uri =
         text.parse().map_err(|_| "is no URL: write one such as \"http://127.0.0.1:9000/queue\"")?;
     match uri.scheme_str() {
@@ -160,7 +144,12 @@ fn parse_url(text: &str) -> Result<http::Uri, String> {
         Some("https") => {
             return Err("has TLS, which is not spoken here: fetch it yourself and tell it by PUT".into());
         }
-        _ => return Err("has no scheme that is known: write \"http://\" before it".into()),
+        other => {
+            let other = other.unwrap_or_default();
+            return Err(format!(
+                "is fetched by `{other}`, which is not spoken here: give an \"http://\" URL, or fetch it yourself and tell it by PUT"
+            ));
+        }
     }
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err("has a user in it, who would be told to nobody: leave that out".into());

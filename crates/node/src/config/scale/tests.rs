@@ -67,6 +67,29 @@ fn metrics() {
             vec![external("emails", each("10"))],
         ),
         (
+            "scale = { instances = '2..8', queue = { name = 'emails', per-instance = 10 } }",
+            vec![external("emails", each("10"))],
+        ),
+        (
+            // All at once, as of the first example in docs/scaling.md.
+            "[services.web.scale]
+            instances   = '2..50'
+            cpu         = '70%'
+            requests    = '1000/s'
+            latency     = 'p99 < 100ms'
+            concurrency = 40
+            queue = { name = 'emails', per-instance = 10 }
+            up    = { window = '0s', percent = 100, every = '15s' }
+            down  = { window = '5m', percent = 10, every = '60s' }",
+            vec![
+                cpu(70),
+                external("requests", each("1000")),
+                external("concurrency", each("40")),
+                latency("100"),
+                external("emails", each("10")),
+            ],
+        ),
+        (
             "scale = { instances = '2..8', cpu = '70%', queue = [{ url = 'http://h:1/q/mails', target = 100 }, { name = 'b', url = 'http://h', per-instance = 2.5 }] }",
             vec![cpu(70), external("mails", whole("100")), external("b", each("2500m"))],
         ),

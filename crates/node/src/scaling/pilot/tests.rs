@@ -30,6 +30,8 @@ struct Stage {
     /// CPU that each worker uses, in milli-cores.
     busy: u64,
     cpu_ms: u64,
+    /// Resident, of each, in bytes.
+    memory: u64,
     load: u64,
     waiting: u64,
     externals: BTreeMap<String, Reading>,
@@ -46,6 +48,7 @@ impl Stage {
             wanted,
             busy: 0,
             cpu_ms: 0,
+            memory: 1 << 20,
             load: 0,
             waiting: 0,
             externals: BTreeMap::new(),
@@ -61,7 +64,7 @@ impl Stage {
             started: self.now.minus(Duration::from_secs(3_600)),
             ready_since: None,
             cpu_ms: self.cpu_ms,
-            memory_bytes: 1 << 20,
+            memory_bytes: self.memory,
         };
         Sight {
             now: self.now,
@@ -192,6 +195,49 @@ fn to_zero_and_back() {
     assert_eq!(stage.seconds(60), [1; 60], "one long request is not idle");
     stage.load = 0;
     assert_eq!(stage.seconds(5).last(), Some(&0));
+}
+
+/// The work of a queue is never in flight here.
+#[test]
+fn a_number_that_asks_for_a_worker_keeps_it() {
+    let says = "scale = { instances = '0..5', idle = '4s', metric = { name = 'emails', per-instance = 10 }, down = { window = '0s' } }";
+    let mut stage = Stage::new(says, 1);
+    stage.externals.insert("emails".into(), Reading::Value(0));
+    assert_eq!(stage.seconds(60).last(), Some(&0));
+    stage.externals.insert("emails".into(), Reading::Value(3_000));
+    assert_eq!(stage.seconds(60), [1; 60], "it is asked for all the time");
+    stage.externals.insert("emails".into(), Reading::Value(0));
+    assert_eq!(stage.seconds(5), [1, 1, 1, 0, 0], "its idle time begins when it has nothing more to do");
+}
+
+#[test]
+fn the_last_worker_stays_while_a_number_fails() {
+    let says = "scale = { instances = '0..5', cpu = '70%', idle = '2s', metric = { name = 'emails', per-instance = 10 }, down = { window = '0s' } }";
+    let mut stage = Stage::new(says, 1);
+    stage.busy = 100;
+    stage.externals.insert("emails".into(), Reading::Missing);
+    assert_eq!(stage.seconds(60), [1; 60], "CPU proposes one, and it might have been needed for the emails");
+    assert_eq!(stage.failing()["emails"], "nobody gives a number for it");
+    stage.externals.insert("emails".into(), Reading::Value(0));
+    assert_eq!(stage.seconds(1), [0]);
+}
+
+#[test]
+fn memory_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let hpa = folder.path().join("hpa.yaml");
+    let yaml = "minReplicas: 1\nmaxReplicas: 9\nmetrics:\n- {type: Resource, resource: {name: memory, target: {type: Utilization, averageUtilization: 50}}}\n";
+    std::fs::write(&hpa, yaml).unwrap();
+    let says = format!(
+        "resources = {{ requests = {{ memory = '64Mi' }} }}\nscale = {{ hpa = {:?} }}",
+        hpa.display().to_string()
+    );
+    let mut stage = Stage::new(&says, 2);
+    stage.memory = 32 << 20;
+    assert_eq!(stage.seconds(5), [2; 5], "half of what is requested");
+    stage.memory = 48 << 20;
+    stage.half_a_second();
+    assert_eq!(stage.wanted, 3, "three quarters of it are half of three");
 }
 
 #[test]
