@@ -80,8 +80,13 @@ fn asks_for_json(line: impl Iterator<Item = OsString>) -> bool {
 fn as_json(error: &clap::Error) -> serde_json::Value {
     let text = error.render().to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("Usage:"));
-    let lines: Vec<&str> = lines.filter(|line| !line.starts_with("For more information")).collect();
-    let text = lines.join("; ");
+    let lines = lines.filter(|line| !line.starts_with("For more information"));
+    // What follows a colon is listed below it.
+    let text = lines.fold(String::new(), |text, line| match text.as_str() {
+        "" => line.into(),
+        said if said.ends_with(':') => format!("{said} {line}"),
+        said => format!("{said}; {line}"),
+    });
     serde_json::json!({ "error": text.strip_prefix("error: ").unwrap_or(&text), "because": [] })
 }
 
@@ -185,6 +190,8 @@ mod tests {
         assert!(text.starts_with("invalid value 'shop'") && text.contains("shop=3"), "{text}");
         assert!(!text.contains('\n') && !text.contains("Usage:"), "{text}");
         assert_eq!(json["because"], serde_json::json!([]));
+        let error = Arguments::try_parse_from("lethe simulate --json".split(' ')).unwrap_err();
+        assert_eq!(as_json(&error)["error"], "the following required arguments were not provided: <CASE>");
     }
 
     #[test]

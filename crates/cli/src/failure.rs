@@ -7,7 +7,7 @@ use lethe_node::config;
 use crate::ansi;
 
 /// Exit status of a verb that failed.
-const FAILED: u8 = 1;
+pub const FAILED: u8 = 1;
 
 /// Exit status of wrong usage or configuration, as clap and the shell have it.
 const USAGE: u8 = 2;

@@ -101,7 +101,7 @@ fn row(worker: &Worker, now: SystemTime) -> Vec<Cell> {
 
 /// What is wrong, in one line. The supervisor's text may quote what the worker printed last, and the very last line of that
 /// mostly says why.
-fn gist(trouble: &str) -> String {
+pub(crate) fn gist(trouble: &str) -> String {
     let mut lines = trouble.lines().filter(|line| !line.trim().is_empty());
     let first = lines.next().unwrap_or_default();
     match (first.strip_suffix("; its last lines:"), lines.next_back()) {

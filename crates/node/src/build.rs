@@ -12,7 +12,8 @@ use lethe_model::service::ServiceName;
 use lethe_supervisor::descriptors;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    net::unix::pipe,
     process::{Child, Command},
     sync::mpsc,
     time::{sleep, timeout},
@@ -144,16 +145,19 @@ impl Build {
         for name in &order.withheld {
             command.env_remove(name);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // One pipe for both, so that what it says stays in the order in which it was said.
+        let (output, stdout) = io::pipe()?;
+        let stderr = stdout.try_clone()?;
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         // SAFETY: runs between fork and exec, and makes async-signal-safe system calls only.
         unsafe { command.pre_exec(enter) };
-        let mut child = command.spawn()?;
+        let output = pipe::Receiver::from_owned_fd(output.into())?;
+        let child = command.spawn()?;
+        // It has ends of the pipe of its own, which would keep it open.
+        drop(command);
         let group = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
         let (sender, lines) = mpsc::channel(LINES_AHEAD);
-        if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-            tokio::spawn(read_lines(stdout, sender.clone()));
-            tokio::spawn(read_lines(stderr, sender));
-        }
+        tokio::spawn(read_lines(output, sender));
         Ok(Self { child, group, lines })
     }
 
@@ -206,7 +210,7 @@ pub(crate) fn enter() -> io::Result<()> {
     Ok(())
 }
 
-async fn read_lines(pipe: impl AsyncRead + Unpin, sender: mpsc::Sender<String>) {
+async fn read_lines(pipe: pipe::Receiver, sender: mpsc::Sender<String>) {
     let mut reader = BufReader::new(pipe);
     let mut line = Vec::new();
     while (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
@@ -279,8 +283,9 @@ mod tests {
 
     #[tokio::test]
     async fn failure_repeats_the_last_lines() {
-        let (result, _) = build("seq 100; echo wrong >&2; TOKEN=s3cret exit 3").await;
+        let (result, lines) = build("seq 100; echo wrong >&2; echo why; TOKEN=s3cret exit 3").await;
         let error = result.unwrap_err().to_string();
+        assert_eq!(lines[98..], ["99", "100", "wrong", "why"], "in the order in which it was said");
         assert!(!error.contains("s3cret"), "{error}");
         assert!(error.contains("exit status: 3") && error.contains("wrong"), "{error}");
     }

@@ -490,6 +490,7 @@ impl lethe_admin::handles::Scaling for Scaling {
         let reading = fetch::reading(number);
         if let Err(known) = board.tell(metric, reading.clone(), Instant::now()) {
             let which = match known.as_slice() {
+                _ if board.is_fetched(metric) => "that one is fetched from its `url`".into(),
                 [] => "none of its metrics is told; write metric = { name = \"…\", per-instance = 10 } for it in lethe.toml".into(),
                 names => format!("those that can be told: {}", names.join(", ")),
             };
@@ -498,7 +499,8 @@ impl lethe_admin::handles::Scaling for Scaling {
         }
         if let Reading::Bad(text) = reading {
             // It is noted all the same: whoever says this no longer says the number before.
-            let detail = format!("{text:?} is no number: send one such as 17; until then {metric} fails");
+            let detail =
+                format!("{text:?} is no number of 0 or more: send one such as 17; until then {metric} fails");
             return Some(Err(Problem { status: 400, title: "No number".into(), detail }));
         }
         Some(Ok(()))

@@ -77,6 +77,9 @@ impl<'de> Deserialize<'de> for Case {
     }
 }
 
+/// Keys without a meaning.
+type Rest = BTreeMap<String, Value>;
+
 /// A case as it is written.
 #[derive(Deserialize)]
 struct Written {
@@ -92,7 +95,7 @@ struct Written {
     history: Option<WrittenHistory>,
     zero: Option<WrittenZero>,
     #[serde(flatten)]
-    rest: BTreeMap<String, Value>,
+    rest: Rest,
 }
 
 impl Written {
@@ -101,14 +104,26 @@ impl Written {
 
     /// What is beside the keys may be a note, unless it is nearly one of them.
     fn unknown(&self) -> Vec<String> {
-        let here = self.rest.keys().map(|key| (key, &Self::KEYS[..]));
-        let options = self.options.rest.keys().map(|key| (key, &WrittenOptions::KEYS[..]));
-        let near = |(key, known): (&String, &[&str])| {
-            let name = known.iter().find(|name| strsim::damerau_levenshtein(key, name) <= 2)?;
-            Some(format!("{key} means nothing here; did you mean {name}?"))
-        };
-        here.chain(options).filter_map(near).collect()
+        let mut unknown = nearly("", &self.rest, &Self::KEYS);
+        unknown.extend(nearly("options.", &self.options.rest, &WrittenOptions::KEYS));
+        for (at, instance) in self.instances.iter().flatten().enumerate() {
+            unknown.extend(nearly(&format!("instances[{at}]."), &instance.rest, &WrittenInstance::KEYS));
+        }
+        let history = self.history.iter();
+        unknown.extend(history.flat_map(|history| nearly("history.", &history.rest, &WrittenHistory::KEYS)));
+        let zero = self.zero.iter();
+        unknown.extend(zero.flat_map(|zero| nearly("zero.", &zero.rest, &WrittenZero::KEYS)));
+        unknown
     }
+}
+
+/// Keys of a table at `place` that are nearly one of those that mean something there.
+fn nearly(place: &str, rest: &Rest, known: &[&str]) -> Vec<String> {
+    let near = |key: &String| {
+        let name = known.iter().find(|name| strsim::damerau_levenshtein(key, name) <= 2)?;
+        Some(format!("{place}{key} means nothing here; did you mean {name}?"))
+    };
+    rest.keys().filter_map(near).collect()
 }
 
 #[derive(Default, Deserialize)]
@@ -122,7 +137,7 @@ struct WrittenOptions {
     #[serde(deserialize_with = "or_default")]
     raw: bool,
     #[serde(flatten)]
-    rest: BTreeMap<String, Value>,
+    rest: Rest,
 }
 
 impl WrittenOptions {
@@ -176,9 +191,13 @@ struct WrittenZero {
     idle_for: f64,
     #[serde(default)]
     waiting: u64,
+    #[serde(flatten)]
+    rest: Rest,
 }
 
 impl WrittenZero {
+    const KEYS: [&str; 3] = ["idle", "idleFor", "waiting"];
+
     fn read(self) -> Result<Zero, String> {
         let (idle, idle_for) = (span("zero.idle", self.idle)?, span("zero.idleFor", self.idle_for)?);
         Ok(Zero { idle, idle_for, waiting: self.waiting })
@@ -207,6 +226,8 @@ struct WrittenInstance {
     sampled: Option<Time>,
     metrics: Option<BTreeMap<String, Value>>,
     requests: Option<BTreeMap<String, Value>>,
+    #[serde(flatten)]
+    rest: Rest,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -234,11 +255,27 @@ impl Default for WrittenInstance {
             sampled: None,
             metrics: None,
             requests: None,
+            rest: Rest::new(),
         }
     }
 }
 
 impl WrittenInstance {
+    const KEYS: [&str; 12] = [
+        "name",
+        "phase",
+        "ready",
+        "readySince",
+        "started",
+        "deleted",
+        "cpu",
+        "cpuRequest",
+        "memoryRequest",
+        "sampled",
+        "metrics",
+        "requests",
+    ];
+
     fn read(self, at: usize) -> Instance {
         let requests = self.requests.unwrap_or_default().into_iter();
         let mut requests: BTreeMap<_, _> =
@@ -274,6 +311,12 @@ struct WrittenHistory {
     recommendations: Option<Vec<crate::history::Recommendation>>,
     scale_ups: Option<Vec<crate::history::Change>>,
     scale_downs: Option<Vec<crate::history::Change>>,
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+impl WrittenHistory {
+    const KEYS: [&str; 3] = ["recommendations", "scaleUps", "scaleDowns"];
 }
 
 impl From<WrittenHistory> for History {

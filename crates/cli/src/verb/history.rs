@@ -10,6 +10,7 @@ use crate::{
     paint::{Paint, Style},
     running,
     table::{self, Cell, Column},
+    workers::gist,
 };
 
 const COLUMNS: [Column; 8] = [
@@ -79,11 +80,8 @@ fn row(release: &Release, is_current: bool) -> Vec<Cell> {
     let at = release.at.to_string();
     // To the second: `2026-01-31 09:05:00Z`.
     let at = format!("{}Z", at.split('.').next().unwrap_or(&at).replace('T', " "));
-    let text = release
-        .reason
-        .as_ref()
-        .or(release.message.as_ref())
-        .map_or("", |text| text.lines().next().unwrap_or(""));
+    let text =
+        release.reason.as_ref().or(release.message.as_ref()).map_or_else(String::new, |text| gist(text));
     vec![
         Cell::new(if is_current { "*" } else { "" }),
         Cell::new(release.release.to_string()),
@@ -92,7 +90,7 @@ fn row(release: &Release, is_current: bool) -> Vec<Cell> {
         Cell::new(release.cause.as_str()),
         Cell::styled(release.outcome.as_str(), style),
         Cell::new(ansi::clean(&what(release), false)),
-        Cell::new(ansi::clean(text, false)),
+        Cell::new(ansi::clean(&text, false)),
     ]
 }
 
@@ -141,13 +139,30 @@ mod tests {
             message: Some("faster".into()),
             revision: Some("c0ff".repeat(10)),
             outcome: Outcome::RolledBack,
-            reason: Some("it fails\x1b[2J\nmore".into()),
+            reason: Some(
+                "shop-9: exit status 1; its last lines:\nTraceback\nno module flask\x1b[2J\n".into(),
+            ),
             ..first.clone()
         };
         let text = lines(&[first, second], Paint::default()).join("\n");
         let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(words[1][..4], ["2", "1970-01-01", "00:00:00Z", "ada"], "{text}");
-        assert!(words[1].ends_with(&["rolled", "back", "commit", "c0ffc0ffc", "it", "fails"]), "{text}");
+        assert!(
+            words[1].ends_with(&[
+                "rolled",
+                "back",
+                "commit",
+                "c0ffc0ffc",
+                "shop-9:",
+                "exit",
+                "status",
+                "1:",
+                "no",
+                "module",
+                "flask"
+            ]),
+            "{text}"
+        );
         assert_eq!(
             words[2],
             ["*", "1", "1970-01-01", "00:00:00Z", "-", "up", "promoted", "spec", "0123456789ab"]

@@ -110,7 +110,8 @@ fn what_cannot_be_decided_is_an_error_with_status_1() -> anyhow::Result<()> {
         (elsewhere, "nowhere.yaml"),
         (json!({ "replicas": 1 }), "missing field `spec`"),
     ] {
-        let (status, answer, _) = simulate(&case, &["--json"])?;
+        let (status, answer, complaint) = simulate(&case, &["--json"])?;
+        ensure!(complaint.is_empty(), "it is told once: {complaint}");
         let answer: Value = serde_json::from_str(&answer)?;
         let error = answer["error"].as_str().context("the answer is an error")?;
         ensure!(status == Some(1) && error.contains(said), "{status:?}: {answer}");

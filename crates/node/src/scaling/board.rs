@@ -59,6 +59,11 @@ impl Board {
         self.externals == externals
     }
 
+    /// Whether lethe fetches it itself.
+    pub fn is_fetched(&self, name: &str) -> bool {
+        self.externals.iter().any(|external| external.name == name && external.from.is_some())
+    }
+
     /// Notes what somebody tells. Gives the names that can be told if this one cannot.
     pub fn tell(&self, name: &str, reading: Reading, now: Instant) -> Result<(), Vec<String>> {
         let tellable = || self.externals.iter().filter(|external| external.from.is_none());
@@ -102,7 +107,7 @@ fn judge(
     };
     match number {
         Some((_, Reading::Bad(text))) => {
-            (Reading::Bad(text.clone()), Some(format!("{place}{text:?} is no number")))
+            (Reading::Bad(text.clone()), Some(format!("{place}{text:?} is no number of 0 or more")))
         }
         Some((at, reading)) if now.saturating_duration_since(*at) <= max_age => (reading.clone(), None),
         Some((at, _)) => {
@@ -166,7 +171,7 @@ mod tests {
         check(10, (Reading::Value(5_000), None));
         check(11, (Reading::Missing, Some("the last number is 11 s old")));
         board.tell("emails", Reading::Bad("NaN".into()), began).unwrap();
-        check(0, (Reading::Bad("NaN".into()), Some("\"NaN\" is no number")));
+        check(0, (Reading::Bad("NaN".into()), Some("\"NaN\" is no number of 0 or more")));
         assert_eq!(board.tell("mails", Reading::Value(1), began), Err(vec!["emails".into()]));
     }
 

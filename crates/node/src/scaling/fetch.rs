@@ -116,16 +116,15 @@ fn read(body: &[u8], pointer: &str) -> Result<Reading, String> {
 }
 
 /// A number that is written out, or a quantity such as `5k`, as cases have them; anything else is bad, and infinity and NaN
-/// are.
+/// are. So is what is below zero, by which many say that they do not know.
 pub fn reading(text: &str) -> Reading {
-    if let Ok(quantity) = text.parse::<Quantity>() {
-        return Reading::Value(quantity.milli);
+    let quantity = text.parse::<Quantity>().ok().map(|quantity| quantity.milli);
+    let number = || text.parse::<f64>().ok().filter(|number| number.is_finite());
+    let milli = quantity.or_else(|| Some((number()? * 1_000.0 - 1e-6).ceil() as i64));
+    match milli {
+        Some(milli @ 0..) => Reading::Value(milli),
+        _ => Reading::Bad(text.chars().take(SHOWN_CHARS_MAX).collect()),
     }
-    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
-    number.map_or_else(
-        || Reading::Bad(text.chars().take(SHOWN_CHARS_MAX).collect()),
-        |number| Reading::Value((number * 1_000.0 - 1e-6).ceil() as i64),
-    )
 }
 
 #[cfg(test)]
@@ -149,7 +148,8 @@ mod tests {
             ("17", "", value(17_000)),
             (" 0.5\n", "", value(500)),
             ("1e3", "", value(1_000_000)),
-            ("-3", "", value(-3_000)),
+            ("-3", "", bad("-3")),
+            ("-0", "", value(0)),
             ("0.0001", "", value(1)),
             ("NaN", "", bad("NaN")),
             ("inf", "", bad("inf")),

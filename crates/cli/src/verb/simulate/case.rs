@@ -12,7 +12,10 @@ use lethe_scaler::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::output;
+use crate::{
+    failure::{Concluded, FAILED},
+    output,
+};
 
 /// Standard input in place of a file.
 pub const STDIN: &str = "-";
@@ -26,17 +29,16 @@ struct Answer {
     notices: Vec<String>,
 }
 
-/// Decides and prints. With `is_json` an error is an answer too, and is printed like one; it is returned all the same.
+/// Decides and prints. With `is_json` an error is an answer too, and is printed like one: once, on standard output.
 pub fn run(path: &Path, is_json: bool) -> anyhow::Result<()> {
     match answer(path) {
         Ok(answer) if is_json => Ok(output::json(&answer.json())?),
         Ok(answer) => Ok(output::line(&answer.text())?),
-        Err(error) => {
-            if is_json {
-                output::json(&json!({ "error": format!("{error:#}") }))?;
-            }
-            Err(error)
+        Err(error) if is_json => {
+            output::json(&json!({ "error": format!("{error:#}") }))?;
+            Err(Concluded(FAILED).into())
         }
+        Err(error) => Err(error),
     }
 }
 
@@ -45,11 +47,14 @@ fn answer(path: &Path) -> anyhow::Result<Answer> {
         if path == Path::new(STDIN) { io::read_to_string(io::stdin()) } else { fs::read_to_string(path) };
     let text = text.with_context(|| format!("cannot read {}", path.display()))?;
     let case = Case::read(&text).with_context(|| match manifest::read(&text) {
-        Ok(_) => format!(
+        Ok(_) if !text.contains("\"replicas\"") => format!(
             "{} is an autoscaler; write a case with it as \"spec\": {{\"path\": …}}, beside \"replicas\" and \"instances\"",
             path.display()
         ),
-        Err(_) => format!("{} is no case of a decision", path.display()),
+        _ => format!(
+            "{} is no case of a decision, such as {{\"spec\": {{\"path\": \"hpa.yaml\"}}, \"replicas\": 2, \"instances\": [{{\"cpu\": 800, \"cpuRequest\": 1000}}]}}",
+            path.display()
+        ),
     })?;
     let notices = case.unknown.clone();
     // What was read over may be why.

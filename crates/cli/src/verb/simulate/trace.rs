@@ -86,6 +86,7 @@ impl FromStr for Range {
         let (min, max) = text.split_once("..").unwrap_or((text, text));
         match (min.parse(), max.parse()) {
             (Ok(min), Ok(max)) if min <= max && (1..=WORKERS_MAX).contains(&max) => Ok(Self { min, max }),
+            (Ok(min), Ok(max)) if min > max => Err(format!("the least comes first: write {max}..{min}")),
             _ => Err(format!("write a range such as 2..50, of up to {WORKERS_MAX}")),
         }
     }

@@ -78,6 +78,17 @@ fn follow(path: &Path) -> Result<Spec, String> {
         .map_err(|problem| problem.message.replacen(&format!("{shown}: "), "", 1))?;
     let spec = manifest::read(&text)
         .map_err(|error| format!("cannot be followed: {}", error.to_string().replace('\n', "; ")))?;
+    let resource = |metric: &Metric| match &metric.source {
+        Source::Resource(name) | Source::ContainerResource { resource: name, .. } => Some(name.clone()),
+        _ => None,
+    };
+    let is_measured = |name: &String| ["cpu", "memory"].contains(&name.as_str());
+    if let Some(other) = spec.metrics.iter().filter_map(resource).find(|name| !is_measured(name)) {
+        return Err(format!(
+            "cannot be followed: spec.metrics: of a worker, `cpu` and `memory` are measured, and not `{other}`: take it out, or \
+             have it told as a metric of type External"
+        ));
+    }
     if spec.max > INSTANCES_MAX {
         let max = spec.max;
         return Err(format!(
