@@ -16,6 +16,8 @@ use crate::{
 
 /// Where lethe listens on each machine.
 const PORT: u32 = 8080;
+/// The CPU of a group whose services are scaled by something else, in percent, as of a service in `lethe up`.
+const CPU_DEFAULT: i32 = 70;
 /// The fewest machines of which one may be lost.
 const MACHINES_MIN: u32 = 2;
 /// Most machines that a group is given by itself; whoever needs more says so in the variable.
@@ -62,7 +64,8 @@ pub fn export(config: &Config) -> Exported {
     let untracked = untracked(config);
     if !untracked.is_empty() {
         notices.push(format!(
-            "the group goes by CPU alone; {} is still what lethe counts its workers by on each machine",
+            "the group goes by CPU alone, at {} %; {} is still what lethe counts its workers by on each machine",
+            tracked(config).unwrap_or(CPU_DEFAULT),
             untracked.join(", ")
         ));
     }
@@ -338,10 +341,7 @@ fn group(config: &Config, body: Body) -> Body {
 
 /// What the group goes by, if any service does.
 fn policy(config: &Config, body: Body) -> Body {
-    let Some(percent) = config.services.iter().filter_map(scaling::spec).filter_map(|spec| cpu(&spec)).min()
-    else {
-        return body;
-    };
+    let Some(percent) = tracked(config) else { return body };
     let metric = Body::default().set("predefined_metric_type", "ASGAverageCPUUtilization");
     let tracking = Body::default()
         .block("predefined_metric_specification", metric)
@@ -352,6 +352,13 @@ fn policy(config: &Config, body: Body) -> Body {
         .set("policy_type", "TargetTrackingScaling")
         .block("target_tracking_configuration", tracking);
     body.block(&resource("aws_autoscaling_policy"), policy)
+}
+
+/// At which CPU the group is to be kept, in percent, if load decides how many workers any service has.
+fn tracked(config: &Config) -> Option<i32> {
+    let specs = config.services.iter().filter_map(scaling::spec);
+    // A group that nobody lets grow would end where its workers do.
+    specs.map(|spec| cpu(&spec).unwrap_or(CPU_DEFAULT)).min()
 }
 
 /// What services are scaled by that a group cannot be.

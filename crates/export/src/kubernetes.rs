@@ -237,7 +237,8 @@ impl<'a> Subject<'a> {
             ));
         }
         said.extend(self.about_scaling());
-        if scaling::spec(self.service).is_some() && self.service.spec.resources.cpu_request_milli.is_none() {
+        let goes_by_cpu = scaling::spec(self.service).is_some_and(|spec| scaling::is_share_of_cpu(&spec));
+        if goes_by_cpu && self.service.spec.resources.cpu_request_milli.is_none() {
             said.push(format!(
                 "service `{name}`: its autoscaler goes by CPU in percent of what is requested, and one core was written: say how \
                  much in [services.{name}.resources] requests"
@@ -309,7 +310,7 @@ mod tests {
         then(&Subject::new(&config.services[0], &Options::default()))
     }
 
-    fn text(toml: &str, options: &Options) -> String {
+    pub(super) fn text(toml: &str, options: &Options) -> String {
         let exported = export(&load(toml), options).unwrap_or_else(|refused| panic!("{refused}"));
         exported.files.iter().map(|file| file.text.as_str()).collect::<Vec<_>>().join("---\n")
             + &exported.notices.join("\n")

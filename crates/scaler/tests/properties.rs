@@ -5,6 +5,7 @@ mod any;
 use std::{collections::BTreeMap, time::Duration};
 
 use lethe_scaler::{
+    concurrency,
     decision::decide,
     history::History,
     manifest,
@@ -13,6 +14,7 @@ use lethe_scaler::{
     samples::{Instance, Phase, Reading, Samples},
     spec::{Amount, Behavior, Metric, Policy, Rules, Select, Source, Spec, Target},
     time::Time,
+    tracking,
 };
 use proptest::prelude::*;
 
@@ -291,5 +293,84 @@ proptest! {
         let different: std::collections::BTreeSet<_> = counts.iter().collect();
         prop_assert_eq!(different.len(), counts.len(), "{:?}", counts);
         prop_assert!(changes.last().is_none_or(|(step, _)| *step < 720), "{changes:?}");
+    }
+}
+
+/// Of [`concurrency`]: any wishes, and what it may remember.
+fn any_concurrency() -> impl Strategy<Value = (concurrency::Spec, concurrency::History)> {
+    let bounds = (0..20_u32, 1..200_u32);
+    let panic = prop::option::of((0..120_u64, 0..300_u32));
+    (bounds, 1..200_u32, 0..60_u64, panic).prop_map(|((min, more), target, delay, panic)| {
+        let mut spec = concurrency::Spec::new(min, min + more, f64::from(target) / 10.0);
+        spec.down_delay = Duration::from_secs(delay);
+        let panic = panic.map(|(seconds, most)| concurrency::Panic { last: ago(seconds), most });
+        (spec, concurrency::History { panic, decided: Vec::new() })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn concurrency_keeps_to_its_bounds_and_more_in_flight_never_means_fewer(
+        (spec, history) in any_concurrency(),
+        ready in 0..200_u32,
+        (stable, panic) in (0.0..5_000.0, 0.0..5_000.0),
+        more in 0.0..1_000.0,
+    ) {
+        let decided = |more: f64| {
+            let samples = concurrency::Samples { ready, stable: stable + more, panic: panic + more };
+            concurrency::decide(&spec, &history, &samples, NOW).desired
+        };
+        prop_assert!((spec.min..=spec.max).contains(&decided(0.0)));
+        prop_assert!(decided(more) >= decided(0.0), "{} and {}", decided(0.0), decided(more));
+    }
+
+    /// As long as it stays as it is, and no panic is left from before.
+    #[test]
+    fn concurrency_comes_to_rest_under_steady_load((spec, _) in any_concurrency(), in_flight in 0.0..2_000.0) {
+        let (mut history, mut ready) = (concurrency::History::default(), spec.min);
+        let counts: Vec<u32> = (0..200_u64)
+            .map(|round| {
+                let samples = concurrency::Samples { ready, stable: in_flight, panic: in_flight };
+                let now = NOW.plus(Duration::from_secs(2 * round));
+                let decision = concurrency::decide(&spec, &history, &samples, now);
+                (history, ready) = (decision.history, decision.desired);
+                ready
+            })
+            .collect();
+        prop_assert!(counts[150..].iter().all(|count| *count == ready), "{counts:?}");
+    }
+
+    #[test]
+    fn tracking_keeps_to_its_bounds_and_does_nothing_about_what_is_right(
+        (min, more) in (0..20_u32, 1..200_u32),
+        (current, target) in (0..300_u32, 1.0..1_000.0),
+        points in prop::collection::vec(0.0..3_000.0, 0..20),
+        (out, in_) in (prop::option::of((0..600_u64, 0..200_u32)), prop::option::of(0..600_u64)),
+    ) {
+        let spec = tracking::Spec::new(min, min + more, target);
+        let out = out.map(|(seconds, base)| (ago(seconds), base));
+        let history = tracking::History { out, in_: in_.map(ago) };
+        let desired = tracking::decide(&spec, &history, current, &points, NOW).desired;
+        prop_assert!((spec.min..=spec.max).contains(&desired), "{desired}");
+        // Between the two alarms nothing is done.
+        let right = vec![target * 0.95; 15];
+        let kept = tracking::decide(&spec, &history, current, &right, NOW).desired;
+        prop_assert_eq!(kept, current.clamp(spec.min, spec.max));
+    }
+
+    #[test]
+    fn tracking_never_takes_away_what_more_load_needs(
+        (current, target) in (1..200_u32, 1.0..1_000.0),
+        points in prop::collection::vec(0.0..3_000.0, 15..20),
+        more in 0.0..1_000.0,
+    ) {
+        let spec = tracking::Spec::new(1, 1_000_000, target);
+        let decided = |more: f64| {
+            let points: Vec<f64> = points.iter().map(|point| point + more).collect();
+            tracking::decide(&spec, &tracking::History::default(), current, &points, NOW).desired
+        };
+        prop_assert!(decided(more) >= decided(0.0));
     }
 }

@@ -188,6 +188,42 @@ mod tests {
         }
     }
 
+    /// From what a user writes, to none at all too: an autoscaler has one pod then, as it cannot hold requests.
+    #[test]
+    fn what_lethe_would_follow_is_followed_alike() {
+        for scale in [
+            "instances = '0..9'",
+            "instances = '2..9'\n[services.web.scale]\ncpu = '60%'\nup = { percent = 50, every = '30s' }\ndown = { window = '1m', instances = 1, every = '10s' }",
+            "[services.web.scale]\ninstances = '1..9'\nqueue = { name = 'queue', target = 40 }\ncpu = '70%'",
+            "[services.web.scale]\ninstances = '0..9'\nqueue = { name = 'queue', per-instance = 3 }\ndown = 'off'",
+        ] {
+            let toml = format!("[services.web]\ncommand = 'sh'\n{scale}\n");
+            let ours = crate::kubernetes::tests::load(&toml).services.remove(0).scale.unwrap().spec;
+            let text = crate::kubernetes::tests::text(&toml, &Default::default());
+            let written = text
+                .split("---")
+                .find(|document| document.contains("kind: HorizontalPodAutoscaler"))
+                .unwrap();
+            let read = manifest::read(written).unwrap();
+            // The flags are a controller's, not an autoscaler's.
+            let theirs = Spec { options: ours.options, ..read };
+            let ours = Spec { min: ours.min.max(1), ..ours };
+            for (count, queue) in (1..=9).flat_map(|count| [0, 7_000, 90_000].map(|queue| (count, queue))) {
+                for cpu in [0, 200, 350, 500, 900] {
+                    let samples = Samples {
+                        replicas: count,
+                        instances: (0..count as usize).map(|number| instance(number, Some(cpu))).collect(),
+                        external: [("queue".to_owned(), Reading::Value(queue))].into(),
+                        ..Samples::default()
+                    };
+                    let now = Time::default().plus(Duration::from_secs(4000));
+                    let decided = |spec: &Spec| decide(spec, &History::default(), &samples, now);
+                    assert_eq!(decided(&theirs), decided(&ours), "{scale}: {samples:?}");
+                }
+            }
+        }
+    }
+
     fn object_of_spec(spec: &Spec) -> Map {
         crate::kubernetes::tests::with_subject("web", |subject| object_of(subject, spec))
     }

@@ -219,6 +219,10 @@ fn a_file_that_cannot_be_followed() {
             "`hpa.yaml` cannot be followed: spec.maxReplicas: a service has at most 1000 workers, not 5000",
         ),
         ("a: [", "`hpa.yaml` cannot be followed: "),
+        (
+            "maxReplicas: 5\nmetrics: [{type: Resource, resource: {name: gpu, target: {averageUtilization: 50}}}]",
+            "`hpa.yaml` cannot be followed: spec.metrics: of a worker, `cpu` and `memory` are measured, and not `gpu`",
+        ),
     ] {
         fs::write(folder.path().join("hpa.yaml"), yaml).unwrap();
         let said = load(Origin::Path(folder.path().into()), Overrides::default()).unwrap_err().to_string();
