@@ -25,7 +25,7 @@ use crate::{
 /// Visitors, each with a request under way at all times.
 const VISITORS: usize = 4;
 
-/// A teller of which `lethe.toml` says how it behaves: it fails, fails once there is a file `fail`, is slow, ends at once, or
+/// A teller of which `lethe.toml` says how it behaves: it fails, fails once there is a file `fail`, fails whoever asks for its health, is slow, ends at once, or
 /// does not listen before there is a file.
 const HABITS: &str = "
 import os, time
@@ -34,6 +34,7 @@ class Habit(Handler):
         habit = os.environ.get('HABIT', '')
         if habit == 'slow': time.sleep(2)
         if self.path == '/long': time.sleep(0.5)
+        if habit == 'ill' and self.path == '/health': habit = 'fails'
         if habit == 'fails later' and os.path.exists('fail'): habit = 'fails'
         if habit != 'fails': return super().do_GET()
         self.send_response(500); self.send_header('Content-Length', '0'); self.end_headers()
@@ -283,6 +284,34 @@ async fn one_that_fails_or_is_slow_is_rolled_back_with_the_reason() -> anyhow::R
     ensure!(releases(&lethe).await? == [1, 1]);
     load.answers(&lethe, 50).await?;
     load.end().await?;
+    lethe.down().await
+}
+
+/// Its answers are good; nobody but who asks for its health sees that it is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_health_fails_is_rolled_back() -> anyhow::Result<()> {
+    let project = Project::new()?;
+    let write = |word: &str, habit: &str| {
+        project.write(2, word, habit, "bake = '24h'\ngrace = '1s'")?;
+        let toml = fs::read_to_string(project.file())?;
+        // Those that are out get nothing, and one of two may be.
+        let health = "health = { path = '/health', every = '2s', timeout = '2s', failures = 2 }";
+        anyhow::Ok(fs::write(project.file(), toml.replace("eject = \"off\"", health))?)
+    };
+    write("one", "")?;
+    let lethe = project.up().await?;
+    lethe.ready(2).await?;
+    let load = Load::on(&lethe, false);
+    load.answers(&lethe, 20).await?;
+    write("two", "ill")?;
+    let end = deploy(&lethe).await?;
+    ensure!(end.step == "rolled-back" && end.text.contains("unhealthy"), "{end:?}");
+    ensure!(last(&lethe).await?.reason.is_some_and(|why| why.contains("unhealthy")));
+    lethe.ready(2).await?;
+    ensure!(releases(&lethe).await? == [1, 1]);
+    load.answers(&lethe, 20).await?;
+    let seen = load.end().await?;
+    ensure!(seen.iter().all(|(_, status)| *status == 200), "{seen:?}");
     lethe.down().await
 }
 

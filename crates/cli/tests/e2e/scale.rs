@@ -205,7 +205,7 @@ async fn cpu() -> anyhow::Result<()> {
     lethe.down().await
 }
 
-/// A server that says one number, or hangs up: then it is away, and nobody else has its port.
+/// A server that says one number, or hangs up: then it is away, and nobody else has its port. Or it says nothing.
 struct Source {
     number: Arc<AtomicUsize>,
     address: String,
@@ -213,6 +213,7 @@ struct Source {
 
 impl Source {
     const AWAY: usize = usize::MAX;
+    const SILENT: usize = usize::MAX - 1;
 
     async fn new(number: usize) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -220,10 +221,16 @@ impl Source {
         let number = Arc::new(AtomicUsize::new(number));
         let told = Arc::clone(&number);
         tokio::spawn(async move {
+            let mut held = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
                 let number = told.load(Ordering::Relaxed);
-                if number == Self::AWAY {
-                    continue;
+                match number {
+                    Self::AWAY => continue,
+                    Self::SILENT => {
+                        held.push(stream);
+                        continue;
+                    }
+                    _ => {}
                 }
                 let body = format!("{{\"depth\":[{number}]}}");
                 let answer = format!(
@@ -263,6 +270,20 @@ async fn a_number_that_goes_away_keeps_the_workers() -> anyhow::Result<()> {
     ensure!(failing(&told, "mails").is_some_and(|why| why.contains(address)), "{told:?}");
     let why = format!("mails: http://{address}/stats: ");
     lethe.until(&why, async || lethe.output.text().contains(&why).then_some(())).await?;
+    source.say(30);
+    lethe
+        .until("it is there again", async || {
+            let scaling = lethe.client.scaling("web").await.ok()?;
+            failing(&scaling, "mails").is_none().then_some(())
+        })
+        .await?;
+    source.say(Source::SILENT);
+    let silent = format!("http://{address}/stats: no answer within 1000 ms");
+    let told = until(&lethe, "it is told that it is silent", |scaling| {
+        failing(scaling, "mails").is_some_and(|why| why.contains(&silent))
+    })
+    .await?;
+    ensure!(told.wanted == 3, "{told:?}");
     source.say(10);
     lethe.ready(1).await?;
     source.say(20);
@@ -317,6 +338,35 @@ async fn by_an_autoscalers_file_and_by_hand() -> anyhow::Result<()> {
     .await?;
     ensure!(after.wanted == 4, "{after:?}");
     ensure!(after.decisions[..before.len()] == before, "what was decided before is known: {after:?}");
+    lethe.down().await
+}
+
+/// The work of a queue is in no request: the number alone starts a worker, and keeps it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_keeps_a_worker_that_nobody_asks() -> anyhow::Result<()> {
+    let source = Source::new(0).await?;
+    let address = &source.address;
+    let project = Project::new(&format!(
+        "instances = \"0..3\"\nidle = \"1s\"\ndown = {{ window = \"0s\" }}\n\
+         queue = {{ name = \"mails\", url = \"http://{address}/stats\", pointer = \"/depth/0\", per-instance = 10 }}"
+    ))?;
+    let lethe = project.up().await?;
+    let left = |scaling: &api::Scaling| {
+        scaling.decisions.iter().filter(|decision| (decision.from, decision.to) == (1, 0)).count()
+    };
+    until(&lethe, "nothing is to be done", |scaling| left(scaling) == 1).await?;
+    source.say(5);
+    lethe.ready(1).await?;
+    source.say(15);
+    lethe.ready(2).await?;
+    source.say(5);
+    let told = until(&lethe, "one is enough", |scaling| scaling.wanted == 1).await?;
+    ensure!(left(&told) == 1, "{told:?}");
+    source.say(0);
+    let told = until(&lethe, "nothing is to be done again", |scaling| left(scaling) == 2).await?;
+    let starts = told.decisions.iter().filter(|decision| decision.from == 0).count();
+    ensure!(starts == 1, "it left and came once: {told:?}");
+    project.replay(&lethe).await?;
     lethe.down().await
 }
 

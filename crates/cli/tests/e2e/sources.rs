@@ -163,8 +163,16 @@ async fn a_branch_is_followed_and_what_is_bad_leaves_what_is_good() -> anyhow::R
     ensure!(back.status.success(), "{back:?}");
     ensure!(version(&lethe).await? == "4" && project.builds() == 6, "without network and without a build");
 
+    // Nor when it is typed for one deploy, which cannot be fetched.
+    let elsewhere = "git+http://me:typed-secret@127.0.0.1:1/nowhere.git";
+    let failed = project.place.tell(&["deploy", "web", "--source", elsewhere])?;
+    let said = String::from_utf8([failed.stdout, failed.stderr].concat())?;
+    ensure!(failed.status.code() == Some(1) && said.contains("nowhere.git"), "{said}");
+    ensure!(!said.contains("typed-secret"), "{said}");
+    ensure!(version(&lethe).await? == "4", "the version that ran goes on");
+
     let state = project.place.state();
-    for secret in [GitServer::PASSWORD, KEY, "and-more", "swordfish"] {
+    for secret in [GitServer::PASSWORD, KEY, "typed-secret", "and-more", "swordfish"] {
         let text = lethe.output.text();
         ensure!(!text.contains(secret), "{secret}: {text}");
         let found = Command::new("grep").args(["-rlF", secret]).arg(&state).output()?;

@@ -163,10 +163,8 @@ async fn many_requests_at_once_are_answered_by_one_start() -> anyhow::Result<()>
     lethe.down().await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_websocket_keeps_its_worker() -> anyhow::Result<()> {
-    let project = Project::new(SERVICE)?;
-    let lethe = project.at_zero().await?;
+/// One that is open; it starts a worker as any request does.
+async fn websocket(lethe: &Lethe) -> anyhow::Result<TcpStream> {
     let mut tunnel = TcpStream::connect(lethe.listen).await?;
     tunnel
         .write_all(b"GET /echo HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
@@ -176,7 +174,15 @@ async fn a_websocket_keeps_its_worker() -> anyhow::Result<()> {
         head.push(tunnel.read_u8().await?);
     }
     let head = String::from_utf8(head)?;
-    ensure!(head.starts_with("HTTP/1.1 101"), "a WebSocket starts a worker too: {head}");
+    ensure!(head.starts_with("HTTP/1.1 101"), "{head}");
+    Ok(tunnel)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_keeps_its_worker() -> anyhow::Result<()> {
+    let project = Project::new(SERVICE)?;
+    let lethe = project.at_zero().await?;
+    let mut tunnel = websocket(&lethe).await?;
     let pid = lethe.workers().await?[0].pid.context("a process")?;
     let client = lethe.client.clone();
     let scaled = tokio::spawn(async move { client.scale("web", 0).await });
@@ -197,6 +203,53 @@ async fn a_websocket_keeps_its_worker() -> anyhow::Result<()> {
     scaled.await??;
     let status = lethe.ready(1).await?;
     ensure!(status.workers[0].instance.as_str() == "web-3", "{status:?}");
+    lethe.down().await
+}
+
+/// Nothing moves on it, while a service beside it goes to rest twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_on_which_nothing_moves_is_not_idle() -> anyhow::Result<()> {
+    let service = |name: &str| {
+        format!(
+            "[services.{name}]\ncommand = \"python3 app.py\"\nscale = {{ instances = \"0..1\", idle = \"1s\" }}\n"
+        )
+    };
+    let routes = "[[routes]]\nservice = \"web\"\n[[routes]]\nservice = \"beside\"\npath = \"/beside\"\n";
+    let project = Project::new(&[service("web"), service("beside"), routes.into()].concat())?;
+    let file = project.0.path().join("lethe.toml");
+    let lethe = project.0.up(&[file.to_str().context("UTF-8")?]).await?;
+    let mut tunnel = websocket(&lethe).await?;
+    let workers = async || {
+        let workers = lethe.workers().await?.into_iter();
+        anyhow::Ok(workers.filter(|worker| worker.service.as_str() == "web").collect::<Vec<_>>())
+    };
+    let before = workers().await?;
+    let rests = async |count: usize| {
+        lethe
+            .until("the one beside has gone to rest", async || {
+                let decisions = lethe.client.scaling("beside").await.ok()?.decisions;
+                (decisions.iter().filter(|decision| decision.to == 0).count() >= count).then_some(())
+            })
+            .await
+    };
+    rests(1).await?;
+    for count in 2..4 {
+        let page = Visitor::new(lethe.listen).get("/beside").await?;
+        ensure!(page.status == 200, "{page:?}");
+        rests(count).await?;
+    }
+    ensure!(
+        workers().await?.iter().map(|it| it.pid).eq(before.iter().map(|it| it.pid)),
+        "it keeps its worker"
+    );
+    tunnel.write_u8(b'a').await?;
+    ensure!(tunnel.read_u8().await? == b'a', "it goes on");
+    drop(tunnel);
+    lethe
+        .until("it rests once nobody is there", async || {
+            lethe.workers().await.ok().is_some_and(|workers| workers.is_empty()).then_some(())
+        })
+        .await?;
     lethe.down().await
 }
 
