@@ -8,6 +8,7 @@ Writes `bench/results/scale.json` and prints it.
 import asyncio
 import datetime
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -146,14 +147,21 @@ def from_zero():
         "listening_to_answer_ms": (answered - line["at"] - SERVICE_S) * 1000}
 
 
-def simulated():
-    """A quiet hour with a step in its middle, seen by both."""
+# Traces for the simulator: a quiet hour with a step in its middle, and a day with two humps, as those of shops are.
+TRACES = {
+    "step": "0,16\n1200,480\n1800,16\n3600,16\n",
+    "day": "".join(f"{at},{220 - 200 * math.cos(at / 86400 * 4 * math.pi):.0f}\n" for at in range(0, 86400, 60)),
+}
+
+
+def simulated(load):
+    """The same load, seen by all policies."""
     with tempfile.NamedTemporaryFile("w", suffix=".csv") as trace:
-        trace.write("0,16\n1200,480\n1800,16\n3600,16\n")
+        trace.write(load)
         trace.flush()
         return json.loads(subprocess.run(
             [LETHE, "simulate", "--trace", trace.name, "--service-time", f"{SERVICE_S * 1000:.0f}ms", "--slots", str(SLOTS),
-             "--startup", "300ms", "--instances", f"{LEAST}..40", "--compare", "hpa,lethe", "--json"],
+             "--startup", "300ms", "--instances", f"{LEAST}..40", "--compare", "hpa,kpa,target,lethe", "--json"],
             capture_output=True, check=True).stdout)
 
 
@@ -173,7 +181,7 @@ def main():
         "step": medians([one_step() for _ in range(ROUNDS)]),
         "shop": medians([one_step_of_the_shop() for _ in range(ROUNDS)]),
         "from_zero": medians([from_zero() for _ in range(ROUNDS)]),
-        "simulated": simulated(),
+        "simulated": {name: simulated(load) for name, load in TRACES.items()},
         "decisions": decisions(),
     }
     write_results("scale.json", results)

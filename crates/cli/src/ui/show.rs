@@ -206,7 +206,8 @@ impl Show {
             Mode::Plain(paint) if event.level < Level::INFO => {
                 let prefix = self.prefix.of("lethe", logs::Source::Lethe, paint);
                 // Standard error may be closed; there is no other place to say so.
-                let _ = writeln!(io::stderr(), "{prefix}{}", ansi::for_stderr(&event.line()));
+                let text = prefixed(&prefix, &ansi::for_stderr(&event.line()));
+                let _ = writeln!(io::stderr(), "{text}");
             }
             Mode::Table(paint) | Mode::Plain(paint) => {
                 self.text("lethe", logs::Source::Lethe, &event.line(), paint);
@@ -227,7 +228,7 @@ impl Show {
         let raw = matches!(self.mode, Mode::Plain(_)) && !paint.on && !is_terminal();
         let text = if raw { text.to_owned() } else { ansi::clean(text, paint.on) };
         if !self.table_is_on() {
-            self.print(&format!("{prefix}{text}"));
+            self.print(&prefixed(&prefix, &text));
         }
         if matches!(self.mode, Mode::Table(_)) {
             if self.lines.len() == LINES_MAX {
@@ -252,6 +253,11 @@ impl Show {
             let _ = writeln!(io::stderr(), "lethe │ nothing more is shown: {error}");
         }
     }
+}
+
+/// Each line of it after the prefix: what a worker printed last, say, is of the same event.
+fn prefixed(prefix: &str, text: &str) -> String {
+    format!("{prefix}{}", text.replace('\n', &format!("\n{prefix}")))
 }
 
 fn is_terminal() -> bool {

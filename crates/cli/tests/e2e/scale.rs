@@ -357,6 +357,8 @@ async fn a_number_keeps_a_worker_that_nobody_asks() -> anyhow::Result<()> {
     until(&lethe, "nothing is to be done", |scaling| left(scaling) == 1).await?;
     source.say(5);
     lethe.ready(1).await?;
+    let why = "web: 0 → 1 workers: external metric mails: ";
+    lethe.until(why, async || lethe.output.text().contains(why).then_some(())).await?;
     source.say(15);
     lethe.ready(2).await?;
     source.say(5);
