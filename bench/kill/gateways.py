@@ -90,8 +90,15 @@ class Lethe(Gateway):
                   "--state-dir", self.state, "--no-table", "--", *self.worker], self.env)
         ports.connect_when_listening(self.port, self.alive)
         self.workers = OfLethe(self.ps)
-        while sum(worker["state"] == "ready" for worker in self.ps()["workers"]) < COUNT:
+        while not self.is_whole():
             time.sleep(0.02)
+
+    def is_whole(self):
+        try:
+            return sum(worker["state"] == "ready" for worker in self.ps()["workers"]) >= COUNT
+        except subprocess.CalledProcessError:
+            # It listens a moment before it can be asked.
+            return False
 
     def ps(self):
         command = [self.program, "ps", "--state-dir", self.state, "--json"]

@@ -135,8 +135,8 @@ impl Client {
         self.call(Method::GET, format!("/v1/services/{}/scaling/{number}", encode(service)), &()).await
     }
 
-    /// Tells a number by which a service is scaled.
-    pub async fn tell_metric(&self, service: &str, metric: &str, number: f64) -> Result<(), Error> {
+    /// Tells a number by which a service is scaled, such as `17`, `0.5` or `5k`.
+    pub async fn tell_metric(&self, service: &str, metric: &str, number: &str) -> Result<(), Error> {
         let path = format!("/v1/services/{}/metrics/{}", encode(service), encode(metric));
         self.call(Method::PUT, path, &number).await
     }

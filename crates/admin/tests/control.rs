@@ -356,7 +356,9 @@ async fn load_decides() {
     );
     assert_eq!(problem(place.client.scaling("mail").await).status, 404);
 
-    assert!(problem(place.client.tell_metric("shop", "mails", 17.5).await).detail.contains("mails is 17.5"));
+    assert!(
+        problem(place.client.tell_metric("shop", "mails", "17.5").await).detail.contains("mails is 17.5")
+    );
     for (body, status, wanted) in [
         ("17", "204", ""),
         (" 17\n", "204", ""),

@@ -278,7 +278,7 @@ mod tests {
             "lethe scale shop=3 --why",
             "lethe scale shop=3 --case 1",
             "lethe scale shop --tell emails",
-            "lethe scale shop --tell emails=NaN",
+            "lethe scale shop --tell emails=",
             "lethe scale shop=3 --tell emails=1",
             "lethe scale Shop=3",
             "lethe completions klingon",

@@ -64,7 +64,7 @@ pub fn export(config: &Config) -> Exported {
     let untracked = untracked(config);
     if !untracked.is_empty() {
         notices.push(format!(
-            "the group goes by CPU alone, at {} %; {} is still what lethe counts its workers by on each machine",
+            "the group goes by CPU alone, at {} %; lethe still counts its workers on each machine by {}",
             tracked(config).unwrap_or(CPU_DEFAULT),
             untracked.join(", ")
         ));

@@ -243,6 +243,12 @@ impl<'a> Subject<'a> {
                 "service `{name}`: its autoscaler goes by CPU in percent of what is requested, and one core was written: say how \
                  much in [services.{name}.resources] requests"
             ));
+        } else if scaling::spec(self.service).is_some()
+            && self.service.spec.resources.cpu_request_milli.is_none()
+        {
+            said.push(format!(
+                "service `{name}`: each pod requests one core, since [services.{name}.resources] requests says nothing else"
+            ));
         }
         if self.service.spec.protocol == Protocol::H2c && self.service.spec.ready.is_some() {
             said.push(format!(
@@ -268,7 +274,7 @@ impl Subject<'_> {
         if !foreign.is_empty() {
             said.push(format!(
                 "service `{name}`: its autoscaler asks for {}, which a cluster has only by an adapter for its metrics API (such as \
-                 prometheus-adapter, which reads lethe's /metrics)",
+                 prometheus-adapter)",
                 foreign.join(", ")
             ));
         }

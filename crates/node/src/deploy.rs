@@ -295,11 +295,16 @@ impl Deploys {
         Ok(job)
     }
 
-    /// Begins to let what was made take over.
-    pub(crate) async fn roll(&self, job: &Arc<Job>, made: &Made) -> Result<Rollout, supervisor::Error> {
-        if let Err(error) = self.history.made(job.name(), job.release, made.revision.clone()) {
+    /// Notes which version it is.
+    pub(crate) fn was_fetched(&self, job: &Job, revision: Option<String>) {
+        if let Err(error) = self.history.made(job.name(), job.release, revision) {
             tracing::error!("{}", unwritten(job.name(), &error));
         }
+    }
+
+    /// Begins to let what was made take over.
+    pub(crate) async fn roll(&self, job: &Arc<Job>, made: &Made) -> Result<Rollout, supervisor::Error> {
+        self.was_fetched(job, made.revision.clone());
         let (service, rollout) = (job.name().clone(), &job.service.rollout);
         let comparer =
             Comparer::new(service, Arc::clone(&self.gateway), self.supervisor.clone(), rollout.guard);

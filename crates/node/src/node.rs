@@ -560,6 +560,8 @@ async fn make_all(
         let name = service.spec.name.clone();
         let mut tell = |step: Step<'_>| {
             watch(match step {
+                // What is built next, or taken over, says so too.
+                Step::Fetched(_) => return,
                 Step::Fetching(source) => Progress::Fetching { service: &name, source },
                 Step::Building(command) => Progress::Building { service: &name, command },
                 Step::Line(text) => Progress::Line { service: &name, text },

@@ -92,6 +92,8 @@ pub(crate) enum Wanted {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step<'a> {
     Fetching(&'a Source),
+    /// What the source calls the version that was fetched, and is made now.
+    Fetched(&'a str),
     Building(&'a str),
     Line(&'a str),
     Built,
@@ -255,6 +257,7 @@ impl Maker {
             self.note_failure(name, &record);
             return Err(Error::FailedBefore { source_name: source.to_string(), revision });
         }
+        watch(Step::Fetched(&record.revision));
         let pin = self.pin(&record.key);
         let built = self.build_once(service, source, fetched, &record.key, watch).await;
         // That the disk is full, or `lethe` is to stop, says nothing of the version.
@@ -462,6 +465,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn log(name: &ServiceName, step: Step<'_>) {
     match step {
         Step::Fetching(source) => tracing::info!("{name}: fetching {source}"),
+        Step::Fetched(revision) => tracing::info!("{name}: fetched {}", shown(revision)),
         Step::Building(command) => tracing::info!("{name}: building: {command}"),
         Step::Line(line) => tracing::debug!("{name}: {line}"),
         Step::Built => tracing::info!("{name}: built"),

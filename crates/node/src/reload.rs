@@ -205,12 +205,24 @@ impl Reloader {
     /// version keep theirs.
     pub(crate) async fn make_one(
         &self,
-        mut service: ServiceConfig,
+        service: ServiceConfig,
         wanted: release::Wanted,
         job: Option<&Job>,
     ) -> Result<Made, Error> {
+        self.make_known(service, wanted, job, &mut None).await
+    }
+
+    /// The same; notes as `fetched` which version it is, also if it cannot be made.
+    pub(crate) async fn make_known(
+        &self,
+        mut service: ServiceConfig,
+        wanted: release::Wanted,
+        job: Option<&Job>,
+        fetched: &mut Option<String>,
+    ) -> Result<Made, Error> {
         let name = service.spec.name.clone();
         let mut tell = |step: release::Step<'_>| match (job, step) {
+            (_, release::Step::Fetched(revision)) => *fetched = Some(revision.to_owned()),
             (Some(job), release::Step::Fetching(source)) => {
                 job.tell("fetching", format!("is fetched: {source}"), None);
             }

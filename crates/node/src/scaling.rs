@@ -367,7 +367,8 @@ impl Service {
                 let why = error.to_string();
                 // One that starts slowly is no trouble of a metric; that it does not start is told by its own output.
                 let starts = case.samples.instances.iter().any(|instance| instance.ready == Some(false));
-                if starts && error.is_for_want_of_samples() || !self.trouble.is_to_be_told(&self.last.failing)
+                if starts && error.is_for_want_of_samples(&case.samples)
+                    || !self.trouble.is_to_be_told(&self.last.failing)
                 {
                     return None;
                 }
@@ -479,6 +480,8 @@ impl lethe_admin::handles::Scaling for Scaling {
             service.pilot.begin_again();
         }
         (service.is_pinned, service.is_woken) = (is_pinned, false);
+        // Nothing is asked of metrics any more, or not yet again.
+        (service.last.failing, service.last.ratios) = Default::default();
         drop(services);
         self.wake();
         Some(())

@@ -8,7 +8,7 @@ mod whole;
 
 use crate::{
     quantity,
-    samples::{Reading, Samples},
+    samples::{Instance, Reading, Samples},
     spec::{Metric, Source, Spec, Target},
     time::Time,
 };
@@ -81,14 +81,30 @@ pub enum Error {
         current: u32,
         /// Those that fail.
         failures: Vec<(Source, Failure)>,
+        /// What the others came to.
+        usages: Vec<Usage>,
     },
 }
 
 impl Error {
-    /// Whether nothing else is wrong than that there is no worker to measure, as while they start.
-    pub fn is_for_want_of_samples(&self) -> bool {
+    /// Whether nothing else is wrong than that there is no worker to measure, as while they start. An object is what workers
+    /// serve, so that nobody can tell its number while none of them does.
+    pub fn is_for_want_of_samples(&self, samples: &Samples) -> bool {
         let (Self::AllFail(failures) | Self::FewerWhileFailing { failures, .. }) = self;
-        failures.iter().all(|(_, failure)| matches!(failure, Failure::NoInstances | Failure::NoSamples))
+        let nobody_serves = !samples.instances.iter().any(Instance::is_serving);
+        failures.iter().all(|(source, failure)| match failure {
+            Failure::NoInstances | Failure::NoSamples => true,
+            Failure::Absent => nobody_serves && matches!(source, Source::Object(_)),
+            _ => false,
+        })
+    }
+
+    /// What the metrics came to that work.
+    pub fn usages(&self) -> &[Usage] {
+        match self {
+            Self::AllFail(_) => &[],
+            Self::FewerWhileFailing { usages, .. } => usages,
+        }
     }
 }
 
@@ -125,6 +141,7 @@ pub fn propose(spec: &Spec, samples: &Samples, now: Time) -> Result<Proposal, Er
             replicas: proposal.replicas,
             current: samples.replicas,
             failures,
+            usages: proposal.usages,
         });
     }
     let failing = |(source, failure)| format!("{source} fails and does not count: {failure}");

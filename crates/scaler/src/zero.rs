@@ -46,14 +46,18 @@ pub fn decide(
             let many = if zero.waiting == 1 { "a request waits" } else { "requests wait" };
             return Ok(without_metrics(1, format!("1 instead of 0: {many} for a worker")));
         }
+        let nobody = || without_metrics(0, "0, as now: nobody waits".into());
         return match spec.min {
-            0 => decision::decide(spec, history, samples, now),
-            _ => Ok(without_metrics(0, "0, as now: nobody waits".into())),
+            0 => decision::decide(spec, history, samples, now).or_else(|error| {
+                // What can only be measured at workers is no reason to start one.
+                if error.is_for_want_of_samples(samples) { Ok(nobody()) } else { Err(error) }
+            }),
+            _ => Ok(nobody()),
         };
     }
     let mut decision = match decision::decide(spec, history, samples, now) {
         // A worker that cannot start is never measured; who asked for it has gone.
-        Err(error) if zero.is_idle() && error.is_for_want_of_samples() => {
+        Err(error) if zero.is_idle() && error.is_for_want_of_samples(samples) => {
             return Ok(without_metrics(0, format!("0: nothing was in flight for {}", seconds(zero.idle))));
         }
         decided => decided?,
@@ -140,6 +144,9 @@ mod tests {
     #[test]
     fn the_first_and_the_last() {
         let (cpu, queue) = (|| Source::Resource("cpu".into()), || Source::External("queue".into()));
+        let latency = || Source::Object("latency".into());
+        let mut unready = samples(1, false, None);
+        unready.instances[0].ready = Some(false);
         let both = || {
             let mut both = spec(0, queue());
             both.metrics.extend(spec(0, cpu()).metrics);
@@ -169,6 +176,21 @@ mod tests {
                 samples(0, false, None),
                 Ok(1),
             ),
+            (
+                "nobody waits, and latency is there with workers alone",
+                spec(0, latency()),
+                zero(5, 0),
+                samples(0, false, None),
+                Ok(0),
+            ),
+            (
+                "idle, and nobody serves whose latency could be measured",
+                spec(0, latency()),
+                zero(60, 0),
+                unready.clone(),
+                Ok(0),
+            ),
+            ("the same, but not for long", spec(0, latency()), zero(59, 0), unready, Err(())),
             ("idle for long enough", spec(1, cpu()), zero(60, 0), samples(1, false, None), Ok(0)),
             ("not idle for long enough", spec(1, cpu()), zero(59, 0), samples(1, false, None), Ok(1)),
             ("idle by the clock, but one waits", spec(1, cpu()), zero(60, 1), samples(1, false, None), Ok(1)),

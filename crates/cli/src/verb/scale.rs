@@ -30,7 +30,8 @@ enum What {
 #[derive(Clone, Debug)]
 struct Told {
     metric: String,
-    number: f64,
+    /// As it was typed: lethe judges it, and what is no number makes the metric fail.
+    number: String,
 }
 
 impl FromStr for Told {
@@ -39,8 +40,10 @@ impl FromStr for Told {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || "use METRIC=NUMBER, such as emails=17".to_owned();
         let (metric, number) = text.split_once('=').ok_or_else(wrong)?;
-        let number = number.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(wrong)?;
-        Ok(Self { metric: metric.into(), number })
+        if number.is_empty() {
+            return Err(wrong());
+        }
+        Ok(Self { metric: metric.into(), number: number.into() })
     }
 }
 
@@ -193,7 +196,7 @@ fn set(service: &ServiceName, instances: u32, target: &Target) -> anyhow::Result
 fn tell(services: &[ServiceName], Told { metric, number }: &Told, target: &Target) -> anyhow::Result<()> {
     for service in services {
         running::with(target, async |client| {
-            Ok(client.tell_metric(service.as_str(), metric, *number).await?)
+            Ok(client.tell_metric(service.as_str(), metric, number).await?)
         })?;
         match target.json {
             true => output::json(&json!({ "service": service, "metric": metric, "number": number }))?,

@@ -131,6 +131,7 @@ async fn a_branch_is_followed_and_what_is_bad_leaves_what_is_good() -> anyhow::R
     let unbuilt = ended(&lethe, 2).await?;
     ensure!(unbuilt.outcome == Outcome::Failed, "{unbuilt:#?}");
     ensure!(unbuilt.reason.as_ref().is_some_and(|why| why.contains("SyntaxError")), "{unbuilt:#?}");
+    ensure!(unbuilt.revision.is_some() && unbuilt.revision != second.revision, "it is named: {unbuilt:#?}");
     ensure!(version(&lethe).await? == "2", "the version that ran goes on");
     // It can be built, and does not start: it goes back by itself.
     project.commit("cp ../app.py .; rm version")?;

@@ -56,7 +56,8 @@ impl Reloader {
     pub(crate) async fn deploy_news(self: &Arc<Self>, followed: &Followed) -> Result<(), String> {
         let service = &followed.service;
         let name = &service.spec.name;
-        match self.make_one(service.clone(), release::Wanted::News, None).await {
+        let mut fetched = None;
+        match self.make_known(service.clone(), release::Wanted::News, None, &mut fetched).await {
             Ok(made) if followed.programs.contains(&made.spec.directory) => {
                 tracing::debug!("{name}: nothing new");
             }
@@ -77,8 +78,14 @@ impl Reloader {
             Err(error) => {
                 let error = in_full(&error);
                 match self.wanted_by_itself(followed, None).await {
-                    Some(job) => self.deploys.end(&job, Outcome::Failed, Some(error)),
-                    None => tracing::error!("{name}: what is new cannot be made: {error}"),
+                    Some(job) => {
+                        self.deploys.was_fetched(&job, fetched);
+                        self.deploys.end(&job, Outcome::Failed, Some(error));
+                    }
+                    None => {
+                        let what = fetched.as_deref().map_or_else(|| "what is new".into(), release::shown);
+                        tracing::error!("{name}: {what} cannot be made: {error}");
+                    }
                 }
             }
         }

@@ -165,15 +165,19 @@ impl Reloader {
         let made = match made {
             Some(made) => made,
             None => {
+                let mut fetched = None;
                 let made = tokio::select! {
-                    made = self.make_one(job.service.clone(), release::Wanted::Newest, Some(&job)) => made,
+                    made = self.make_known(job.service.clone(), release::Wanted::Newest, Some(&job), &mut fetched) => made,
                     by = job.called_off() => {
                         return self.deploys.end(&job, Outcome::RolledBack, Some(format!("called off by {by}")));
                     }
                 };
                 match made {
                     Ok(made) => made,
-                    Err(error) => return self.deploys.end(&job, Outcome::Failed, Some(in_full(&error))),
+                    Err(error) => {
+                        self.deploys.was_fetched(&job, fetched);
+                        return self.deploys.end(&job, Outcome::Failed, Some(in_full(&error)));
+                    }
                 }
             }
         };

@@ -148,7 +148,12 @@ impl Pilot {
             zero,
             unknown: Vec::new(),
         };
-        let (failing, ratios) = (self.failing(&decided), ratios(&decided));
+        let mut failing = self.failing(&decided);
+        if case.samples.replicas == 0 {
+            // What is measured at workers, or of what they answer, cannot be there without any, and is not missed.
+            failing.retain(|name, _| self.scale.externals.iter().any(|external| external.name == *name));
+        }
+        let ratios = ratios(&decided);
         Verdict { decided, case, failing, ratios }
     }
 
@@ -193,12 +198,12 @@ impl Pilot {
         samples
     }
 
-    /// Whether a number from elsewhere says that there is something to do. What the gateway measures is of what was in flight,
-    /// which the gauge knows better.
+    /// Whether a number from elsewhere says that there is something to do, or fails and may have said so. What the gateway
+    /// measures is of what was in flight, which the gauge knows better.
     fn is_told_of_work(&self, samples: &Samples) -> bool {
         let is_above_zero = |name: &str| {
-            let numbers = [&samples.external, &samples.object];
-            numbers.iter().any(|numbers| matches!(numbers.get(name), Some(Reading::Value(1..))))
+            let number = samples.external.get(name).or_else(|| samples.object.get(name));
+            number.is_some_and(|number| *number != Reading::Value(0))
         };
         self.scale.externals.iter().any(|external| is_above_zero(&external.name))
     }
@@ -299,7 +304,10 @@ impl Pilot {
 }
 
 fn ratios(decided: &Result<Decision, proposal::Error>) -> BTreeMap<String, f64> {
-    let usages = decided.as_ref().map_or(&[][..], |decision| &decision.usages);
+    let usages = match decided {
+        Ok(decision) => &decision.usages,
+        Err(error) => error.usages(),
+    };
     let ratio = |usage: &proposal::Usage| match usage.target {
         Target::Utilization(percent) => usage.value as f64 / f64::from(percent),
         Target::AverageValue(target) | Target::Value(target) => usage.value as f64 / target as f64,

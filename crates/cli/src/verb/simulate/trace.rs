@@ -200,7 +200,7 @@ fn summary(model: &Model, outcomes: &[Outcome]) -> Vec<String> {
             format!("{:.1}", outcome.worker_hours),
             outcome.most.to_string(),
             outcome.changes.to_string(),
-            format!("{:.0}", outcome.over),
+            if outcome.over < 10.0 { format!("{:.1}", outcome.over) } else { format!("{:.0}", outcome.over) },
             format!("{:.3} %", share(outcome) * 100.0),
         ]
     };

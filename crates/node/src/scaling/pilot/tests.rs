@@ -34,6 +34,8 @@ struct Stage {
     memory: u64,
     load: u64,
     waiting: u64,
+    state: WorkerState,
+    latency: Option<Buckets>,
     externals: BTreeMap<String, Reading>,
     /// What each decision said in the end.
     last: Option<Verdict>,
@@ -51,6 +53,8 @@ impl Stage {
             memory: 1 << 20,
             load: 0,
             waiting: 0,
+            state: WorkerState::Ready,
+            latency: None,
             externals: BTreeMap::new(),
             last: None,
         }
@@ -59,7 +63,7 @@ impl Stage {
     fn sight(&self) -> Sight {
         let worker = |number: u32| Seen {
             instance: format!("web-{number}"),
-            state: WorkerState::Ready,
+            state: self.state,
             has_process: true,
             started: self.now.minus(Duration::from_secs(3_600)),
             ready_since: None,
@@ -71,7 +75,7 @@ impl Stage {
             wanted: self.wanted,
             waiting: self.waiting,
             workers: (1..=self.wanted).map(worker).collect(),
-            latency: None,
+            latency: self.latency.clone(),
             externals: self.externals.clone(),
         }
     }
@@ -218,8 +222,28 @@ fn the_last_worker_stays_while_a_number_fails() {
     stage.externals.insert("emails".into(), Reading::Missing);
     assert_eq!(stage.seconds(60), [1; 60], "CPU proposes one, and it might have been needed for the emails");
     assert_eq!(stage.failing()["emails"], "nobody gives a number for it");
+    // Those that work are shown all the same.
+    assert!(stage.last.as_ref().unwrap().ratios.contains_key("cpu"));
     stage.externals.insert("emails".into(), Reading::Value(0));
-    assert_eq!(stage.seconds(1), [0]);
+    assert_eq!(stage.seconds(3), [1, 0, 0], "its idle time begins when it is there again");
+    assert!(stage.failing().is_empty(), "without workers, CPU is not missed: {:?}", stage.failing());
+}
+
+/// Nobody can tell the latency of a service without workers, or of one whose workers do not start.
+#[test]
+fn latency_is_not_missed_without_workers() {
+    for more in ["", "concurrency = 10, ", "cpu = '70%', "] {
+        let says = format!("scale = {{ instances = '0..5', idle = '2s', {more}latency = 'p99 < 100ms' }}");
+        let mut stage = Stage::new(&says, 1);
+        stage.state = WorkerState::Starting;
+        stage.latency = Some(Vec::new());
+        assert_eq!(stage.seconds(4).last(), Some(&0), "{says}");
+        stage.seconds(20);
+        assert_eq!((stage.wanted, stage.failing().len()), (0, 0), "{says}: {:?}", stage.failing());
+        stage.waiting = 1;
+        stage.half_a_second();
+        assert_eq!(stage.wanted, 1, "{says}");
+    }
 }
 
 #[test]
