@@ -353,6 +353,7 @@ mod tests {
             stream.read_to_string(&mut text).unwrap();
             stream.write_all(text.to_uppercase().as_bytes()).unwrap();
         });
+        relay.note();
         let mut worker = TcpStream::connect(inside).unwrap();
         worker.write_all(b"hello").unwrap();
         worker.shutdown(Shutdown::Write).unwrap();
@@ -361,5 +362,8 @@ mod tests {
         assert_eq!(text, "HELLO");
         echo.join().unwrap();
         assert_eq!(relay.carried(), Carried::from([(address, 1)]));
+        let noted = relay.noted();
+        assert_eq!((&*noted[0].asked, &*noted[0].answered), (&b"hello"[..], &b"HELLO"[..]));
+        assert!(relay.noted().is_empty());
     }
 }

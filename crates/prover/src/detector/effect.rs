@@ -59,9 +59,10 @@ pub(super) fn effects<'e>(exchanges: impl IntoIterator<Item = &'e Exchange>) -> 
 
 fn of(exchange: &Exchange) -> Vec<String> {
     let (asked, answered) = (exchange.asked.as_slice(), exchange.answered.as_slice());
-    match asked.first() {
-        Some(b'*') => of_redis(asked),
-        Some(b'Q' | b'P' | b'B') => of_postgres(asked, answered),
+    match asked {
+        [b'*', ..] => of_redis(asked),
+        // A kind, and a length that is never so large that it fills its first byte: no word of another protocol begins so.
+        [b'Q' | b'P' | b'B', 0, ..] => of_postgres(asked, answered),
         _ => of_http(asked, answered).or_else(|| of_smtp(asked)).into_iter().collect(),
     }
 }
