@@ -10,7 +10,7 @@ use std::{
 };
 
 /// How long the first answer is held: workers need that much at most until all of them ask something.
-const FIRST_MAX: Duration = Duration::from_secs(10);
+const FIRST_MAX: Duration = Duration::from_secs(5);
 
 /// How long each later one is held.
 const NEXT_MAX: Duration = Duration::from_secs(2);
