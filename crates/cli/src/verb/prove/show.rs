@@ -78,7 +78,9 @@ pub(super) fn report(proof: &Proof) -> io::Result<()> {
         }
     }
     if !proof.findings.is_empty() {
-        output::line("\nWhat comes after a finding may hide behind it: change it and prove again.")?;
+        if proof.violations() > 0 {
+            output::line("\nWhat comes after a finding may hide behind it: change it and prove again.")?;
+        }
         output::line(&format!("lethe prove --replay {} repeats one of them.", proof.findings[0].id))?;
     }
     Ok(())
