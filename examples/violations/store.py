@@ -1,4 +1,5 @@
-"""A store beside the workers, in memory: PUT and GET of objects, POST of counters, DELETE of all. It stands for the object store or Redis that a
+"""A store beside the workers, in memory: PUT and GET of objects, POST of counters, DELETE of all. A PUT with `If-None-Match: *` is refused with
+412 if the object is there (RFC 9110, section 13.1.2), so that of several one wins. It stands for the object store or Redis that a
 real service has; the port is its argument, or the system's choice, which it prints."""
 
 import sys
@@ -23,8 +24,10 @@ class Store(BaseHTTPRequestHandler):
     def do_PUT(self):
         body = self.body()
         with lock:
-            objects[self.path] = body
-        self.answer(204)
+            is_refused = self.headers.get("If-None-Match") == "*" and self.path in objects
+            if not is_refused:
+                objects[self.path] = body
+        self.answer(412 if is_refused else 204)
 
     def do_GET(self):
         with lock:

@@ -28,10 +28,15 @@ pub struct Contrast {
 impl Trial<'_> {
     /// Notes what a step gave in a schedule that fails, beside what it gives on one worker.
     pub(crate) fn contrast(&mut self, step: usize, schedule: &Schedule, repetition: Repetition) {
+        self.contrast_in(step, &schedule.text(), repetition);
+    }
+
+    /// The same for what is no schedule; `workers` is as its finding's replay has them.
+    pub(crate) fn contrast_in(&mut self, step: usize, workers: &str, repetition: Repetition) {
         let alone = self.noise.reference().outcomes.get(step - 1).map(text);
         let (Some(alone), Some(among)) = (alone, repetition.given) else { return };
         let journey = self.journey.name.clone();
-        self.contrasts.push(Contrast { journey, step, workers: schedule.text(), alone, among });
+        self.contrasts.push(Contrast { journey, step, workers: workers.into(), alone, among });
     }
 }
 

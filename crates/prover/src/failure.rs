@@ -13,6 +13,12 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// As a row tells it.
+    pub(crate) fn told(&self) -> String {
+        let how = self.differences.first().map_or("something else", String::as_str);
+        format!("step {} gave {how}", self.step)
+    }
+
     /// Whether something that a worker keeps may be behind it. The first step is played by a worker that this user has not been to,
     /// in each schedule: what differs there differs for another reason.
     pub(crate) fn may_be_kept(&self) -> Result<(), NotRepeatable> {

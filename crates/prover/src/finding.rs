@@ -18,19 +18,34 @@ pub enum Kind {
     StaleCache,
     /// A step that a worker had begun when it was killed, and that cannot be done again.
     HalfDone,
+    /// A request that a worker had begun when it was asked to end, and did not answer.
+    Drain,
+    /// A request that says that it may be sent twice, and does more then than when it is sent once.
+    Retry,
+    /// What each worker does by itself, at a time, and only one should do.
+    Schedule,
+    /// What several workers that start at the same moment do to each other.
+    Migration,
+    /// The first request of a worker takes much longer than later ones.
+    SlowStart,
     /// Not in the worker: it passes when the worker is started again.
     Elsewhere,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
         Self::Memory,
         Self::File,
         Self::BootSecret,
         Self::RateLimit,
         Self::StaleCache,
         Self::HalfDone,
+        Self::Drain,
+        Self::Retry,
+        Self::Schedule,
+        Self::Migration,
+        Self::SlowStart,
         Self::Elsewhere,
     ];
 
@@ -43,6 +58,11 @@ impl Kind {
             Self::RateLimit => "lethe/local-rate-limit",
             Self::StaleCache => "lethe/stale-cache",
             Self::HalfDone => "lethe/half-done",
+            Self::Drain => "lethe/no-drain",
+            Self::Retry => "lethe/unsafe-retry",
+            Self::Schedule => "lethe/schedule-in-each-worker",
+            Self::Migration => "lethe/migration-race",
+            Self::SlowStart => "lethe/slow-start",
             Self::Elsewhere => "lethe/several-workers",
         }
     }
@@ -69,6 +89,27 @@ impl Kind {
             Self::HalfDone => {
                 "do all that a step changes in one transaction, and give each lock an end of its own (a lease, as of lethe's \
                  state API), so that a worker that is killed holds nothing and leaves nothing in between"
+            }
+            Self::Drain => {
+                "at SIGTERM, accept no more connections, answer all requests that were begun, and only then end \
+                 (server.close() in Node.js, --graceful-timeout of gunicorn, with_graceful_shutdown in axum)"
+            }
+            Self::Retry => {
+                "let the request say what is to be rather than what is to be added, or remember its key with its answer in a store that \
+                 all workers share, in the same transaction as its effect (as `idempotency` of lethe's gateway does); use POST for what \
+                 must not be sent twice"
+            }
+            Self::Schedule => {
+                "let one worker do it at a time (a lock with a lease in a shared store, as lethe's locks), or move it out of the workers \
+                 (cron, a queue, a job of its own)"
+            }
+            Self::Migration => {
+                "migrate once, before workers start (a step of the release), or under a lock that all workers share (an advisory lock, \
+                 a lock of lethe's state API)"
+            }
+            Self::SlowStart => {
+                "do at start what the first request does (open connections, load what is needed, compile), and be ready only after it: \
+                 `ready` and `warm-up` of lethe.toml"
             }
             Self::Elsewhere => {
                 "look at what depends on which of several running workers is asked: routing, caches, clocks"
@@ -121,6 +162,40 @@ pub struct Replay {
     pub workers: String,
     /// The step that fails, from 1.
     pub fails_at: usize,
+}
+
+impl Finding {
+    /// What it is, in a sentence without its end.
+    pub fn what(&self) -> String {
+        let (journey, producer, consumer) =
+            (&self.producer.journey, self.producer.text(), self.consumer.text());
+        match self.kind {
+            Kind::Drain => {
+                format!(
+                    "in {journey}, {producer} is not answered when its worker is asked to end in the middle of it"
+                )
+            }
+            Kind::Retry => format!(
+                "in {journey}, {producer} says that it may be sent twice, and then {consumer} shows that it did more than when it is sent \
+                 once"
+            ),
+            Kind::Schedule => "each worker does by itself what should be done once".into(),
+            Kind::Migration => {
+                format!(
+                    "in {journey}, workers that start at the same moment do not come to {producer} as one does"
+                )
+            }
+            Kind::SlowStart => {
+                format!("in {journey}, {producer} takes much longer at a worker that nobody has used")
+            }
+            _ => format!("in {journey}, {producer} leaves something in its worker that {consumer} needs"),
+        }
+    }
+
+    /// Whether it makes the verdict a violation: a hint does not.
+    pub fn is_violation(&self) -> bool {
+        self.confidence < Confidence::Hint
+    }
 }
 
 /// One piece of state that a worker keeps.

@@ -6,9 +6,11 @@
 //! `whereabouts` finds where the thing is kept, `middle` what a step leaves behind whose worker is killed at work on it. `proof` is all of it.
 
 pub mod contrast;
+mod detector;
 pub mod disk;
 mod failure;
 pub mod finding;
+pub mod gate;
 pub mod hidden;
 mod middle;
 pub mod noise;

@@ -90,6 +90,16 @@ impl Noise {
         is_limit(&self.told(step, first, second, false))
     }
 
+    /// Whether what differs is nothing but counts that are one more, as of visits.
+    pub fn is_one_more(&self, step: usize, outcome: &Outcome) -> bool {
+        let (Some(Outcome::Answered(first)), Outcome::Answered(second)) =
+            (self.reference.outcomes.get(step - 1), outcome)
+        else {
+            return false;
+        };
+        is_one_more(&self.told(step, first, second, false))
+    }
+
     /// How an outcome of a step differs from both of `controls`, in words, beyond what differs between those; empty if it does not, and
     /// where these differ themselves in what is never masked, since then nothing can be said.
     pub fn differences_from(&self, step: usize, controls: [&Outcome; 2], outcome: &Outcome) -> Vec<String> {
@@ -141,6 +151,19 @@ fn is_limit(differences: &[Difference]) -> bool {
     differences.iter().any(is_429) || (!differences.is_empty() && differences.iter().all(is_field))
 }
 
+fn is_one_more(differences: &[Difference]) -> bool {
+    let is_next = |difference: &Difference| {
+        let (Some(first), Some(second)) = (&difference.first, &difference.second) else { return false };
+        let next = |text: &str| Some(text.parse::<u64>().ok()?.checked_add(1)?.to_string());
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let (first, second) = (words(first), words(second));
+        first.len() == second.len()
+            && first.iter().zip(&second).all(|(a, b)| a == b || next(a).as_ref() == Some(b))
+    };
+    let is_maskable = |difference: &Difference| difference.place.is_maskable();
+    !differences.is_empty() && differences.iter().all(|each| is_maskable(each) && is_next(each))
+}
+
 /// A place without its numbers: all rows of a list have one shape.
 fn shape(place: &Place) -> String {
     let mut shape = String::new();
@@ -176,6 +199,22 @@ mod tests {
             (vec![header("x-ratelimit-remaining"), text("no books")], false),
         ] {
             assert_eq!(is_limit(&differences), expected, "{differences:?}");
+        }
+    }
+
+    #[test]
+    fn a_count_that_is_one_more_is_told_from_other_changes() {
+        let text = |first, second| differs(Place::Text("html/body".into()), first, second);
+        for (differences, expected) in [
+            (vec![text("3", "4")], true),
+            (vec![text("seen 9 times by 2", "seen 10 times by 3")], true),
+            (vec![], false),
+            (vec![text("90", "80")], false),
+            (vec![text("seen 3 times", "seen 4 times today")], false),
+            (vec![text("3", "4"), text("ink", "no ink")], false),
+            (vec![differs(Place::Status, "200", "201")], false),
+        ] {
+            assert_eq!(is_one_more(&differences), expected, "{differences:?}");
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     disk::Disk,
+    gate::Gate,
     worker::{Error, Worker},
     yard::Yard,
 };
@@ -65,6 +66,27 @@ impl Pool {
     /// A worker whose random numbers of boot are drawn from `entropy`.
     pub fn with_entropy(&self, entropy: u64) -> Result<Worker, Error> {
         fresh(&self.yard, &self.numbers, Some(entropy))
+    }
+
+    /// So many workers that are started at the same moment, what services beside answer to them in step. The error is that of the first that
+    /// does not start; the others are ended.
+    pub fn at_once(&self, workers: usize) -> Result<Vec<Worker>, Error> {
+        let gate = Arc::new(Gate::new(workers));
+        let start = |number: usize| {
+            let mut start = self.yard.next(name(&self.numbers), None)?;
+            start.gate = Some((Arc::clone(&gate), number));
+            let worker = Worker::start(&self.yard, &start, Arc::new(self.yard.disk()?));
+            // One that has started may ask for nothing more, and one that has ended will not.
+            gate.open();
+            worker
+        };
+        thread::scope(|scope| {
+            let starts: Vec<_> = (0..workers).map(|number| scope.spawn(move || start(number))).collect();
+            let ended = |_| Err(io::Error::other("a thread that starts a worker has ended").into());
+            let started: Vec<_> =
+                starts.into_iter().map(|start| start.join().unwrap_or_else(ended)).collect();
+            started.into_iter().collect()
+        })
     }
 
     /// Another worker on a disk that a former one has left.

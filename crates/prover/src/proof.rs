@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     contrast::Contrast,
-    disk,
+    detector, disk,
     finding::{Finding, Place},
     stage::{Run, Stage},
     trial::{Trial, Unusable},
@@ -25,7 +25,10 @@ pub const VERSION: u32 = 1;
 const NOT_LOOKED_AT: &[&str] = &[
     "rate limits that the journey itself does not reach",
     "reads of files (only what is written is seen)",
-    "background jobs, WebSocket and server-sent events, schedules, draining",
+    "background jobs, WebSocket and server-sent events",
+    "schedules that fire less often than each second or so, unless --idle waits for them; what they change over TLS or a unix socket",
+    "SIGTERM in the middle of steps that take less than 250 ms; starts at the same moment, unless --reset empties what is beside",
+    "configuration that is only read at start",
     "services beside on other machines (only those at this machine's loopback are carried)",
 ];
 
@@ -59,7 +62,7 @@ pub struct Row {
     pub workers: String,
     /// The first step that was not as on one worker, from 1.
     pub failed_at: Option<usize>,
-    /// How it was not.
+    /// How it was not; without a step, what came of all of it.
     pub why: Option<String>,
 }
 
@@ -210,8 +213,12 @@ pub fn prove(
         }));
         coverage.schedules.append(&mut trial.rows);
     }
-    number(&mut findings);
     coverage.beside = beside.iter().map(ToString::to_string).collect();
+    // Where no journey can be played there is something else to mend first.
+    if let Some(journey) = journeys.first().filter(|_| coverage.steps_covered > 0) {
+        findings.extend(detector::look_once(stage, journey, &mut coverage, progress)?);
+    }
+    number(&mut findings);
     coverage.written.sort();
     coverage.written.dedup();
     coverage.written.truncate(WRITTEN_MAX);
@@ -226,10 +233,11 @@ pub fn prove(
         }
     }
     let is_whole = !journeys.is_empty() && coverage.is_whole() && yard.level().has_own_files();
-    let verdict = match (findings.is_empty(), is_whole) {
-        (false, _) => Verdict::Violation,
-        (true, true) => Verdict::Stateless,
-        (true, false) => Verdict::Inconclusive,
+    let is_violated = findings.iter().any(Finding::is_violation);
+    let verdict = match (is_violated, is_whole) {
+        (true, _) => Verdict::Violation,
+        (false, true) => Verdict::Stateless,
+        (false, false) => Verdict::Inconclusive,
     };
     Ok(Proof { version: VERSION, verdict, coverage, findings, responses })
 }
@@ -272,6 +280,13 @@ fn uncovered(journey: &Journey, unusable: Unusable) -> Uncovered {
             why: format!("the journey is not repeatable: {}", not.why),
             response: String::new(),
         },
+    }
+}
+
+impl Proof {
+    /// How many findings are no hints.
+    pub fn violations(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.is_violation()).count()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     finding::{Place, Replay},
     proof::{self, Progress, Verdict},
     repetition::TIMES,
-    schedule::Schedule,
+    schedule::{Moment, Schedule},
     stage::Stage,
     trial::{Trial, Unusable},
     worker::Error,
@@ -100,7 +100,9 @@ impl Found {
         }
         progress(Progress::Begins { title: &title });
         let torn = schedule.tears.iter().position(Option::is_some).map(|at| at + 1);
+        let is_resent = schedule.tears.iter().flatten().all(|tear| tear.moment == Moment::Unheard);
         let again = |trial: &mut Trial<'_>| match torn {
+            Some(_) if is_resent => trial.retries_again(&schedule, None),
             Some(at) => trial.tears_again(at, &schedule, None),
             None => trial.fails_in(&schedule, None),
         };

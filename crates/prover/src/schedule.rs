@@ -155,6 +155,19 @@ impl Schedule {
         schedule
     }
 
+    /// All steps at A; each of `sent` is sent to B before, and that answer is not read.
+    pub fn retried(steps: usize, sent: &BTreeSet<usize>) -> Self {
+        let names = sent.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let mut schedule =
+            Self { width: 2, ..Self::new(format!("{names} sent to B before"), vec![0; steps]) };
+        for at in sent {
+            if let Some(tear) = at.checked_sub(1).and_then(|at| schedule.tears.get_mut(at)) {
+                *tear = Some(Tear { worker: 1, moment: Moment::Unheard });
+            }
+        }
+        schedule
+    }
+
     /// The same, ended after step `last`, from 1.
     pub fn until(mut self, last: usize) -> Self {
         self.workers.truncate(last);
@@ -300,6 +313,7 @@ mod tests {
             (Schedule::kill_after(2, 3, Restart::NewDisk), "A A‡ A", 1),
             (Schedule::kill_in(3, 2, Moment::Delivered), "A A†B B, killed at request", 2),
             (Schedule::twice(2, 1), "A~A A", 1),
+            (Schedule::retried(4, &BTreeSet::from([1, 3])), "B~A A B~A A", 2),
         ] {
             assert_eq!((schedule.text().as_str(), schedule.width), (text, width), "{}", schedule.title);
         }
@@ -319,6 +333,7 @@ mod tests {
             Schedule::kill_in(4, 1, Moment::Exchange(2)),
             Schedule::kill_in(4, 4, Moment::Answered),
             Schedule::twice(2, 2),
+            Schedule::retried(3, &BTreeSet::from([1, 2])),
         ] {
             let read = Schedule::read(&schedule.text(), &schedule.title).unwrap();
             // Workers that play nothing but for others are no fewer than those others.

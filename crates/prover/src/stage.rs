@@ -1,5 +1,7 @@
 //! The stage: plays a journey as a schedule says, with workers that nobody has used, and notes what came back.
 
+pub(crate) mod leave;
+
 use std::{
     collections::BTreeSet,
     future::poll_fn,
@@ -8,7 +10,7 @@ use std::{
     process::{Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
     thread,
@@ -35,6 +37,9 @@ use crate::{
 
 /// Shortest text that is looked for in files: shorter ones are there by chance.
 const CANARY_BYTES_MIN: usize = 8;
+
+/// How long workers that use services beside are left alone, when nothing else is said.
+const IDLE: Duration = Duration::from_secs(3);
 
 /// How long `--reset` may take.
 const RESET_MAX: Duration = Duration::from_secs(120);
@@ -83,6 +88,8 @@ pub struct Watch<'w> {
     pub noted: Option<(usize, usize)>,
     /// What random numbers of boot are drawn from.
     pub entropy: Option<u64>,
+    /// Whether its workers are started at the same moment.
+    pub at_once: bool,
 }
 
 /// Plays journeys.
@@ -90,6 +97,10 @@ pub struct Stage {
     pool: Pool,
     runtime: Runtime,
     reset: Option<String>,
+    /// How long workers are left alone; `None` where nothing was asked for.
+    idle: Option<Duration>,
+    /// Whether any worker has.
+    uses_what_is_beside: AtomicBool,
     seed: u64,
     runs: AtomicU64,
 }
@@ -98,7 +109,33 @@ impl Stage {
     /// A stage with workers of `pool`. `reset` is run by a shell before each run; identities are drawn from `seed`.
     pub fn new(pool: Pool, reset: Option<String>, seed: u64) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { pool, runtime, reset, seed, runs: AtomicU64::new(0) })
+        Ok(Self {
+            pool,
+            runtime,
+            reset,
+            idle: None,
+            uses_what_is_beside: AtomicBool::new(false),
+            seed,
+            runs: AtomicU64::new(0),
+        })
+    }
+
+    /// The same with so long that workers are left alone; nothing of it with zero.
+    pub fn with_idle(self, idle: Option<Duration>) -> Self {
+        Self { idle, ..self }
+    }
+
+    /// How long workers are left alone: as was asked for, else a while if any of them has used a service beside by now. `None` is not at
+    /// all.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        let uses_what_is_beside = self.uses_what_is_beside.load(Ordering::Relaxed);
+        let default = if uses_what_is_beside { IDLE } else { Duration::ZERO };
+        Some(self.idle.unwrap_or(default)).filter(|idle| !idle.is_zero())
+    }
+
+    /// Whether what is beside is emptied before each run.
+    pub(crate) fn has_reset(&self) -> bool {
+        self.reset.is_some()
     }
 
     /// Where its workers come from.
@@ -120,7 +157,10 @@ impl Stage {
     pub fn play(&self, journey: &Arc<Journey>, schedule: &Schedule, watch: &Watch<'_>) -> Result<Run, Error> {
         self.empty_what_is_beside()?;
         let mut cast = Cast { stage: self, entropy: watch.entropy, workers: Vec::new() };
-        for _ in 0..schedule.width {
+        if watch.at_once {
+            cast.workers.extend(self.pool.at_once(schedule.width)?.into_iter().map(actor));
+        }
+        for _ in cast.workers.len()..schedule.width {
             let worker = cast.fresh()?;
             cast.workers.push(worker);
         }
@@ -179,7 +219,14 @@ impl Stage {
         for actor in &cast.workers {
             run.beside.extend(actor.worker.carried().into_keys());
         }
+        self.uses_what_is_beside.fetch_or(!run.beside.is_empty(), Ordering::Relaxed);
         Ok(run)
+    }
+
+    /// So many workers that nobody has used, where what is beside was emptied before.
+    pub(crate) fn fresh(&self, workers: usize) -> Result<Vec<Worker>, Error> {
+        self.empty_what_is_beside()?;
+        (0..workers).map(|_| self.pool.fresh()).collect()
     }
 
     /// A journey out of the service itself: its links and forms, within the usual bounds.
@@ -340,8 +387,23 @@ fn told(error: &player::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A plain answer to a step.
+    pub(crate) fn answered(step: usize, took: Duration) -> Outcome {
+        Outcome::Answered(Box::new(Observed {
+            step,
+            status: http::StatusCode::OK,
+            headers: http::HeaderMap::new(),
+            body: Vec::new().into(),
+            is_cut: false,
+            redirects: Vec::new(),
+            took,
+            unmet: Vec::new(),
+            identity: String::new(),
+        }))
+    }
 
     #[test]
     fn a_reset_that_hangs_is_ended() {

@@ -146,6 +146,7 @@ impl<'s> Trial<'s> {
         }
         // Last: what a step leaves half done may be in the way of all others.
         self.middles(&mut found)?;
+        self.detect(&mut found, workers)?;
         Ok(Ok(found))
     }
 
@@ -354,7 +355,7 @@ impl<'s> Trial<'s> {
         let ends = |step: usize, outcome: &Outcome| {
             !self.noise.differences(step, outcome, schedule.warm_ups > 0).is_empty()
         };
-        self.stage.play(&self.journey, schedule, &Watch { ends: Some(&ends), noted: None, entropy })
+        self.stage.play(&self.journey, schedule, &Watch { ends: Some(&ends), entropy, ..Watch::default() })
     }
 
     pub(crate) fn failure(&self, schedule: &Schedule, run: &Run) -> Option<Failure> {
@@ -377,6 +378,20 @@ impl<'s> Trial<'s> {
             workers: schedule.steps(),
             failed_at: failure.map(|failure| failure.step),
             why: failure.and_then(|failure| failure.differences.first().cloned()),
+        };
+        (self.progress)(Progress::Row(&row));
+        self.rows.push(row);
+    }
+
+    /// A row of what is no schedule, and belongs to no step of its own: `why` says what came of it, if it was not as on one worker. Steps
+    /// count as covered all the same.
+    pub(crate) fn row_apart(&mut self, schedule: &Schedule, why: Option<String>) {
+        let row = Row {
+            journey: self.journey.name.clone(),
+            schedule: schedule.title.clone(),
+            workers: schedule.steps(),
+            failed_at: None,
+            why,
         };
         (self.progress)(Progress::Row(&row));
         self.rows.push(row);

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::{
     disk::Disk,
     output::Output,
-    relay::{Carried, Relay},
+    relay::{Carried, Exchange, Relay},
     world::{Reply, Request, channel::Channel},
     yard::{Start, Yard},
 };
@@ -151,6 +151,36 @@ impl Worker {
         }
     }
 
+    /// Asks it to end, as a supervisor does: SIGTERM to the process that was started.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.world.ask(&Request::Terminate).map(drop)
+    }
+
+    /// Whether all that was sent to it is in its hands: each connection was accepted, and each byte read.
+    pub fn has_read_all(&self) -> io::Result<bool> {
+        Ok(matches!(self.world.ask(&Request::Unread(self.address.port()))?, Reply::Unread(0)))
+    }
+
+    /// How the process that was started has ended, if it has.
+    pub fn ended(&self) -> io::Result<Option<String>> {
+        match self.world.ask(&Request::Status)? {
+            Reply::Status { ended, .. } => Ok(ended),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Notes what it asks of services beside, from now on.
+    pub fn note(&self) {
+        if let Some(relay) = &self.world.relay {
+            relay.note();
+        }
+    }
+
+    /// What was noted; nothing is, from now on.
+    pub fn noted(&self) -> Vec<Exchange> {
+        self.world.relay.as_ref().map(Relay::noted).unwrap_or_default()
+    }
+
     /// The last lines that it printed.
     pub fn tail(&self) -> Vec<String> {
         self.world.output.tail(LINES_SHOWN)
@@ -207,7 +237,8 @@ impl World {
                 yard.note(&notices);
                 world.doors = doors.iter().copied().collect();
                 let listeners = files.into_iter().map(TcpListener::from);
-                world.relay = Some(Relay::start(doors.into_iter().zip(listeners).collect())?);
+                world.relay =
+                    Some(Relay::start(doors.into_iter().zip(listeners).collect(), start.gate.clone())?);
                 Ok(world)
             }
             Some((Reply::NoWorld(why), _)) => Err(Error::World(why)),

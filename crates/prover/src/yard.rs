@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     disk::Disk,
-    preload,
+    preload, relay,
     scratch::Scratch,
     service::Service,
     worker::{self, try_world},
@@ -52,6 +52,8 @@ pub struct Start {
     pub port: u16,
     /// What its random numbers of boot are drawn from, if they are to come again.
     pub entropy: Option<u64>,
+    /// Where what services beside answer waits for other workers that start with it.
+    pub gate: Option<relay::Place>,
 }
 
 /// Makes worlds for one service.
@@ -131,7 +133,7 @@ impl Yard {
     }
 
     fn try_level(&self) -> Result<(), worker::Error> {
-        let start = Start { instance: "try".into(), port: 0, entropy: None };
+        let start = Start { instance: "try".into(), port: 0, entropy: None, gate: None };
         let disk = self.disk()?;
         let tried =
             Self { service: Service { command: Vec::new(), ..self.service.clone() }, ..self.shallow() };
@@ -209,7 +211,7 @@ impl Yard {
             Some(port) => port,
             None => TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
         };
-        Ok(Start { instance, port, entropy })
+        Ok(Start { instance, port, entropy, gate: None })
     }
 
     /// A new empty disk.

@@ -9,6 +9,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -89,6 +90,11 @@ pub struct Prove {
     /// How long a worker may take until it listens
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u64).range(1..=3600))]
     start_timeout: u64,
+
+    /// How long workers are left alone, to see what each of them does by itself; 0 for not at all
+    /// [default: 3 where the service uses something beside, else 0]
+    #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u64).range(0..=3600))]
+    idle: Option<u64>,
 
     /// Write the report as JSON; - is standard output
     #[arg(long, value_name = "FILE")]
@@ -189,6 +195,7 @@ impl Prove {
         self.reset = self.reset.or_else(|| asked.reset.clone());
         (self.workers, self.seed, self.start_timeout) = (asked.workers, asked.seed, asked.start_timeout);
         self.copied |= asked.copied;
+        self.idle = self.idle.or(asked.idle);
         let mut journeys = self.journeys()?;
         let (again, _) = self.on_stage(&mut journeys, |stage, journeys, progress| {
             let journey = match found.journey(journeys) {
@@ -218,6 +225,7 @@ impl Prove {
             seed: self.seed,
             copied: self.copied,
             start_timeout: self.start_timeout,
+            idle: self.idle,
             folder,
         })
     }
@@ -297,7 +305,8 @@ impl Prove {
             Yard::open(Arc::clone(&scratch), service, Level::Overlay, self.copied).map_err(not_started)?;
         let yard = Arc::new(source::with_ports(yard).map_err(not_started)?);
         let pool = Pool::new(yard, self.reset.is_none())?;
-        let stage = Stage::new(pool, self.reset.clone(), self.seed)?;
+        let stage =
+            Stage::new(pool, self.reset.clone(), self.seed)?.with_idle(self.idle.map(Duration::from_secs));
         if journeys.is_empty() {
             journeys.push(Arc::new(stage.crawl().map_err(not_started)?));
         }

@@ -77,7 +77,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.request import Request, urlopen
 
 class App(BaseHTTPRequestHandler):
-    def do_GET(self):
+    def do_POST(self):
         count = int(urlopen(Request(os.environ["STORE"] + "/turns", data=b"", method="POST")).read())
         self.send_response(200 + count % 3)
         self.end_headers()
@@ -89,7 +89,7 @@ HTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
 fn a_journey_that_is_not_repeatable_is_no_ground_for_anything() {
     let (lab, store) = (Lab::new(), Store::start());
     lab.write("app.py", IN_TURN);
-    let journey = lab.write("two.toml", "[[steps]]\nget = \"/\"\n[[steps]]\nget = \"/\"\n");
+    let journey = lab.write("two.toml", "[[steps]]\npost = \"/\"\n[[steps]]\npost = \"/\"\n");
     let proof = lab.run(lab.command(lab.path(), &journey, &["python3", "app.py"]).env("STORE", &store.url));
     assert_eq!(proof.status.code(), Some(2), "{}", proof.text());
     let why = proof.json["coverage"]["uncovered"][0]["why"].as_str().unwrap();

@@ -6,6 +6,7 @@
 mod bad_input;
 mod cases;
 mod chance;
+mod detectors;
 mod lab;
 mod replay;
 mod services;

@@ -81,6 +81,7 @@ impl Framework {
                 "app.use(session({ secret: process.env.SESSION_SECRET, … }))"
             }
             (Self::Express, Kind::RateLimit) => EXPRESS_LIMIT,
+            (Self::Express, Kind::Drain) => EXPRESS_DRAIN,
             (Self::Flask, Kind::Memory) => FLASK_SESSION,
             (Self::Flask, Kind::File) => PYTHON_UPLOAD,
             (Self::Flask, Kind::BootSecret) => "app.secret_key = os.environ[\"SECRET_KEY\"]",
@@ -94,6 +95,13 @@ impl Framework {
         })
     }
 }
+
+const EXPRESS_DRAIN: &str = "\
+const server = app.listen(process.env.PORT)
+process.on('SIGTERM', () => {
+  server.close()
+  server.closeIdleConnections()
+})";
 
 const EXPRESS_SESSION: &str = "\
 import session from 'express-session'

@@ -65,7 +65,7 @@ fn suite(xml: &mut String, proof: &Proof, journey: &Journey) {
 /// Whether a step needs what a finding is about.
 fn needs(finding: &Finding, journey: &str, step: usize) -> bool {
     let mut places = std::iter::once(&finding.consumer).chain(&finding.also);
-    places.any(|place| place.journey == journey && place.step == step)
+    finding.is_violation() && places.any(|place| place.journey == journey && place.step == step)
 }
 
 /// Why nothing is known of a step; `None` if it was looked at.

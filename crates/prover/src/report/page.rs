@@ -68,7 +68,7 @@ pub fn html<'j>(
 }
 
 fn verdict(proof: &Proof) -> (&'static str, String) {
-    match (proof.verdict, proof.findings.len()) {
+    match (proof.verdict, proof.violations()) {
         (Verdict::Stateless, _) => ("stateless", "stateless in the steps covered".into()),
         (Verdict::Inconclusive, _) => ("inconclusive", "inconclusive".into()),
         (Verdict::Violation, 1) => ("violation", "1 violation".into()),
@@ -84,12 +84,7 @@ fn push_finding(page: &mut String, proof: &Proof, finding: &Finding, framework: 
     };
     let (id, rule) = (Escaped(&finding.id), Escaped(finding.rule));
     let _ = writeln!(page, "<section id=\"{id}\"><h2>{id} {confidence}: {rule}</h2>");
-    let what = format!(
-        "in {}, {} leaves something behind that {} needs",
-        finding.producer.journey,
-        finding.producer.text(),
-        finding.consumer.text()
-    );
+    let what = finding.what();
     page.push_str("<dl>");
     for (name, text) in [("what", &what), ("proof", &finding.proof), ("fix", &finding.fix)] {
         let _ = write!(page, "<dt>{name}</dt><dd>{}</dd>", Escaped(text));

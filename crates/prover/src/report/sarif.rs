@@ -33,13 +33,7 @@ fn result(finding: &Finding, file_of: &dyn Fn(&str) -> Option<String>) -> Value 
         Confidence::Likely => "warning",
         Confidence::Hint => "note",
     };
-    let text = format!(
-        "{} leaves something in its worker that {} needs. {}. Fix: {}",
-        producer.text(),
-        consumer.text(),
-        finding.proof,
-        finding.fix
-    );
+    let text = format!("{}. {}. Fix: {}", finding.what(), finding.proof, finding.fix);
     let name = format!("{}/{}", consumer.journey, consumer.step);
     let mut location = json!({ "logicalLocations": [{ "fullyQualifiedName": name, "kind": "step" }] });
     if let Some(file) = file_of(&consumer.journey) {

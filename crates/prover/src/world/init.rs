@@ -90,6 +90,15 @@ impl Service {
         }
     }
 
+    /// Asks it to end, if it has not ended yet.
+    fn terminate(&self) {
+        // Nobody is reaped meanwhile, so the number is not somebody else's.
+        let fate = self.fate();
+        if let (Some(pid), None) = (self.pid, &fate.ended) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
     fn fate(&self) -> MutexGuard<'_, Fate> {
         self.fate.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -228,6 +237,11 @@ fn serve(channel: &Channel, service: &Service) -> io::Result<()> {
                 service.has_booted.store(true, Ordering::Relaxed);
                 channel.send(&Reply::Done, &[])?;
             }
+            Request::Terminate => {
+                service.terminate();
+                channel.send(&Reply::Done, &[])?;
+            }
+            Request::Unread(port) => channel.send(&Reply::Unread(listening::unread(port)?), &[])?,
             Request::Status => {
                 let fate = service.fate();
                 let (ended, has_others) = (fate.ended.clone(), !fate.is_empty);

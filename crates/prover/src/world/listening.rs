@@ -12,6 +12,9 @@ use super::diag;
 /// `TCP_LISTEN`, as the tables write it.
 const LISTEN: &str = "0A";
 
+/// `TCP_ESTABLISHED`.
+const ESTABLISHED: &str = "01";
+
 /// `__SO_ACCEPTCON` in the flags of a unix socket: it listens.
 const ACCEPTS: u32 = 0x1_0000;
 
@@ -36,6 +39,27 @@ fn of_table(table: &str) -> BTreeSet<SocketAddr> {
         (row.nth(1)? == LISTEN).then(|| address(local)).flatten()
     })
     .collect()
+}
+
+/// How much of what came to a local port nobody has read yet: bytes of connections, and connections that nobody has accepted. Zero says that
+/// all that was sent is in the hands of who listens there.
+pub fn unread(port: u16) -> io::Result<u64> {
+    let mut unread = unread_in(&fs::read_to_string("/proc/net/tcp")?, port);
+    unread += fs::read_to_string("/proc/net/tcp6").map_or(0, |table| unread_in(&table, port));
+    Ok(unread)
+}
+
+/// The same of one table. A connection that the other end has closed counts its end as a byte, which says nothing, and is left out.
+fn unread_in(table: &str, port: u16) -> u64 {
+    let rows = table.lines().skip(1).map(|line| line.split_ascii_whitespace());
+    rows.filter_map(|mut row| {
+        let local = address(row.nth(1)?)?;
+        let state = row.nth(1)?;
+        let (_, received) = row.next()?.split_once(':')?;
+        let is_meant = local.port() == port && (state == LISTEN || state == ESTABLISHED);
+        is_meant.then(|| u64::from_str_radix(received, 16).ok()).flatten()
+    })
+    .sum()
 }
 
 /// `0100007F:1F90`: words of four bytes in the machine's order, then the port.
@@ -109,6 +133,26 @@ mod tests {
         assert_eq!(of_table(table), BTreeSet::from(["127.0.0.1:6379".parse().unwrap()]));
         let table = "head\n0: 00000000000000000000000001000000:0BB8 0:0 0A x\n";
         assert_eq!(of_table(table), BTreeSet::from(["[::1]:3000".parse().unwrap()]));
+    }
+
+    #[test]
+    fn what_nobody_has_read_is_counted() {
+        use std::io::{Read, Write};
+        let table = "head\n\
+            0: 0100007F:1F40 00000000:0000 0A 00000000:00000002 x\n\
+            1: 0100007F:1F40 0100007F:9C40 01 00000000:00000010 x\n\
+            2: 0100007F:1F40 0100007F:9C42 08 00000000:00000001 x\n\
+            3: 0100007F:9C40 0100007F:1F40 01 00000000:00000007 x\n\
+            4: nonsense\n";
+        assert_eq!((unread_in(table, 8000), unread_in(table, 8001)), (18, 0));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = std::net::TcpStream::connect(address).unwrap();
+        client.write_all(b"four").unwrap();
+        assert!(unread(address.port()).unwrap() > 0);
+        let mut bytes = [0; 4];
+        listener.accept().unwrap().0.read_exact(&mut bytes).unwrap();
+        assert_eq!(unread(address.port()).unwrap(), 0);
     }
 
     #[test]

@@ -16,6 +16,10 @@ pub enum Request {
     Status,
     /// The service has started: its random numbers are the kernel's from now on.
     Booted,
+    /// Asks the service to end, as a supervisor does: SIGTERM to the process that was started.
+    Terminate,
+    /// How much of what was sent to this port, from anywhere, nobody has read yet.
+    Unread(u16),
 }
 
 /// What it answers.
@@ -38,6 +42,8 @@ pub enum Reply {
     Refused(String),
     /// Done.
     Done,
+    /// So many bytes, and connections that were not accepted.
+    Unread(u64),
     /// What is listened on.
     Listening(Vec<SocketAddr>),
     /// The service's process.

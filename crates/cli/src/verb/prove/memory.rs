@@ -30,6 +30,9 @@ pub(super) struct Asked {
     pub(super) seed: u64,
     pub(super) copied: bool,
     pub(super) start_timeout: u64,
+    /// Seconds, if that was asked for.
+    #[serde(default)]
+    pub(super) idle: Option<u64>,
 }
 
 /// A report as it is written: with what was asked.

@@ -47,7 +47,8 @@ fn line(row: &Row) -> String {
     let outcome = match (row.failed_at, &row.why) {
         (Some(step), Some(why)) => format!("step {step} differs: {why}"),
         (Some(step), None) => format!("step {step} differs"),
-        (None, _) => "as on one worker".into(),
+        (None, Some(why)) => why.clone(),
+        (None, None) => "as on one worker".into(),
     };
     format!("  {:TITLE_COLUMNS$} {}  {outcome}", row.schedule, row.workers)
 }
@@ -57,7 +58,7 @@ pub(super) fn report(proof: &Proof) -> io::Result<()> {
     let paint = Paint::for_stdout();
     let (style, verdict) = match proof.verdict {
         Verdict::Stateless => (Style::GREEN, "stateless in the steps covered".to_owned()),
-        Verdict::Violation => (Style::RED, count(proof.findings.len())),
+        Verdict::Violation => (Style::RED, count(proof.violations())),
         Verdict::Inconclusive => (Style::YELLOW, "inconclusive".to_owned()),
     };
     output::line(&paint.text(style, &verdict))?;
@@ -77,7 +78,9 @@ pub(super) fn report(proof: &Proof) -> io::Result<()> {
         }
     }
     if !proof.findings.is_empty() {
-        output::line("\nWhat comes after a finding may hide behind it: change it and prove again.")?;
+        if proof.violations() > 0 {
+            output::line("\nWhat comes after a finding may hide behind it: change it and prove again.")?;
+        }
         output::line(&format!("lethe prove --replay {} repeats one of them.", proof.findings[0].id))?;
     }
     Ok(())
@@ -136,7 +139,6 @@ fn lines(finding: &Finding) -> [String; 5] {
         Confidence::Likely => "likely",
         Confidence::Hint => "hint",
     };
-    let journey = &finding.producer.journey;
     let also = match finding.also.as_slice() {
         [] => String::new(),
         also => format!(
@@ -146,11 +148,7 @@ fn lines(finding: &Finding) -> [String; 5] {
     };
     [
         format!("\n{} {confidence}: {}", finding.id, finding.rule),
-        format!(
-            "  what   in {journey}, {} leaves something in its worker that {} needs{also}",
-            finding.producer.text(),
-            finding.consumer.text()
-        ),
+        format!("  what   {}{also}", finding.what()),
         format!("  where  {}", place(finding)),
         format!("  proof  {}", finding.proof),
         format!("  fix    {}", finding.fix),
@@ -168,6 +166,11 @@ fn place(finding: &Finding) -> String {
         (Kind::RateLimit, _) => "in a count of requests that each worker keeps for itself".into(),
         (Kind::StaleCache, _) => "in a cache of a worker that is not told of changes elsewhere".into(),
         (Kind::HalfDone, _) => "beside the workers, where a step that was not finished has left it".into(),
+        (Kind::Drain, _) => "in the worker, until it is killed".into(),
+        (Kind::Retry, _) => "beside the workers, where it was done twice".into(),
+        (Kind::Schedule, _) => "in a timer of each worker".into(),
+        (Kind::Migration, _) => "in what each worker does when it starts".into(),
+        (Kind::SlowStart, _) => "in what the first request of a worker has to do".into(),
         (Kind::Elsewhere, _) => "not known: it shows only while several workers run".into(),
     }
 }

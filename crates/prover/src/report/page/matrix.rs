@@ -31,9 +31,10 @@ pub(super) fn push(page: &mut String, proof: &Proof, journey: &Journey) {
 fn push_row(page: &mut String, row: &Row, steps: usize) {
     let _ = write!(page, "<tr><td>{}</td>", Escaped(&row.schedule));
     let workers: Vec<&str> = row.workers.split(' ').collect();
-    // Another kind of schedule says in its own words what it did.
-    if workers.len() > steps || workers.iter().any(|worker| worker.chars().count() > MARKS_MAX) {
-        let class = if row.failed_at.is_some() { "bad" } else { "ok" };
+    // Another kind of schedule says in its own words what it did, and what came of it belongs to no step.
+    let is_whole = row.failed_at.is_none() && row.why.is_some();
+    if is_whole || workers.len() > steps || workers.iter().any(|worker| worker.chars().count() > MARKS_MAX) {
+        let class = if row.why.is_some() { "bad" } else { "ok" };
         let _ =
             writeln!(page, "<td class=\"{class}\" colspan=\"{steps}\">{}</td></tr>", Escaped(&row.workers));
         return;

@@ -21,7 +21,7 @@ fn hostile() -> Proof {
     proof.coverage.uncovered.push(Uncovered { journey, step: 1, why, response });
     for (workers, failed_at) in [("B A B", Some(3)), ("A† A A", None), (HOSTILE, Some(2))] {
         let [journey, workers] = ["a <b>", workers].map(str::to_owned);
-        let (schedule, why) = (HOSTILE.to_owned(), Some(HOSTILE.to_owned()));
+        let (schedule, why) = (HOSTILE.to_owned(), failed_at.map(|_| HOSTILE.to_owned()));
         proof.coverage.schedules.push(Row { journey, schedule, workers, failed_at, why });
     }
     for each in [&mut proof.coverage.written, &mut proof.coverage.notices, &mut proof.coverage.beside] {

@@ -1,0 +1,42 @@
+//! What is looked for beside the schedules, each in a file of its own.
+
+mod drain;
+mod effect;
+mod idle;
+mod migration;
+mod retry;
+mod slow_start;
+
+use lethe_journey::journey::Journey;
+
+use crate::{
+    finding::Finding,
+    proof::{Coverage, Progress},
+    stage::Stage,
+    trial::{Found, Trial},
+    worker::Error,
+};
+
+impl Trial<'_> {
+    /// Looks for all that a journey can show, and adds what is found.
+    pub(crate) fn detect(&mut self, found: &mut Found, workers: usize) -> Result<(), Error> {
+        self.slow_starts(found)?;
+        self.drains(found)?;
+        self.retries(found)?;
+        self.migrations(found, workers)
+    }
+}
+
+/// Looks for what needs no journey, once; `journey` is only for the report.
+pub(crate) fn look_once(
+    stage: &Stage,
+    journey: &Journey,
+    coverage: &mut Coverage,
+    progress: &dyn Fn(Progress<'_>),
+) -> Result<Option<Finding>, Error> {
+    coverage.notices.extend(drain::dismissal(stage, progress)?);
+    let Some(window) = stage.idle() else { return Ok(None) };
+    let mut idle = idle::look(stage, journey, window, progress)?;
+    coverage.schedules.append(&mut idle.rows);
+    Ok(idle.finding)
+}
