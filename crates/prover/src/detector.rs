@@ -3,6 +3,8 @@
 mod drain;
 mod effect;
 mod idle;
+mod job;
+pub(crate) mod limit;
 mod migration;
 mod retry;
 mod slow_start;

@@ -16,6 +16,8 @@ pub enum Kind {
     RateLimit,
     /// An old value that one worker still has.
     StaleCache,
+    /// The result of a job, in the worker that did it.
+    Job,
     /// A step that a worker had begun when it was killed, and that cannot be done again.
     HalfDone,
     /// A request that a worker had begun when it was asked to end, and did not answer.
@@ -34,12 +36,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Memory,
         Self::File,
         Self::BootSecret,
         Self::RateLimit,
         Self::StaleCache,
+        Self::Job,
         Self::HalfDone,
         Self::Drain,
         Self::Retry,
@@ -57,6 +60,7 @@ impl Kind {
             Self::BootSecret => "lethe/boot-secret",
             Self::RateLimit => "lethe/local-rate-limit",
             Self::StaleCache => "lethe/stale-cache",
+            Self::Job => "lethe/job-in-worker",
             Self::HalfDone => "lethe/half-done",
             Self::Drain => "lethe/no-drain",
             Self::Retry => "lethe/unsafe-retry",
@@ -85,6 +89,10 @@ impl Kind {
             }
             Self::StaleCache => {
                 "let the cache be told of changes, or ask the store whether its copy is still good, before it is used"
+            }
+            Self::Job => {
+                "write what came of a job where all workers read it, under the id of the job (a table, a blob, or what the queue itself \
+                 keeps, such as BullMQ's return values)"
             }
             Self::HalfDone => {
                 "do all that a step changes in one transaction, and give each lock an end of its own (a lease, as of lethe's \

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     contrast::Contrast,
     detector, disk,
-    finding::{Finding, Place},
+    finding::{Finding, Kind, Place},
     stage::{Run, Stage},
     trial::{Trial, Unusable},
     worker::Error,
@@ -23,7 +23,7 @@ pub const VERSION: u32 = 1;
 
 /// What is not looked at; said in every report.
 const NOT_LOOKED_AT: &[&str] = &[
-    "rate limits that the journey itself does not reach",
+    "rate limits above 120 requests that no response tells of, and those that do not answer with 429",
     "reads of files (only what is written is seen)",
     "background jobs, WebSocket and server-sent events",
     "schedules that fire less often than each second or so, unless --idle waits for them; what they change over TLS or a unix socket",
@@ -183,12 +183,17 @@ pub fn prove(
         not_looked_at: NOT_LOOKED_AT,
     };
     let (mut findings, mut responses, mut beside) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let mut limited = Vec::new();
     for journey in journeys {
         let (mut trial, control) = Trial::open(stage, journey, workers, progress)?;
         match control {
             Ok(control) => {
                 match trial.run(workers)? {
                     Ok(found) => {
+                        // One that was found says it of all.
+                        if !found.findings.iter().any(|known| known.kind == Kind::RateLimit) {
+                            limited.extend(trial.limited_steps());
+                        }
                         let doubted = found.doubts.iter().map(|doubt| doubt.step.saturating_sub(1));
                         let covered = covered(journey.steps.len(), &trial.rows);
                         coverage.steps_covered += doubted.fold(covered, usize::min);
@@ -218,6 +223,7 @@ pub fn prove(
     if let Some(journey) = journeys.first().filter(|_| coverage.steps_covered > 0) {
         findings.extend(detector::look_once(stage, journey, &mut coverage, progress)?);
     }
+    findings.extend(detector::limit::look(stage, &limited, &mut coverage.schedules, progress)?);
     number(&mut findings);
     coverage.written.sort();
     coverage.written.dedup();

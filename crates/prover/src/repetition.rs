@@ -31,7 +31,7 @@ pub(crate) struct Repetition {
 
 impl Repetition {
     /// A failure that was seen so many times.
-    fn new(step: usize, failed: usize) -> Self {
+    pub(crate) fn new(step: usize, failed: usize) -> Self {
         Self { step, failed, alone: None, given: None }
     }
 
@@ -97,6 +97,9 @@ impl Trial<'_> {
 
     /// Finds where a pair's thing is kept, repeats it, and says so; or why nothing can be said.
     pub(crate) fn finding(&mut self, pair: &Pair) -> Result<Result<Finding, NotRepeatable>, Error> {
+        if self.waits_for_a_job(pair.consumer) {
+            return self.job_finding(&self.job(pair.consumer));
+        }
         (self.progress)(Progress::Begins { title: "repeating what failed" });
         let whereabouts = match pair.is_stale {
             true => Whereabouts { kind: Kind::StaleCache, file: None, evidence: STALE.into() },

@@ -1,6 +1,7 @@
 //! The stage: plays a journey as a schedule says, with workers that nobody has used, and notes what came back.
 
 pub(crate) mod leave;
+pub(crate) mod probe;
 
 use std::{
     collections::BTreeSet,

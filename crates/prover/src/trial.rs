@@ -65,6 +65,22 @@ pub(crate) struct Pair {
     pub(crate) is_stale: bool,
 }
 
+impl Pair {
+    /// A pair of which no more is known.
+    pub(crate) fn new(producer: usize, consumer: usize, schedule: Schedule) -> Self {
+        Self {
+            producer,
+            consumer,
+            also: BTreeSet::new(),
+            schedule,
+            differences: Vec::new(),
+            is_limit: false,
+            is_reduced: true,
+            is_stale: false,
+        }
+    }
+}
+
 /// A journey on trial.
 pub(crate) struct Trial<'s> {
     pub(crate) stage: &'s Stage,
@@ -121,7 +137,14 @@ impl<'s> Trial<'s> {
             let watch = Watch { noted: Some((1, steps)), ..Watch::default() };
             let run = stage.play(journey, &schedule, &watch)?;
             if let Err(not) = trial.noise.learn(&run) {
-                return Ok((trial, Err(Unusable::NotRepeatable(not))));
+                // Workers that nobody asks may do jobs all the same, and it is done on one worker alone.
+                if schedule.width == 1 || !trial.waits_for_a_job(not.step) {
+                    return Ok((trial, Err(Unusable::NotRepeatable(not))));
+                }
+                let failure = trial.failure(&schedule, &run);
+                trial.row(&schedule, failure.as_ref());
+                trial.pairs.push(trial.job(not.step));
+                continue;
             }
             trial.row(&schedule, None);
             last = Some(run);
@@ -176,7 +199,10 @@ impl<'s> Trial<'s> {
         self.cuts.push(failure.as_ref().map(|failure| failure.step));
         let Some(failure) = failure else { return Ok(()) };
         // That it fails with one more step at A says no more than that it failed without.
-        if before == Some(failure.step) || self.belongs_to_known(after, &failure)? {
+        if before == Some(failure.step)
+            || self.is_known_job(failure.step)
+            || self.belongs_to_known(after, &failure)?
+        {
             return Ok(());
         }
         self.reduce(after, failure, schedule)
@@ -205,6 +231,11 @@ impl<'s> Trial<'s> {
             }
         }
         Ok(is_hidden)
+    }
+
+    /// Whether a step is known to wait for what another worker may do: why it failed this time is chance.
+    fn is_known_job(&self, step: usize) -> bool {
+        self.waits_for_a_job(step) && self.pairs.iter().any(|pair| pair.consumer == step)
     }
 
     /// Finds the one step at A, among the first `last`, after which the failing step fails elsewhere.
@@ -294,6 +325,9 @@ impl<'s> Trial<'s> {
 
     fn keep(&mut self, producer: usize, failure: Failure, schedule: Schedule, is_reduced: bool) {
         let Failure { step: consumer, differences, is_limit } = failure;
+        if self.is_known_job(consumer) {
+            return;
+        }
         let known = self.pairs.iter_mut().find(|pair| pair.producer == producer && !pair.is_stale);
         match known {
             Some(known) if known.consumer == consumer => return,
@@ -304,18 +338,8 @@ impl<'s> Trial<'s> {
             }
             _ => {}
         }
-        let schedule = schedule.until(consumer);
-        let also = BTreeSet::new();
-        self.pairs.push(Pair {
-            producer,
-            consumer,
-            also,
-            schedule,
-            differences,
-            is_limit,
-            is_reduced,
-            is_stale: false,
-        });
+        let pair = Pair::new(producer, consumer, schedule.until(consumer));
+        self.pairs.push(Pair { differences, is_limit, is_reduced, ..pair });
     }
 
     /// Plays a schedule of the report.

@@ -165,6 +165,7 @@ fn place(finding: &Finding) -> String {
         (Kind::BootSecret, _) => "in a secret that each worker makes for itself when it starts".into(),
         (Kind::RateLimit, _) => "in a count of requests that each worker keeps for itself".into(),
         (Kind::StaleCache, _) => "in a cache of a worker that is not told of changes elsewhere".into(),
+        (Kind::Job, _) => "in the worker that did the job".into(),
         (Kind::HalfDone, _) => "beside the workers, where a step that was not finished has left it".into(),
         (Kind::Drain, _) => "in the worker, until it is killed".into(),
         (Kind::Retry, _) => "beside the workers, where it was done twice".into(),

@@ -1,0 +1,57 @@
+//! Sends one step again and again, to several workers in turn, and counts what is let through.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use lethe_journey::journey::Journey;
+
+use super::{Cast, Stage};
+use crate::worker::Error;
+
+/// What became of requests that were one and the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Probe {
+    /// Let through.
+    pub(crate) accepted: usize,
+    /// Whether there was an end to that: a status of 429 for two requests in a row at each worker.
+    pub(crate) is_limited: bool,
+}
+
+impl Stage {
+    /// Plays the steps before `at`, from 1, at the first of so many fresh workers, and then that step at all of them in turn, until it is
+    /// refused or each has had `most` requests. A request that is lost ends it, as one that nobody refused.
+    pub(crate) fn probe(
+        &self,
+        journey: &Arc<Journey>,
+        at: usize,
+        workers: usize,
+        most: usize,
+    ) -> Result<Probe, Error> {
+        self.empty_what_is_beside()?;
+        let mut cast = Cast { stage: self, entropy: None, workers: Vec::new() };
+        for _ in 0..workers {
+            let worker = cast.fresh()?;
+            cast.workers.push(worker);
+        }
+        let mut player = self.player(journey)?;
+        for step in 1..at {
+            // What it answers was compared before.
+            let _ = self.runtime.block_on(player.step(step, &cast.workers[0].destination));
+        }
+        let (mut probe, mut refused) = (Probe::default(), 0);
+        for number in 0..most * workers {
+            let destination = &cast.workers[number % workers].destination;
+            let Ok(observed) = self.runtime.block_on(player.step(at, destination)) else { break };
+            if observed.status != StatusCode::TOO_MANY_REQUESTS {
+                (probe.accepted, refused) = (probe.accepted + 1, 0);
+                continue;
+            }
+            refused += 1;
+            if refused == 2 * workers {
+                probe.is_limited = true;
+                break;
+            }
+        }
+        Ok(probe)
+    }
+}
