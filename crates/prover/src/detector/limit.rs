@@ -1,7 +1,7 @@
 //! Rate limits that each worker counts for itself, also those that a journey does not reach: one step is sent until it is refused, at one
 //! worker, at two and at three of them in turn. A limit of ten lets ten through each time, or ten, twenty and thirty.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use lethe_journey::journey::{Journey, Step};
@@ -23,6 +23,11 @@ const MOST: usize = 120;
 
 /// The highest limit that is looked for where responses tell it.
 const TOLD_MAX: usize = 1000;
+
+/// How long a worker may be busy with that, by how long the step took. A step that can be sent less often is left out …
+const TIME_MAX: Duration = Duration::from_secs(3);
+/// … if it is less often than this.
+const LEAST: usize = 20;
 
 /// Steps of a journey that are probed, those first whose responses tell a limit.
 const STEPS_MAX: usize = 2;
@@ -46,8 +51,9 @@ impl Trial<'_> {
                 return None;
             };
             let told = told(&observed.headers);
-            let most = told.map_or(MOST, |limit| limit.min(TOLD_MAX) + WORKERS);
+            let most = told.map_or(MOST, |limit| limit.min(TOLD_MAX) + WORKERS).min(often(observed.took));
             let is_meant = step.within.is_none() && (told.is_some() || step.method.is_safe());
+            let is_meant = is_meant && !observed.is_cut && most >= LEAST.min(told.unwrap_or(LEAST));
             let suspect =
                 Suspect { journey: Arc::clone(&self.journey), place: self.place(step.number), most };
             is_meant.then_some((told.is_none(), suspect))
@@ -56,6 +62,11 @@ impl Trial<'_> {
         suspects.sort_by_key(|(is_untold, _)| *is_untold);
         suspects.into_iter().take(STEPS_MAX).map(|(_, suspect)| suspect).collect()
     }
+}
+
+/// How often a step can be sent that takes so long.
+fn often(took: Duration) -> usize {
+    usize::try_from(TIME_MAX.as_micros() / took.as_micros().max(1)).unwrap_or(usize::MAX)
 }
 
 /// The highest limit that fields of a response tell: `RateLimit-Limit` and the like, or the quota of `RateLimit-Policy`
@@ -189,6 +200,14 @@ mod tests {
         ] {
             assert_eq!(grows(&counts), expected, "{counts:?}");
         }
+    }
+
+    #[test]
+    fn slow_steps_are_sent_less_often() {
+        for (millis, expected) in [(1, 3_000), (25, 120), (1_000, 3), (10_000, 0)] {
+            assert_eq!(often(Duration::from_millis(millis)), expected, "{millis} ms");
+        }
+        assert!(often(Duration::ZERO) >= MOST);
     }
 
     #[test]

@@ -1,12 +1,18 @@
 //! Sends one step again and again, to several workers in turn, and counts what is let through.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::StatusCode;
 use lethe_journey::journey::Journey;
 
 use super::{Cast, Stage};
 use crate::worker::Error;
+
+/// How long a probe may take.
+const TIME_MAX: Duration = Duration::from_secs(15);
 
 /// What became of requests that were one and the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +25,7 @@ pub(crate) struct Probe {
 
 impl Stage {
     /// Plays the steps before `at`, from 1, at the first of so many fresh workers, and then that step at all of them in turn, until it is
-    /// refused or each has had `most` requests. A request that is lost ends it, as one that nobody refused.
+    /// refused or each has had `most` requests. A request that is lost ends it, and so does [`TIME_MAX`], as one that nobody refused.
     pub(crate) fn probe(
         &self,
         journey: &Arc<Journey>,
@@ -39,7 +45,12 @@ impl Stage {
             let _ = self.runtime.block_on(player.step(step, &cast.workers[0].destination));
         }
         let (mut probe, mut refused) = (Probe::default(), 0);
+        let began = Instant::now();
         for number in 0..most * workers {
+            // What was fast once may be slow now.
+            if began.elapsed() > TIME_MAX {
+                break;
+            }
             let destination = &cast.workers[number % workers].destination;
             let Ok(observed) = self.runtime.block_on(player.step(at, destination)) else { break };
             if observed.status != StatusCode::TOO_MANY_REQUESTS {
