@@ -7,6 +7,7 @@ mod bad_input;
 mod cases;
 mod chance;
 mod lab;
+mod openapi;
 mod replay;
 mod services;
 mod traces;
