@@ -23,6 +23,8 @@ EXAMPLES = [
     ("session-in-memory", ["fixed.py", "fixed.mjs"], CLEAN),
     ("file-upload", ["app.py", "app.mjs"], "file"),
     ("file-upload", ["fixed.py", "fixed.mjs"], CLEAN),
+    ("items-in-memory", ["app.py"], "memory"),
+    ("items-in-memory", ["fixed.py"], CLEAN),
     ("boot-secret", ["app.py", "app.mjs"], "boot-secret"),
     ("boot-secret", ["fixed.py", "fixed.mjs"], CLEAN),
     ("rate-limit", ["app.py", "app.mjs"], "rate-limit"),
@@ -80,6 +82,12 @@ MIDDLEWARE = [
 NO_DETECTOR = {"websocket": "WebSocket fan-out"}
 
 PROOF_SECONDS_MAX = 180
+
+
+def journey_of(folder):
+    """The one that was written, or what the service says of itself."""
+    written = folder / "journey.toml"
+    return written if written.exists() else folder / "openapi.yaml"
 
 
 def install(cache):
@@ -185,7 +193,7 @@ def main():
     for folder, programs, expected in EXAMPLES:
         for program in programs:
             runtime = "python3" if program.endswith(".py") else "node"
-            cases.append((f"{folder}/{program}", HERE / folder, [runtime, program], {}, HERE / folder / "journey.toml", expected))
+            cases.append((f"{folder}/{program}", HERE / folder, [runtime, program], {}, journey_of(HERE / folder), expected))
     for name, runtime, command, env, journey, expected in MIDDLEWARE:
         command = [str(cache / "python/venv/bin/python") if word == "PYTHON" else word for word in command]
         cases.append((name, cache / runtime, command, env, journey, expected))

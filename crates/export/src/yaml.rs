@@ -210,7 +210,7 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lethe_scaler::yaml::documents;
+    use lethe_yaml::documents;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 

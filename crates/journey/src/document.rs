@@ -25,7 +25,19 @@ const KEYS: [&str; 5] = ["name", "host", "headers", "variables", "steps"];
 pub fn load(path: &Path) -> Result<Journey, Problems> {
     let file = path.display().to_string();
     let problem = |message: String| Problems::from(Problem { file: file.clone(), place: None, message });
-    let bytes = crate::document::bytes(path, FILE_BYTES_MAX).map_err(problem)?;
+    of_bytes(bytes(path, FILE_BYTES_MAX).map_err(problem)?, path)
+}
+
+/// Reads the journey in `bytes`, which are those of the file at `path`.
+///
+/// # Errors
+/// All that is wrong with it.
+pub(crate) fn of_bytes(bytes: Vec<u8>, path: &Path) -> Result<Journey, Problems> {
+    let file = path.display().to_string();
+    let problem = |message: String| Problems::from(Problem { file: file.clone(), place: None, message });
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(problem(format!("is longer than {} MiB, the most that is read", FILE_BYTES_MAX >> 20)));
+    }
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let whole = String::from_utf8_lossy(error.as_bytes());

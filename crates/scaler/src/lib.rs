@@ -24,5 +24,4 @@ pub mod spec;
 pub mod stabilization;
 pub mod time;
 pub mod tracking;
-pub mod yaml;
 pub mod zero;

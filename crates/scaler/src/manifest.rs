@@ -7,12 +7,12 @@ mod field;
 mod metric;
 pub mod writing;
 
+use lethe_yaml as yaml;
 use serde_json::Value;
 
 use crate::{
     manifest::field::Field,
     spec::{Metric, Source, Spec, Target},
-    yaml,
 };
 
 /// The kind of object that is read.

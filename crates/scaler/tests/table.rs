@@ -8,8 +8,8 @@ use lethe_scaler::{
     case::{Case, SpecSource},
     decision, manifest,
     proposal::{self, Usage},
-    yaml,
 };
+use lethe_yaml as yaml;
 use serde_json::{Map, Value, json};
 
 /// There are no fewer cases.

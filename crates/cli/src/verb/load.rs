@@ -34,8 +34,8 @@ const THREADS_MAX: usize = 4;
 /// Make load on a service, and measure how it does
 ///
 /// Users come at the planned instants, whether or not those before them have been served, and each goes through a journey: a file that you wrote, a
-/// recording of a browser (.har), or one GET. Latency is counted from the instant at which a request was to be sent. Without --url, the load goes to the
-/// lethe that runs.
+/// recording of a browser (.har), an OpenAPI document, or one GET. Latency is counted from the instant at which a request was to be sent.
+/// Without --url, the load goes to the lethe that runs.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

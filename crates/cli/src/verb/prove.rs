@@ -61,8 +61,8 @@ pub struct Prove {
     #[arg(value_name = "DIR|FILE", conflicts_with = "command")]
     path: Option<PathBuf>,
 
-    /// What users do: a .toml as docs/journeys.md describes, or a .har that a browser recorded; may be given several times
-    /// [default: links and forms are found and followed]
+    /// What users do: a .toml as docs/journeys.md describes, a .har that a browser recorded, or an OpenAPI document; may be
+    /// given several times [default: links and forms are found and followed]
     #[arg(long, value_name = "FILE")]
     journey: Vec<PathBuf>,
 

@@ -8,6 +8,7 @@ mod cases;
 mod chance;
 mod detectors;
 mod lab;
+mod openapi;
 mod polls;
 mod replay;
 mod services;
