@@ -15,6 +15,7 @@ use lethe_scaler::{
     spec::{Amount, Behavior, Metric, Policy, Rules, Select, Source, Spec, Target},
     time::Time,
     tracking,
+    zero::{self, Zero},
 };
 use proptest::prelude::*;
 
@@ -293,6 +294,47 @@ proptest! {
         let different: std::collections::BTreeSet<_> = counts.iter().collect();
         prop_assert_eq!(different.len(), counts.len(), "{:?}", counts);
         prop_assert!(changes.last().is_none_or(|(step, _)| *step < 720), "{changes:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What is steady comes to rest, also where there may be no workers, whatever is measured beside: a number from elsewhere, CPU that
+    /// each worker uses by itself, and one number that may be away for good.
+    #[test]
+    fn what_is_steady_comes_to_rest_at_zero_too(
+        in_line in prop::option::weighted(0.8, 0..90_000_i64),
+        own_cpu in 0..1_500_i64,
+        with_cpu in any::<bool>(),
+        idle in 1..600_u64,
+        begin in 0..9_u32,
+    ) {
+        let mut metrics = vec![queue(Target::AverageValue(10_000))];
+        metrics.extend(with_cpu.then(|| cpu(70)));
+        let spec = spec(metrics, (0, 9), Some(Behavior::quick()));
+        let (mut history, mut replicas, mut idle_since) = (History::default(), begin, ago(0));
+        let mut counts = Vec::new();
+        for round in 0..4_000_u64 {
+            let now = NOW.plus(Duration::from_millis(500 * round));
+            let external = in_line.map(|milli| ("queue".into(), Reading::Value(milli))).into_iter().collect();
+            let instances = (0..replicas).map(|_| worker(own_cpu)).collect();
+            let samples = Samples { replicas, instances, external, object: BTreeMap::new() };
+            if in_line != Some(0) {
+                idle_since = now;
+            }
+            let zero = Zero { idle: Duration::from_secs(idle), idle_for: now - idle_since, waiting: 0 };
+            if let Ok(decision) = zero::decide(Some(&zero), &spec, &history, &samples, now) {
+                history.note(&spec, replicas, &decision, now);
+                replicas = decision.desired;
+            }
+            counts.push(replicas);
+        }
+        let (changing, rest) = counts.split_at(3_000);
+        prop_assert!(rest.iter().all(|count| *count == replicas), "{:?}", &counts[2_900..]);
+        // Nor does it go to and fro from one decision to the next before that.
+        let turns = changing.windows(3).filter(|three| three[0] == three[2] && three[0] != three[1]);
+        prop_assert_eq!(turns.count(), 0, "{:?}", changing);
     }
 }
 

@@ -64,7 +64,11 @@ impl Trial<'_> {
                 evidence: "which worker does it is chance, and the others do not know of it".into(),
             },
         };
-        let kind = if kind == Kind::File { kind } else { Kind::Job };
+        // What else is known of it says more.
+        let kind = match kind {
+            Kind::File | Kind::BootSecret | Kind::RateLimit => kind,
+            _ => Kind::Job,
+        };
         let given = repetition.given.clone().unwrap_or_default();
         let given = given.lines().next().unwrap_or("something else").to_owned();
         self.contrast(step, &pair.schedule, repetition);
