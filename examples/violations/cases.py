@@ -45,6 +45,10 @@ EXAMPLES = [
     ("migration", ["fixed.py"], CLEAN),
     ("slow-start", ["app.py"], "slow-start"),
     ("slow-start", ["fixed.py"], CLEAN),
+    ("duplicate-id", ["app.py", "app.mjs"], "duplicate-id"),
+    ("duplicate-id", ["fixed.py", "fixed.mjs"], CLEAN),
+    ("sticky-cookie", ["app.py", "app.mjs"], "sticky-cookie"),
+    ("sticky-cookie", ["fixed.py", "fixed.mjs"], CLEAN),
     ("job", ["app.py"], "job"),
     ("job", ["fixed.py"], CLEAN),
 ]

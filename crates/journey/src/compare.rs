@@ -84,6 +84,11 @@ pub fn compare(first: &Observed, second: &Observed, masks: &Masks) -> Vec<Differ
     differences
 }
 
+/// All pieces of a response, in their order, each at its place; moments and the identity of its run are replaced by names.
+pub fn pieces(observed: &Observed) -> Vec<(Place, String)> {
+    leaves::of(observed).all
+}
+
 fn differences(first: &Observed, second: &Observed, most: usize) -> Vec<Difference> {
     let (first, second) = (leaves::of(first), leaves::of(second));
     let mut differences = Vec::new();

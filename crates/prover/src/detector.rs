@@ -8,6 +8,7 @@ pub(crate) mod limit;
 mod migration;
 mod retry;
 mod slow_start;
+mod users;
 
 use lethe_journey::journey::Journey;
 
@@ -25,7 +26,8 @@ impl Trial<'_> {
         self.slow_starts(found)?;
         self.drains(found)?;
         self.retries(found)?;
-        self.migrations(found, workers)
+        self.migrations(found, workers)?;
+        self.users(found)
     }
 }
 

@@ -84,6 +84,12 @@ impl Disk {
         &self.folder
     }
 
+    /// The host name of a machine that has this disk.
+    pub fn host(&self) -> String {
+        let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
+        name.replace("disk", "host")
+    }
+
     /// The folder in which the service runs, if that is not the one it was given as.
     pub fn directory(&self, level: Level) -> Option<PathBuf> {
         (level == Level::Copied).then(|| self.folder.join("app"))

@@ -30,13 +30,17 @@ pub enum Kind {
     Migration,
     /// The first request of a worker takes much longer than later ones.
     SlowStart,
+    /// A number or an id that each worker counts for itself.
+    DuplicateId,
+    /// A cookie that names a worker.
+    StickyCookie,
     /// Not in the worker: it passes when the worker is started again.
     Elsewhere,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Memory,
         Self::File,
         Self::BootSecret,
@@ -49,6 +53,8 @@ impl Kind {
         Self::Schedule,
         Self::Migration,
         Self::SlowStart,
+        Self::DuplicateId,
+        Self::StickyCookie,
         Self::Elsewhere,
     ];
 
@@ -67,6 +73,8 @@ impl Kind {
             Self::Schedule => "lethe/schedule-in-each-worker",
             Self::Migration => "lethe/migration-race",
             Self::SlowStart => "lethe/slow-start",
+            Self::DuplicateId => "lethe/duplicate-id",
+            Self::StickyCookie => "lethe/sticky-cookie",
             Self::Elsewhere => "lethe/several-workers",
         }
     }
@@ -118,6 +126,13 @@ impl Kind {
             Self::SlowStart => {
                 "do at start what the first request does (open connections, load what is needed, compile), and be ready only after it: \
                  `ready` and `warm-up` of lethe.toml"
+            }
+            Self::DuplicateId => {
+                "let what all workers share give numbers (a sequence of the database, INCR of Redis), or draw ids that are long enough to \
+                 be unique by chance (UUIDs of version 4 or 7)"
+            }
+            Self::StickyCookie => {
+                "set no cookie that says where a user was: what needs it is kept in that worker, and is lost with it"
             }
             Self::Elsewhere => {
                 "look at what depends on which of several running workers is asked: routing, caches, clocks"
@@ -196,6 +211,10 @@ impl Finding {
             Kind::SlowStart => {
                 format!("in {journey}, {producer} takes much longer at a worker that nobody has used")
             }
+            Kind::DuplicateId => {
+                format!("in {journey}, {producer} gives users of different workers the same number or id")
+            }
+            Kind::StickyCookie => format!("in {journey}, {producer} sets a cookie that names the worker"),
             _ => format!("in {journey}, {producer} leaves something in its worker that {consumer} needs"),
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod leave;
 pub(crate) mod probe;
+pub(crate) mod users;
 
 use std::{
     collections::BTreeSet,

@@ -58,6 +58,8 @@ impl Level {
 pub struct Spec {
     /// How well it is kept apart.
     pub level: Level,
+    /// The host name inside. It stays with the disk, as that of a machine.
+    pub host: String,
     /// The folder of what is written: for the layer N, `N/upper` and `N/work`; for [`Level::Copied`], `app`.
     pub disk: PathBuf,
     /// An empty folder that the new root is put together on.

@@ -262,6 +262,7 @@ impl Yard {
         }
         Ok(Spec {
             level: self.level,
+            host: disk.host(),
             disk: disk.folder().to_owned(),
             root: self.scratch.folder("root")?,
             mounts,

@@ -304,7 +304,10 @@ impl Prove {
         let yard =
             Yard::open(Arc::clone(&scratch), service, Level::Overlay, self.copied).map_err(not_started)?;
         let yard = Arc::new(source::with_ports(yard).map_err(not_started)?);
-        let pool = Pool::new(yard, self.reset.is_none())?;
+        // Those that are started ahead would take jobs from a queue that nobody has sent them.
+        let waits_for_jobs =
+            journeys.iter().flat_map(|journey| &journey.steps).any(|step| step.within.is_some());
+        let pool = Pool::new(yard, self.reset.is_none() && !waits_for_jobs)?;
         let stage =
             Stage::new(pool, self.reset.clone(), self.seed)?.with_idle(self.idle.map(Duration::from_secs));
         if journeys.is_empty() {

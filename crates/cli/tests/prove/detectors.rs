@@ -35,6 +35,18 @@ fn the_one(proof: &Proof) -> Value {
     findings[0].clone()
 }
 
+/// The one finding is a hint of this kind: nobody loses anything, and all steps were looked at.
+fn hint(folder: &str, program: &str, kind: &str) {
+    let proof = prove(folder, program, &[]);
+    if !proof.has_worlds() {
+        return;
+    }
+    let finding = the_one(&proof);
+    assert_eq!((&finding["kind"], &finding["confidence"]), (&kind.into(), &"hint".into()));
+    assert_eq!(proof.status.code(), Some(0), "{}", proof.text());
+    assert!(proof.out.contains("stateless in the steps covered"), "{}", proof.text());
+}
+
 fn clean(folder: &str, program: &str, flags: &[&str]) {
     let proof = prove(folder, program, flags);
     if !proof.has_worlds() {
@@ -114,14 +126,21 @@ fn migrations_of_several_workers_at_once() {
 
 #[test]
 fn a_first_request_that_takes_long_is_a_hint() {
-    let proof = prove("slow-start", "app.py", &[]);
-    if !proof.has_worlds() {
-        return;
-    }
-    let finding = the_one(&proof);
-    assert_eq!((&finding["kind"], &finding["confidence"]), (&"slow-start".into(), &"hint".into()));
-    // Nobody loses anything, and all steps were looked at.
-    assert_eq!(proof.status.code(), Some(0), "{}", proof.text());
-    assert!(proof.out.contains("stateless in the steps covered"), "{}", proof.text());
+    hint("slow-start", "app.py", "slow-start");
     clean("slow-start", "fixed.py", &[]);
+}
+
+#[test]
+fn a_number_that_each_worker_counts() {
+    let Some(finding) = found("duplicate-id", "app.py", &["--idle", "0"], "duplicate-id", [2, 2]) else {
+        return;
+    };
+    assert!(finding["proof"].as_str().unwrap().contains("were given 1, 1, 1 (JSON /id)"), "{finding}");
+    clean("duplicate-id", "fixed.mjs", &["--idle", "0"]);
+}
+
+#[test]
+fn a_cookie_that_names_a_worker_is_a_hint() {
+    hint("sticky-cookie", "app.mjs", "sticky-cookie");
+    clean("sticky-cookie", "fixed.py", &[]);
 }

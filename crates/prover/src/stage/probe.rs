@@ -51,6 +51,9 @@ impl Stage {
             if began.elapsed() > TIME_MAX {
                 break;
             }
+            // On a kept connection, a service that sends head and body apart waits 40 ms for its client's delayed ACK (RFC 1122, section
+            // 4.2.3.2); on a new one it does not.
+            player.hang_up();
             let destination = &cast.workers[number % workers].destination;
             let Ok(observed) = self.runtime.block_on(player.step(at, destination)) else { break };
             if observed.status != StatusCode::TOO_MANY_REQUESTS {

@@ -24,6 +24,9 @@ const DEVICES: &str = "/dev";
 /// What in `/proc` is of the machine and not of a process: who is root would change it for all.
 const OF_THE_MACHINE: [&str; 5] = ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"];
 
+/// Which addresses host names have (`hosts(5)`).
+const HOSTS: &str = "/etc/hosts";
+
 /// What came of it.
 pub(super) struct Entered {
     /// What could not be done, one sentence each.
@@ -51,6 +54,9 @@ pub(super) fn enter(spec: &Spec) -> io::Result<Entered> {
                 notices.push(format!("{} can only be read by workers: {error}", point.display()));
             }
         }
+    }
+    if let Err(error) = name_the_host(spec) {
+        notices.push(format!("workers have the host name of the machine: {error}"));
     }
     let has_own_processes = processes(spec, &mut notices)?;
     hide(&inside(&spec.root, &spec.hidden))?;
@@ -165,6 +171,19 @@ fn only_read(target: &Path) -> io::Result<()> {
     }
     unmount(target, UnmountFlags::DETACH)?;
     Err(io::ErrorKind::PermissionDenied.into())
+}
+
+/// Gives the world its host name, and lets that lead to itself: there is nobody inside who could be asked for it.
+fn name_the_host(spec: &Spec) -> io::Result<()> {
+    let target = inside(&spec.root, Path::new(HOSTS));
+    if let Ok(known) = fs::read(&target) {
+        let named = spec.disk.join("hosts");
+        let mut text = format!("127.0.0.1\tlocalhost {0}\n::1\tlocalhost {0}\n", spec.host).into_bytes();
+        text.extend(known);
+        fs::write(&named, text)?;
+        mount_bind(&named, &target)?;
+    }
+    Ok(rustix::system::sethostname(spec.host.as_bytes())?)
 }
 
 /// The processes of this world alone, or, where a container's own view of them may not be made anew, the one there is. Tells

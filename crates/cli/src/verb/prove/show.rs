@@ -172,6 +172,8 @@ fn place(finding: &Finding) -> String {
         (Kind::Schedule, _) => "in a timer of each worker".into(),
         (Kind::Migration, _) => "in what each worker does when it starts".into(),
         (Kind::SlowStart, _) => "in what the first request of a worker has to do".into(),
+        (Kind::DuplicateId, _) => "in a count that each worker keeps for itself".into(),
+        (Kind::StickyCookie, _) => "in a cookie of the user".into(),
         (Kind::Elsewhere, _) => "not known: it shows only while several workers run".into(),
     }
 }
