@@ -153,6 +153,17 @@ pub enum Confidence {
     Hint,
 }
 
+impl Confidence {
+    /// As reports name it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::Likely => "likely",
+            Self::Hint => "hint",
+        }
+    }
+}
+
 /// A step of a journey.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
@@ -216,6 +227,32 @@ impl Finding {
             }
             Kind::StickyCookie => format!("in {journey}, {producer} sets a cookie that names the worker"),
             _ => format!("in {journey}, {producer} leaves something in its worker that {consumer} needs"),
+        }
+    }
+
+    /// Where it is kept, in a few words.
+    pub fn place(&self) -> String {
+        match (self.kind, &self.file) {
+            (Kind::Memory, _) => "in the memory of the worker".into(),
+            (Kind::File, Some(file)) => {
+                format!("in the file {} of the worker's disk, {} bytes", file.path, file.bytes)
+            }
+            (Kind::File, None) => "in a file on the worker's disk".into(),
+            (Kind::BootSecret, _) => "in a secret that each worker makes for itself when it starts".into(),
+            (Kind::RateLimit, _) => "in a count of requests that each worker keeps for itself".into(),
+            (Kind::StaleCache, _) => "in a cache of a worker that is not told of changes elsewhere".into(),
+            (Kind::Job, _) => "in the worker that did the job".into(),
+            (Kind::HalfDone, _) => {
+                "beside the workers, where a step that was not finished has left it".into()
+            }
+            (Kind::Drain, _) => "in the worker, until it is killed".into(),
+            (Kind::Retry, _) => "beside the workers, where it was done twice".into(),
+            (Kind::Schedule, _) => "in a timer of each worker".into(),
+            (Kind::Migration, _) => "in what each worker does when it starts".into(),
+            (Kind::SlowStart, _) => "in what the first request of a worker has to do".into(),
+            (Kind::DuplicateId, _) => "in a count that each worker keeps for itself".into(),
+            (Kind::StickyCookie, _) => "in a cookie of the user".into(),
+            (Kind::Elsewhere, _) => "not known: it shows only while several workers run".into(),
         }
     }
 

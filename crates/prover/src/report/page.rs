@@ -10,7 +10,7 @@ use std::fmt::{self, Display, Write};
 use lethe_journey::journey::Journey;
 
 use crate::{
-    finding::{Confidence, Finding},
+    finding::Finding,
     proof::{Proof, Verdict},
     report::framework::Framework,
 };
@@ -22,7 +22,7 @@ th:first-child,td:first-child{text-align:left;white-space:nowrap}.bad{background
 .none{opacity:.45}.violation{color:light-dark(#a11,#f88)}.stateless{color:light-dark(#185,#6d9)}.inconclusive{color:light-dark(#850,#db6)}\
 section{border:1px solid #8886;border-radius:.5rem;padding:0 1rem 1rem;margin:1.5rem 0}dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem}\
 dd{margin:0}dt{opacity:.7}pre{background:#8881;padding:.6rem;border-radius:.3rem;overflow-x:auto;white-space:pre-wrap;margin:.5rem 0}\
-del,ins{text-decoration:none;display:block}del{background:#2933}ins{background:#c333}svg{width:100%;height:auto;max-width:60rem}svg text{fill:currentColor;font-size:12px}\
+del,ins{text-decoration:none;display:block}del{background:#2933}ins{background:#c333}svg{width:100%;height:auto}svg text{fill:currentColor;font-size:12px}\
 .card{display:inline-block;border:1px solid #8886;border-radius:.4rem;padding:.4rem .8rem;font-family:ui-monospace,monospace}.note{opacity:.75}";
 
 /// What the page may do: nothing but look like something.
@@ -77,16 +77,12 @@ fn verdict(proof: &Proof) -> (&'static str, String) {
 }
 
 fn push_finding(page: &mut String, proof: &Proof, finding: &Finding, framework: Option<Framework>) {
-    let confidence = match finding.confidence {
-        Confidence::Proven => "proven",
-        Confidence::Likely => "likely",
-        Confidence::Hint => "hint",
-    };
-    let (id, rule) = (Escaped(&finding.id), Escaped(finding.rule));
+    let (id, confidence, rule) = (Escaped(&finding.id), finding.confidence.text(), Escaped(finding.rule));
     let _ = writeln!(page, "<section id=\"{id}\"><h2>{id} {confidence}: {rule}</h2>");
-    let what = finding.what();
     page.push_str("<dl>");
-    for (name, text) in [("what", &what), ("proof", &finding.proof), ("fix", &finding.fix)] {
+    let (what, place) = (finding.what(), finding.place());
+    for (name, text) in [("what", &what), ("where", &place), ("proof", &finding.proof), ("fix", &finding.fix)]
+    {
         let _ = write!(page, "<dt>{name}</dt><dd>{}</dd>", Escaped(text));
     }
     let _ = writeln!(page, "<dt>again</dt><dd><code>lethe prove --replay {id}</code></dd></dl>");

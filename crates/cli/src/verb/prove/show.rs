@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use lethe_prover::{
-    finding::{Confidence, Finding, Kind},
+    finding::Finding,
     proof::{Progress, Proof, Row, Verdict},
     replay::Again,
 };
@@ -134,11 +134,6 @@ fn shown(text: &str) -> String {
 
 /// What, where, proof, fix.
 fn lines(finding: &Finding) -> [String; 5] {
-    let confidence = match finding.confidence {
-        Confidence::Proven => "proven",
-        Confidence::Likely => "likely",
-        Confidence::Hint => "hint",
-    };
     let also = match finding.also.as_slice() {
         [] => String::new(),
         also => format!(
@@ -147,33 +142,10 @@ fn lines(finding: &Finding) -> [String; 5] {
         ),
     };
     [
-        format!("\n{} {confidence}: {}", finding.id, finding.rule),
+        format!("\n{} {}: {}", finding.id, finding.confidence.text(), finding.rule),
         format!("  what   {}{also}", finding.what()),
-        format!("  where  {}", place(finding)),
+        format!("  where  {}", finding.place()),
         format!("  proof  {}", finding.proof),
         format!("  fix    {}", finding.fix),
     ]
-}
-
-fn place(finding: &Finding) -> String {
-    match (finding.kind, &finding.file) {
-        (Kind::Memory, _) => "in the memory of the worker".into(),
-        (Kind::File, Some(file)) => {
-            format!("in the file {} of the worker's disk, {} bytes", file.path, file.bytes)
-        }
-        (Kind::File, None) => "in a file on the worker's disk".into(),
-        (Kind::BootSecret, _) => "in a secret that each worker makes for itself when it starts".into(),
-        (Kind::RateLimit, _) => "in a count of requests that each worker keeps for itself".into(),
-        (Kind::StaleCache, _) => "in a cache of a worker that is not told of changes elsewhere".into(),
-        (Kind::Job, _) => "in the worker that did the job".into(),
-        (Kind::HalfDone, _) => "beside the workers, where a step that was not finished has left it".into(),
-        (Kind::Drain, _) => "in the worker, until it is killed".into(),
-        (Kind::Retry, _) => "beside the workers, where it was done twice".into(),
-        (Kind::Schedule, _) => "in a timer of each worker".into(),
-        (Kind::Migration, _) => "in what each worker does when it starts".into(),
-        (Kind::SlowStart, _) => "in what the first request of a worker has to do".into(),
-        (Kind::DuplicateId, _) => "in a count that each worker keeps for itself".into(),
-        (Kind::StickyCookie, _) => "in a cookie of the user".into(),
-        (Kind::Elsewhere, _) => "not known: it shows only while several workers run".into(),
-    }
 }

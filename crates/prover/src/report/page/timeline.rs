@@ -28,7 +28,7 @@ pub(super) fn push(page: &mut String, finding: &Finding) {
     let height = ABOVE + LANE * lanes;
     let _ = writeln!(
         page,
-        "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"which worker played which step\">"
+        "<svg viewBox=\"0 0 {width} {height}\" style=\"max-width:{width}px\" role=\"img\" aria-label=\"which worker played which step\">"
     );
     for lane in 0..lanes {
         let (y, name) = (y(lane), char::from(b'A' + u8::try_from(lane).unwrap_or_default()));
