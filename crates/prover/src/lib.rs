@@ -27,6 +27,7 @@ pub mod scratch;
 pub mod service;
 pub mod stage;
 mod tap;
+pub mod trace;
 mod trial;
 mod whereabouts;
 pub mod worker;

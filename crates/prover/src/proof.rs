@@ -14,6 +14,7 @@ use crate::{
     detector, disk,
     finding::{Finding, Kind, Place},
     stage::{Run, Stage},
+    trace::{self, Trace},
     trial::{Trial, Unusable},
     worker::Error,
 };
@@ -24,7 +25,8 @@ pub const VERSION: u32 = 1;
 /// What is not looked at; said in every report.
 const NOT_LOOKED_AT: &[&str] = &[
     "rate limits above 120 requests that no response tells of, and those that do not answer with 429",
-    "reads of files (only what is written is seen)",
+    "files that are mapped into memory rather than read and written; and which files are read again, unless workers are watched (by \
+     fanotify, as the line of what was covered says then)",
     "WebSocket and server-sent events",
     "schedules that fire less often than each second or so, unless --idle waits for them; what they change over TLS or a unix socket",
     "SIGTERM in the middle of steps that take less than 250 ms; starts at the same moment, unless --reset empties what is beside",
@@ -129,6 +131,8 @@ pub struct Coverage {
     pub beside: Vec<String>,
     /// Files that a worker wrote during a journey: no harm, unless a finding names them.
     pub written: Vec<String>,
+    /// The same, and those that are gone by its end, with the steps that wrote and read them; first those that a later step reads again.
+    pub files: Vec<Trace>,
     /// What could not be done as it should.
     pub notices: Vec<String>,
     /// What this version does not look at.
@@ -150,6 +154,9 @@ pub struct Proof {
     pub responses: Vec<Contrast>,
 }
 
+/// What is said where events of files were lost.
+const MISSED: &str = "not all that its worker did with files was seen: there was too much of it";
+
 /// Most files that are named which no finding is about.
 const WRITTEN_MAX: usize = 50;
 
@@ -170,7 +177,7 @@ pub fn prove(
         steps: journeys.iter().map(|journey| journey.steps.len()).sum(),
         steps_covered: 0,
         uncovered: Vec::new(),
-        isolation: yard.level().text(),
+        isolation: yard.level().text(yard.sight()),
         workers,
         seed,
         masked: Vec::new(),
@@ -179,6 +186,7 @@ pub fn prove(
         duration_ms: 0,
         beside: Vec::new(),
         written: Vec::new(),
+        files: Vec::new(),
         notices: yard.notices().to_vec(),
         not_looked_at: NOT_LOOKED_AT,
     };
@@ -204,6 +212,11 @@ pub fn prove(
                     Err(unusable) => coverage.uncovered.push(uncovered(journey, unusable)),
                 }
                 coverage.written.extend(written(&control));
+                let files = control.traces.by_name(&journey.name, &control.written, &control.canaries);
+                coverage.files.extend(files);
+                if control.traces.is_cut {
+                    coverage.notices.push(format!("{}: {MISSED}", journey.name));
+                }
                 beside.extend(control.beside);
             }
             Err(unusable) => coverage.uncovered.push(uncovered(journey, unusable)),
@@ -228,6 +241,7 @@ pub fn prove(
     coverage.written.sort();
     coverage.written.dedup();
     coverage.written.truncate(WRITTEN_MAX);
+    trace::settle(&mut coverage.files, &findings);
     coverage.runs = stage.runs();
     coverage.duration_ms = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     for journey in journeys {
@@ -302,7 +316,7 @@ impl Coverage {
         self.uncovered.is_empty() && self.steps_covered == self.steps
     }
 
-    /// The line of a report: `14/16 steps · overlay+netns+pidns · 7 fields masked`.
+    /// The line of a report: `14/16 steps · overlay+fanotify+netns+pidns · 7 fields masked`.
     pub fn line(&self) -> String {
         let fields = if self.masked.len() == 1 { "field" } else { "fields" };
         let seconds = Duration::from_millis(self.duration_ms).as_secs_f64();
@@ -372,6 +386,7 @@ pub(crate) mod tests {
             duration_ms: 1500,
             beside: Vec::new(),
             written: Vec::new(),
+            files: Vec::new(),
             notices: Vec::new(),
             not_looked_at: NOT_LOOKED_AT,
         }

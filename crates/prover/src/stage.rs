@@ -34,7 +34,9 @@ use crate::{
     pool::Pool,
     schedule::{Moment, Restart, Schedule, Tear},
     tap::{self, Event},
+    trace::Traces,
     worker::{Error, Worker},
+    world::watch::Seen,
 };
 
 /// Shortest text that is looked for in files: shorter ones are there by chance.
@@ -72,6 +74,8 @@ pub struct Run {
     pub written: Written,
     /// The disk that they are on, so that they can be read for as long as this is there.
     pub disk: Option<Arc<Disk>>,
+    /// What was done with files that the worker of a noted run wrote, in all its steps.
+    pub traces: Traces,
     /// Addresses of services beside that its workers used.
     pub beside: BTreeSet<std::net::SocketAddr>,
     /// Whether it ended because a worker that was to be killed in the middle of a step was done with that before.
@@ -86,7 +90,8 @@ pub type Ends<'w> = &'w dyn Fn(usize, &Outcome) -> bool;
 pub struct Watch<'w> {
     /// When it ends before its schedule does.
     pub ends: Option<Ends<'w>>,
-    /// The steps, from 1, during which is noted what their worker writes; the first and the last one of them.
+    /// The steps, from 1, during which is noted what their worker writes; the first and the last one of them. What it does with files is
+    /// noted in all steps then; they must be of one worker that is not killed.
     pub noted: Option<(usize, usize)>,
     /// What random numbers of boot are drawn from.
     pub entropy: Option<u64>,
@@ -177,6 +182,9 @@ impl Stage {
         let mut player = self.player(journey)?;
         let mut run = Run::default();
         let mut before = Written::new();
+        if let (Some(_), Some(&at)) = (watch.noted, schedule.workers.first()) {
+            run.traces.add(0, seen(&cast.workers[at]));
+        }
         for (step, (&at, kill)) in (1..).zip(schedule.workers.iter().zip(&schedule.kills)) {
             if let Some(tear) = schedule.tears.get(step - 1).copied().flatten() {
                 // A worker that serves one connection at a time would wait for the end of the kept one.
@@ -193,6 +201,9 @@ impl Stage {
                 Ok(observed) => Outcome::Answered(Box::new(observed)),
                 Err(error) => Outcome::Lost(told(&error)),
             };
+            if watch.noted.is_some() {
+                run.traces.add(step, seen(&cast.workers[at]));
+            }
             if watch.noted.is_some_and(|(_, last)| last == step) {
                 let disk = cast.workers[at].worker.disk();
                 run.written = disk::changed(&before, &disk.written());
@@ -365,6 +376,11 @@ fn actor(worker: Worker) -> Actor {
         }
     });
     Actor { worker, destination }
+}
+
+/// What a worker did with files by now; a world that has ended tells nothing.
+fn seen(actor: &Actor) -> Seen {
+    actor.worker.seen().unwrap_or(Seen { files: Vec::new(), is_cut: true })
 }
 
 fn canaries(player: &Player) -> Vec<String> {

@@ -44,11 +44,12 @@ pub(crate) fn find(trial: &Trial<'_>, pair: &Pair) -> Result<Whereabouts, Error>
             "it passes after kill -9, with the same disk and with a new one",
         ));
     }
-    let (file, others) = kept_file(trial, pair)?;
+    let (file, is_read, others) = kept_file(trial, pair)?;
+    let read = if is_read { format!(", and step {} reads it", pair.consumer) } else { String::new() };
     let named = match (&file, others) {
         (None, _) => "; which file is not known".into(),
-        (Some(file), 0) => named(file),
-        (Some(file), others) => format!("{}, and {others} more were written", named(file)),
+        (Some(file), 0) => named(file) + &read,
+        (Some(file), others) => format!("{}{read}; {others} more were written", named(file)),
     };
     let evidence = format!("after kill -9 it passes with the same disk and fails with a new one{named}");
     Ok(own(Kind::File, file, &evidence))
@@ -90,15 +91,21 @@ fn in_memory(trial: &Trial<'_>, pair: &Pair) -> Result<Whereabouts, Error> {
     }
 }
 
-/// The file that the producer wrote, most likely, and how many others there are. Run once more on one worker.
-fn kept_file(trial: &Trial<'_>, pair: &Pair) -> Result<(Option<KeptFile>, usize), Error> {
+/// The file that the producer wrote, most likely, whether the consumer was seen to read it, and how many others there are. Run once more on
+/// one worker.
+fn kept_file(trial: &Trial<'_>, pair: &Pair) -> Result<(Option<KeptFile>, bool, usize), Error> {
     let schedule = Schedule::single(pair.consumer);
     let watch = Watch { noted: Some((pair.producer, pair.producer)), ..Watch::default() };
     let run = trial.stage.play(&trial.journey, &schedule, &watch)?;
     let mut files = files(&run);
-    files.sort_by_key(|file| (file.canary.is_none(), seldom_read(&file.path), file.path.clone()));
+    let is_read = |file: &KeptFile| run.traces.is_read(&file.path, pair.consumer);
+    files.sort_by_key(|file| {
+        (!is_read(file), file.canary.is_none(), seldom_read(&file.path), file.path.clone())
+    });
     let others = files.len().saturating_sub(1);
-    Ok((files.into_iter().next(), others))
+    let file = files.into_iter().next();
+    let is_read = file.as_ref().is_some_and(is_read);
+    Ok((file, is_read, others))
 }
 
 fn seldom_read(path: &str) -> bool {

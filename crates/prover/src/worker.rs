@@ -17,7 +17,11 @@ use crate::{
     disk::Disk,
     output::Output,
     relay::{Carried, Exchange, Relay},
-    world::{Reply, Request, channel::Channel},
+    world::{
+        Reply, Request,
+        channel::Channel,
+        watch::{Seen, Sight},
+    },
     yard::{Start, Yard},
 };
 
@@ -85,6 +89,7 @@ struct World {
     output: Output,
     relay: Option<Relay>,
     doors: BTreeSet<SocketAddr>,
+    sight: Sight,
 }
 
 impl Worker {
@@ -181,6 +186,14 @@ impl Worker {
         self.world.relay.as_ref().map(Relay::noted).unwrap_or_default()
     }
 
+    /// What it did with files since this was asked before, at first since its start.
+    pub fn seen(&self) -> io::Result<Seen> {
+        match self.world.ask(&Request::Seen)? {
+            Reply::Seen(seen) => Ok(seen),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
     /// The last lines that it printed.
     pub fn tail(&self) -> Vec<String> {
         self.world.output.tail(LINES_SHOWN)
@@ -228,13 +241,20 @@ impl World {
             .spawn()?;
         let output = Output::default();
         let collected = output.collect(outer.stdout.take()).and(output.collect(outer.stderr.take()));
-        let mut world =
-            Self { channel: Arc::new(Mutex::new(ours)), outer, output, relay: None, doors: BTreeSet::new() };
+        let mut world = Self {
+            channel: Arc::new(Mutex::new(ours)),
+            outer,
+            output,
+            relay: None,
+            doors: BTreeSet::new(),
+            sight: Sight::None,
+        };
         collected?;
         let said = world.channel.lock().unwrap_or_else(PoisonError::into_inner).receive::<Reply>()?;
         match said {
-            Some((Reply::Ready { doors, notices }, files)) => {
+            Some((Reply::Ready { doors, sight, notices }, files)) => {
                 yard.note(&notices);
+                world.sight = sight;
                 world.doors = doors.iter().copied().collect();
                 let listeners = files.into_iter().map(TcpListener::from);
                 world.relay =
@@ -329,7 +349,7 @@ fn ask(channel: &Mutex<Channel>, request: &Request) -> io::Result<(Reply, Vec<st
     channel.receive()?.ok_or_else(|| ended(io::ErrorKind::BrokenPipe.into()))
 }
 
-/// Tries whether worlds of the yard's level can be made at all; the error says why not.
-pub fn try_world(yard: &Yard, start: &Start, disk: &Disk) -> Result<(), Error> {
-    World::make(yard, start, disk).map(drop)
+/// Tries whether worlds of the yard's level can be made at all, and gives by what means files are watched in them; the error says why not.
+pub fn try_world(yard: &Yard, start: &Start, disk: &Disk) -> Result<Sight, Error> {
+    World::make(yard, start, disk).map(|world| world.sight)
 }

@@ -13,6 +13,7 @@ pub mod listening;
 pub mod mounts;
 mod outer;
 mod root;
+pub mod watch;
 mod word;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     init::init,
     outer::outer,
+    watch::Sight,
     word::{Reply, Request},
 };
 
@@ -38,14 +40,19 @@ pub enum Level {
 }
 
 impl Level {
-    /// As the coverage line names it.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Overlay => "overlay+netns+pidns",
-            Self::UserOverlay => "overlay+netns+pidns (user namespace)",
-            Self::Copied => "copied folder",
+    /// As the coverage line names it, with what files are watched by.
+    pub fn text(self, sight: Sight) -> &'static str {
+        match (self, sight) {
+            (Self::Overlay, Sight::Fanotify) => "overlay+fanotify+netns+pidns",
+            (Self::Overlay, Sight::None) => "overlay+netns+pidns",
+            (Self::UserOverlay, Sight::Fanotify) => "overlay+fanotify+netns+pidns (user namespace)",
+            (Self::UserOverlay, Sight::None) => "overlay+netns+pidns (user namespace)",
+            (Self::Copied, _) => Self::COPIED,
         }
     }
+
+    /// The text of [`Level::Copied`].
+    pub const COPIED: &str = "copied folder";
 
     /// Whether each file that a worker writes is its own, so that what it keeps in one can be seen.
     pub fn has_own_files(self) -> bool {
@@ -76,4 +83,6 @@ pub struct Spec {
     pub directory: PathBuf,
     /// What its random numbers are drawn from, if they are to come again.
     pub entropy: Option<u64>,
+    /// Whether it is watched what is done with files.
+    pub is_watched: bool,
 }

@@ -15,7 +15,7 @@ use crate::{
     scratch::Scratch,
     service::Service,
     worker::{self, try_world},
-    world::{Level, Spec, listening, mounts::Mounts},
+    world::{Level, Spec, listening, mounts::Mounts, watch::Sight},
 };
 
 /// Most unix sockets of services beside that workers can reach.
@@ -61,6 +61,8 @@ pub struct Yard {
     scratch: Arc<Scratch>,
     service: Service,
     level: Level,
+    sight: Sight,
+    is_watched: bool,
     mounts: Mounts,
     doors: Vec<SocketAddr>,
     /// The port that each worker is told; at a level without ports of its own, none.
@@ -94,6 +96,8 @@ impl Yard {
             scratch,
             service,
             level: Level::Overlay,
+            sight: Sight::None,
+            is_watched: true,
             mounts: Mounts::default(),
             doors,
             port,
@@ -115,12 +119,13 @@ impl Yard {
             };
             yard.mounts.binds.extend(sockets.iter().cloned());
             match yard.try_level() {
-                Ok(()) => {
+                Ok(sight) => {
+                    yard.sight = sight;
                     yard.note(&refusals);
                     yard.note(&yard.mounts.notices());
                     return Ok(yard);
                 }
-                Err(error) => refusals.push(format!("not {}: {error}", level.text())),
+                Err(error) => refusals.push(format!("not {}: {error}", level.text(Sight::None))),
             }
         }
         if !may_copy {
@@ -132,7 +137,7 @@ impl Yard {
         Ok(yard)
     }
 
-    fn try_level(&self) -> Result<(), worker::Error> {
+    fn try_level(&self) -> Result<Sight, worker::Error> {
         let start = Start { instance: "try".into(), port: 0, entropy: None, gate: None };
         let disk = self.disk()?;
         let tried =
@@ -145,6 +150,8 @@ impl Yard {
             scratch: Arc::clone(&self.scratch),
             service: self.service.clone(),
             level: self.level,
+            sight: self.sight,
+            is_watched: self.is_watched,
             mounts: self.mounts.clone(),
             doors: self.doors.clone(),
             port: self.port,
@@ -170,6 +177,16 @@ impl Yard {
     /// How well workers are kept apart.
     pub fn level(&self) -> Level {
         self.level
+    }
+
+    /// By what means it is watched what workers do with files.
+    pub fn sight(&self) -> Sight {
+        self.sight
+    }
+
+    /// The same without watching what is done with files: for measuring what that costs.
+    pub fn without_watching(self) -> Self {
+        Self { is_watched: false, sight: Sight::None, ..self }
     }
 
     /// What could not be done as it should so far, here and in the worlds of workers.
@@ -271,6 +288,7 @@ impl Yard {
             command: self.service.command.clone(),
             directory: disk.directory(self.level).unwrap_or_else(|| self.service.directory.clone()),
             entropy: start.entropy,
+            is_watched: self.is_watched,
         })
     }
 

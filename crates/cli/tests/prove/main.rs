@@ -7,6 +7,7 @@ mod bad_input;
 mod cases;
 mod chance;
 mod detectors;
+mod files;
 mod lab;
 mod openapi;
 mod polls;

@@ -83,7 +83,7 @@ fn skipped(proof: &Proof, journey: &Journey, step: usize) -> Option<String> {
             covered => format!("not played in all schedules: step {covered} differed before"),
         });
     }
-    let is_apart = coverage.isolation != Level::Copied.text();
+    let is_apart = coverage.isolation != Level::COPIED;
     (!is_apart).then(|| format!("workers could not be kept apart well enough: {}", coverage.isolation))
 }
 
@@ -162,7 +162,7 @@ mod tests {
     fn without_worlds_no_step_is_green() {
         let mut proof = proof();
         proof.findings.clear();
-        proof.coverage.isolation = Level::Copied.text();
+        proof.coverage.isolation = Level::COPIED;
         let xml = report(&proof, [&journey(3)]);
         assert!(xml.contains("tests=\"3\" failures=\"0\" skipped=\"3\""), "{xml}");
     }

@@ -116,6 +116,8 @@ fn push_rest(page: &mut String, proof: &Proof) {
         coverage.masked.iter().map(|each| format!("{} step {}: {}", each.journey, each.step, each.place));
     push_list(page, "Places that differ on one worker too, and were masked", masked);
     push_list(page, "Files that workers wrote", coverage.written.iter().cloned());
+    let read_again = coverage.files.iter().filter_map(crate::trace::Trace::warning);
+    push_list(page, "Files that a later step reads again", read_again);
     push_list(page, "Services beside that were used", coverage.beside.iter().cloned());
     push_list(page, "Notes", coverage.notices.iter().cloned());
     push_list(page, "Not looked at", coverage.not_looked_at.iter().map(|each| (*each).to_owned()));

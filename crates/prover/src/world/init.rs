@@ -27,6 +27,7 @@ use super::{
     channel::{Channel, FILES_MAX},
     entropy, listening,
     root::{self, Entered},
+    watch::{Seen, Sight, Watch},
 };
 
 /// How long a connection to the service may take to be made; it is on the same machine.
@@ -52,9 +53,10 @@ pub fn init(spec: &str) -> ExitCode {
     }
 }
 
-/// The service's processes.
+/// The service's processes, and what is seen of them.
 #[derive(Default)]
 struct Service {
+    watch: Option<Watch>,
     /// The one that was started.
     pid: Option<Pid>,
     has_booted: Arc<AtomicBool>,
@@ -129,6 +131,8 @@ fn make(spec: &str, channel: &Channel, service: &mut Service) -> io::Result<()> 
             return Err(error);
         }
     };
+    let mut notices = entered.notices;
+    service.watch = watch(&spec, &mut notices);
     let doors = open_doors(&spec.doors);
     if let Err(error) = start(&spec, entered.has_own_processes, service) {
         channel.send(&Reply::NoProgram(error.to_string()), &[])?;
@@ -136,7 +140,8 @@ fn make(spec: &str, channel: &Channel, service: &mut Service) -> io::Result<()> 
     }
     let files: Vec<BorrowedFd<'_>> = doors.iter().map(|(_, listener)| listener.as_fd()).collect();
     let doors = doors.iter().map(|(address, _)| *address).collect();
-    channel.send(&Reply::Ready { doors, notices: entered.notices }, &files)
+    let sight = if service.watch.is_some() { Sight::Fanotify } else { Sight::None };
+    channel.send(&Reply::Ready { doors, sight, notices }, &files)
 }
 
 fn surroundings(spec: &Spec) -> io::Result<Entered> {
@@ -151,6 +156,16 @@ fn surroundings(spec: &Spec) -> io::Result<Entered> {
     let entered = root::enter(spec)?;
     loopback_up()?;
     Ok(entered)
+}
+
+/// Watches the overlays, where that can be done.
+fn watch(spec: &Spec, notices: &mut Vec<String>) -> Option<Watch> {
+    // In a user namespace the kernel allows it to nobody.
+    if !spec.is_watched || spec.level != Level::Overlay {
+        return None;
+    }
+    let watch = Watch::mounts(&spec.mounts.layers);
+    watch.map_err(|error| notices.push(format!("files cannot be watched: {error}"))).ok()
 }
 
 /// Those that cannot be opened are left out: somebody inside has the address.
@@ -240,6 +255,10 @@ fn serve(channel: &Channel, service: &Service) -> io::Result<()> {
             Request::Terminate => {
                 service.terminate();
                 channel.send(&Reply::Done, &[])?;
+            }
+            Request::Seen => {
+                let seen = service.watch.as_ref().map_or_else(Seen::default, Watch::seen);
+                channel.send(&Reply::Seen(seen), &[])?;
             }
             Request::Unread(port) => channel.send(&Reply::Unread(listening::unread(port)?), &[])?,
             Request::Status => {

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use super::watch::{Seen, Sight};
 use serde::{Deserialize, Serialize};
 
 /// What a world is asked.
@@ -18,6 +19,8 @@ pub enum Request {
     Booted,
     /// Asks the service to end, as a supervisor does: SIGTERM to the process that was started.
     Terminate,
+    /// What was done with files since this was asked before.
+    Seen,
     /// How much of what was sent to this port, from anywhere, nobody has read yet.
     Unread(u16),
 }
@@ -29,6 +32,8 @@ pub enum Reply {
     Ready {
         /// The doors, in the order of the sockets.
         doors: Vec<SocketAddr>,
+        /// By what means files are watched.
+        sight: Sight,
         /// What could not be made as it should, one sentence each.
         notices: Vec<String>,
     },
@@ -42,6 +47,8 @@ pub enum Reply {
     Refused(String),
     /// Done.
     Done,
+    /// What was done with files.
+    Seen(Seen),
     /// So many bytes, and connections that were not accepted.
     Unread(u64),
     /// What is listened on.

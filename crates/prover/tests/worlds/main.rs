@@ -23,7 +23,7 @@ use lethe_prover::{
     scratch::Scratch,
     service::Service,
     worker::{Error, Worker},
-    world::Level,
+    world::{Level, watch::Sight},
     yard::Yard,
 };
 
@@ -44,6 +44,13 @@ while True:
         path, text = rest.split(" ")
         open(path, "w").write(text)
         answer = "written"
+    elif word == "scratch":
+        with open(rest + ".tmp", "w") as file:
+            file.write("x")
+        os.rename(rest + ".tmp", rest)
+        open(rest + ".gone", "w").write("x")
+        os.unlink(rest + ".gone")
+        answer = "done"
     elif word == "read":
         answer = open(rest).read() if os.path.exists(rest) else "nothing"
     elif word == "keep":
@@ -157,6 +164,39 @@ fn files_are_a_workers_own_and_stay_for_its_disk(level: Level) {
     let again = lab.start_on(disk, None);
     assert_eq!(ask(&again, &format!("read {}", path.display())), "canary-1");
     assert_eq!(ask(&again, "kept"), "nothing");
+}
+
+/// The descriptors are numbers in the worker's own `/proc`, so the names are asked for inside.
+fn what_is_done_with_files_is_seen(level: Level) {
+    let lab = Lab::new(level);
+    if level == Level::Overlay {
+        assert_eq!(lab.yard.sight(), Sight::Fanotify, "{:?}", lab.yard.notices());
+    }
+    if lab.yard.sight() == Sight::None {
+        return;
+    }
+    fs::write(lab.file("before"), "before").unwrap();
+    let a = lab.start();
+    let done = || -> Vec<(String, bool, bool)> {
+        let seen = a.seen().unwrap();
+        assert!(!seen.is_cut);
+        let home = lab.folder.path().canonicalize().unwrap();
+        let name = |path: &str| Some(Path::new(path).strip_prefix(&home).ok()?.to_str()?.to_owned());
+        seen.files.iter().filter_map(|file| Some((name(&file.path)?, file.wrote, file.read))).collect()
+    };
+    assert_eq!(ask(&a, &format!("read {}", lab.file("before").display())), "before");
+    assert_eq!(done(), [], "nothing is told of what no worker wrote");
+    for name in ["photo", "before"] {
+        assert_eq!(ask(&a, &format!("write {} x", lab.file(name).display())), "written");
+    }
+    assert_eq!(done(), [("photo".to_owned(), true, false), ("before".to_owned(), true, false)]);
+    assert_eq!(ask(&a, &format!("read {}", lab.file("before").display())), "x");
+    assert_eq!(done(), [("before".to_owned(), false, true)]);
+    // A name that came later, and a file that is gone.
+    assert_eq!(ask(&a, &format!("scratch {}", lab.file("new").display())), "done");
+    assert_eq!(done(), [("new".to_owned(), true, false), ("new.gone".to_owned(), true, false)]);
+    assert_eq!(ask(&a, &format!("read {}", lab.file("new").display())), "x");
+    assert_eq!(done(), [("new".to_owned(), false, true)]);
 }
 
 fn memory_is_gone_with_the_worker(level: Level) {
@@ -395,6 +435,7 @@ type Test = (&'static str, fn(Level));
 
 const TESTS: &[Test] = &[
     ("files_are_a_workers_own_and_stay_for_its_disk", files_are_a_workers_own_and_stay_for_its_disk),
+    ("what_is_done_with_files_is_seen", what_is_done_with_files_is_seen),
     ("memory_is_gone_with_the_worker", memory_is_gone_with_the_worker),
     ("a_fixed_port_works_three_times", a_fixed_port_works_three_times),
     ("services_beside_are_reached_and_counted", services_beside_are_reached_and_counted),

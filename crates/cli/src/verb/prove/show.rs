@@ -7,6 +7,7 @@ use lethe_prover::{
     finding::Finding,
     proof::{Progress, Proof, Row, Verdict},
     replay::Again,
+    trace::{self, Trace},
 };
 
 use crate::{
@@ -16,6 +17,9 @@ use crate::{
 
 /// Columns of a schedule's name.
 const TITLE_COLUMNS: usize = 24;
+
+/// Files of which is said that a later step reads them again; the JSON names more.
+const WARNINGS_MAX: usize = 10;
 
 /// Characters of a response that are shown.
 const GIVEN_CHARS_MAX: usize = 400;
@@ -71,6 +75,13 @@ pub(super) fn report(proof: &Proof) -> io::Result<()> {
     }
     for notice in &proof.coverage.notices {
         output::line(&shown(&format!("note: {notice}")))?;
+    }
+    let files = &proof.coverage.files;
+    for warning in files.iter().filter_map(Trace::warning).take(WARNINGS_MAX) {
+        output::line(&paint.text(Style::YELLOW, &shown(&format!("warning: {warning}"))))?;
+    }
+    if let Some(unread) = trace::unread(files) {
+        output::line(&shown(&format!("note: {unread}")))?;
     }
     for finding in &proof.findings {
         for line in lines(finding) {

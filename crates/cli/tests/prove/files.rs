@@ -1,0 +1,75 @@
+//! What workers do with files that no other worker needs.
+
+use std::fs;
+
+use crate::lab::Lab;
+
+/// Writes a cache, a log and a temporary file when it is asked to keep something, and reads the cache when it is asked for it, which is
+/// as well made anew.
+const CACHING: &str = r#"
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class App(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/keep":
+            for name, text in [("cache.txt", "42"), ("app.log", "kept"), ("half.tmp", "x")]:
+                with open(name, "w") as file:
+                    file.write(text)
+            os.unlink("half.tmp")
+        elif os.path.exists("cache.txt"):
+            with open("cache.txt") as file:
+                assert file.read() == "42"
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"42")
+
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
+"#;
+
+#[test]
+fn files_that_a_later_step_reads_are_a_warning_and_others_a_note() {
+    let lab = Lab::new();
+    let home = lab.path().join("home");
+    fs::create_dir(&home).unwrap();
+    fs::write(home.join("app.py"), CACHING).unwrap();
+    let journey =
+        lab.write("j.toml", "[[steps]]\nget = \"/keep\"\n[[steps]]\nget = \"/\"\n[[steps]]\nget = \"/\"\n");
+    let proof = lab.prove(&home, &journey, &["python3", "app.py"]);
+    if !proof.has_worlds() {
+        return;
+    }
+    let text = proof.text();
+    assert_eq!(proof.status.code(), Some(0), "{text}");
+    let coverage = &proof.json["coverage"];
+    let isolation = coverage["isolation"].as_str().unwrap();
+    assert_eq!(isolation.contains("fanotify"), rustix::process::geteuid().is_root(), "{text}");
+    if !isolation.contains("fanotify") {
+        return;
+    }
+    let of = |name: &str| {
+        let files = coverage["files"].as_array().unwrap();
+        files
+            .iter()
+            .find(|file| file["path"].as_str().unwrap().ends_with(name))
+            .unwrap_or_else(|| panic!("{name}: {text}"))
+    };
+    assert_eq!(
+        (&of("cache.txt")["written_in"], &of("cache.txt")["read_in"]),
+        (&vec![1].into(), &vec![2, 3].into())
+    );
+    assert_eq!(of("cache.txt")["read_back"], serde_json::json!([1, 2]));
+    assert_eq!((&of("app.log")["is_left"], &of("half.tmp")["is_left"]), (&true.into(), &false.into()));
+    for quiet in ["app.log", "half.tmp"] {
+        assert_eq!((&of(quiet)["read_in"], &of(quiet)["read_back"]), (&Vec::<u64>::new().into(), &().into()));
+    }
+    let warnings: Vec<_> = proof.out.lines().filter(|line| line.starts_with("warning: ")).collect();
+    assert!(
+        warnings.len() == 1
+            && warnings[0].contains("cache.txt, which step 1 writes, is read again by step 2"),
+        "{text}"
+    );
+    let note = proof.out.lines().find(|line| line.starts_with("note: written in workers")).unwrap();
+    assert!(note.contains("app.log") && note.contains("half.tmp") && !note.contains("cache.txt"), "{text}");
+}

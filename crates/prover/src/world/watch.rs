@@ -1,0 +1,124 @@
+//! What the service does with files, seen as it does it: which files are written, also those that are gone before anybody looks at
+//! the disk, and which of them are read again. Nothing of it decides or holds up anything: what is not seen is missing in a report.
+//!
+//! A thread of the first process collects events while the service runs, and answers what there was since it was asked last. It is
+//! given a bounded time for that, so that a file system that hangs is no proof that hangs.
+
+mod book;
+mod fanotify;
+
+use std::{io, os::fd::OwnedFd, path::PathBuf, sync::mpsc, thread, time::Duration};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
+use serde::{Deserialize, Serialize};
+
+use self::book::Book;
+
+/// How long events may gather before they are read: those of one process and file become one meanwhile, which is what makes them
+/// cheap for a service that writes with each request.
+const GATHERING: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+
+/// How long an answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// By what means files are watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sight {
+    /// `fanotify(7)` on all overlays, which needs the rights of root over the machine. It sees whatever way a file is written, but for
+    /// memory that is mapped to it.
+    Fanotify,
+    /// By none.
+    #[default]
+    None,
+}
+
+/// What was done with a file since somebody asked before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Touched {
+    /// A number of its own, whatever it is called by now.
+    pub number: u32,
+    /// What it was called when that was seen.
+    pub path: String,
+    /// Whether it was written.
+    pub wrote: bool,
+    /// Whether something was read out of it; seen only after it was written.
+    pub read: bool,
+}
+
+/// What was seen since somebody asked before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Files that were written in this world, and what was done with them.
+    pub files: Vec<Touched>,
+    /// Whether something was missed.
+    pub is_cut: bool,
+}
+
+/// Watches until it is dropped.
+pub(super) struct Watch {
+    questions: mpsc::Sender<mpsc::Sender<Seen>>,
+    /// A byte in it wakes the thread for a question.
+    bell: OwnedFd,
+}
+
+impl Watch {
+    /// Watches all mounts at `points`.
+    ///
+    /// # Errors
+    /// Where the kernel does not allow it.
+    pub(super) fn mounts(points: &[PathBuf]) -> io::Result<Self> {
+        let group = fanotify::Group::new(points)?;
+        let (questions, asked) = mpsc::channel();
+        let (rings, bell) = io::pipe()?;
+        let collecting = move || collect(group, &asked, &rings.into());
+        thread::Builder::new().name("watch".into()).spawn(collecting)?;
+        Ok(Self { questions, bell: bell.into() })
+    }
+
+    /// What was seen since this was asked before. What cannot be told in time is cut.
+    pub(super) fn seen(&self) -> Seen {
+        let (answer, answered) = mpsc::channel();
+        let is_asked = self.questions.send(answer).is_ok() && rustix::io::write(&self.bell, b"?").is_ok();
+        let seen = if is_asked { answered.recv_timeout(ANSWER_MAX).ok() } else { None };
+        seen.unwrap_or(Seen { files: Vec::new(), is_cut: true })
+    }
+}
+
+/// Notes what comes until nobody can ask any more.
+fn collect(mut group: fanotify::Group, asked: &mpsc::Receiver<mpsc::Sender<Seen>>, bell: &OwnedFd) {
+    let mut book = Book::default();
+    loop {
+        let Ok(is_asked) = wait(&group, bell) else { return };
+        group.read(&mut book);
+        if !is_asked {
+            continue;
+        }
+        // One byte is one question; none is the end.
+        if !matches!(rustix::io::read(bell, &mut [0_u8]), Ok(1)) {
+            return;
+        }
+        let Ok(answer) = asked.try_recv() else { return };
+        // Who asked may have had enough of waiting.
+        let _ = answer.send(book.take());
+    }
+}
+
+/// Waits for events, and a while longer for more of them, or for a question; whether it is one.
+fn wait(group: &fanotify::Group, bell: &OwnedFd) -> rustix::io::Result<bool> {
+    loop {
+        let mut waiting = [PollFd::new(bell, PollFlags::IN), PollFd::new(group, PollFlags::IN)];
+        let woken = match poll(&mut waiting, None) {
+            Ok(_) if waiting[0].revents().is_empty() => poll(&mut waiting[..1], Some(&GATHERING)),
+            woken => woken,
+        };
+        match woken {
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(!waiting[0].revents().is_empty()),
+        }
+    }
+}
