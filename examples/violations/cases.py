@@ -49,6 +49,8 @@ EXAMPLES = [
     ("duplicate-id", ["fixed.py", "fixed.mjs"], CLEAN),
     ("sticky-cookie", ["app.py", "app.mjs"], "sticky-cookie"),
     ("sticky-cookie", ["fixed.py", "fixed.mjs"], CLEAN),
+    ("configuration", ["app.py", "app.mjs"], "configuration"),
+    ("configuration", ["fixed.py", "fixed.mjs"], CLEAN),
     ("job", ["app.py"], "job"),
     ("job", ["fixed.py"], CLEAN),
 ]

@@ -1,5 +1,6 @@
 //! What is looked for beside the schedules, each in a file of its own.
 
+mod configuration;
 mod drain;
 mod effect;
 mod idle;

@@ -34,13 +34,15 @@ pub enum Kind {
     DuplicateId,
     /// A cookie that names a worker.
     StickyCookie,
+    /// A file beside the program that is read only when a worker starts.
+    Configuration,
     /// Not in the worker: it passes when the worker is started again.
     Elsewhere,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Memory,
         Self::File,
         Self::BootSecret,
@@ -55,6 +57,7 @@ impl Kind {
         Self::SlowStart,
         Self::DuplicateId,
         Self::StickyCookie,
+        Self::Configuration,
         Self::Elsewhere,
     ];
 
@@ -75,6 +78,7 @@ impl Kind {
             Self::SlowStart => "lethe/slow-start",
             Self::DuplicateId => "lethe/duplicate-id",
             Self::StickyCookie => "lethe/sticky-cookie",
+            Self::Configuration => "lethe/configuration-at-start",
             Self::Elsewhere => "lethe/several-workers",
         }
     }
@@ -133,6 +137,10 @@ impl Kind {
             }
             Self::StickyCookie => {
                 "set no cookie that says where a user was: what needs it is kept in that worker, and is lost with it"
+            }
+            Self::Configuration => {
+                "replace the workers when it changes (`lethe deploy`), so that no two of them go by different ones for long; or look at \
+                 each request, or when the file changes, what is in it"
             }
             Self::Elsewhere => {
                 "look at what depends on which of several running workers is asked: routing, caches, clocks"
@@ -226,6 +234,7 @@ impl Finding {
                 format!("in {journey}, {producer} gives users of different workers the same number or id")
             }
             Kind::StickyCookie => format!("in {journey}, {producer} sets a cookie that names the worker"),
+            Kind::Configuration => "what is configured is read only when a worker starts".into(),
             _ => format!("in {journey}, {producer} leaves something in its worker that {consumer} needs"),
         }
     }
@@ -252,6 +261,8 @@ impl Finding {
             (Kind::SlowStart, _) => "in what the first request of a worker has to do".into(),
             (Kind::DuplicateId, _) => "in a count that each worker keeps for itself".into(),
             (Kind::StickyCookie, _) => "in a cookie of the user".into(),
+            (Kind::Configuration, Some(file)) => format!("in the file {}", file.path),
+            (Kind::Configuration, None) => "in a file beside the program".into(),
             (Kind::Elsewhere, _) => "not known: it shows only while several workers run".into(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -87,6 +88,13 @@ impl Pool {
                 starts.into_iter().map(|start| start.join().unwrap_or_else(ended)).collect();
             started.into_iter().collect()
         })
+    }
+
+    /// A worker that starts while `file` is empty.
+    pub fn without(&self, file: &Path) -> Result<Worker, Error> {
+        let mut start = self.yard.next(name(&self.numbers), None)?;
+        start.emptied = Some(file.to_owned());
+        Worker::start(&self.yard, &start, Arc::new(self.yard.disk()?))
     }
 
     /// Another worker on a disk that a former one has left.

@@ -30,7 +30,6 @@ const NOT_LOOKED_AT: &[&str] = &[
     "WebSocket and server-sent events",
     "schedules that fire less often than each second or so, unless --idle waits for them; what they change over TLS or a unix socket",
     "SIGTERM in the middle of steps that take less than 250 ms; starts at the same moment, unless --reset empties what is beside",
-    "configuration that is only read at start",
     "services beside on other machines (only those at this machine's loopback are carried)",
 ];
 
@@ -197,7 +196,16 @@ pub fn prove(
         match control {
             Ok(control) => {
                 match trial.run(workers)? {
-                    Ok(found) => {
+                    Ok(mut found) => {
+                        // It is of the service, and one journey that depends on it shows it.
+                        if !found
+                            .findings
+                            .iter()
+                            .chain(&findings)
+                            .any(|known| known.kind == Kind::Configuration)
+                        {
+                            trial.configuration(&mut found)?;
+                        }
                         // One that was found says it of all.
                         if !found.findings.iter().any(|known| known.kind == Kind::RateLimit) {
                             limited.extend(trial.limited_steps());

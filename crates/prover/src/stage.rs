@@ -1,5 +1,6 @@
 //! The stage: plays a journey as a schedule says, with workers that nobody has used, and notes what came back.
 
+pub(crate) mod emptied;
 pub(crate) mod leave;
 pub(crate) mod probe;
 pub(crate) mod users;
@@ -197,10 +198,7 @@ impl Stage {
             if watch.noted.is_some_and(|(first, _)| first == step) {
                 before = cast.workers[at].worker.disk().written();
             }
-            let outcome = match self.runtime.block_on(player.step(step, &cast.workers[at].destination)) {
-                Ok(observed) => Outcome::Answered(Box::new(observed)),
-                Err(error) => Outcome::Lost(told(&error)),
-            };
+            let outcome = outcome(self.runtime.block_on(player.step(step, &cast.workers[at].destination)));
             if watch.noted.is_some() {
                 run.traces.add(step, seen(&cast.workers[at]));
             }
@@ -391,6 +389,13 @@ fn canaries(player: &Player) -> Vec<String> {
     let mut canaries: Vec<String> = identity.into_iter().chain(cookies).chain(variables).collect();
     canaries.retain(|canary| canary.len() >= CANARY_BYTES_MIN);
     canaries
+}
+
+fn outcome(answered: Result<Observed, player::Error>) -> Outcome {
+    match answered {
+        Ok(observed) => Outcome::Answered(Box::new(observed)),
+        Err(error) => Outcome::Lost(told(&error)),
+    }
 }
 
 /// An error with its causes.

@@ -5,6 +5,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::process::CommandExt,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -153,6 +154,15 @@ impl Worker {
         match &self.world.relay {
             Some(relay) => relay.keep_answer(number),
             None => oneshot::channel().1,
+        }
+    }
+
+    /// Empties a file for it alone.
+    pub fn empty(&self, file: &Path) -> io::Result<()> {
+        match self.world.ask(&Request::Empty(file.to_owned()))? {
+            Reply::Done => Ok(()),
+            Reply::Refused(why) => Err(io::Error::other(why)),
+            _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 

@@ -83,6 +83,8 @@ pub struct Spec {
     pub directory: PathBuf,
     /// What its random numbers are drawn from, if they are to come again.
     pub entropy: Option<u64>,
+    /// A file that is emptied before it is started.
+    pub emptied: Option<PathBuf>,
     /// Whether it is watched what is done with files.
     pub is_watched: bool,
 }

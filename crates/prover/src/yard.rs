@@ -52,6 +52,8 @@ pub struct Start {
     pub port: u16,
     /// What its random numbers of boot are drawn from, if they are to come again.
     pub entropy: Option<u64>,
+    /// A file that is emptied in its world before it is started.
+    pub emptied: Option<PathBuf>,
     /// Where what services beside answer waits for other workers that start with it.
     pub gate: Option<relay::Place>,
 }
@@ -138,7 +140,7 @@ impl Yard {
     }
 
     fn try_level(&self) -> Result<Sight, worker::Error> {
-        let start = Start { instance: "try".into(), port: 0, entropy: None, gate: None };
+        let start = Start { instance: "try".into(), port: 0, entropy: None, emptied: None, gate: None };
         let disk = self.disk()?;
         let tried =
             Self { service: Service { command: Vec::new(), ..self.service.clone() }, ..self.shallow() };
@@ -204,6 +206,11 @@ impl Yard {
         }
     }
 
+    /// Where the service is.
+    pub fn directory(&self) -> &Path {
+        &self.service.directory
+    }
+
     /// The addresses of services beside that workers can reach.
     pub fn doors(&self) -> &[SocketAddr] {
         &self.doors
@@ -228,7 +235,7 @@ impl Yard {
             Some(port) => port,
             None => TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
         };
-        Ok(Start { instance, port, entropy, gate: None })
+        Ok(Start { instance, port, entropy, emptied: None, gate: None })
     }
 
     /// A new empty disk.
@@ -288,6 +295,7 @@ impl Yard {
             command: self.service.command.clone(),
             directory: disk.directory(self.level).unwrap_or_else(|| self.service.directory.clone()),
             entropy: start.entropy,
+            emptied: start.emptied.clone(),
             is_watched: self.is_watched,
         })
     }

@@ -144,3 +144,13 @@ fn a_cookie_that_names_a_worker_is_a_hint() {
     hint("sticky-cookie", "app.mjs", "sticky-cookie");
     clean("sticky-cookie", "fixed.py", &[]);
 }
+
+#[test]
+fn configuration_that_is_read_at_start_is_a_hint() {
+    let file = examples().join("configuration/config.json");
+    let before = std::fs::read(&file).unwrap();
+    hint("configuration", "app.py", "configuration");
+    clean("configuration", "fixed.mjs", &[]);
+    // It was emptied for two workers, and for nobody else.
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+}

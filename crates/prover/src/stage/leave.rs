@@ -10,13 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lethe_journey::{
-    journey::Journey,
-    observed::Observed,
-    player::{self, Player},
-};
+use lethe_journey::{journey::Journey, player::Player};
 
-use super::{Actor, Cast, Ends, LOOK_EVERY, Outcome, Run, Stage, actor, told};
+use super::{Actor, Cast, Ends, LOOK_EVERY, Outcome, Run, Stage, actor, outcome};
 use crate::{
     tap::{self, Event},
     worker::{Error, Worker},
@@ -104,13 +100,6 @@ async fn interrupted(player: &mut Player, step: usize, actor: &Actor) -> io::Res
 /// Goes on for as long as it takes until it is worth looking again; what came, if it did.
 async fn for_a_moment<T>(what: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     tokio::time::timeout(LOOK_EVERY, what).await.ok()
-}
-
-fn outcome(answered: Result<Observed, player::Error>) -> Outcome {
-    match answered {
-        Ok(observed) => Outcome::Answered(Box::new(observed)),
-        Err(error) => Outcome::Lost(told(&error)),
-    }
 }
 
 fn until_ended(worker: &Worker) -> io::Result<Option<String>> {

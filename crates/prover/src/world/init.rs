@@ -8,6 +8,7 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::process::CommandExt,
     },
+    path::Path,
     process::{Command, ExitCode, Stdio},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -122,6 +123,7 @@ fn numbers(list: &str) -> Vec<i32> {
 fn make(spec: &str, channel: &Channel, service: &mut Service) -> io::Result<()> {
     let made = serde_json::from_str::<Spec>(spec).map_err(io::Error::from).and_then(|spec| {
         let entered = surroundings(&spec)?;
+        spec.emptied.as_deref().map_or(Ok(()), empty)?;
         Ok((spec, entered))
     });
     let (spec, entered) = match made {
@@ -142,6 +144,11 @@ fn make(spec: &str, channel: &Channel, service: &mut Service) -> io::Result<()> 
     let doors = doors.iter().map(|(address, _)| *address).collect();
     let sight = if service.watch.is_some() { Sight::Fanotify } else { Sight::None };
     channel.send(&Reply::Ready { doors, sight, notices }, &files)
+}
+
+/// Leaves nothing in a file. What is below the overlay stays as it is.
+fn empty(file: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).truncate(true).open(file).map(drop)
 }
 
 fn surroundings(spec: &Spec) -> io::Result<Entered> {
@@ -228,6 +235,10 @@ fn reap(service: Option<Pid>, fate: &Mutex<Fate>) {
     }
 }
 
+fn done(result: io::Result<()>) -> Reply {
+    result.map_or_else(|error| Reply::Refused(error.to_string()), |()| Reply::Done)
+}
+
 fn told(status: WaitStatus) -> String {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(status), _) => format!("it ended with status {status}"),
@@ -252,6 +263,7 @@ fn serve(channel: &Channel, service: &Service) -> io::Result<()> {
                 service.has_booted.store(true, Ordering::Relaxed);
                 channel.send(&Reply::Done, &[])?;
             }
+            Request::Empty(file) => channel.send(&done(empty(&file)), &[])?,
             Request::Terminate => {
                 service.terminate();
                 channel.send(&Reply::Done, &[])?;

@@ -1,13 +1,13 @@
 //! What is said on the channel between `lethe` and the first process of a world. Each request has one reply; before the
 //! first request, the world says by itself how it was made.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use super::watch::{Seen, Sight};
 use serde::{Deserialize, Serialize};
 
 /// What a world is asked.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Request {
     /// A connection to the service, as seen from inside. The reply carries the socket.
     Connect(SocketAddr),
@@ -19,6 +19,8 @@ pub enum Request {
     Booted,
     /// Asks the service to end, as a supervisor does: SIGTERM to the process that was started.
     Terminate,
+    /// Empties a file, for this world alone.
+    Empty(PathBuf),
     /// What was done with files since this was asked before.
     Seen,
     /// How much of what was sent to this port, from anywhere, nobody has read yet.
@@ -43,7 +45,7 @@ pub enum Reply {
     NoProgram(String),
     /// The connection, with its socket.
     Connected,
-    /// No connection.
+    /// It could not be done: no connection, or a file that cannot be emptied.
     Refused(String),
     /// Done.
     Done,
