@@ -201,11 +201,11 @@ impl Pilot {
     /// Whether a number from elsewhere says that there is something to do, or fails and may have said so. What the gateway
     /// measures is of what was in flight, which the gauge knows better.
     fn is_told_of_work(&self, samples: &Samples) -> bool {
-        let is_above_zero = |name: &str| {
+        let is_work = |name: &str| {
             let number = samples.external.get(name).or_else(|| samples.object.get(name));
             number.is_some_and(|number| *number != Reading::Value(0))
         };
-        self.scale.externals.iter().any(|external| is_above_zero(&external.name))
+        self.scale.externals.iter().any(|external| is_work(&external.name))
     }
 
     fn goal(&self) -> i64 {
