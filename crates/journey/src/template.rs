@@ -151,25 +151,6 @@ impl Template {
         written
     }
 
-    /// Replaces each `from` in its text by the variable `name`.
-    pub(crate) fn replace(&mut self, from: &str, name: &str) {
-        let mut replaced = Self::default();
-        for piece in &self.pieces {
-            match piece {
-                Piece::Variable(name) => replaced.push_variable(name.clone()),
-                Piece::Text(text) => {
-                    for (at, part) in text.split(from).enumerate() {
-                        if at > 0 {
-                            replaced.push_variable(name);
-                        }
-                        replaced.push_text(part);
-                    }
-                }
-            }
-        }
-        *self = replaced;
-    }
-
     /// The text with the values of its variables.
     ///
     /// # Errors

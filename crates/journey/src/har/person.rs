@@ -22,7 +22,8 @@ const NAMES: [&str; 10] =
 pub(super) struct Person {
     /// Variable and recorded value of each.
     pub(super) names: Vec<(String, String)>,
-    step: usize,
+    /// The step in which it does, from 1; 0 if it does not.
+    pub(super) step: usize,
 }
 
 impl Person {
@@ -77,8 +78,8 @@ pub(super) fn with_identity(value: &str) -> Template {
     template
 }
 
-/// What a form or an object of JSON sends.
-fn fields(entry: &Entry) -> Vec<(String, String)> {
+/// What a form or an object of JSON sends: names, or pointers into the JSON, and values.
+pub(super) fn fields(entry: &Entry) -> Vec<(String, String)> {
     let Some(body) = &entry.request.body else { return Vec::new() };
     let text = body.text().unwrap_or_default();
     match serde_json::from_str::<Value>(&text) {
