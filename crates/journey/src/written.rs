@@ -60,7 +60,7 @@ pub fn write(journey: &Journey, folder: &str) -> Written {
         taken: variables.chain(captured).cloned().chain(builtin).collect(),
         unsaid: Vec::new(),
     };
-    let common = common_headers(&journey.steps);
+    let common = common_headers(journey);
     let steps: Vec<String> = journey.steps.iter().map(|step| writer.step(journey, step, &common)).collect();
     let head = writer.head(journey, &common);
     let sections: Vec<String> = std::iter::once(head).chain(steps).collect();
@@ -146,7 +146,8 @@ fn step_of(note: &str, journey: &Journey) -> Option<usize> {
 }
 
 /// Header fields that each step has, with the value that most of them have. They are written once; a step's own value stands for it.
-fn common_headers(steps: &[Step]) -> Vec<(HeaderName, Template)> {
+fn common_headers(journey: &Journey) -> Vec<(HeaderName, Template)> {
+    let steps = &journey.steps;
     let Some((first, others)) = steps.split_first().filter(|(_, others)| !others.is_empty()) else {
         return Vec::new();
     };
@@ -159,7 +160,10 @@ fn common_headers(steps: &[Step]) -> Vec<(HeaderName, Template)> {
         let values: Option<Vec<Template>> = steps.iter().map(|step| one(step, name)).collect();
         // Only what is known from the beginning can be sent by each.
         let is_known = |value: &Template| {
-            value.names().all(|name| [template::IDENTITY, template::ORIGIN].contains(&name))
+            let is_variable = |name: &str| journey.variables.iter().any(|(known, _)| known == name);
+            value
+                .names()
+                .all(|name| [template::IDENTITY, template::ORIGIN].contains(&name) || is_variable(name))
         };
         let count =
             |values: &[Template], value: &Template| values.iter().filter(|other| *other == value).count();

@@ -74,7 +74,9 @@ fn button(before: &[Entry], entry: &Entry, host: &str) -> Option<String> {
         let is_pressed = |button: &&Button| {
             fields.iter().any(|(name, value)| (name, value) == (&button.name, &button.value))
         };
-        let pressed = buttons.iter().find(is_pressed).or_else(|| buttons.first())?;
+        let pressed = buttons.iter().find(is_pressed);
+        let pressed = pressed.or_else(|| buttons.iter().find(|button| button.name.is_empty()));
+        let pressed = pressed.or_else(|| buttons.first())?;
         short(&pressed.words)
     })
 }

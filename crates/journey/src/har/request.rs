@@ -150,7 +150,9 @@ impl Replacing<'_> {
         let kind = body.content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match (kind.as_str(), text) {
             ("application/x-www-form-urlencoded", Some(text)) => self.form(address::decode_form(&text)),
-            ("multipart/form-data", _) => self.multipart(number, body, notes),
+            ("multipart/form-data", _) if body.text.is_some() || !body.params.is_empty() => {
+                self.multipart(number, body, notes)
+            }
             (_, None) if !body.params.is_empty() => {
                 let params = body.params.iter();
                 self.form(

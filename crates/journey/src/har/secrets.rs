@@ -161,7 +161,7 @@ fn authorization(journey: &mut Journey, taken: &mut HashSet<String>) {
     }
     if !carried.is_empty() {
         journey.notes.push(format!(
-            "an Authorization from before the recording is not in this file (steps {}); begin the recording by signing in",
+            "an Authorization from before the recording is not in this file (step {}); begin the recording by signing in",
             carried.join(", ")
         ));
     }

@@ -1,5 +1,7 @@
 //! A recorded journey made fit to be kept with a service: what was the browser's own is taken out, and steps get names.
 
+use std::collections::HashSet;
+
 use http::{HeaderName, Method, header};
 
 use super::{
@@ -34,9 +36,18 @@ pub(super) fn tidy(entries: &[Entry], person: &Person, host: &str, journey: &mut
             capture.fallback = capture.fallback.take().filter(is_kept);
         }
     }
+    forget_unused(&mut journey.steps);
     if is_loopback(host) {
         // A service that is tried on this machine is known by no name.
         journey.host = None;
+    }
+}
+
+/// Takes out captures that were for header fields which are no more.
+fn forget_unused(steps: &mut [Step]) {
+    let used: HashSet<String> = steps.iter().flat_map(Step::uses).map(str::to_owned).collect();
+    for step in steps {
+        step.captures.retain(|capture| used.contains(&capture.variable));
     }
 }
 
