@@ -63,6 +63,7 @@ fn passwords(entries: &[Entry], person: &Person, journey: &mut Journey, taken: &
         taken.insert(name.clone());
         let mut is_used = false;
         for step in &mut journey.steps {
+            is_used |= in_text(&mut step.body, &password.value, &name);
             for_fields(&mut step.body, &mut |field, template| {
                 if is_password(field) && template.as_literal() == Some(password.value.as_str()) {
                     *template = Template::variable(&name);
@@ -85,6 +86,23 @@ fn passwords(entries: &[Entry], person: &Person, journey: &mut Journey, taken: &
             journey.variables.push((name, Template::literal(&password.value)));
         }
     }
+}
+
+/// Puts the variable in the place of a password in text that is sent as it is, such as JSON under another name. Gives whether it was there.
+fn in_text(body: &mut Body, password: &str, name: &str) -> bool {
+    let Body::Raw { content: Content::Text(text), .. } = body else { return false };
+    let mut replaced = Template::default();
+    for (at, piece) in text.as_literal().unwrap_or_default().split(password).enumerate() {
+        if at > 0 {
+            replaced.push_variable(name);
+        }
+        replaced.push_text(piece);
+    }
+    let is_there = replaced.names().next().is_some();
+    if is_there {
+        *text = replaced;
+    }
+    is_there
 }
 
 /// The fields into which pages have passwords typed.
@@ -194,7 +212,9 @@ fn mention(journey: &mut Journey) {
 
 /// Whether what is called so is usually nobody else's business.
 pub(super) fn is_secret(name: &str) -> bool {
-    const WORDS: [&str; 14] = [
+    const WORDS: [&str; 16] = [
+        "passw",
+        "pwd",
         "token",
         "secret",
         "apikey",

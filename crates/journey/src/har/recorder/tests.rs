@@ -140,7 +140,13 @@ fn who_has_an_account_says_the_password_in_sight() {
     let basic = ("authorization", "Basic YWRhOnNlY3JldA==");
     browser.ask("GET /inside", &[basic], b"", (200, HTML, "")).unwrap();
     browser.ask("POST /login", &[FORM, basic], b"user=grace&password=Pa55word!", (303, &[], "")).unwrap();
+    let plain = ("content-type", "text/plain;charset=UTF-8");
+    browser
+        .ask("PUT /mail?pwd=x", &[plain, basic], br#"{"password": "Pa55word!"}"#, (200, HTML, ""))
+        .unwrap();
     let text = browser.written();
+    assert_eq!(text.matches("Pa55word!").count(), 1, "{text}");
+    assert!(text.contains("see whether it may be in a file: pwd (step 3)"), "{text}");
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines.contains(&"password      = \"Pa55word!\""), "{text}");
     assert!(lines.contains(&"authorization = \"Basic YWRhOnNlY3JldA==\""), "{text}");
