@@ -8,6 +8,7 @@ mod tape;
 mod tee;
 
 use std::{
+    io,
     net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,7 +20,7 @@ use clap::{Args, value_parser};
 use lethe_journey::{file, har, journey::Journey};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 
 use self::{
@@ -33,6 +34,9 @@ use crate::{failure::Concluded, output};
 
 /// Where a journey is written if nothing else is said.
 const OUTPUT: &str = "journey.toml";
+
+/// Exit status of what SIGINT has ended, as the shell has it.
+const INTERRUPTED: u8 = 128 + 2;
 
 /// Record a journey while you click in a browser
 ///
@@ -92,6 +96,29 @@ pub struct Record {
     command: Vec<String>,
 }
 
+/// What ends a recording.
+struct Signals {
+    interrupts: Signal,
+    terminations: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupts: signal(SignalKind::interrupt())?,
+            terminations: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits until one comes. Cancellation safe.
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupts.recv() => {}
+            _ = self.terminations.recv() => {}
+        }
+    }
+}
+
 /// How a recording came to its end.
 enum End {
     /// It was asked to.
@@ -138,26 +165,31 @@ impl Record {
     ) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (journey, end) = runtime.block_on(async {
+            let mut signals = Signals::new()?;
             let listen = self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
             let listener = TcpListener::bind(listen)
                 .await
                 .with_context(|| format!("cannot listen at {listen}; pass another --listen"))?;
             let address = listener.local_addr()?;
-            let (upstream, mut service) = service(self).await?;
+            let (upstream, mut service) = tokio::select! {
+                started = service(self) => started?,
+                () = signals.asked() => return Err(Concluded(INTERRUPTED).into()),
+            };
             let host = upstream.authority.clone().unwrap_or_else(|| address.to_string());
-            let tape = Arc::new(Tape::new(har::Recorder::new(host.clone(), self.options())));
+            let recorder = har::Recorder::new(host.clone(), self.options());
+            let tape = Arc::new(Tape::new(recorder, upstream.authority.clone()));
             let proxy = Proxy::new(upstream, host, Arc::clone(&tape));
             output::line(&format!(
                 "recording: open http://{address} in a private window; Ctrl-C ends it and writes {}",
                 place.path().display()
             ))?;
-            let end = listen_until(&listener, &proxy, service.as_mut()).await;
+            let end = listen_until(&listener, &proxy, service.as_mut(), &mut signals).await;
             // What was recorded is written however the service ends.
             let journey = tape.journey(place.name());
             if let Some(service) = service {
                 service.end().await;
             }
-            anyhow::Ok((journey, end?))
+            anyhow::Ok((journey, end))
         })?;
         // What the browser still asks is of no interest to anybody.
         runtime.shutdown_background();
@@ -183,7 +215,7 @@ impl Record {
     }
 
     /// What is in the file and what is not, and what it is good for.
-    fn tell(&self, kept: &Kept) -> std::io::Result<()> {
+    fn tell(&self, kept: &Kept) -> io::Result<()> {
         let steps = if kept.steps == 1 { "1 step" } else { &format!("{} steps", kept.steps) };
         let path = kept.path.display().to_string();
         let files = match kept.files {
@@ -218,14 +250,12 @@ async fn listen_until(
     listener: &TcpListener,
     proxy: &Arc<Proxy>,
     mut service: Option<&mut Service>,
-) -> anyhow::Result<End> {
-    let mut interrupts = signal(SignalKind::interrupt())?;
-    let mut terminations = signal(SignalKind::terminate())?;
+    signals: &mut Signals,
+) -> End {
     loop {
         tokio::select! {
-            _ = interrupts.recv() => return Ok(End::Asked),
-            _ = terminations.recv() => return Ok(End::Asked),
-            why = ended(service.as_deref_mut()) => return Ok(End::Gone(why)),
+            () = signals.asked() => return End::Asked,
+            why = ended(service.as_deref_mut()) => return End::Gone(why),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => proxy.serve(stream),
                 // As where no descriptor is left: it is again when a connection ends.

@@ -87,8 +87,9 @@ async fn service(never: Arc<Notify>) -> anyhow::Result<(String, tokio::task::Joi
             Ok(Event::default().data("last"))
         })))
     };
+    let home = format!("<title>Home</title><a href='http://{address}/inside'>absolute</a>");
     let app = Router::new()
-        .route("/", get(async || ([("content-type", "text/html")], "<title>Home</title>")))
+        .route("/", get(async || ([("content-type", "text/html")], home)))
         .route("/enter", post(enter))
         .route(
             "/inside",
@@ -132,6 +133,7 @@ async fn a_service_that_runs_and_knows_its_name() -> anyhow::Result<()> {
     let path = place.path().join("journey.toml");
     let text = fs::read_to_string(&path)?;
     ensure!(status.success() && said.contains("1 streams of events"), "{said}");
+    ensure!(said.contains(&format!("a page has the address http://{address} in it")), "{said}");
     ensure!(said.contains("step 4: the recording does not have what was sent"), "{said}");
     ensure!(text.contains("name   = \"Home\"") && !text.contains("s3cr3t"), "{text}");
     ensure!(!text.contains("127.0.0.1"), "it is of no one machine: {text}");

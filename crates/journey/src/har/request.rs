@@ -42,6 +42,9 @@ const LEFT_OUT: [&str; 22] = [
     "x-forwarded-proto",
 ];
 
+/// The longest body that is text in a journey which people are to read, in bytes.
+const READ_BYTES_MAX: usize = 128 << 10;
+
 /// Captures for steps, from 0, that a later step needs.
 type Captured = Vec<(usize, Capture)>;
 
@@ -161,13 +164,9 @@ impl Replacing<'_> {
                         .collect(),
                 )
             }
-            (_, None) if body.text.is_some() => match body.bytes() {
-                Some(bytes) => Body::Raw {
-                    content_type: Some(body.content_type.clone()).filter(|kind| !kind.is_empty()),
-                    content: Content::Bytes(bytes.into()),
-                },
-                None => Body::None,
-            },
+            (_, None) if body.text.is_some() => as_it_is(body),
+            // Nobody reads so much in a journey's file.
+            (_, Some(text)) if body.has_files && text.len() > READ_BYTES_MAX => as_it_is(body),
             (_, None) => {
                 notes.push(format!("step {number}: the recording does not have what was sent; nothing is"));
                 Body::None
@@ -244,6 +243,13 @@ impl Replacing<'_> {
         });
         Body::Multipart(parts.collect())
     }
+}
+
+/// A body of bytes, in which nothing is looked for.
+fn as_it_is(body: &PostData) -> Body {
+    let content_type = Some(body.content_type.clone()).filter(|kind| !kind.is_empty());
+    let content = |bytes: Vec<u8>| Body::Raw { content_type, content: Content::Bytes(bytes.into()) };
+    body.bytes().map_or(Body::None, content)
 }
 
 /// A part as it was recorded.

@@ -2,14 +2,14 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::fd::AsFd,
     path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
 use tokio::{
     net::TcpStream,
@@ -85,21 +85,28 @@ impl Service {
         let _ = timeout(END_MAX, self.child.wait()).await;
     }
 
+    /// Waits until it does. `localhost` is either of two addresses.
     async fn listens(&mut self, limit: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + limit;
-        while TcpStream::connect(self.address).await.is_err() {
+        let port = self.address.port();
+        loop {
+            for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+                self.address = SocketAddr::from((ip, port));
+                if TcpStream::connect(self.address).await.is_ok() {
+                    return Ok(());
+                }
+            }
             if let Some(status) = self.child.try_wait()? {
                 bail!("the service did not start: {}", told(status));
             }
             if Instant::now() > end {
-                return Err(anyhow!(
+                bail!(
                     "the service does not listen at 127.0.0.1:$PORT after {} s; start it yourself, and pass --url",
                     limit.as_secs()
-                ));
+                );
             }
             sleep(LOOK_EVERY).await;
         }
-        Ok(())
     }
 
     /// Kills what is left of the group, once: its number may be somebody else's later.

@@ -27,6 +27,8 @@ struct State {
     /// Those that have not come to their end.
     open: BTreeMap<u64, Exchange>,
     next: u64,
+    /// What absolute links of the service have in them, until the person has been told of some.
+    own_address: Option<String>,
     /// Cookies that responses have set.
     cookies: BTreeSet<String>,
     /// Those that the person has been told of.
@@ -34,8 +36,10 @@ struct State {
 }
 
 impl Tape {
-    pub(super) fn new(recorder: Recorder) -> Self {
+    /// For a service that knows itself by `authority`, if that is another name than the browser's.
+    pub(super) fn new(recorder: Recorder, authority: Option<String>) -> Self {
         Self(Mutex::new(State {
+            own_address: authority.map(|authority| format!("://{authority}/")),
             recorder: Some(recorder),
             open: BTreeMap::new(),
             next: 0,
@@ -79,6 +83,7 @@ impl Tape {
         let Some(mut exchange) = state.open.remove(&number) else { return };
         if let Some(answer) = &mut exchange.answer {
             answer.body = body;
+            state.warn_of_links(answer);
         }
         state.take(exchange);
     }
@@ -107,6 +112,22 @@ impl State {
         if recorder.add(exchange).is_ok() {
             // Who no longer reads still clicks.
             let _ = output::line(&line);
+        }
+    }
+
+    /// Pages pass as they are, and some lead their reader away.
+    fn warn_of_links(&mut self, answer: &Answer) {
+        let is_page = answer
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+        let (Some(body), Some(own), true) = (&answer.body, &self.own_address, is_page) else { return };
+        if body.windows(own.len()).any(|window| window.eq_ignore_ascii_case(own.as_bytes())) {
+            let _ = output::line(&format!(
+                "a page has the address http{} in it: links that begin so lead past the recording",
+                own.trim_end_matches('/')
+            ));
+            self.own_address = None;
         }
     }
 

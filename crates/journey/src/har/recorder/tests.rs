@@ -184,11 +184,18 @@ fn files_and_what_is_no_text() {
     let multipart = ("content-type", "multipart/form-data; boundary=b");
     browser.ask("POST /photos", &[multipart], sent, (201, HTML, "")).unwrap();
     browser.ask("PUT /raw", &[("content-type", "image/png")], b"\x89", (204, &[], "")).unwrap();
+    let long = format!("[{}1]", "1,".repeat(100_000));
+    browser
+        .ask("PUT /long", &[("content-type", "application/json")], long.as_bytes(), (204, &[], ""))
+        .unwrap();
     let journey = browser.recorder.journey("photos").unwrap();
     let written = written::write(&journey, "sent");
     let files: Vec<(&str, &[u8])> =
         written.files.iter().map(|file| (file.path.as_str(), &*file.bytes)).collect();
-    assert_eq!(files, [("sent/a.png", b"\x89PNG\r\n".as_slice()), ("sent/body", b"\x89")]);
+    assert_eq!(
+        files,
+        [("sent/a.png", b"\x89PNG\r\n".as_slice()), ("sent/body", b"\x89"), ("sent/2-body", long.as_bytes())]
+    );
     assert!(
         written.text.contains("none = { text = \"\", type = \"application/octet-stream\", name = \"\" }"),
         "{}",
