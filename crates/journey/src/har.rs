@@ -218,6 +218,12 @@ fn journey(kept: &[Entry], host: &str, name: &str, left_out: &LeftOut, to_keep: 
             steps[earlier].captures.push(capture);
         }
         expect(&mut step, entry.response.status);
+        if entry.response.content.is_cut {
+            notes.push(format!(
+                "step {}: its response was too long to be kept, or broke off: what it said is not looked for in later requests",
+                at + 1
+            ));
+        }
         steps.push(step);
         sources.add(at, &entry.response);
     }

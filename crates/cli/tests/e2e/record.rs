@@ -96,6 +96,7 @@ async fn service(never: Arc<Notify>) -> anyhow::Result<(String, tokio::task::Joi
             get(async |headers: HeaderMap| headers["cookie"].to_str().unwrap_or_default().to_owned()),
         )
         .route("/upload", post(async |body: Bytes| body.len().to_string()))
+        .route("/long", get(async || "x".repeat(3 << 20)))
         .route("/events", get(events))
         .layer(DefaultBodyLimit::disable())
         .with_state(never);
@@ -121,6 +122,7 @@ async fn a_service_that_runs_and_knows_its_name() -> anyhow::Result<()> {
         visitor.upload("/upload", &[], ("photo", "image/png", &long)).await?.text().parse::<usize>()?
             > long.len()
     );
+    ensure!(visitor.get("/long").await?.body.len() == 3 << 20);
     // An event is there while the next has not come.
     let mut events = TcpStream::connect(recorder.address).await?;
     events.write_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await?;
@@ -135,9 +137,10 @@ async fn a_service_that_runs_and_knows_its_name() -> anyhow::Result<()> {
     ensure!(status.success() && said.contains("1 streams of events"), "{said}");
     ensure!(said.contains(&format!("a page has the address http://{address} in it")), "{said}");
     ensure!(said.contains("step 4: the recording does not have what was sent"), "{said}");
+    ensure!(text.contains("# step 5: its response was too long"), "{text}");
     ensure!(text.contains("name   = \"Home\"") && !text.contains("s3cr3t"), "{text}");
     ensure!(!text.contains("127.0.0.1"), "it is of no one machine: {text}");
-    ensure!(file::load(&path)?.steps.len() == 4, "{text}");
+    ensure!(file::load(&path)?.steps.len() == 5, "{text}");
     Ok(())
 }
 

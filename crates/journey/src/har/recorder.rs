@@ -149,12 +149,13 @@ fn entry(exchange: Exchange, host: &str, is_body: bool) -> Entry {
             let content_type = text_of(&answer.headers, &header::CONTENT_TYPE);
             // What is compressed although nobody asked for that is not read.
             let is_plain = !answer.headers.contains_key(header::CONTENT_ENCODING);
+            let is_cut = answer.body.is_none();
             let body = answer.body.filter(|_| is_body && is_plain);
             let text = body.and_then(|body| String::from_utf8(body.into()).ok());
             Response {
                 status: answer.status.into(),
                 headers: fields(&answer.headers),
-                content: Content { content_type, text, encoding: None },
+                content: Content { content_type, text, encoding: None, is_cut },
             }
         }
         None => Response { status: 0, headers: Vec::new(), content: Content::default() },

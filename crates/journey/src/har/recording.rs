@@ -78,6 +78,9 @@ pub(super) struct Content {
     pub(super) text: Option<String>,
     #[serde(default)]
     pub(super) encoding: Option<String>,
+    /// Whether there was more than was kept.
+    #[serde(skip)]
+    pub(super) is_cut: bool,
 }
 
 #[derive(Debug, Deserialize)]

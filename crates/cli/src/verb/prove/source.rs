@@ -85,7 +85,9 @@ pub(in crate::verb) fn read(
 impl Chosen {
     /// What starts it, by itself on this machine: the program with its arguments, its folder and its environment.
     pub(in crate::verb) fn into_program(self) -> (Vec<String>, PathBuf, Vec<(String, String)>) {
-        (self.command, self.directory, self.env)
+        let mut env = self.env;
+        env.push(("LETHE_SERVICE".into(), self.name));
+        (self.command, self.directory, env)
     }
 
     /// As the prover starts it.
