@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::recording::Entry;
 use crate::{
     address,
-    har::sources,
+    har::{secrets, sources},
     template::{IDENTITY, Template},
 };
 
@@ -28,6 +28,7 @@ pub(super) struct Person {
 
 impl Person {
     pub(super) fn find(entries: &[Entry]) -> Self {
+        let typed = secrets::password_fields(entries);
         for (at, entry) in entries.iter().enumerate() {
             let path = super::split(&entry.request.url).map_or("", |(_, path)| path).to_ascii_lowercase();
             let words: Vec<&str> = path.split(['/', '?', '.']).collect();
@@ -35,7 +36,9 @@ impl Person {
                 continue;
             }
             let fields = fields(entry);
-            if !fields.iter().any(|(name, _)| name.to_ascii_lowercase().contains("passw")) {
+            let is_password =
+                |name: &str| name.to_ascii_lowercase().contains("passw") || typed.contains(name);
+            if !fields.iter().any(|(name, _)| is_password(name)) {
                 continue;
             }
             let mut names: Vec<(String, String)> = Vec::new();

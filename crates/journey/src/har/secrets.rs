@@ -38,7 +38,7 @@ pub(super) fn hide(entries: &[Entry], person: &Person, journey: &mut Journey) {
 
 /// Each password becomes a variable: a made-up one where the journey signs up with it or was refused with it, else the typed one.
 fn passwords(entries: &[Entry], person: &Person, journey: &mut Journey, taken: &mut HashSet<String>) {
-    let typed = typed(entries);
+    let typed = password_fields(entries);
     let is_password = |name: &str| {
         let word = word(name);
         typed.contains(word)
@@ -106,7 +106,7 @@ fn in_text(body: &mut Body, password: &str, name: &str) -> bool {
 }
 
 /// The fields into which pages have passwords typed.
-fn typed(entries: &[Entry]) -> HashSet<String> {
+pub(super) fn password_fields(entries: &[Entry]) -> HashSet<String> {
     let mut names = HashSet::new();
     for entry in entries.iter().filter(|entry| entry.response.content.kind() == "text/html") {
         for token in html::tokens(&entry.response.content.text().unwrap_or_default()) {

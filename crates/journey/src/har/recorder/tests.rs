@@ -73,10 +73,10 @@ const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 fn a_file_without_what_is_nobody_elses_business() {
     let mut browser = Browser::new();
     let page = "<title>Join us</title><form method=post><input name=csrf type=hidden value=Zk39-s3cr3t>\
-        <input name=geheim type=password><button name=x value=y>No</button><input type=submit value='Sign  up'></form>";
+        <input name=geheim type=password><input name=repeat type=password><button name=x value=y>No</button><input type=submit value='Sign  up'></form>";
     browser.ask("GET /join", &[], b"", (200, HTML, page)).unwrap();
     let entered = &[("location", "/notes"), ("set-cookie", "sid=s3cr3t-99; HttpOnly")];
-    let sent = b"user=grace&geheim=Pa55word!&repeat_password=Pa55word!&csrf=Zk39-s3cr3t";
+    let sent = b"user=grace&geheim=Pa55word!&repeat=Pa55word!&csrf=Zk39-s3cr3t";
     browser.ask("POST /join", &[FORM], sent, (303, entered, "")).unwrap();
     browser
         .ask("GET /notes", &[("cookie", "sid=s3cr3t-99")], b"", (200, HTML, "<title>Notes of grace</title>"))
