@@ -11,6 +11,7 @@ pub mod load;
 pub mod logs;
 pub mod prove;
 pub mod ps;
+pub mod record;
 pub mod reload;
 pub mod restart;
 pub mod rollback;

@@ -125,7 +125,7 @@ fn variables(value: &field::Value<'_>, report: &mut Report<'_>) -> Vec<(String, 
             report.at(span, format!("`{name}` is given to each run: call the variable something else"));
             continue;
         }
-        let Some(template) = field::template(name, value, report) else { continue };
+        let Some(template) = variable(name, value, report) else { continue };
         let builtin = [template::IDENTITY, template::ORIGIN];
         let known = || variables.iter().map(|(name, _)| name.as_str()).chain(builtin);
         for unknown in template.names().filter(|name| !known().any(|known| known == *name)) {
@@ -135,6 +135,26 @@ fn variables(value: &field::Value<'_>, report: &mut Report<'_>) -> Vec<(String, 
         variables.push((name.to_owned(), template));
     }
     variables
+}
+
+/// A text with variables; or `{ env = "NAME" }`, for what is not to stand in a file.
+fn variable(name: &str, value: &field::Value<'_>, report: &mut Report<'_>) -> Option<Template> {
+    let DeValue::Table(table) = value.get_ref() else { return field::template(name, value, report) };
+    field::check_keys(table, &["env"], &format!(" in `{name}`"), report);
+    let Some((key, span)) = field::text(table, "env", report) else {
+        report.at(value.span(), format!("`{name}` must be a text, or {{ env = \"NAME\" }}"));
+        return None;
+    };
+    match std::env::var(key) {
+        Ok(text) => Some(Template::literal(text)),
+        Err(_) => {
+            report.at(
+                span,
+                format!("`{key}` is not in the environment, as a text: put {key}=… before the command"),
+            );
+            None
+        }
+    }
 }
 
 /// Reports each variable that the step uses and that has no value by then.

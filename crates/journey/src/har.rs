@@ -1,14 +1,20 @@
 //! A journey out of a HAR file, as browsers and Playwright record it. What in a request came from an earlier response becomes a variable;
 //! cookies come from the replay itself, and `Authorization` too where the export has taken it out, as browsers' do.
 
+mod names;
 mod person;
+mod recorder;
 mod recording;
 mod request;
+mod secrets;
 mod sources;
+mod tidy;
 
 use std::{collections::BTreeMap, path::Path};
 
 use http::Method;
+
+pub use recorder::{Answer, Exchange, Recorder};
 
 use crate::{
     document,
@@ -32,6 +38,9 @@ pub struct Options {
     pub host: Option<String>,
     /// Whether images, styles, scripts and fonts are part of the journey.
     pub assets: bool,
+    /// Whether it is made to be written down, for people to read and to keep with a service: steps have names, and what is the
+    /// browser's own, recorded tokens, and passwords where others will do are left out.
+    pub to_keep: bool,
 }
 
 /// Reads the recording in the file at `path`.
@@ -84,7 +93,7 @@ pub fn read(bytes: &[u8], file: &str, name: &str, options: &Options) -> Result<J
         );
         return Err(problem(None, message));
     }
-    Ok(journey(&kept, &host, name, &left_out))
+    Ok(journey(&kept, &host, name, &left_out, options.to_keep))
 }
 
 /// Why requests were left out, and how many for each.
@@ -139,6 +148,7 @@ fn reason(entry: &Entry, host: &str, assets: bool) -> Option<&'static str> {
     } else if entry.response.status < 100 || entry.response.status > 599 {
         Some("without a response")
     } else if is_preflight
+        || is_of_browser(entry)
         || Method::from_bytes(request.method.as_bytes()).is_err()
         || request.method == "CONNECT"
     {
@@ -150,6 +160,13 @@ fn reason(entry: &Entry, host: &str, assets: bool) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Whether nobody and no page has asked for it: what is fetched in case that somebody will, and what developer tools look for.
+fn is_of_browser(entry: &Entry) -> bool {
+    let says = |name| field(&entry.request.headers, name).is_some_and(|value| value.contains("prefetch"));
+    let path = split(&entry.request.url).map_or("", |(_, path)| path);
+    says("sec-purpose") || says("purpose") || path.starts_with("/.well-known/appspecific/")
 }
 
 fn is_asset(entry: &Entry) -> bool {
@@ -185,13 +202,14 @@ fn is_asset(entry: &Entry) -> bool {
             || ENDS.iter().any(|end| path.to_ascii_lowercase().ends_with(end)))
 }
 
-fn journey(kept: &[Entry], host: &str, name: &str, left_out: &LeftOut) -> Journey {
+fn journey(kept: &[Entry], host: &str, name: &str, left_out: &LeftOut, to_keep: bool) -> Journey {
     let mut notes = Vec::new();
     if !left_out.is_empty() {
         notes.push(reasons(left_out).trim_start_matches("; ").to_owned());
     }
     let person = Person::find(kept);
     notes.extend(person.note());
+    let signed_up = Person { names: person.names.clone(), ..person };
     let mut sources = Sources::new(person);
     let mut steps: Vec<Step> = Vec::with_capacity(kept.len());
     for (at, entry) in kept.iter().enumerate() {
@@ -200,13 +218,23 @@ fn journey(kept: &[Entry], host: &str, name: &str, left_out: &LeftOut) -> Journe
             steps[earlier].captures.push(capture);
         }
         expect(&mut step, entry.response.status);
+        if entry.response.content.is_cut {
+            notes.push(format!(
+                "step {}: its response was too long to be kept, or broke off: what it said is not looked for in later requests",
+                at + 1
+            ));
+        }
         steps.push(step);
         sources.add(at, &entry.response);
     }
     authorize(kept, &mut steps, &mut notes);
     unknown_cookies(kept, &mut notes);
     let variables = sources.into_variables();
-    Journey { name: name.to_owned(), host: Some(host.to_owned()), variables, steps, notes }
+    let mut journey = Journey { name: name.to_owned(), host: Some(host.to_owned()), variables, steps, notes };
+    if to_keep {
+        tidy::tidy(kept, &signed_up, host, &mut journey);
+    }
+    journey
 }
 
 /// The status that was recorded. A page that the browser still had is one that it did not have in the replay.

@@ -23,3 +23,4 @@ pub mod openapi;
 pub mod player;
 pub mod problem;
 pub mod template;
+pub mod written;

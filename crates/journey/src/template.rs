@@ -128,6 +128,29 @@ impl Template {
         }
     }
 
+    /// The text as it is written in a file. A backslash or a brace right before a variable would be read as part of that, so that it is
+    /// written as a variable as well: `stand_in` gives the name of one with that value.
+    pub(crate) fn written(&self, mut stand_in: impl FnMut(char) -> String) -> String {
+        let mut written = String::new();
+        for (at, piece) in self.pieces.iter().enumerate() {
+            match piece {
+                Piece::Variable(name) => written.push_str(&format!("{OPEN}{name}{CLOSE}")),
+                Piece::Text(text) => {
+                    let is_before_variable = matches!(self.pieces.get(at + 1), Some(Piece::Variable(_)));
+                    let mut head = text.as_str();
+                    while is_before_variable && is_joined(head) {
+                        head = &head[..head.len() - 1];
+                    }
+                    written.push_str(&head.replace(OPEN, ESCAPED));
+                    for char in text[head.len()..].chars() {
+                        written.push_str(&format!("{OPEN}{}{CLOSE}", stand_in(char)));
+                    }
+                }
+            }
+        }
+        written
+    }
+
     /// The text with the values of its variables.
     ///
     /// # Errors
@@ -172,6 +195,12 @@ impl fmt::Display for Template {
             Piece::Variable(name) => write!(f, "{OPEN}{name}{CLOSE}"),
         })
     }
+}
+
+/// Whether the end of `text` would be read as part of a variable behind it.
+fn is_joined(text: &str) -> bool {
+    let braces = text.len() - text.trim_end_matches('{').len();
+    text.ends_with('\\') || braces % 2 == 1
 }
 
 /// Whether a variable may be called so.

@@ -2,8 +2,8 @@
 
 mod memory;
 mod show;
-mod source;
-mod tier;
+pub(in crate::verb) mod source;
+pub(in crate::verb) mod tier;
 
 use std::{
     fs, io,

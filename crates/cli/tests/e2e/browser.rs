@@ -90,6 +90,13 @@ impl Browser {
         self.post(&format!("element/{element}/value"), json!({ "text": text })).await.map(drop)
     }
 
+    /// Chooses a file in the first field that matches.
+    pub async fn choose(&mut self, css: &str, file: &Path) -> anyhow::Result<()> {
+        let element = self.find(css).await?;
+        let path = file.to_str().context("the file's name is UTF-8")?;
+        self.post(&format!("element/{element}/value"), json!({ "text": path })).await.map(drop)
+    }
+
     /// The visible text of the first element that matches, once there is one.
     pub async fn text(&mut self, css: &str) -> anyhow::Result<String> {
         let element = self.find(css).await?;

@@ -31,6 +31,8 @@ mod moving;
 mod passes;
 #[path = "../../../state/tests/postgres/server.rs"]
 mod postgres;
+mod record;
+mod recorder;
 #[path = "../../../state/tests/redis/server.rs"]
 mod redis;
 mod reload;

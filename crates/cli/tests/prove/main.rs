@@ -11,6 +11,12 @@ mod files;
 mod lab;
 mod openapi;
 mod polls;
+mod recorded;
+#[path = "../e2e/recorder.rs"]
+mod recorder;
 mod replay;
 mod services;
 mod traces;
+#[allow(dead_code, reason = "other tests use more of it")]
+#[path = "../e2e/visitor.rs"]
+mod visitor;

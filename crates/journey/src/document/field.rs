@@ -72,6 +72,21 @@ pub(super) fn entries<'v, 't>(
     in_order(table)
 }
 
+/// The same of a table, or of a list of tables one after the other: what is there several times, with something else in between.
+pub(super) fn rows<'v, 't>(
+    value: &'v Value<'t>,
+    key: &str,
+    example: &str,
+    report: &mut Report<'_>,
+) -> Vec<(&'v str, Range<usize>, &'v Value<'t>)> {
+    match value.get_ref() {
+        DeValue::Array(tables) => {
+            tables.iter().flat_map(|table| entries(table, key, example, report)).collect()
+        }
+        _ => entries(value, key, example, report),
+    }
+}
+
 fn in_order<'v, 't>(table: &'v DeTable<'t>) -> Vec<(&'v str, Range<usize>, &'v Value<'t>)> {
     let mut entries: Vec<_> =
         table.iter().map(|(key, value)| (key.get_ref().as_ref(), key.span(), value)).collect();

@@ -162,7 +162,9 @@ pub(super) fn headers(value: &Value<'_>, report: &mut Report<'_>) -> Vec<(Header
             report.at(span, format!("`{name}` is decided by what is sent and how: take it out"));
             continue;
         }
-        headers.extend(field::template(name, value, report).map(|value| (header, value)));
+        // A list is a field that is there several times.
+        let values = field::templates(name, value, report);
+        headers.extend(values.into_iter().map(|value| (header.clone(), value)));
     }
     headers
 }
@@ -191,7 +193,7 @@ fn body(
     };
     match key {
         "form" => {
-            let entries = field::entries(value, "form", "name = \"ada\"", report);
+            let entries = field::rows(value, "form", "name = \"ada\"", report);
             let mut fields = Vec::new();
             for (name, _, value) in entries {
                 // A list is a field that is there several times, as a form's boxes are.
@@ -202,17 +204,11 @@ fn body(
         }
         "json" => {
             let json = field::json("json", value, report);
-            Json::parse(json).map_or_else(
-                |why| {
-                    report.at(value.span(), format!("`json`: {why}"));
-                    Body::None
-                },
-                Body::Json,
-            )
+            of_json(json, value, report)
         }
         "multipart" => {
             let entries =
-                field::entries(value, "multipart", "title = \"x\", photo = { file = \"photo.png\" }", report);
+                field::rows(value, "multipart", "title = \"x\", photo = { file = \"photo.png\" }", report);
             Body::Multipart(
                 entries
                     .into_iter()
@@ -220,10 +216,42 @@ fn body(
                     .collect(),
             )
         }
-        _ => match part("body", value, folder, report) {
-            Some(Part { content, content_type, .. }) => Body::Raw { content_type, content },
-            None => Body::None,
+        _ => match json_text(value, report) {
+            Some(json) => json,
+            None => raw(value, folder, report),
         },
+    }
+}
+
+fn of_json(json: serde_json::Value, value: &Value<'_>, report: &mut Report<'_>) -> Body {
+    match Json::parse(json) {
+        Ok(json) => Body::Json(json),
+        Err(why) => {
+            report.at(value.span(), format!("`json`: {why}"));
+            Body::None
+        }
+    }
+}
+
+/// `body = { json = "…" }`: JSON as text, for what TOML has no word for, such as `null`. `None` if it is no such body.
+fn json_text(value: &Value<'_>, report: &mut Report<'_>) -> Option<Body> {
+    let DeValue::Table(table) = value.get_ref() else { return None };
+    let text = table.get("json")?;
+    field::check_keys(table, &["json"], " beside the JSON in `body`", report);
+    let (json, _) = field::text(table, "json", report)?;
+    match serde_json::from_str(json) {
+        Ok(json) => Some(of_json(json, text, report)),
+        Err(error) => {
+            report.at(text.span(), format!("`json`: this is no JSON: {error}"));
+            Some(Body::None)
+        }
+    }
+}
+
+fn raw(value: &Value<'_>, folder: &Path, report: &mut Report<'_>) -> Body {
+    match part("body", value, folder, report) {
+        Some(Part { content, content_type, .. }) => Body::Raw { content_type, content },
+        None => Body::None,
     }
 }
 

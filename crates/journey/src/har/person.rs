@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::recording::Entry;
 use crate::{
     address,
-    har::sources,
+    har::{secrets, sources},
     template::{IDENTITY, Template},
 };
 
@@ -22,11 +22,13 @@ const NAMES: [&str; 10] =
 pub(super) struct Person {
     /// Variable and recorded value of each.
     pub(super) names: Vec<(String, String)>,
-    step: usize,
+    /// The step in which it does, from 1; 0 if it does not.
+    pub(super) step: usize,
 }
 
 impl Person {
     pub(super) fn find(entries: &[Entry]) -> Self {
+        let typed = secrets::password_fields(entries);
         for (at, entry) in entries.iter().enumerate() {
             let path = super::split(&entry.request.url).map_or("", |(_, path)| path).to_ascii_lowercase();
             let words: Vec<&str> = path.split(['/', '?', '.']).collect();
@@ -34,7 +36,9 @@ impl Person {
                 continue;
             }
             let fields = fields(entry);
-            if !fields.iter().any(|(name, _)| name.to_ascii_lowercase().contains("passw")) {
+            let is_password =
+                |name: &str| name.to_ascii_lowercase().contains("passw") || typed.contains(name);
+            if !fields.iter().any(|(name, _)| is_password(name)) {
                 continue;
             }
             let mut names: Vec<(String, String)> = Vec::new();
@@ -77,8 +81,8 @@ pub(super) fn with_identity(value: &str) -> Template {
     template
 }
 
-/// What a form or an object of JSON sends.
-fn fields(entry: &Entry) -> Vec<(String, String)> {
+/// What a form or an object of JSON sends: names, or pointers into the JSON, and values.
+pub(super) fn fields(entry: &Entry) -> Vec<(String, String)> {
     let Some(body) = &entry.request.body else { return Vec::new() };
     let text = body.text().unwrap_or_default();
     match serde_json::from_str::<Value>(&text) {

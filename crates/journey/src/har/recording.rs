@@ -44,6 +44,9 @@ pub(super) struct PostData {
     pub(super) params: Vec<Param>,
     #[serde(default)]
     pub(super) encoding: Option<String>,
+    /// Whether files have their content in it, which browsers leave out.
+    #[serde(skip)]
+    pub(super) has_files: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,6 +78,9 @@ pub(super) struct Content {
     pub(super) text: Option<String>,
     #[serde(default)]
     pub(super) encoding: Option<String>,
+    /// Whether there was more than was kept.
+    #[serde(skip)]
+    pub(super) is_cut: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -98,7 +104,16 @@ impl Content {
 impl PostData {
     /// The body as text; `None` if it was not kept, or is no text.
     pub(super) fn text(&self) -> Option<String> {
-        text(self.text.as_deref()?, self.encoding.as_deref())
+        String::from_utf8(self.bytes()?).ok()
+    }
+
+    /// The body; `None` if it was not kept.
+    pub(super) fn bytes(&self) -> Option<Vec<u8>> {
+        let text = self.text.as_deref()?;
+        match self.encoding.as_deref() {
+            Some("base64") => STANDARD.decode(text).ok(),
+            _ => Some(text.as_bytes().to_owned()),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! One recorded request as a step, with variables for what earlier responses had said.
 
-use bytes::Bytes;
 use http::{HeaderName, Method};
 use serde_json::Value;
 
@@ -42,6 +41,9 @@ const LEFT_OUT: [&str; 22] = [
     "x-forwarded-for",
     "x-forwarded-proto",
 ];
+
+/// The longest body that is text in a journey which people are to read, in bytes.
+const READ_BYTES_MAX: usize = 128 << 10;
 
 /// Captures for steps, from 0, that a later step needs.
 type Captured = Vec<(usize, Capture)>;
@@ -151,7 +153,9 @@ impl Replacing<'_> {
         let kind = body.content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match (kind.as_str(), text) {
             ("application/x-www-form-urlencoded", Some(text)) => self.form(address::decode_form(&text)),
-            ("multipart/form-data", text) => self.multipart(number, body, text.as_deref(), notes),
+            ("multipart/form-data", _) if body.text.is_some() || !body.params.is_empty() => {
+                self.multipart(number, body, notes)
+            }
             (_, None) if !body.params.is_empty() => {
                 let params = body.params.iter();
                 self.form(
@@ -160,6 +164,9 @@ impl Replacing<'_> {
                         .collect(),
                 )
             }
+            (_, None) if body.text.is_some() => as_it_is(body),
+            // Nobody reads so much in a journey's file.
+            (_, Some(text)) if body.has_files && text.len() > READ_BYTES_MAX => as_it_is(body),
             (_, None) => {
                 notes.push(format!("step {number}: the recording does not have what was sent; nothing is"));
                 Body::None
@@ -204,33 +211,32 @@ impl Replacing<'_> {
         }
     }
 
-    fn multipart(
-        &mut self,
-        number: usize,
-        body: &PostData,
-        text: Option<&str>,
-        notes: &mut Vec<String>,
-    ) -> Body {
+    fn multipart(&mut self, number: usize, body: &PostData, notes: &mut Vec<String>) -> Body {
         let boundary =
             body.content_type.split_once("boundary=").map(|(_, boundary)| boundary.trim_matches('"'));
-        let mut parts = match (text, boundary) {
-            (Some(text), Some(boundary)) => parts(text, boundary),
+        let mut parts = match (body.bytes(), boundary) {
+            (Some(bytes), Some(boundary)) => parts(&bytes, boundary),
             _ => Vec::new(),
         };
         if parts.is_empty() {
             parts = body.params.iter().map(Raw::from).collect();
         }
         let parts = parts.into_iter().map(|part| {
-            let content = match &part.file_name {
+            let content = match part.file_name.as_deref() {
+                // No file was chosen.
+                Some("") if part.content.is_empty() => Content::Text(Template::default()),
                 // Browsers leave the content of files out of what they export.
-                Some(file) if part.content.is_empty() => {
+                Some(file) if part.content.is_empty() && !body.has_files => {
                     notes.push(format!("step {number}: the recording does not have the content of {file}; some text is sent for it"));
                     let mut content = Template::literal("sent by lethe, ");
                     content.push_variable(template::IDENTITY);
                     Content::Text(content)
                 }
-                Some(_) => Content::Bytes(Bytes::from(part.content.into_bytes())),
-                None => Content::Text(self.value(&part.content, Target::Field(&part.name))),
+                Some(_) => Content::Bytes(part.content.into()),
+                None => {
+                    let text = String::from_utf8_lossy(&part.content);
+                    Content::Text(self.value(&text, Target::Field(&part.name)))
+                }
             };
             let file_name = part.file_name.map(Template::literal);
             Part { name: part.name, file_name, content_type: part.content_type, content }
@@ -239,13 +245,20 @@ impl Replacing<'_> {
     }
 }
 
+/// A body of bytes, in which nothing is looked for.
+fn as_it_is(body: &PostData) -> Body {
+    let content_type = Some(body.content_type.clone()).filter(|kind| !kind.is_empty());
+    let content = |bytes: Vec<u8>| Body::Raw { content_type, content: Content::Bytes(bytes.into()) };
+    body.bytes().map_or(Body::None, content)
+}
+
 /// A part as it was recorded.
 #[derive(Debug, PartialEq, Eq)]
 struct Raw {
     name: String,
     file_name: Option<String>,
     content_type: Option<String>,
-    content: String,
+    content: Vec<u8>,
 }
 
 impl From<&super::recording::Param> for Raw {
@@ -254,34 +267,52 @@ impl From<&super::recording::Param> for Raw {
             name: param.name.clone(),
             file_name: param.file_name.clone(),
             content_type: param.content_type.clone(),
-            content: param.value.clone().unwrap_or_default(),
+            content: param.value.clone().unwrap_or_default().into(),
         }
     }
 }
 
 /// The parts of `multipart/form-data` (RFC 7578); what has no name is left out.
-fn parts(text: &str, boundary: &str) -> Vec<Raw> {
+fn parts(bytes: &[u8], boundary: &str) -> Vec<Raw> {
     let delimiter = format!("--{boundary}");
-    text.split(delimiter.as_str())
-        .skip(1)
-        .filter_map(|part| {
-            let (head, content) = part.trim_start_matches("\r\n").split_once("\r\n\r\n")?;
-            let field = |name: &str| {
-                head.split("\r\n")
-                    .filter_map(|line| line.split_once(':'))
-                    .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            };
-            let (_, disposition) = field("content-disposition")?;
-            let parameter = |name: &str| {
-                let at = disposition.find(&format!("; {name}=\""))? + name.len() + 4;
-                disposition[at..].split('"').next().map(str::to_owned)
-            };
-            Some(Raw {
-                name: parameter("name")?,
-                file_name: parameter("filename"),
-                content_type: field("content-type").map(|(_, value)| value.trim().to_owned()),
-                content: content.strip_suffix("\r\n").unwrap_or(content).to_owned(),
-            })
-        })
-        .collect()
+    pieces(bytes, delimiter.as_bytes()).into_iter().skip(1).filter_map(part).collect()
+}
+
+/// What stands before, between and after the places where `delimiter` is.
+fn pieces<'b>(bytes: &'b [u8], delimiter: &[u8]) -> Vec<&'b [u8]> {
+    let (mut pieces, mut rest) = (Vec::new(), bytes);
+    while let Some(at) = find(rest, delimiter) {
+        pieces.push(&rest[..at]);
+        rest = &rest[at + delimiter.len()..];
+    }
+    pieces.push(rest);
+    pieces
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+fn part(bytes: &[u8]) -> Option<Raw> {
+    const END: &[u8] = b"\r\n\r\n";
+    let at = find(bytes, END)?;
+    let (head, content) = (String::from_utf8_lossy(&bytes[..at]), &bytes[at + END.len()..]);
+    let field = |name: &str| {
+        head.split("\r\n")
+            .filter_map(|line| line.split_once(':'))
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+    };
+    let (_, disposition) = field("content-disposition")?;
+    let parameter = |name: &str| {
+        let at = disposition.find(&format!("; {name}=\""))? + name.len() + 4;
+        // As browsers write it (HTML Standard, section 4.10.21.8).
+        let value = disposition[at..].split('"').next()?;
+        Some(value.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n"))
+    };
+    Some(Raw {
+        name: parameter("name")?,
+        file_name: parameter("filename"),
+        content_type: field("content-type").map(|(_, value)| value.trim().to_owned()),
+        content: content.strip_suffix(b"\r\n").unwrap_or(content).to_owned(),
+    })
 }

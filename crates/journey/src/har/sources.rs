@@ -311,7 +311,7 @@ fn is_drawn(value: &str) -> bool {
 }
 
 /// Whether nobody would type it: long, with digits.
-fn is_random(value: &str) -> bool {
+pub(super) fn is_random(value: &str) -> bool {
     let digits = value.bytes().filter(u8::is_ascii_digit).count();
     let is_token = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~+=/".contains(&byte));
     is_token && ((value.len() >= 8 && digits >= 2) || (value.len() >= 16 && digits >= 1))
@@ -325,7 +325,7 @@ pub(super) fn name(key: &str) -> String {
     if is_index { format!("value{name}") } else { name }
 }
 
-fn unused(name: &str, taken: &HashSet<String>) -> String {
+pub(super) fn unused(name: &str, taken: &HashSet<String>) -> String {
     let numbered = (2_u64..).map(|number| format!("{name}-{number}"));
     std::iter::once(name.to_owned()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_default()
 }

@@ -14,21 +14,25 @@ use lethe_supervisor::service::Listener;
 use super::tier::Tier;
 
 /// A service and what it needs.
-pub(super) struct Chosen {
+pub(in crate::verb) struct Chosen {
     name: String,
     command: Vec<String>,
     directory: PathBuf,
     env: Vec<(String, String)>,
     ready: Option<String>,
     /// Whether it may use the state tier, as services of a file may.
-    pub(super) wants_state: bool,
+    pub(in crate::verb) wants_state: bool,
 }
 
 /// What a service is called that has no file.
 const UNNAMED: &str = "service";
 
 /// Reads it. Of several services in a file one must be named.
-pub(super) fn read(path: PathBuf, command: Vec<String>, name: Option<&str>) -> anyhow::Result<Chosen> {
+pub(in crate::verb) fn read(
+    path: PathBuf,
+    command: Vec<String>,
+    name: Option<&str>,
+) -> anyhow::Result<Chosen> {
     if !command.is_empty() {
         // Whether it starts is seen in its world.
         let directory = std::env::current_dir()?;
@@ -53,11 +57,11 @@ pub(super) fn read(path: PathBuf, command: Vec<String>, name: Option<&str>) -> a
     }
     let spec = &service.spec;
     if service.source.is_some() {
-        bail!("{} has a `source`: fetch it first, and prove what was fetched", spec.name);
+        bail!("{} has a `source`: fetch it first, and name the folder of what was fetched", spec.name);
     }
     if spec.listener != Listener::Port {
         bail!(
-            "{} does not listen on a port itself (`listener`): only services that do can be proven",
+            "{} does not listen on a port itself (`listener`): only services that do can be proven and recorded",
             spec.name
         );
     }
@@ -79,8 +83,15 @@ pub(super) fn read(path: PathBuf, command: Vec<String>, name: Option<&str>) -> a
 }
 
 impl Chosen {
+    /// What starts it, by itself on this machine: the program with its arguments, its folder and its environment.
+    pub(in crate::verb) fn into_program(self) -> (Vec<String>, PathBuf, Vec<(String, String)>) {
+        let mut env = self.env;
+        env.push(("LETHE_SERVICE".into(), self.name));
+        (self.command, self.directory, env)
+    }
+
     /// As the prover starts it.
-    pub(super) fn service(&self, start_timeout: u64, tier: Option<&Tier>) -> Service {
+    pub(in crate::verb) fn service(&self, start_timeout: u64, tier: Option<&Tier>) -> Service {
         let mut env = self.env.clone();
         env.extend(tier.map(|tier| ("LETHE_STATE".to_owned(), tier.url().to_owned())));
         Service {
@@ -97,7 +108,7 @@ impl Chosen {
 
 /// The yard in which a worker starts. A service that wants a port which something else has on this machine gets it in its world, and
 /// cannot reach who has it outside.
-pub(super) fn with_ports(yard: Yard) -> Result<Yard, Error> {
+pub(in crate::verb) fn with_ports(yard: Yard) -> Result<Yard, Error> {
     let refusal = match start(&yard) {
         Ok(()) => return Ok(yard),
         Err(refusal) => refusal,

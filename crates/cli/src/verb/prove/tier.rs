@@ -10,7 +10,7 @@ use lethe_state::{embedded::Embedded, server};
 use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
 
 /// A state API with an empty engine. Ends when dropped.
-pub(super) struct Tier {
+pub(in crate::verb) struct Tier {
     socket: PathBuf,
     url: String,
     end: Option<oneshot::Sender<()>>,
@@ -20,12 +20,12 @@ pub(super) struct Tier {
 
 impl Tier {
     /// Opens one in `folder`.
-    pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
+    pub(in crate::verb) fn open(folder: &Path) -> anyhow::Result<Self> {
         let (kept, socket) = (folder.join("state"), folder.join("state.sock"));
         fs::create_dir(&kept)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let _inside = runtime.enter();
-        let engine = Embedded::open(&kept).context("cannot open a state tier for the proof")?;
+        let engine = Embedded::open(&kept).context("cannot open a state tier")?;
         let listener = server::socket::bind(&socket)?;
         let (end, ended) = oneshot::channel::<()>();
         let engines = engine.engines();
@@ -38,12 +38,12 @@ impl Tier {
     }
 
     /// What workers get as `LETHE_STATE`.
-    pub(super) fn url(&self) -> &str {
+    pub(in crate::verb) fn url(&self) -> &str {
         &self.url
     }
 
     /// Its socket.
-    pub(super) fn socket(&self) -> &Path {
+    pub(in crate::verb) fn socket(&self) -> &Path {
         &self.socket
     }
 }

@@ -1,0 +1,315 @@
+//! `lethe record`: a journey out of what a person does in a browser, as a file that people read and keep.
+
+mod head;
+mod place;
+mod proxy;
+mod service;
+mod tape;
+mod tee;
+
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, value_parser};
+use lethe_journey::{file, har, journey::Journey};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+use self::{
+    place::{Kept, Place},
+    proxy::{Proxy, Upstream},
+    service::Service,
+    tape::Tape,
+};
+use super::prove::{source, tier::Tier};
+use crate::{failure::Concluded, output};
+
+/// Where a journey is written if nothing else is said.
+const OUTPUT: &str = "journey.toml";
+
+/// Exit status of what SIGINT has ended, as the shell has it.
+const INTERRUPTED: u8 = 128 + 2;
+
+/// Record a journey while you click in a browser
+///
+/// Stands before a service, its own or one that runs, and passes on what your browser asks. At Ctrl-C, what you did is written as a
+/// journey: a file to read, to change, and to give to lethe prove and lethe load. What came of an earlier response is a variable in it, and
+/// cookies are those of each replay. Pictures, styles, scripts, fonts, WebSockets and what goes elsewhere are left out, and counted. The
+/// file has what you typed in it, and nobody else may read it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lethe record -- node server.js                         start it, and click through it
+  lethe record examples/guestbook -o sign.toml           the service of a lethe.toml
+  lethe record --url http://127.0.0.1:3000               a service that runs
+  lethe record --from shopping.har                       shopping.toml, of what a browser has recorded
+  lethe prove --journey journey.toml -- node server.js   what it is good for")]
+pub struct Record {
+    /// A folder with a lethe.toml or a Procfile, or such a file
+    /// [default: .]
+    #[arg(value_name = "DIR|FILE", conflicts_with_all = ["command", "url", "from"])]
+    path: Option<PathBuf>,
+
+    /// A service that runs, such as http://127.0.0.1:3000, in place of one that is started
+    #[arg(long, value_name = "URL", conflicts_with_all = ["command", "from"])]
+    url: Option<String>,
+
+    /// Nothing is recorded: a .har of a browser, an OpenAPI document or a journey is written as a journey
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["command", "listen", "service"])]
+    from: Option<PathBuf>,
+
+    /// Where the journey is written; files that were sent are kept in a folder beside it
+    /// [default: journey.toml, or what --from names, as .toml]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Write over a file that is there
+    #[arg(long)]
+    force: bool,
+
+    /// Where your browser is to ask [default: 127.0.0.1 and a port that is free]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+
+    /// The service of the file that is meant, if it has several
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["url", "command"])]
+    service: Option<String>,
+
+    /// Images, styles, scripts and fonts are steps as well
+    #[arg(long)]
+    assets: bool,
+
+    /// How long the service may take until it listens
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u64).range(1..=3600))]
+    start_timeout: u64,
+
+    /// A program and its arguments to start and record, without any file
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// What ends a recording.
+struct Signals {
+    interrupts: Signal,
+    terminations: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupts: signal(SignalKind::interrupt())?,
+            terminations: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits until one comes. Cancellation safe.
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupts.recv() => {}
+            _ = self.terminations.recv() => {}
+        }
+    }
+}
+
+/// How a recording came to its end.
+enum End {
+    /// It was asked to.
+    Asked,
+    /// The service has ended, as this says.
+    Gone(String),
+}
+
+impl Record {
+    /// Records, or converts.
+    pub fn run(self) -> anyhow::Result<()> {
+        let default = self.from.as_ref().map_or_else(|| OUTPUT.into(), |from| from.with_extension("toml"));
+        let place = Place::new(self.output.clone().unwrap_or(default), self.force)?;
+        if let Some(from) = &self.from {
+            let kept = place.keep(&self.converted(from)?)?;
+            return Ok(self.tell(&kept)?);
+        }
+        let Some(url) = &self.url else { return self.started(&place) };
+        let upstream = upstream(url)?;
+        self.record(&place, async |_| Ok((upstream, None)))
+    }
+
+    /// Starts the service, and records it.
+    fn started(&self, place: &Place) -> anyhow::Result<()> {
+        let path = self.path.clone().unwrap_or_else(|| PathBuf::from("."));
+        let chosen = source::read(path, self.command.clone(), self.service.as_deref())?;
+        // Both outlast the service.
+        let scratch = tempfile::tempdir().context("cannot make a folder; TMPDIR chooses where")?;
+        let tier = chosen.wants_state.then(|| Tier::open(scratch.path())).transpose()?;
+        let (command, directory, mut env) = chosen.into_program();
+        env.extend(tier.as_ref().map(|tier| ("LETHE_STATE".to_owned(), tier.url().to_owned())));
+        let limit = Duration::from_secs(self.start_timeout);
+        self.record(place, async |_| {
+            let service = Service::start(&command, &directory, env, limit).await?;
+            // It knows itself by whatever the browser calls it.
+            Ok((Upstream { address: service.address(), authority: None }, Some(service)))
+        })
+    }
+
+    fn record(
+        &self,
+        place: &Place,
+        service: impl AsyncFnOnce(&Self) -> anyhow::Result<(Upstream, Option<Service>)>,
+    ) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (journey, end) = runtime.block_on(async {
+            let mut signals = Signals::new()?;
+            let listen = self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+            let listener = TcpListener::bind(listen)
+                .await
+                .with_context(|| format!("cannot listen at {listen}; pass another --listen"))?;
+            let address = listener.local_addr()?;
+            let (upstream, mut service) = tokio::select! {
+                started = service(self) => started?,
+                () = signals.asked() => return Err(Concluded(INTERRUPTED).into()),
+            };
+            let host = upstream.authority.clone().unwrap_or_else(|| address.to_string());
+            let recorder = har::Recorder::new(host.clone(), self.options());
+            let tape = Arc::new(Tape::new(recorder, upstream.authority.clone()));
+            let proxy = Proxy::new(upstream, host, Arc::clone(&tape));
+            output::line(&format!(
+                "recording: open http://{address} in a private window; Ctrl-C ends it and writes {}",
+                place.path().display()
+            ))?;
+            let end = listen_until(&listener, &proxy, service.as_mut(), &mut signals).await;
+            // What was recorded is written however the service ends.
+            let journey = tape.journey(place.name());
+            if let Some(service) = service {
+                service.end().await;
+            }
+            anyhow::Ok((journey, end))
+        })?;
+        // What the browser still asks is of no interest to anybody.
+        runtime.shutdown_background();
+        if let End::Gone(why) = &end {
+            let _ = output::line(&format!("the service has ended: {why}"));
+        }
+        let kept = place.keep(&journey?)?;
+        self.tell(&kept)?;
+        match end {
+            End::Asked => Ok(()),
+            End::Gone(_) => Err(Concluded(1).into()),
+        }
+    }
+
+    fn options(&self) -> har::Options {
+        har::Options { host: None, assets: self.assets, to_keep: true }
+    }
+
+    fn converted(&self, from: &Path) -> anyhow::Result<Journey> {
+        let is_har = from.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("har"));
+        let journey = if is_har { har::load(from, &self.options()) } else { file::load(from) };
+        journey.with_context(|| format!("cannot use {}", from.display()))
+    }
+
+    /// What is in the file and what is not, and what it is good for.
+    fn tell(&self, kept: &Kept) -> io::Result<()> {
+        let steps = if kept.steps == 1 { "1 step" } else { &format!("{} steps", kept.steps) };
+        let path = kept.path.display().to_string();
+        let files = match kept.files {
+            0 => String::new(),
+            files => format!(", and {files} of the files that were sent beside it"),
+        };
+        output::line(&format!("{path}: {steps}{files}"))?;
+        for note in &kept.notes {
+            output::line(&format!("  {note}"))?;
+        }
+        if self.from.is_none() {
+            output::line("  what you typed is in it: read it before you share it")?;
+        }
+        let path = shell_words::quote(&path).into_owned();
+        let prove = match (&self.path, self.command.as_slice()) {
+            (_, [_, ..]) => format!("lethe prove --journey {path} -- {}", shell_words::join(&self.command)),
+            (Some(folder), []) => {
+                format!("lethe prove {} --journey {path}", shell_words::quote(&folder.display().to_string()))
+            }
+            (None, []) if self.url.is_none() && self.from.is_none() => {
+                format!("lethe prove --journey {path}")
+            }
+            (None, []) => format!("lethe prove --journey {path} -- COMMAND"),
+        };
+        let service = self.service.as_ref().map(|name| format!(" --service {name}")).unwrap_or_default();
+        output::line(&format!("prove with: {prove}{service}"))
+    }
+}
+
+/// Serves browsers until it is asked to end, or the service has ended.
+async fn listen_until(
+    listener: &TcpListener,
+    proxy: &Arc<Proxy>,
+    mut service: Option<&mut Service>,
+    signals: &mut Signals,
+) -> End {
+    loop {
+        tokio::select! {
+            () = signals.asked() => return End::Asked,
+            why = ended(service.as_deref_mut()) => return End::Gone(why),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => proxy.serve(stream),
+                // As where no descriptor is left: it is again when a connection ends.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+        }
+    }
+}
+
+async fn ended(service: Option<&mut Service>) -> String {
+    match service {
+        Some(service) => service.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The service at `url`, which knows itself by what stands there.
+fn upstream(url: &str) -> anyhow::Result<Upstream> {
+    let Some(rest) = url.strip_prefix("http://") else {
+        bail!("{url} cannot be asked: write an address such as http://127.0.0.1:3000, without TLS");
+    };
+    let authority = rest.trim_end_matches('/');
+    let is_authority = !authority.is_empty()
+        && authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte));
+    ensure!(is_authority, "{url} has more than a host and a port: leave the path to your browser");
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let address = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+    let address = address.to_socket_addrs().with_context(|| format!("{authority} has no address"))?.next();
+    let address = address.with_context(|| format!("{authority} has no address"))?;
+    // Browsers do not say the port that goes without saying, and so services do not.
+    let authority = authority.strip_suffix(":80").unwrap_or(authority).to_owned();
+    Ok(Upstream { address, authority: Some(authority) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_as_they_are_typed() {
+        let found = upstream("http://127.0.0.1:3000/").unwrap();
+        assert_eq!((found.address.port(), found.authority.as_deref()), (3000, Some("127.0.0.1:3000")));
+        let found = upstream("http://127.0.0.1:80").unwrap();
+        assert_eq!((found.address.port(), found.authority.as_deref()), (80, Some("127.0.0.1")));
+        for (url, said) in [
+            ("https://127.0.0.1", "without TLS"),
+            ("127.0.0.1:3000", "without TLS"),
+            ("http://", "more than a host"),
+            ("http://127.0.0.1/a", "more than a host"),
+            ("http://a@127.0.0.1", "more than a host"),
+            ("http://127.0.0.1:99999", "no address"),
+        ] {
+            let error = upstream(url).err().unwrap().to_string();
+            assert!(error.contains(said), "{url}: {error}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Stands between a browser and a service: requests go on, responses come back, and both are noted on the tape.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{Either, Full};
+use hyper::{body::Incoming, client, server, service::service_fn, upgrade};
+use hyper_util::rt::TokioIo;
+use tokio::{io::copy_bidirectional, net::TcpStream};
+
+use super::{head, tape::Tape, tee::Tee};
+
+/// The most bytes of what is sent that are kept. A journey's own bound is higher.
+const SENT_BYTES_MAX: usize = 16 << 20;
+
+/// The most bytes of a response that are kept: those in which a replay looks for what later requests need.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// How long a connection to the service may take.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+type Answer = Response<Either<Tee, Full<Bytes>>>;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub(super) struct Upstream {
+    pub(super) address: SocketAddr,
+    /// What it knows itself by, as in `Host`; `None` if it is whatever the browser calls it.
+    pub(super) authority: Option<String>,
+}
+
+/// Serves browsers.
+pub(super) struct Proxy {
+    upstream: Upstream,
+    /// What the service is called on the tape.
+    host: String,
+    tape: Arc<Tape>,
+}
+
+impl Proxy {
+    pub(super) fn new(upstream: Upstream, host: String, tape: Arc<Tape>) -> Arc<Self> {
+        Arc::new(Self { upstream, host, tape })
+    }
+
+    /// Serves one connection, in the background.
+    pub(super) fn serve(self: &Arc<Self>, stream: TcpStream) {
+        let proxy = Arc::clone(self);
+        let _ = stream.set_nodelay(true);
+        let answer = service_fn(move |request| {
+            let proxy = Arc::clone(&proxy);
+            async move { Ok::<_, Infallible>(proxy.answer(request).await) }
+        });
+        let connection = server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+        // A browser that goes away is no failure.
+        tokio::spawn(connection.with_upgrades());
+    }
+
+    async fn answer(&self, mut request: Request<Incoming>) -> Answer {
+        let own = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let own = own.map_or_else(|| self.host.clone(), str::to_owned);
+        let asked = head::upgrade(request.headers());
+        let browser = asked.is_some().then(|| upgrade::on(&mut request));
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let noted = head::of_request(request.headers(), &own, &self.host);
+        let number = self.tape.request(request.method().clone(), target.clone(), noted);
+        match self.pass(number, request, &target, &own, asked).await {
+            Ok(response) => self.back(number, response, &own, browser),
+            Err(error) => {
+                self.tape.ended(number, None);
+                let text = format!(
+                    "lethe record has no response of the service at {}: {error:#}\n",
+                    self.upstream.address
+                );
+                let mut response = Response::new(Either::Right(Full::new(text.into())));
+                *response.status_mut() = StatusCode::BAD_GATEWAY;
+                response
+            }
+        }
+    }
+
+    /// Asks the service, over a connection of its own.
+    async fn pass(
+        &self,
+        number: u64,
+        request: Request<Incoming>,
+        target: &str,
+        own: &str,
+        asked: Option<http::HeaderValue>,
+    ) -> anyhow::Result<Response<Incoming>> {
+        let authority = self.upstream.authority.as_deref().unwrap_or(own);
+        let (parts, body) = request.into_parts();
+        let tape = Arc::clone(&self.tape);
+        let body = Tee::new(body, SENT_BYTES_MAX, move |body| tape.sent(number, body));
+        let mut passed = Request::builder().method(parts.method).uri(target).body(body)?;
+        *passed.headers_mut() = head::to_service(&parts.headers, own, authority);
+        if let Some(protocol) = asked {
+            passed.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
+            passed.headers_mut().insert(header::UPGRADE, protocol);
+        }
+        let stream = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(self.upstream.address))
+            .await
+            .context("it did not answer in time")?
+            .context("is it running?")?;
+        let _ = stream.set_nodelay(true);
+        let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection.with_upgrades());
+        Ok(sender.send_request(passed).await?)
+    }
+
+    /// What the browser gets of it.
+    fn back(
+        &self,
+        number: u64,
+        mut response: Response<Incoming>,
+        own: &str,
+        browser: Option<upgrade::OnUpgrade>,
+    ) -> Answer {
+        let authority = self.upstream.authority.as_deref().unwrap_or(own);
+        let noted = head::of_response(response.headers(), authority, &self.host);
+        self.tape.answered(number, response.status().as_u16(), noted);
+        let mut headers = head::to_browser(response.headers(), authority, own);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.tape.ended(number, None);
+            for name in [header::CONNECTION, header::UPGRADE] {
+                headers.extend(response.headers().get(&name).cloned().map(|value| (name, value)));
+            }
+            if let Some(browser) = browser {
+                tokio::spawn(join(browser, upgrade::on(&mut response)));
+            }
+        }
+        let (parts, body) = response.into_parts();
+        let tape = Arc::clone(&self.tape);
+        let body = match parts.status {
+            StatusCode::SWITCHING_PROTOCOLS => Either::Right(Full::default()),
+            _ => Either::Left(Tee::new(body, ANSWER_BYTES_MAX, move |body| tape.ended(number, body))),
+        };
+        let mut back = Response::new(body);
+        *back.status_mut() = parts.status;
+        *back.headers_mut() = headers;
+        back
+    }
+}
+
+/// Passes bytes both ways until one end has none any more.
+async fn join(browser: upgrade::OnUpgrade, service: upgrade::OnUpgrade) {
+    if let (Ok(browser), Ok(service)) = tokio::join!(browser, service) {
+        let _ = copy_bidirectional(&mut TokioIo::new(browser), &mut TokioIo::new(service)).await;
+    }
+}
