@@ -2,6 +2,7 @@
 
 mod drain;
 mod effect;
+mod fan_out;
 mod idle;
 mod job;
 pub(crate) mod limit;
@@ -25,6 +26,7 @@ impl Trial<'_> {
         self.slow_starts(found)?;
         self.drains(found)?;
         self.retries(found)?;
+        self.fan_outs(found)?;
         self.migrations(found, workers)
     }
 }

@@ -25,7 +25,7 @@ pub const VERSION: u32 = 1;
 const NOT_LOOKED_AT: &[&str] = &[
     "rate limits above 120 requests that no response tells of, and those that do not answer with 429",
     "reads of files (only what is written is seen)",
-    "WebSocket and server-sent events; numbers and ids that two workers both give; cookies that name a worker",
+    "WebSocket and server-sent events of which no step says what must arrive (`arrives`); numbers and ids that two workers both give; cookies that name a worker",
     "schedules that fire less often than each second or so, unless --idle waits for them; what they change over TLS or a unix socket",
     "SIGTERM in the middle of steps that take less than 250 ms; starts at the same moment, unless --reset empties what is beside",
     "configuration that is only read at start",
@@ -91,6 +91,20 @@ pub struct Uncovered {
     pub response: String,
 }
 
+/// Which workers' users hear of what a step tells over channels, by the worker to which the step was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Deliveries {
+    /// The journey's name.
+    pub journey: String,
+    /// The step, from 1.
+    pub step: usize,
+    /// The channel that was listened at.
+    pub channel: String,
+    /// A row for each worker to which the step was sent, A first, and in it for each worker, A first, whether it arrived at who was
+    /// connected there.
+    pub delivered: Vec<Vec<bool>>,
+}
+
 /// A place in the responses to a step that says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Masked {
@@ -121,6 +135,8 @@ pub struct Coverage {
     pub masked: Vec<Masked>,
     /// All schedules that were played.
     pub schedules: Vec<Row>,
+    /// Which worker's messages reach which.
+    pub deliveries: Vec<Deliveries>,
     /// How often a journey was played.
     pub runs: u64,
     /// How long it took, in milliseconds.
@@ -175,6 +191,7 @@ pub fn prove(
         seed,
         masked: Vec::new(),
         schedules: Vec::new(),
+        deliveries: Vec::new(),
         runs: 0,
         duration_ms: 0,
         beside: Vec::new(),
@@ -217,6 +234,7 @@ pub fn prove(
             place,
         }));
         coverage.schedules.append(&mut trial.rows);
+        coverage.deliveries.append(&mut trial.deliveries);
     }
     coverage.beside = beside.iter().map(ToString::to_string).collect();
     // Where no journey can be played there is something else to mend first.
@@ -368,6 +386,7 @@ pub(crate) mod tests {
             seed: 1,
             masked: Vec::new(),
             schedules: Vec::new(),
+            deliveries: Vec::new(),
             runs: 9,
             duration_ms: 1500,
             beside: Vec::new(),

@@ -1,5 +1,6 @@
 //! The stage: plays a journey as a schedule says, with workers that nobody has used, and notes what came back.
 
+pub(crate) mod fan_out;
 pub(crate) mod leave;
 pub(crate) mod probe;
 
@@ -91,6 +92,8 @@ pub struct Watch<'w> {
     pub entropy: Option<u64>,
     /// Whether its workers are started at the same moment.
     pub at_once: bool,
+    /// Whether all connections are closed before each step, those too that stay open, so that the user connects again.
+    pub reconnects: bool,
 }
 
 /// Plays journeys.
@@ -184,6 +187,13 @@ impl Stage {
                     run.was_too_late = true;
                     break;
                 }
+                if tear.moment != Moment::Unheard {
+                    player.lose(&cast.workers[tear.worker].destination);
+                }
+            }
+            if watch.reconnects {
+                player.hang_up();
+                cast.workers.iter().for_each(|actor| player.lose(&actor.destination));
             }
             if watch.noted.is_some_and(|(first, _)| first == step) {
                 before = cast.workers[at].worker.disk().written();
@@ -204,6 +214,7 @@ impl Stage {
             }
             if let Some(restart) = kill {
                 player.hang_up();
+                player.lose(&cast.workers[at].destination);
                 match cast.restart(at, *restart) {
                     // What it has left on its disk keeps it from starting, as the file of its process number.
                     Err(Error::NotListening { why, output }) if *restart == Restart::SameDisk => {

@@ -170,6 +170,9 @@ fn place(finding: &Finding) -> String {
         (Kind::Drain, _) => "in the worker, until it is killed".into(),
         (Kind::Retry, _) => "beside the workers, where it was done twice".into(),
         (Kind::Schedule, _) => "in a timer of each worker".into(),
+        (Kind::Websocket | Kind::EventStream, _) => {
+            "in the connections that each worker keeps to itself".into()
+        }
         (Kind::Migration, _) => "in what each worker does when it starts".into(),
         (Kind::SlowStart, _) => "in what the first request of a worker has to do".into(),
         (Kind::Elsewhere, _) => "not known: it shows only while several workers run".into(),
