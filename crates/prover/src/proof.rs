@@ -308,9 +308,25 @@ fn uncovered(journey: &Journey, unusable: Unusable) -> Uncovered {
 }
 
 impl Proof {
+    /// Who hears of what a finding is about, if it is about that.
+    pub fn deliveries_of(&self, finding: &Finding) -> Option<&Deliveries> {
+        let is_its = |each: &&Deliveries| {
+            each.journey == finding.consumer.journey && each.step == finding.consumer.step
+        };
+        let is_about = matches!(finding.kind, Kind::Websocket | Kind::EventStream);
+        self.coverage.deliveries.iter().find(is_its).filter(|_| is_about)
+    }
+
     /// How many findings are no hints.
     pub fn violations(&self) -> usize {
         self.findings.iter().filter(|finding| finding.is_violation()).count()
+    }
+}
+
+impl Deliveries {
+    /// What the worker of this row or column is called.
+    pub fn worker(at: usize) -> char {
+        char::from(b'A' + u8::try_from(at).unwrap_or_default())
     }
 }
 

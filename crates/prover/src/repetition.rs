@@ -56,6 +56,15 @@ impl Repetition {
 const STALE: &str =
     "a worker that was not asked before gives the new value, one that was asked before gives the old one";
 
+/// What mends long polling of Engine.IO, which socket.io is made with: no store keeps its sessions.
+const ENGINE_IO: &str = "let clients use WebSockets alone (transports: [\"websocket\"]), since a session of Engine.IO's long polling is in the worker that \
+     began it; sending all its requests there (a cookie of the balancer) helps until that worker ends";
+
+/// Whether a response is how Engine.IO says that it does not know a session.
+fn is_engine_io(response: &str) -> bool {
+    response.starts_with("400") && response.contains(r#"{"code":1,"message":"Session ID unknown"}"#)
+}
+
 impl Trial<'_> {
     /// Does again what made a step fail that has `failed` before, [`TIMES`] times in all, and after each time plays the same steps on one
     /// worker, which must still pass. `again` gives what the step gave if it failed.
@@ -116,6 +125,10 @@ impl Trial<'_> {
             confidence = confidence.max(Confidence::Likely);
         }
         let failed = repetition.failed;
+        let fix = match repetition.given.as_deref().is_some_and(is_engine_io) {
+            true => ENGINE_IO,
+            false => whereabouts.kind.fix(),
+        };
         self.contrast(pair.consumer, &pair.schedule, repetition);
         Ok(Ok(Finding {
             id: String::new(),
@@ -138,7 +151,7 @@ impl Trial<'_> {
                 pair.differences.first().map_or("something else", String::as_str),
                 whereabouts.evidence,
             ),
-            fix: whereabouts.kind.fix().into(),
+            fix: fix.into(),
             replay: Replay {
                 journey: self.journey.name.clone(),
                 workers: pair.schedule.text(),
@@ -164,6 +177,13 @@ mod tests {
             assert_eq!(repetition.confidence().ok(), expected, "{failed} times");
         }
         assert_eq!(Repetition::new(4, 1).confidence().unwrap_err().step, 4);
+    }
+
+    #[test]
+    fn long_polling_is_known_by_its_refusal() {
+        let refusal = r#"{"code":1,"message":"Session ID unknown"}"#;
+        assert!(is_engine_io(&format!("400 Bad Request\ncontent-type: application/json\n\n{refusal}")));
+        assert!(!is_engine_io(&format!("200 OK\n\n{refusal}")) && !is_engine_io("400 Bad Request\n\n"));
     }
 
     #[test]

@@ -193,12 +193,15 @@ fn reach(delivered: &[Vec<bool>]) -> Reach {
 
 /// `A to A; B to B`: who sends and who hears it.
 fn text(delivered: &[Vec<bool>]) -> String {
-    let letter = |number: usize| char::from(b'A' + u8::try_from(number).unwrap_or_default());
     let row = |(sender, row): (usize, &Vec<bool>)| {
-        let hears = row.iter().enumerate().filter(|(_, heard)| **heard).map(|(at, _)| letter(at).to_string());
+        let hears = row
+            .iter()
+            .enumerate()
+            .filter(|(_, heard)| **heard)
+            .map(|(at, _)| Deliveries::worker(at).to_string());
         let hears: Vec<String> = hears.collect();
         let hears = if hears.is_empty() { "nobody".to_owned() } else { hears.join(", ") };
-        format!("from {} to {hears}", letter(sender))
+        format!("from {} to {hears}", Deliveries::worker(sender))
     };
     delivered.iter().enumerate().map(row).collect::<Vec<_>>().join("; ")
 }
