@@ -147,8 +147,12 @@ fn check_variables(
 ) {
     let is_own = |name: &&str| step.captures.iter().any(|capture| capture.variable == *name);
     // What this step takes out of its response can be expected of it, but not be sent with it.
-    let awaited = step.arrives.iter().flat_map(|arrival| arrival.text.names());
-    let expected = step.expect.names().chain(awaited).filter(|name| !is_own(name));
+    let (mut awaited, mut arriving) = (Vec::new(), Vec::new());
+    for name in step.arrives.iter().flat_map(|arrival| arrival.text.names()) {
+        // A step that opens a channel takes its variables out of what arrives.
+        if step.act.is_request() { awaited.push(name) } else { arriving.push(name) }
+    }
+    let expected = step.expect.names().chain(awaited).filter(|name| !is_own(name)).chain(arriving);
     let mut unknown: Vec<&str> =
         step.uses().chain(expected).filter(|name| !journey.knows(name, step.number)).collect();
     unknown.sort_unstable();

@@ -25,7 +25,8 @@ pub const VERSION: u32 = 1;
 const NOT_LOOKED_AT: &[&str] = &[
     "rate limits above 120 requests that no response tells of, and those that do not answer with 429",
     "reads of files (only what is written is seen)",
-    "WebSocket and server-sent events of which no step says what must arrive (`arrives`); numbers and ids that two workers both give; cookies that name a worker",
+    "WebSocket and server-sent events of which no step says what must arrive (`arrives`), and messages in the middle of which a worker is killed",
+    "numbers and ids that two workers both give; cookies that name a worker",
     "schedules that fire less often than each second or so, unless --idle waits for them; what they change over TLS or a unix socket",
     "SIGTERM in the middle of steps that take less than 250 ms; starts at the same moment, unless --reset empties what is beside",
     "configuration that is only read at start",

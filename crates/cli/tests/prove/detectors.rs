@@ -125,3 +125,18 @@ fn a_first_request_that_takes_long_is_a_hint() {
     assert!(proof.out.contains("stateless in the steps covered"), "{}", proof.text());
     clean("slow-start", "fixed.py", &[]);
 }
+
+#[test]
+fn messages_that_stay_in_their_worker() {
+    let proof = prove("events", "app.mjs", &[]);
+    if !proof.has_worlds() {
+        return;
+    }
+    let finding = the_one(&proof);
+    assert_eq!((&finding["kind"], &finding["confidence"]), (&"event-stream".into(), &"proven".into()));
+    assert_eq!((&finding["producer"]["step"], &finding["consumer"]["step"]), (&1.into(), &2.into()));
+    let own = serde_json::json!([[true, false, false], [false, true, false], [false, false, true]]);
+    assert_eq!(proof.json["coverage"]["deliveries"][0]["delivered"], own, "{}", proof.text());
+    assert!(proof.out.contains("sent to B  -     yes   -"), "{}", proof.out);
+    clean("websocket", "fixed.py", &[]);
+}
