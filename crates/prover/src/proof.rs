@@ -212,11 +212,13 @@ pub fn prove(
                         if !found.findings.iter().any(|known| known.kind == Kind::RateLimit) {
                             limited.extend(trial.limited_steps());
                         }
-                        let doubted = found.doubts.iter().map(|doubt| doubt.step.saturating_sub(1));
+                        let doubts = found.doubts.iter().chain(&found.unseen);
+                        let doubted = doubts.map(|doubt| doubt.step.saturating_sub(1));
                         let covered = covered(journey.steps.len(), &trial.rows);
                         coverage.steps_covered += doubted.fold(covered, usize::min);
                         findings.extend(found.findings);
                         let doubts = found.doubts.into_iter().map(Unusable::NotRepeatable);
+                        let doubts = doubts.chain(found.unseen.into_iter().map(Unusable::NotLookedAt));
                         coverage.uncovered.extend(doubts.map(|doubt| uncovered(journey, doubt)));
                     }
                     Err(unusable) => coverage.uncovered.push(uncovered(journey, unusable)),
@@ -305,6 +307,9 @@ fn uncovered(journey: &Journey, unusable: Unusable) -> Uncovered {
             why: format!("the journey is not repeatable: {}", not.why),
             response: String::new(),
         },
+        Unusable::NotLookedAt(not) => {
+            Uncovered { journey, step: not.step, why: not.why, response: String::new() }
+        }
     }
 }
 

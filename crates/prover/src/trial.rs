@@ -35,6 +35,8 @@ pub enum Unusable {
     },
     /// Two runs on one worker each are not alike.
     NotRepeatable(NotRepeatable),
+    /// A step cannot be looked at in a way that it should.
+    NotLookedAt(NotRepeatable),
 }
 
 /// What came of a journey.
@@ -44,6 +46,8 @@ pub(crate) struct Found {
     pub(crate) findings: Vec<Finding>,
     /// What differed, and may be chance or the work of something beside.
     pub(crate) doubts: Vec<NotRepeatable>,
+    /// What could not be looked at.
+    pub(crate) unseen: Vec<NotRepeatable>,
 }
 
 /// A step that leaves something in its worker, and one that needs it.
@@ -175,7 +179,7 @@ impl<'s> Trial<'s> {
         // Last: what a step leaves half done may be in the way of all others.
         match stuck {
             None => self.middles(&mut found)?,
-            Some(stuck) => found.doubts.push(stuck),
+            Some(stuck) => found.unseen.push(stuck),
         }
         self.detect(&mut found, workers)?;
         Ok(Ok(found))

@@ -12,9 +12,8 @@ use lethe_journey::{
 use crate::{
     finding::{Confidence, Finding, Kind, Replay},
     noise::NotRepeatable,
-    proof::{Deliveries, Progress},
+    proof::{Deliveries, Progress, Row},
     repetition::TIMES,
-    schedule::Schedule,
     stage::{
         Outcome,
         fan_out::{Heard, Listening},
@@ -76,13 +75,14 @@ impl Trial<'_> {
     }
 
     fn fan_out(&mut self, at: usize, arrival: &Arrival, found: &mut Found) -> Result<(), Error> {
-        let schedule = Schedule { title: format!("who hears of step {at}"), ..Schedule::single(at) };
-        (self.progress)(Progress::Begins { title: &schedule.title });
+        let title = format!("who hears of step {at}");
+        (self.progress)(Progress::Begins { title: &title });
         let delivered = match self.senders(at, arrival)? {
             Seen::Matrix(delivered) => delivered,
             Seen::Unclear(why) => {
-                self.row_apart(&schedule, Some(why.clone()));
-                found.doubts.push(NotRepeatable { step: at, why });
+                self.heard_row(title, Some(why.clone()));
+                let why = format!("who hears of it cannot be looked at: {why}");
+                found.unseen.push(NotRepeatable { step: at, why });
                 return Ok(());
             }
         };
@@ -93,19 +93,27 @@ impl Trial<'_> {
             Reach::One => Some("it arrives at one connection alone".to_owned()),
             Reach::Unsteady => Some(format!("it does not arrive each time: {}", text(&delivered))),
         };
-        self.row_apart(&schedule, told.clone());
+        self.heard_row(title, told.clone());
         match (reach, told) {
             (Reach::Own, _) => found.findings.push(self.fan_out_finding(at, arrival, &delivered)),
             (Reach::One, _) => self.notices.push(format!(
-                "{}: what step {at} tells arrives at one connection alone, also at the same worker: fan-out was not looked at",
+                "{}: what step {at} tells arrives at one connection alone, also at the same worker: fan-out was not looked at. If others \
+                 should hear it, send what a client sends to take part in the step that opens the connection",
                 self.journey.name
             )),
-            (Reach::Unsteady, Some(why)) => found.doubts.push(NotRepeatable { step: at, why }),
+            (Reach::Unsteady, Some(why)) => found.unseen.push(NotRepeatable { step: at, why }),
             _ => {}
         }
         let (journey, channel) = (self.journey.name.clone(), arrival.on.clone());
         self.deliveries.push(Deliveries { journey, step: at, channel, delivered });
         Ok(())
+    }
+
+    fn heard_row(&mut self, schedule: String, why: Option<String>) {
+        let (journey, workers) = (self.journey.name.clone(), "each in turn, heard at all".to_owned());
+        let row = Row { journey, schedule, workers, failed_at: None, why };
+        (self.progress)(Progress::Row(&row));
+        self.rows.push(row);
     }
 
     /// Sends the step to each worker in turn, and after each time to one that is alone, where it must arrive.
