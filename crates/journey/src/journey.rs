@@ -8,7 +8,7 @@ use http::{HeaderName, Method};
 use crate::{
     body::Body,
     capture::Capture,
-    channel::{Act, Arrival, Opening},
+    channel::{Act, Arrival, Opening, Saying},
     expectation::Expectation,
     template::{IDENTITY, ORIGIN, Template},
 };
@@ -73,6 +73,16 @@ impl Journey {
         let before = self.steps.get(..number.saturating_sub(1))?;
         before.iter().rev().find_map(|step| match &step.act {
             Act::Open(opening) if opening.name == name => Some((step, opening)),
+            _ => None,
+        })
+    }
+
+    /// The steps before step `number` that say something over the channel of this name since it was opened, and what.
+    pub fn said<'j>(&'j self, name: &'j str, number: usize) -> impl Iterator<Item = (&'j Step, &'j Saying)> {
+        let opened = self.opening(name, number).map_or(number, |(step, _)| step.number);
+        let since = self.steps.iter().filter(move |step| (opened..number).contains(&step.number));
+        since.filter_map(move |step| match &step.act {
+            Act::Say(saying) if saying.on == name => Some((step, saying)),
             _ => None,
         })
     }

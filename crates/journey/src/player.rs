@@ -325,8 +325,11 @@ impl Player {
     }
 
     async fn once(&mut self, step: &Step, destination: &Destination, waits: bool) -> Result<Observed, Error> {
-        let began = Instant::now();
         self.reconnect(step, destination).await?;
+        if waits {
+            self.settle(step).await;
+        }
+        let began = Instant::now();
         let (mut unmet, mut redirects) = (Vec::new(), Vec::new());
         let answer = match &step.act {
             Act::Request => {

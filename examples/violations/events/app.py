@@ -25,8 +25,9 @@ class App(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
-        self.end_headers()
+        # Nothing is told between the answer and the list: who has the answer hears all that is told from then on.
         with lock:
+            self.end_headers()
             listening.append(self.wfile)
         # Nothing more is said by who listens, until it has gone.
         self.rfile.read(1)

@@ -41,9 +41,10 @@ class App(BaseHTTPRequestHandler):
         self.send_header("Upgrade", "websocket")
         self.send_header("Connection", "Upgrade")
         self.send_header("Sec-WebSocket-Accept", base64.b64encode(digest).decode())
-        self.end_headers()
         self.close_connection = True
+        # Nothing is told between the answer and the list: who has the answer hears all that is told from then on.
         with lock:
+            self.end_headers()
             connected.append(self.wfile)
         try:
             self.listen()

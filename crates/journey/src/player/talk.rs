@@ -1,9 +1,10 @@
 //! What a user does with channels: opens them, says something over them, waits for what arrives, and, when the worker at their other end was
 //! killed, connects again, as clients do.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::{HeaderMap, StatusCode, header};
+use tokio::time::Instant;
 
 use super::{
     Error, Player,
@@ -18,12 +19,17 @@ use crate::{
     template::Missing,
 };
 
+/// How long a channel is open before something is sent that is to arrive there. A service may take note of who listens only after it has
+/// answered, and no person is faster.
+const OPEN_MIN: Duration = Duration::from_millis(100);
+
 /// The channels of a user, by their names.
 pub(super) type Channels = BTreeMap<String, Channel>;
 
 #[derive(Debug)]
 pub(super) struct Channel {
     destination: Destination,
+    opened_at: Instant,
     /// `None` once what was at its other end is known to be gone.
     line: Option<Line>,
     /// Whether it is not the connection that its step had opened.
@@ -45,12 +51,34 @@ impl Player {
     /// # Errors
     /// When it is refused, or the step expects nothing of a channel.
     pub async fn listen(&mut self, number: usize, destination: &Destination) -> Result<(), Error> {
-        let journey = std::sync::Arc::clone(&self.journey);
+        let journey = Arc::clone(&self.journey);
         let arrival = journey.step(number).and_then(|step| step.arrives.as_ref());
         match arrival {
             Some(arrival) => self.reopen(&arrival.on, number, destination).await,
             None => Err(Error::NoStep { number, steps: journey.steps.len() }),
         }
+    }
+
+    /// Says at the channel at which something is to arrive because of step `number` what was said there before by steps of their own, and
+    /// waits for what is to arrive there because of them; whether it does is left open.
+    ///
+    /// # Errors
+    /// When it cannot be said.
+    pub async fn say_again(&mut self, number: usize) -> Result<(), Error> {
+        let journey = Arc::clone(&self.journey);
+        let Some(arrival) = journey.step(number).and_then(|step| step.arrives.as_ref()) else {
+            return Ok(());
+        };
+        for (step, saying) in journey.said(&arrival.on, number) {
+            self.say(step, saying).await?;
+            let line = self.channels.get(&arrival.on).and_then(|channel| channel.line.as_ref());
+            let own = step.arrives.as_ref().filter(|own| own.on == arrival.on);
+            if let Some((line, own)) = line.zip(own) {
+                let text = own.text.fill(&self.variables).map_err(missing(step))?;
+                drop(line.arrival(&text, line::until(own.within)).await);
+            }
+        }
+        Ok(())
     }
 
     /// What is to arrive because of step `number`, with the values of its variables.
@@ -66,7 +94,7 @@ impl Player {
 
     /// Whether a message with `text` in it has come to the channel at which something is to arrive because of step `number`, or comes until
     /// then.
-    pub async fn hears(&self, number: usize, text: &str, until: tokio::time::Instant) -> bool {
+    pub async fn hears(&self, number: usize, text: &str, until: Instant) -> bool {
         let arrival = self.journey.step(number).and_then(|step| step.arrives.as_ref());
         let channel = arrival.and_then(|arrival| self.channels.get(&arrival.on));
         match channel.and_then(|channel| channel.line.as_ref()) {
@@ -92,7 +120,7 @@ impl Player {
     }
 
     async fn reopen(&mut self, name: &str, number: usize, destination: &Destination) -> Result<(), Error> {
-        let journey = std::sync::Arc::clone(&self.journey);
+        let journey = Arc::clone(&self.journey);
         let (step, opening) =
             journey.opening(name, number).ok_or(Error::NoStep { number, steps: journey.steps.len() })?;
         let (answer, mut unmet) = self.open(step, opening, destination).await?;
@@ -105,6 +133,14 @@ impl Player {
             channel.is_another = true;
         }
         Ok(())
+    }
+
+    /// Waits until a channel, at which something is to arrive because of a step, is open for as long as it takes to be noted.
+    pub(super) async fn settle(&self, step: &Step) {
+        let arrival = step.arrives.as_ref().filter(|_| !matches!(step.act, Act::Open(_)));
+        if let Some(channel) = arrival.and_then(|arrival| self.channels.get(&arrival.on)) {
+            tokio::time::sleep_until(channel.opened_at + OPEN_MIN).await;
+        }
     }
 
     /// Opens a channel, says what is said there each time, and waits for what is expected then, which is the body of the answer.
@@ -140,8 +176,9 @@ impl Player {
                 Err(ended) => unmet.push(not_arrived(arrival, text, ended)),
             }
         }
-        let (destination, line) = (destination.clone(), Some(line));
-        self.channels.insert(opening.name.clone(), Channel { destination, line, is_another: false });
+        let (destination, line, opened_at) = (destination.clone(), Some(line), Instant::now());
+        let channel = Channel { destination, opened_at, line, is_another: false };
+        self.channels.insert(opening.name.clone(), channel);
         Ok((answer, unmet))
     }
 

@@ -2,7 +2,7 @@
 //! shared between workers. One step is sent to A, to B and to C in turn, each time to fresh workers, while its user listens at all three.
 //! What arrives at the sender's own worker and at no other one stays in that worker; what arrives at all is told to all.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use lethe_journey::{
     channel::{Arrival, Protocol},
@@ -68,29 +68,40 @@ impl Trial<'_> {
                 steps.len()
             ));
         }
+        // One message that stays in its worker says it of all that go the same way.
+        let mut stays = BTreeSet::new();
         for (at, arrival) in steps.into_iter().take(STEPS_MAX) {
-            self.fan_out(at, &arrival, found)?;
+            if !stays.contains(&arrival.on) && self.fan_out(at, &arrival, found)? == Some(Reach::Own) {
+                stays.insert(arrival.on);
+            }
         }
         Ok(())
     }
 
-    fn fan_out(&mut self, at: usize, arrival: &Arrival, found: &mut Found) -> Result<(), Error> {
+    /// Who hears of one step; `None` where that cannot be seen.
+    fn fan_out(&mut self, at: usize, arrival: &Arrival, found: &mut Found) -> Result<Option<Reach>, Error> {
         let title = format!("who hears of step {at}");
         (self.progress)(Progress::Begins { title: &title });
-        let delivered = match self.senders(at, arrival)? {
+        let mut seen = self.senders(at, arrival, false)?;
+        // Who wants to hear may have to say so first, and a journey may do that in a step of its own.
+        let is_silent = matches!(&seen, Seen::Matrix(delivered) if reach(delivered) == Reach::One);
+        if is_silent && self.journey.said(&arrival.on, at).next().is_some() {
+            seen = self.senders(at, arrival, true)?;
+        }
+        let delivered = match seen {
             Seen::Matrix(delivered) => delivered,
             Seen::Unclear(why) => {
                 self.heard_row(title, Some(why.clone()));
                 let why = format!("who hears of it cannot be looked at: {why}");
                 found.unseen.push(NotRepeatable { step: at, why });
-                return Ok(());
+                return Ok(None);
             }
         };
         let reach = reach(&delivered);
         let told = match reach {
-            Reach::All => None,
+            // An answer to one is as it is on one worker.
+            Reach::All | Reach::One => None,
             Reach::Own => Some("it arrives at the sender's own worker, and at no other".to_owned()),
-            Reach::One => Some("it arrives at one connection alone".to_owned()),
             Reach::Unsteady => Some(format!("it does not arrive each time: {}", text(&delivered))),
         };
         self.heard_row(title, told.clone());
@@ -105,8 +116,10 @@ impl Trial<'_> {
             _ => {}
         }
         let (journey, channel) = (self.journey.name.clone(), arrival.on.clone());
-        self.deliveries.push(Deliveries { journey, step: at, channel, delivered });
-        Ok(())
+        if delivered.len() == WORKERS {
+            self.deliveries.push(Deliveries { journey, step: at, channel, delivered });
+        }
+        Ok(Some(reach))
     }
 
     fn heard_row(&mut self, schedule: String, why: Option<String>) {
@@ -117,11 +130,12 @@ impl Trial<'_> {
     }
 
     /// Sends the step to each worker in turn, and after each time to one that is alone, where it must arrive.
-    fn senders(&self, at: usize, arrival: &Arrival) -> Result<Seen, Error> {
+    fn senders(&self, at: usize, arrival: &Arrival, repeats: bool) -> Result<Seen, Error> {
         let mut delivered = Vec::new();
         let mut is_patient = false;
         for sender in 0..WORKERS {
-            let patient = Listening { workers: WORKERS, sender, settle: SETTLE, within: arrival.within };
+            let (workers, within) = (WORKERS, arrival.within);
+            let patient = Listening { workers, sender, settle: SETTLE, repeats, within };
             let hasty = Listening { settle: Duration::ZERO, within: arrival.within.min(GLANCE), ..patient };
             let at_once = if is_patient { None } else { Some(self.listen(at, hasty)?) };
             let heard = match at_once.filter(|heard| *heard == Heard::At(vec![true; WORKERS])) {
@@ -134,6 +148,9 @@ impl Trial<'_> {
             match heard {
                 Heard::At(row) => delivered.push(row),
                 Heard::Unclear(why) => return Ok(Seen::Unclear(why)),
+            }
+            if reach(&delivered) == Reach::One {
+                break;
             }
             // Where all is told to all there is nothing to compare.
             if reach(&delivered) == Reach::Own {

@@ -26,6 +26,8 @@ pub(crate) struct Listening {
     pub(crate) sender: usize,
     /// Between the last tab that is opened and the step: a worker may need a moment to subscribe for a new listener.
     pub(crate) settle: Duration,
+    /// Whether each tab also says what was said there before in steps of their own.
+    pub(crate) repeats: bool,
     /// For how long the message is waited for.
     pub(crate) within: Duration,
 }
@@ -65,7 +67,11 @@ async fn heard(player: &mut Player, at: usize, workers: &[Actor], listening: Lis
     let mut tabs = Vec::new();
     for Actor { destination, .. } in workers {
         let mut tab = player.fork();
-        if let Err(error) = tab.listen(at, destination).await {
+        let mut opened = tab.listen(at, destination).await;
+        if listening.repeats && opened.is_ok() {
+            opened = tab.say_again(at).await;
+        }
+        if let Err(error) = opened {
             return Heard::Unclear(format!("its user cannot listen in another tab: {}", told(&error)));
         }
         tabs.push(tab);
