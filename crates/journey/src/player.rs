@@ -57,6 +57,9 @@ pub struct Limits {
     /// How long a connection is kept without use. Servers close idle ones after 2 s and more, and a request on one that is being
     /// closed would be lost.
     pub kept_max: Duration,
+    /// How long a channel is open before something is sent that is to arrive there: a service may take note of who listens only after it
+    /// has answered.
+    pub open_min: Duration,
 }
 
 impl Default for Limits {
@@ -67,6 +70,7 @@ impl Default for Limits {
             redirects_max: 10,
             stream_time_max: Duration::from_secs(1),
             kept_max: Duration::from_secs(1),
+            open_min: Duration::ZERO,
         }
     }
 }

@@ -24,7 +24,7 @@ use lethe_journey::{
     destination::Destination,
     journey::Journey,
     observed::Observed,
-    player::{self, Player, Settings},
+    player::{self, Limits, Player, Settings},
 };
 use tokio::{net::TcpStream, runtime::Runtime};
 
@@ -42,6 +42,9 @@ const CANARY_BYTES_MIN: usize = 8;
 
 /// How long workers that use services beside are left alone, when nothing else is said.
 const IDLE: Duration = Duration::from_secs(3);
+
+/// How long a channel is open before something is sent that is to arrive there; no person is faster.
+const OPEN_MIN: Duration = Duration::from_millis(100);
 
 /// How long `--reset` may take.
 const RESET_MAX: Duration = Duration::from_secs(120);
@@ -254,7 +257,8 @@ impl Stage {
     fn settings(&self) -> Settings {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let identity = format!("p{:06x}n{run:04}", self.seed & 0xff_ffff);
-        Settings { identity, ..Settings::default() }
+        let limits = Limits { open_min: OPEN_MIN, ..Limits::default() };
+        Settings { identity, limits, ..Settings::default() }
     }
 
     fn player(&self, journey: &Arc<Journey>) -> io::Result<Player> {

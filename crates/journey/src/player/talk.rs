@@ -1,7 +1,7 @@
 //! What a user does with channels: opens them, says something over them, waits for what arrives, and, when the worker at their other end was
 //! killed, connects again, as clients do.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::Instant;
@@ -18,10 +18,6 @@ use crate::{
     journey::Step,
     template::Missing,
 };
-
-/// How long a channel is open before something is sent that is to arrive there. A service may take note of who listens only after it has
-/// answered, and no person is faster.
-const OPEN_MIN: Duration = Duration::from_millis(100);
 
 /// The channels of a user, by their names.
 pub(super) type Channels = BTreeMap<String, Channel>;
@@ -135,11 +131,11 @@ impl Player {
         Ok(())
     }
 
-    /// Waits until a channel, at which something is to arrive because of a step, is open for as long as it takes to be noted.
+    /// Waits until a channel, at which something is to arrive because of a step, is open for as long as it must be.
     pub(super) async fn settle(&self, step: &Step) {
         let arrival = step.arrives.as_ref().filter(|_| !matches!(step.act, Act::Open(_)));
         if let Some(channel) = arrival.and_then(|arrival| self.channels.get(&arrival.on)) {
-            tokio::time::sleep_until(channel.opened_at + OPEN_MIN).await;
+            tokio::time::sleep_until(channel.opened_at + self.settings.limits.open_min).await;
         }
     }
 
