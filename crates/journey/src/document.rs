@@ -1,5 +1,6 @@
 //! A journey as a person writes it: `lethe`'s own format, in TOML. `docs/journeys.md` describes it.
 
+mod channel;
 mod field;
 mod step;
 
@@ -103,7 +104,7 @@ fn journey(table: &DeTable<'_>, name: &str, folder: &Path, report: &mut Report<'
             report.at(value.span(), "a step is a table: write [[steps]] above it");
             continue;
         };
-        let mut step = step::read(entries, value.span(), at + 1, folder, report);
+        let mut step = step::read(entries, value.span(), at + 1, folder, &journey.steps, report);
         // A step's own field stands for the journey's.
         let own: Vec<_> = step.headers.iter().map(|(name, _)| name.clone()).collect();
         step.headers.splice(0..0, headers.iter().filter(|(name, _)| !own.contains(name)).cloned());
@@ -166,7 +167,12 @@ fn check_variables(
 ) {
     let is_own = |name: &&str| step.captures.iter().any(|capture| capture.variable == *name);
     // What this step takes out of its response can be expected of it, but not be sent with it.
-    let expected = step.expect.names().filter(|name| !is_own(name));
+    let (mut awaited, mut arriving) = (Vec::new(), Vec::new());
+    for name in step.arrives.iter().flat_map(|arrival| arrival.text.names()) {
+        // A step that opens a channel takes its variables out of what arrives.
+        if step.act.is_request() { awaited.push(name) } else { arriving.push(name) }
+    }
+    let expected = step.expect.names().chain(awaited).filter(|name| !is_own(name)).chain(arriving);
     let mut unknown: Vec<&str> =
         step.uses().chain(expected).filter(|name| !journey.knows(name, step.number)).collect();
     unknown.sort_unstable();

@@ -1,6 +1,6 @@
 //! What a response must be like, and how one is not like it.
 
-use std::{fmt, ops::RangeInclusive};
+use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
@@ -59,6 +59,17 @@ pub enum Unmet {
         expected: String,
         /// What came; `None` if there was none.
         found: Option<String>,
+    },
+    /// A message did not come.
+    Arrives {
+        /// The channel.
+        on: String,
+        /// What would have been in it.
+        text: String,
+        /// For how long it was waited for.
+        within: Duration,
+        /// Why nothing comes any more, if the channel has ended.
+        ended: Option<String>,
     },
     /// There was nothing where a variable was to be taken from.
     Capture {
@@ -162,6 +173,12 @@ impl fmt::Display for Unmet {
             }
             Self::Header { name, expected, found: None } => {
                 write!(f, "{name} is missing; it should be {}", quoted(expected))
+            }
+            Self::Arrives { on, text, within, ended: None } => {
+                write!(f, "{} did not arrive at {on} within {} ms", quoted(text), within.as_millis())
+            }
+            Self::Arrives { on, text, ended: Some(why), .. } => {
+                write!(f, "{} did not arrive at {on}, which {why}", quoted(text))
             }
             Self::Capture { variable, place } => {
                 write!(f, "there is no {place}, which {variable} was to be taken from")

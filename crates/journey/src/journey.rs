@@ -8,6 +8,7 @@ use http::{HeaderName, Method};
 use crate::{
     body::Body,
     capture::Capture,
+    channel::{Act, Arrival, Opening, Saying},
     expectation::Expectation,
     template::{IDENTITY, ORIGIN, Template},
 };
@@ -37,6 +38,8 @@ pub struct Step {
     pub number: usize,
     /// What it does, in a few words.
     pub name: Option<String>,
+    /// What it does.
+    pub act: Act,
     /// The method.
     pub method: Method,
     /// Path and query, from `/`.
@@ -47,6 +50,8 @@ pub struct Step {
     pub body: Body,
     /// What its response must be like.
     pub expect: Expectation,
+    /// What must arrive at a channel because of it.
+    pub arrives: Option<Arrival>,
     /// What later steps need of its response.
     pub captures: Vec<Capture>,
     /// Whether redirects are followed as part of this step; else each is what the step ends with.
@@ -61,6 +66,25 @@ impl Journey {
     /// The step of this number, from 1.
     pub fn step(&self, number: usize) -> Option<&Step> {
         self.steps.get(number.checked_sub(1)?)
+    }
+
+    /// The step that has opened the channel of this name before step `number`, and how.
+    pub fn opening(&self, name: &str, number: usize) -> Option<(&Step, &Opening)> {
+        let before = self.steps.get(..number.saturating_sub(1))?;
+        before.iter().rev().find_map(|step| match &step.act {
+            Act::Open(opening) if opening.name == name => Some((step, opening)),
+            _ => None,
+        })
+    }
+
+    /// The steps before step `number` that say something over the channel of this name since it was opened, and what.
+    pub fn said<'j>(&'j self, name: &'j str, number: usize) -> impl Iterator<Item = (&'j Step, &'j Saying)> {
+        let opened = self.opening(name, number).map_or(number, |(step, _)| step.number);
+        let since = self.steps.iter().filter(move |step| (opened..number).contains(&step.number));
+        since.filter_map(move |step| match &step.act {
+            Act::Say(saying) if saying.on == name => Some((step, saying)),
+            _ => None,
+        })
     }
 
     /// Whether `name` is a variable that is known before step `number`, or that this step itself could use.
@@ -78,11 +102,13 @@ impl Step {
         Self {
             number,
             name: None,
+            act: Act::default(),
             method,
             path,
             headers: Vec::new(),
             body: Body::None,
             expect: Expectation::default(),
+            arrives: None,
             captures: Vec::new(),
             follow: false,
             within: None,
@@ -92,7 +118,16 @@ impl Step {
 
     /// What it is called in a report: its name, or its method and path.
     pub fn title(&self) -> String {
-        self.name.clone().unwrap_or_else(|| format!("{} {}", self.method, self.path))
+        self.name.clone().unwrap_or_else(|| match &self.act {
+            Act::Request => format!("{} {}", self.method, self.path),
+            Act::Open(opening) => format!("{} {}", opening.protocol, self.path),
+            Act::Say(saying) => format!("send on {}", saying.on),
+        })
+    }
+
+    /// Whether it is one request with its response: nothing stays open, and nothing is waited for beside.
+    pub fn is_plain(&self) -> bool {
+        self.act.is_request() && self.arrives.is_none()
     }
 
     /// Whether the request declares that it may be sent twice: by its method (RFC 9110, section 9.2.2), or by an
@@ -105,6 +140,7 @@ impl Step {
     pub fn uses(&self) -> impl Iterator<Item = &str> {
         let headers = self.headers.iter().flat_map(|(_, value)| value.names());
         let body = self.body.templates().into_iter().flat_map(Template::names);
-        self.path.names().chain(headers).chain(body)
+        let texts = self.act.texts().iter().flat_map(Template::names);
+        self.path.names().chain(headers).chain(body).chain(texts)
     }
 }

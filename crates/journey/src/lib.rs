@@ -8,6 +8,7 @@
 pub mod address;
 pub mod body;
 pub mod capture;
+pub mod channel;
 pub mod compare;
 pub mod crawl;
 pub mod destination;

@@ -1,8 +1,12 @@
 //! One user who goes through a journey, step by step, with the cookies and variables that a browser would have by then. Each step may be
 //! sent somewhere else, as when a balancer gives it to another worker.
 
+mod event_stream;
 mod exchange;
+mod line;
 mod pool;
+mod talk;
+mod websocket;
 
 use std::{
     sync::Arc,
@@ -17,6 +21,7 @@ use crate::{
     address,
     body::Rendered,
     capture::Capture,
+    channel::Act,
     destination::Destination,
     expectation::Unmet,
     jar::Jar,
@@ -25,6 +30,7 @@ use crate::{
     player::{
         exchange::{Answer, Connection},
         pool::Shelf,
+        talk::Channels,
     },
     template::{IDENTITY, Missing, ORIGIN, Variables},
 };
@@ -51,6 +57,9 @@ pub struct Limits {
     /// How long a connection is kept without use. Servers close idle ones after 2 s and more, and a request on one that is being
     /// closed would be lost.
     pub kept_max: Duration,
+    /// How long a channel is open before something is sent that is to arrive there: a service may take note of who listens only after it
+    /// has answered.
+    pub open_min: Duration,
 }
 
 impl Default for Limits {
@@ -61,6 +70,7 @@ impl Default for Limits {
             redirects_max: 10,
             stream_time_max: Duration::from_secs(1),
             kept_max: Duration::from_secs(1),
+            open_min: Duration::ZERO,
         }
     }
 }
@@ -127,6 +137,26 @@ pub enum Error {
         #[source]
         source: hyper::Error,
     },
+    /// A channel that the step needs has ended, or was never open.
+    #[error("step {step} cannot be said: {channel} {why}")]
+    Ended {
+        /// The step.
+        step: usize,
+        /// The channel.
+        channel: String,
+        /// Why.
+        why: String,
+    },
+    /// A channel that was lost could not be opened again.
+    #[error("{channel}, which step {step} had opened, cannot be opened again: {why}")]
+    NotConnectedAgain {
+        /// The step that had opened it.
+        step: usize,
+        /// The channel.
+        channel: String,
+        /// Why.
+        why: String,
+    },
     /// The response was not there in time.
     #[error("no whole response from {destination} within {} ms", .limit.as_millis())]
     Late {
@@ -146,6 +176,7 @@ pub struct Player {
     jar: Jar,
     variables: Variables,
     connection: Shelf,
+    channels: Channels,
 }
 
 /// A request whose variables have their values.
@@ -172,7 +203,15 @@ impl Player {
                 value.fill(&variables).map_err(|Missing(variable)| Error::Variable { step: 1, variable })?;
             variables.set(name, value);
         }
-        Ok(Self { journey, settings, host, jar: Jar::default(), variables, connection: Shelf::default() })
+        Ok(Self {
+            journey,
+            settings,
+            host,
+            jar: Jar::default(),
+            variables,
+            connection: Shelf::default(),
+            channels: Channels::new(),
+        })
     }
 
     /// The user takes connections from `pool`, and leaves theirs there at the end; for users so many that connections of their own would
@@ -191,6 +230,7 @@ impl Player {
             jar: self.jar.clone(),
             variables: self.variables.clone(),
             connection: Shelf::default(),
+            channels: Channels::new(),
         }
     }
 
@@ -229,15 +269,26 @@ impl Player {
         if self.settings.pauses && !step.pause.is_zero() {
             tokio::time::sleep(step.pause).await;
         }
-        let Some(within) = step.within else { return self.once(step, destination).await };
+        let Some(within) = step.within else { return self.once(step, destination, true).await };
         let end = Instant::now() + within;
         loop {
-            let observed = self.once(step, destination).await?;
+            let observed = self.once(step, destination, true).await?;
             if observed.is_met() || Instant::now() + TRY_AGAIN > end {
                 return Ok(observed);
             }
             tokio::time::sleep(TRY_AGAIN).await;
         }
+    }
+
+    /// Plays step `number` once, and does not wait for what is to arrive because of it.
+    ///
+    /// # Errors
+    /// When there is no whole response.
+    pub async fn trigger(&mut self, number: usize, destination: &Destination) -> Result<Observed, Error> {
+        let journey = Arc::clone(&self.journey);
+        let steps = journey.steps.len();
+        let step = journey.step(number).ok_or(Error::NoStep { number, steps })?;
+        self.once(step, destination, false).await
     }
 
     /// Plays all steps at `destination`, until one has no response.
@@ -261,7 +312,7 @@ impl Player {
         step: &Step,
         destination: &Destination,
     ) -> Result<Observed, Error> {
-        self.once(step, destination).await
+        self.once(step, destination, true).await
     }
 
     /// Takes a variable out of a response that the player has had.
@@ -277,14 +328,34 @@ impl Player {
         &self.host
     }
 
-    async fn once(&mut self, step: &Step, destination: &Destination) -> Result<Observed, Error> {
+    async fn once(&mut self, step: &Step, destination: &Destination, waits: bool) -> Result<Observed, Error> {
+        self.reconnect(step, destination).await?;
+        if waits {
+            self.settle(step).await;
+        }
         let began = Instant::now();
-        let limit = self.settings.limits.step_time_max;
-        let exchange = self.exchange(step, destination);
-        let late = || Error::Late { destination: destination.name().into(), limit };
-        let (answer, redirects) = tokio::time::timeout(limit, exchange).await.map_err(|_| late())??;
+        let (mut unmet, mut redirects) = (Vec::new(), Vec::new());
+        let answer = match &step.act {
+            Act::Request => {
+                let limit = self.settings.limits.step_time_max;
+                let exchange = self.exchange(step, destination);
+                let late = |_| Error::Late { destination: destination.name().into(), limit };
+                let (answer, hops) = tokio::time::timeout(limit, exchange).await.map_err(late)??;
+                redirects = hops;
+                answer
+            }
+            Act::Open(opening) => {
+                let (answer, not_opened) = self.open(step, opening, destination).await?;
+                unmet = not_opened;
+                answer
+            }
+            Act::Say(saying) => self.say(step, saying).await?,
+        };
         let took = began.elapsed();
-        let unmet = self.take_over(step, &answer)?;
+        unmet.extend(self.take_over(step, &answer)?);
+        if waits && unmet.is_empty() {
+            unmet.extend(self.await_arrival(step, destination).await?);
+        }
         let Answer { status, headers, body, is_cut } = answer;
         let identity = self.settings.identity.clone();
         Ok(Observed { step: step.number, status, headers, body, is_cut, redirects, took, unmet, identity })

@@ -3,6 +3,7 @@
 mod configuration;
 mod drain;
 mod effect;
+mod fan_out;
 mod idle;
 mod job;
 pub(crate) mod limit;
@@ -27,6 +28,7 @@ impl Trial<'_> {
         self.slow_starts(found)?;
         self.drains(found)?;
         self.retries(found)?;
+        self.fan_outs(found)?;
         self.migrations(found, workers)?;
         self.users(found)
     }

@@ -26,6 +26,10 @@ pub enum Kind {
     Retry,
     /// What each worker does by itself, at a time, and only one should do.
     Schedule,
+    /// Messages over WebSockets that reach those alone who are connected to the worker that sends them.
+    Websocket,
+    /// The same of server-sent events.
+    EventStream,
     /// What several workers that start at the same moment do to each other.
     Migration,
     /// The first request of a worker takes much longer than later ones.
@@ -42,7 +46,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Memory,
         Self::File,
         Self::BootSecret,
@@ -53,6 +57,8 @@ impl Kind {
         Self::Drain,
         Self::Retry,
         Self::Schedule,
+        Self::Websocket,
+        Self::EventStream,
         Self::Migration,
         Self::SlowStart,
         Self::DuplicateId,
@@ -74,6 +80,8 @@ impl Kind {
             Self::Drain => "lethe/no-drain",
             Self::Retry => "lethe/unsafe-retry",
             Self::Schedule => "lethe/schedule-in-each-worker",
+            Self::Websocket => "lethe/websocket-fan-out",
+            Self::EventStream => "lethe/event-stream-fan-out",
             Self::Migration => "lethe/migration-race",
             Self::SlowStart => "lethe/slow-start",
             Self::DuplicateId => "lethe/duplicate-id",
@@ -122,6 +130,10 @@ impl Kind {
             Self::Schedule => {
                 "let one worker do it at a time (a lock with a lease in a shared store, as lethe's locks), or move it out of the workers \
                  (cron, a queue, a job of its own)"
+            }
+            Self::Websocket | Self::EventStream => {
+                "let each worker publish what it has to tell to a topic that all workers subscribe to, and pass on to its own \
+                 connections what comes from there (publish and subscribe of Redis, lethe's topics, @socket.io/redis-adapter)"
             }
             Self::Migration => {
                 "migrate once, before workers start (a step of the release), or under a lock that all workers share (an advisory lock, \
@@ -222,6 +234,10 @@ impl Finding {
                  once"
             ),
             Kind::Schedule => "each worker does by itself what should be done once".into(),
+            Kind::Websocket | Kind::EventStream => format!(
+                "in {journey}, what {consumer} tells reaches those alone who are connected to the same worker, as {producer} connects \
+                 them"
+            ),
             Kind::Migration => {
                 format!(
                     "in {journey}, workers that start at the same moment do not come to {producer} as one does"
@@ -259,6 +275,9 @@ impl Finding {
             (Kind::Schedule, _) => "in a timer of each worker".into(),
             (Kind::Migration, _) => "in what each worker does when it starts".into(),
             (Kind::SlowStart, _) => "in what the first request of a worker has to do".into(),
+            (Kind::Websocket | Kind::EventStream, _) => {
+                "in the connections that each worker keeps to itself".into()
+            }
             (Kind::DuplicateId, _) => "in a count that each worker keeps for itself".into(),
             (Kind::StickyCookie, _) => "in a cookie of the user".into(),
             (Kind::Configuration, Some(file)) => format!("in the file {}", file.path),

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use lethe_journey::channel::Act;
+
 use crate::{
     contrast,
     failure::Failure,
@@ -30,7 +32,9 @@ impl Trial<'_> {
     pub(crate) fn middles(&mut self, found: &mut Found) -> Result<(), Error> {
         let steps = self.journey.steps.len();
         // What a fresh worker lacks is known from the cut before the step, and says nothing here.
-        let all: Vec<usize> = (1..=steps).filter(|at| steps > 1 && !self.has_failed_cut(at - 1)).collect();
+        let all: Vec<usize> = (1..=steps)
+            .filter(|at| steps > 1 && !self.has_failed_cut(at - 1) && self.has_request(*at))
+            .collect();
         for at in all {
             match self.middle(at)? {
                 None => {}
@@ -39,6 +43,11 @@ impl Trial<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a step is something that can be sent elsewhere; what is said over a connection goes where that leads.
+    fn has_request(&self, at: usize) -> bool {
+        self.journey.step(at).is_some_and(|step| !matches!(step.act, Act::Say(_)))
     }
 
     /// Kills the worker of one step at one moment after the other, until something is found.

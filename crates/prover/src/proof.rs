@@ -27,7 +27,7 @@ const NOT_LOOKED_AT: &[&str] = &[
     "rate limits above 120 requests that no response tells of, and those that do not answer with 429",
     "files that are mapped into memory rather than read and written; and which files are read again, unless workers are watched (by \
      fanotify, as the line of what was covered says then)",
-    "WebSocket and server-sent events",
+    "WebSocket and server-sent events of which no step says what must arrive (`arrives`), and messages in the middle of which a worker is killed",
     "schedules that fire less often than each second or so, unless --idle waits for them; what they change over TLS or a unix socket",
     "SIGTERM in the middle of steps that take less than 250 ms; starts at the same moment, unless --reset empties what is beside",
     "services beside on other machines (only those at this machine's loopback are carried)",
@@ -92,6 +92,20 @@ pub struct Uncovered {
     pub response: String,
 }
 
+/// Which workers' users hear of what a step tells over channels, by the worker to which the step was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Deliveries {
+    /// The journey's name.
+    pub journey: String,
+    /// The step, from 1.
+    pub step: usize,
+    /// The channel that was listened at.
+    pub channel: String,
+    /// A row for each worker to which the step was sent, A first, and in it for each worker, A first, whether it arrived at who was
+    /// connected there.
+    pub delivered: Vec<Vec<bool>>,
+}
+
 /// A place in the responses to a step that says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Masked {
@@ -122,6 +136,8 @@ pub struct Coverage {
     pub masked: Vec<Masked>,
     /// All schedules that were played.
     pub schedules: Vec<Row>,
+    /// Which worker's messages reach which.
+    pub deliveries: Vec<Deliveries>,
     /// How often a journey was played.
     pub runs: u64,
     /// How long it took, in milliseconds.
@@ -181,6 +197,7 @@ pub fn prove(
         seed,
         masked: Vec::new(),
         schedules: Vec::new(),
+        deliveries: Vec::new(),
         runs: 0,
         duration_ms: 0,
         beside: Vec::new(),
@@ -210,11 +227,13 @@ pub fn prove(
                         if !found.findings.iter().any(|known| known.kind == Kind::RateLimit) {
                             limited.extend(trial.limited_steps());
                         }
-                        let doubted = found.doubts.iter().map(|doubt| doubt.step.saturating_sub(1));
+                        let doubts = found.doubts.iter().chain(&found.unseen);
+                        let doubted = doubts.map(|doubt| doubt.step.saturating_sub(1));
                         let covered = covered(journey.steps.len(), &trial.rows);
                         coverage.steps_covered += doubted.fold(covered, usize::min);
                         findings.extend(found.findings);
                         let doubts = found.doubts.into_iter().map(Unusable::NotRepeatable);
+                        let doubts = doubts.chain(found.unseen.into_iter().map(Unusable::NotLookedAt));
                         coverage.uncovered.extend(doubts.map(|doubt| uncovered(journey, doubt)));
                     }
                     Err(unusable) => coverage.uncovered.push(uncovered(journey, unusable)),
@@ -238,6 +257,7 @@ pub fn prove(
             place,
         }));
         coverage.schedules.append(&mut trial.rows);
+        coverage.deliveries.append(&mut trial.deliveries);
     }
     coverage.beside = beside.iter().map(ToString::to_string).collect();
     // Where no journey can be played there is something else to mend first.
@@ -308,13 +328,32 @@ fn uncovered(journey: &Journey, unusable: Unusable) -> Uncovered {
             why: format!("the journey is not repeatable: {}", not.why),
             response: String::new(),
         },
+        Unusable::NotLookedAt(not) => {
+            Uncovered { journey, step: not.step, why: not.why, response: String::new() }
+        }
     }
 }
 
 impl Proof {
+    /// Who hears of what a finding is about, if it is about that.
+    pub fn deliveries_of(&self, finding: &Finding) -> Option<&Deliveries> {
+        let is_its = |each: &&Deliveries| {
+            each.journey == finding.consumer.journey && each.step == finding.consumer.step
+        };
+        let is_about = matches!(finding.kind, Kind::Websocket | Kind::EventStream);
+        self.coverage.deliveries.iter().find(is_its).filter(|_| is_about)
+    }
+
     /// How many findings are no hints.
     pub fn violations(&self) -> usize {
         self.findings.iter().filter(|finding| finding.is_violation()).count()
+    }
+}
+
+impl Deliveries {
+    /// What the worker of this row or column is called.
+    pub fn worker(at: usize) -> char {
+        char::from(b'A' + u8::try_from(at).unwrap_or_default())
     }
 }
 
@@ -390,6 +429,7 @@ pub(crate) mod tests {
             seed: 1,
             masked: Vec::new(),
             schedules: Vec::new(),
+            deliveries: Vec::new(),
             runs: 9,
             duration_ms: 1500,
             beside: Vec::new(),

@@ -1,6 +1,8 @@
 //! What repeating a failure comes to. A failure is something that a worker keeps only if it comes again, and only if the same steps
 //! still pass on one worker in between: otherwise what is beside the workers has changed, such as a limit that all of them share.
 
+use lethe_journey::channel::Act;
+
 use crate::{
     contrast,
     failure::Failure,
@@ -56,6 +58,21 @@ impl Repetition {
 const STALE: &str =
     "a worker that was not asked before gives the new value, one that was asked before gives the old one";
 
+const CONNECTED: &str = "it belongs to the connection that the step keeps open: it passes after kill -9, when its user connects again";
+
+/// What mends requests that only the worker with a connection can carry out.
+const CONNECTION: &str = "let any worker take what is meant for a connection, and publish it to a topic that the worker at its other end subscribes to, or send \
+     it over the connection itself (a WebSocket); sending all requests of a client to one worker helps until that worker ends";
+
+/// What mends long polling of Engine.IO, which socket.io is made with: no store keeps its sessions.
+const ENGINE_IO: &str = "let clients use WebSockets alone (transports: [\"websocket\"]), since a session of Engine.IO's long polling is in the worker that \
+     began it; sending all its requests there (a cookie of the balancer) helps until that worker ends";
+
+/// Whether a response is how Engine.IO says that it does not know a session.
+fn is_engine_io(response: &str) -> bool {
+    response.starts_with("400") && response.contains(r#"{"code":1,"message":"Session ID unknown"}"#)
+}
+
 impl Trial<'_> {
     /// Does again what made a step fail that has `failed` before, [`TIMES`] times in all, and after each time plays the same steps on one
     /// worker, which must still pass. `again` gives what the step gave if it failed.
@@ -101,10 +118,16 @@ impl Trial<'_> {
             return self.job_finding(&self.job(pair.consumer));
         }
         (self.progress)(Progress::Begins { title: "repeating what failed" });
-        let whereabouts = match pair.is_stale {
+        let mut whereabouts = match pair.is_stale {
             true => Whereabouts { kind: Kind::StaleCache, file: None, evidence: STALE.into() },
             false => whereabouts::find(self, pair)?,
         };
+        let producer = self.journey.step(pair.producer);
+        let is_of_connection = whereabouts.kind == Kind::Elsewhere
+            && producer.is_some_and(|step| matches!(step.act, Act::Open(_)));
+        if is_of_connection {
+            whereabouts = Whereabouts { kind: Kind::Memory, file: None, evidence: CONNECTED.into() };
+        }
         // Last, so that a worker alone is asked after all that might have used up something that workers share.
         let again = |trial: &mut Self| trial.fails_in(&pair.schedule, Some(pair.consumer));
         let repetition = self.repeat(pair.consumer, 1, &pair.schedule.control(), &again)?;
@@ -116,6 +139,11 @@ impl Trial<'_> {
             confidence = confidence.max(Confidence::Likely);
         }
         let failed = repetition.failed;
+        let fix = match repetition.given.as_deref() {
+            Some(given) if is_engine_io(given) => ENGINE_IO,
+            _ if is_of_connection => CONNECTION,
+            _ => whereabouts.kind.fix(),
+        };
         self.contrast(pair.consumer, &pair.schedule, repetition);
         Ok(Ok(Finding {
             id: String::new(),
@@ -138,7 +166,7 @@ impl Trial<'_> {
                 pair.differences.first().map_or("something else", String::as_str),
                 whereabouts.evidence,
             ),
-            fix: whereabouts.kind.fix().into(),
+            fix: fix.into(),
             replay: Replay {
                 journey: self.journey.name.clone(),
                 workers: pair.schedule.text(),
@@ -164,6 +192,13 @@ mod tests {
             assert_eq!(repetition.confidence().ok(), expected, "{failed} times");
         }
         assert_eq!(Repetition::new(4, 1).confidence().unwrap_err().step, 4);
+    }
+
+    #[test]
+    fn long_polling_is_known_by_its_refusal() {
+        let refusal = r#"{"code":1,"message":"Session ID unknown"}"#;
+        assert!(is_engine_io(&format!("400 Bad Request\ncontent-type: application/json\n\n{refusal}")));
+        assert!(!is_engine_io(&format!("200 OK\n\n{refusal}")) && !is_engine_io("400 Bad Request\n\n"));
     }
 
     #[test]

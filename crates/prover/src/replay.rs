@@ -96,7 +96,9 @@ impl Found {
             Err(Unusable::Fails { step, why, response }) => {
                 return Ok(Again::Unclear(format!("step {step} fails on one worker: {why} {response}")));
             }
-            Err(Unusable::NotRepeatable(not)) => return Ok(Again::Unclear(not.why)),
+            Err(Unusable::NotRepeatable(not) | Unusable::NotLookedAt(not)) => {
+                return Ok(Again::Unclear(not.why));
+            }
         }
         progress(Progress::Begins { title: &title });
         let torn = schedule.tears.iter().position(Option::is_some).map(|at| at + 1);

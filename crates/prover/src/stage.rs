@@ -1,6 +1,7 @@
 //! The stage: plays a journey as a schedule says, with workers that nobody has used, and notes what came back.
 
 pub(crate) mod emptied;
+pub(crate) mod fan_out;
 pub(crate) mod leave;
 pub(crate) mod probe;
 pub(crate) mod users;
@@ -25,7 +26,7 @@ use lethe_journey::{
     destination::Destination,
     journey::Journey,
     observed::Observed,
-    player::{self, Player, Settings},
+    player::{self, Limits, Player, Settings},
 };
 use tokio::{net::TcpStream, runtime::Runtime};
 
@@ -45,6 +46,9 @@ const CANARY_BYTES_MIN: usize = 8;
 
 /// How long workers that use services beside are left alone, when nothing else is said.
 const IDLE: Duration = Duration::from_secs(3);
+
+/// How long a channel is open before something is sent that is to arrive there; no person is faster.
+const OPEN_MIN: Duration = Duration::from_millis(100);
 
 /// How long `--reset` may take.
 const RESET_MAX: Duration = Duration::from_secs(120);
@@ -98,6 +102,8 @@ pub struct Watch<'w> {
     pub entropy: Option<u64>,
     /// Whether its workers are started at the same moment.
     pub at_once: bool,
+    /// Whether all connections are closed before each step, those too that stay open, so that the user connects again.
+    pub reconnects: bool,
 }
 
 /// Plays journeys.
@@ -194,6 +200,13 @@ impl Stage {
                     run.was_too_late = true;
                     break;
                 }
+                if tear.moment != Moment::Unheard {
+                    player.lose(&cast.workers[tear.worker].destination);
+                }
+            }
+            if watch.reconnects {
+                player.hang_up();
+                cast.workers.iter().for_each(|actor| player.lose(&actor.destination));
             }
             if watch.noted.is_some_and(|(first, _)| first == step) {
                 before = cast.workers[at].worker.disk().written();
@@ -214,6 +227,7 @@ impl Stage {
             }
             if let Some(restart) = kill {
                 player.hang_up();
+                player.lose(&cast.workers[at].destination);
                 match cast.restart(at, *restart) {
                     // What it has left on its disk keeps it from starting, as the file of its process number.
                     Err(Error::NotListening { why, output }) if *restart == Restart::SameDisk => {
@@ -253,7 +267,8 @@ impl Stage {
     fn settings(&self) -> Settings {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let identity = format!("p{:06x}n{run:04}", self.seed & 0xff_ffff);
-        Settings { identity, ..Settings::default() }
+        let limits = Limits { open_min: OPEN_MIN, ..Limits::default() };
+        Settings { identity, limits, ..Settings::default() }
     }
 
     fn player(&self, journey: &Arc<Journey>) -> io::Result<Player> {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use lethe_journey::journey::Journey;
+use lethe_journey::journey::{Journey, Step};
 
 use crate::{
     contrast::Contrast,
@@ -10,7 +10,7 @@ use crate::{
     finding::{Finding, Place},
     middle::Twice,
     noise::{Noise, NotRepeatable},
-    proof::{Progress, Row},
+    proof::{Deliveries, Progress, Row},
     schedule::{Restart, Schedule},
     stage::{Outcome, Run, Stage, Watch},
     worker::Error,
@@ -35,6 +35,8 @@ pub enum Unusable {
     },
     /// Two runs on one worker each are not alike.
     NotRepeatable(NotRepeatable),
+    /// A step cannot be looked at in a way that it should.
+    NotLookedAt(NotRepeatable),
 }
 
 /// What came of a journey.
@@ -44,6 +46,8 @@ pub(crate) struct Found {
     pub(crate) findings: Vec<Finding>,
     /// What differed, and may be chance or the work of something beside.
     pub(crate) doubts: Vec<NotRepeatable>,
+    /// What could not be looked at.
+    pub(crate) unseen: Vec<NotRepeatable>,
 }
 
 /// A step that leaves something in its worker, and one that needs it.
@@ -89,6 +93,8 @@ pub(crate) struct Trial<'s> {
     pub(crate) rows: Vec<Row>,
     /// The responses that findings are about.
     pub(crate) contrasts: Vec<Contrast>,
+    /// Which worker's messages reach which.
+    pub(crate) deliveries: Vec<Deliveries>,
     pub(crate) twice: Twice,
     pairs: Vec<Pair>,
     /// The step at which each cut failed; the first is the cut after step 1.
@@ -122,6 +128,7 @@ impl<'s> Trial<'s> {
             noise: Noise::new(reference),
             rows: Vec::new(),
             contrasts: Vec::new(),
+            deliveries: Vec::new(),
             twice: Twice::new(),
             pairs: Vec::new(),
             cuts: Vec::new(),
@@ -155,7 +162,9 @@ impl<'s> Trial<'s> {
 
     /// Plays all schedules and gives what was found.
     pub(crate) fn run(&mut self, workers: usize) -> Result<Result<Found, Unusable>, Error> {
-        match self.schedules(workers) {
+        // Who cannot connect again on one worker cannot after a kill either, which says nothing of what a worker keeps.
+        let stuck = self.reconnects()?;
+        match self.schedules(workers, stuck.is_none()) {
             Ok(()) => {}
             Err(Halt::Broken(error)) => return Err(error),
             Err(Halt::NotRepeatable(not)) => return Ok(Err(Unusable::NotRepeatable(not))),
@@ -168,7 +177,10 @@ impl<'s> Trial<'s> {
             }
         }
         // Last: what a step leaves half done may be in the way of all others.
-        self.middles(&mut found)?;
+        match stuck {
+            None => self.middles(&mut found)?,
+            Some(stuck) => found.unseen.push(stuck),
+        }
         self.detect(&mut found, workers)?;
         Ok(Ok(found))
     }
@@ -178,7 +190,30 @@ impl<'s> Trial<'s> {
         after.checked_sub(1).and_then(|at| self.cuts.get(at)).is_some_and(Option::is_some)
     }
 
-    fn schedules(&mut self, workers: usize) -> Result<(), Halt> {
+    /// Where a journey that opens channels ends if its user connects again before each step, all on one worker; `None` if it does not.
+    fn reconnects(&mut self) -> Result<Option<NotRepeatable>, Error> {
+        if self.journey.steps.iter().all(Step::is_plain) {
+            return Ok(None);
+        }
+        let schedule =
+            Schedule { title: "connected again".into(), ..Schedule::single(self.journey.steps.len()) };
+        (self.progress)(Progress::Begins { title: &schedule.title });
+        let ends = |step: usize, outcome: &Outcome| !self.noise.differences(step, outcome, false).is_empty();
+        let watch = Watch { ends: Some(&ends), reconnects: true, ..Watch::default() };
+        let run = self.stage.play(&self.journey, &schedule, &watch)?;
+        let failure = self.failure(&schedule, &run);
+        self.row_apart(&schedule, failure.as_ref().map(Failure::told));
+        Ok(failure.map(|failure| NotRepeatable {
+            step: failure.step,
+            why: format!(
+                "when its user connects again on the same worker, {}; workers were not killed. What a client does each time it \
+                 connects belongs into the step that opens the connection",
+                failure.told()
+            ),
+        }))
+    }
+
+    fn schedules(&mut self, workers: usize, kills: bool) -> Result<(), Halt> {
         let steps = self.journey.steps.len();
         for after in 1..steps {
             self.cut(after)?;
@@ -189,7 +224,7 @@ impl<'s> Trial<'s> {
         for schedule in [Schedule::round_robin(steps, workers), Schedule::warm(steps, workers)] {
             self.several(&schedule)?;
         }
-        self.kills(steps)
+        if kills { self.kills(steps) } else { Ok(()) }
     }
 
     fn cut(&mut self, after: usize) -> Result<(), Halt> {

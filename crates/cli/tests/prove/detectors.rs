@@ -154,3 +154,18 @@ fn configuration_that_is_read_at_start_is_a_hint() {
     // It was emptied for two workers, and for nobody else.
     assert_eq!(std::fs::read(&file).unwrap(), before);
 }
+
+#[test]
+fn messages_that_stay_in_their_worker() {
+    let proof = prove("events", "app.mjs", &[]);
+    if !proof.has_worlds() {
+        return;
+    }
+    let finding = the_one(&proof);
+    assert_eq!((&finding["kind"], &finding["confidence"]), (&"event-stream".into(), &"proven".into()));
+    assert_eq!((&finding["producer"]["step"], &finding["consumer"]["step"]), (&1.into(), &2.into()));
+    let own = serde_json::json!([[true, false, false], [false, true, false], [false, false, true]]);
+    assert_eq!(proof.json["coverage"]["deliveries"][0]["delivered"], own, "{}", proof.text());
+    assert!(proof.out.contains("sent to B  -     yes   -"), "{}", proof.out);
+    clean("websocket", "fixed.py", &[]);
+}

@@ -9,7 +9,10 @@ use std::{
 use http::{HeaderName, Method};
 use toml::de::{DeTable, DeValue};
 
-use super::field::{self, Value};
+use super::{
+    channel,
+    field::{self, Value},
+};
 use crate::{
     body::{Body, Content, Json, Part},
     capture::{Capture, Source},
@@ -31,7 +34,7 @@ const METHODS: [&str; 7] = ["get", "post", "put", "patch", "delete", "head", "op
 /// Each is a key whose value is the body.
 const BODIES: [&str; 4] = ["form", "json", "body", "multipart"];
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 26] = [
     "get",
     "post",
     "put",
@@ -52,6 +55,12 @@ const KEYS: [&str; 20] = [
     "follow",
     "within",
     "pause",
+    "websocket",
+    "events",
+    "as",
+    "send",
+    "on",
+    "arrives",
 ];
 
 pub(super) fn read(
@@ -59,11 +68,16 @@ pub(super) fn read(
     span: Range<usize>,
     number: usize,
     folder: &Path,
+    before: &[Step],
     report: &mut Report<'_>,
 ) -> Step {
     field::check_keys(table, &KEYS, &format!(" in step {number}"), report);
     let (method, path) = request(table, span.clone(), number, report);
     let mut step = Step::new(number, method, path);
+    let at = channel::At { number, span: span.clone(), before };
+    step.act = channel::act(table, &at, report);
+    step.arrives = channel::arrival(table, &step.act, &at, report);
+    channel::check(table, &step, report);
     step.name = field::text(table, "name", report).map(|(name, _)| name.to_owned());
     step.follow = field::flag(table, "follow", report);
     step.within = wait(table, "within", report);
@@ -93,9 +107,15 @@ fn request(
     number: usize,
     report: &mut Report<'_>,
 ) -> (Method, Template) {
-    let mut said: Vec<&str> = METHODS.into_iter().filter(|key| table.contains_key(*key)).collect();
+    let openings = channel::OPENINGS.into_iter().map(|(key, _)| key);
+    let mut said: Vec<&str> =
+        METHODS.into_iter().chain(openings).filter(|key| table.contains_key(*key)).collect();
     said.extend(table.contains_key("method").then_some("method"));
     let nothing = (Method::GET, Template::literal("/"));
+    if channel::is_saying(table, !said.is_empty()) {
+        // It may change something, and is not sent again by anybody on the way.
+        return (Method::POST, Template::literal("/"));
+    }
     let key = match said.as_slice() {
         [key] => *key,
         [] => {
@@ -128,7 +148,9 @@ fn request(
             if let Some(value) = table.get("path") {
                 report.at(value.span(), format!("`path` goes with `method`; the path is already in `{key}`"));
             }
-            (Method::from_bytes(key.to_ascii_uppercase().as_bytes()).unwrap_or_default(), key)
+            let is_method = METHODS.contains(&key);
+            let method = Method::from_bytes(key.to_ascii_uppercase().as_bytes()).ok();
+            (method.filter(|_| is_method).unwrap_or_default(), key)
         }
     };
     let Some((text, at)) = field::text(table, path_key, report) else {
@@ -404,7 +426,7 @@ fn capture(name: &str, span: Range<usize>, value: &Value<'_>, report: &mut Repor
     Some(Capture { variable: name.into(), source, after: own(after), before: own(before), fallback })
 }
 
-fn wait(table: &DeTable<'_>, key: &str, report: &mut Report<'_>) -> Option<Duration> {
+pub(super) fn wait(table: &DeTable<'_>, key: &str, report: &mut Report<'_>) -> Option<Duration> {
     let (text, span) = field::text(table, key, report)?;
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);

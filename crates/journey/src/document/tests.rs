@@ -50,6 +50,27 @@ body = { text = "x{{order}}", type = "text/plain" }
 "#;
 
 #[test]
+fn channels_are_named_and_used() {
+    let text = "[[steps]]\nwebsocket = \"/chat\"\nas = \"ada\"\nsend = [\"40\", \"hi\"]\narrives = \"40\"\n\
+                [[steps]]\nevents = \"/news\"\n[[steps]]\nsend = \"hello\"\n\
+                [[steps]]\npost = \"/news\"\ncapture = { id = { json = \"/id\" } }\n\
+                arrives = { text = \"{{id}}\", on = \"events\", within = \"2s\" }";
+    let journey = parse(text).unwrap();
+    let titles: Vec<_> = journey.steps.iter().map(crate::journey::Step::title).collect();
+    assert_eq!(titles, ["WebSocket /chat", "events /news", "send on ada", "POST /news"]);
+    let arrivals: Vec<_> = journey
+        .steps
+        .iter()
+        .map(|step| step.arrives.as_ref().map(|arrival| (arrival.on.as_str(), arrival.within.as_secs())))
+        .collect();
+    assert_eq!(arrivals, [Some(("ada", 5)), None, None, Some(("events", 2))]);
+    let texts: Vec<_> = journey.steps.iter().map(|step| step.act.texts().len()).collect();
+    assert_eq!(texts, [2, 0, 1, 0]);
+    assert_eq!(journey.opening("events", 4).map(|(step, _)| step.number), Some(2));
+    assert!(journey.opening("events", 2).is_none() && !journey.steps[3].is_plain());
+}
+
+#[test]
 fn a_whole_journey() {
     let journey = parse(SHOPPING).unwrap();
     assert_eq!(
@@ -170,6 +191,34 @@ fn what_is_wrong_is_said_with_its_place_and_what_to_do() {
         ("[[steps]]\nget = \"/\"\nwithin = \"3 days\"", "`within`: write a time of up to 10m"),
         ("[[steps]]\nget = \"/\"\nname = \"a\u{1b}\"\nfollow = 1", "not valid TOML"),
         ("[[steps]]\nget = \"/\"\nfollow = 1", "`follow` must be true or false, not a number"),
+        ("[[steps]]\nsend = \"x\"", "nothing is open by step 1: write websocket = \"/…\" in one before"),
+        ("[[steps]]\nget = \"/\"\narrives = \"x\"", "nothing is open by step 1"),
+        ("[[steps]]\nevents = \"/\"\nsend = \"x\"", "nothing can be sent over events"),
+        ("[[steps]]\nget = \"/\"\nas = \"x\"", "`as` goes with `websocket` or `events`"),
+        ("[[steps]]\nget = \"/\"\non = \"x\"", "`on` goes with `send`"),
+        ("[[steps]]\nevents = \"/\"\nas = \"a b\"", "`a b` is no name: use letters"),
+        ("[[steps]]\nevents = \"/\"\n[[steps]]\nsend = \"x\"", "nothing is open by step 2: write websocket"),
+        (
+            "[[steps]]\nwebsocket = \"/\"\nas = \"ada\"\n[[steps]]\nsend = \"x\"\non = \"adda\"",
+            "shop.toml:6:6: no step before opens `adda`; did you mean `ada`?",
+        ),
+        (
+            "[[steps]]\nwebsocket = \"/\"\n[[steps]]\nevents = \"/\"\n[[steps]]\nget = \"/\"\narrives = \"x\"",
+            "several are open by step 3, `events` and `websocket`: say `on`",
+        ),
+        (
+            "[[steps]]\nwebsocket = \"/\"\n[[steps]]\nget = \"/\"\narrives = \"x\"\nwithin = \"1s\"",
+            "`within` would play the step again: write it into `arrives`",
+        ),
+        ("[[steps]]\nwebsocket = \"/\"\njson = {}", "`json` does not go with a connection that is kept open"),
+        (
+            "[[steps]]\nwebsocket = \"/\"\n[[steps]]\nsend = \"x\"\nexpect = { status = 200 }",
+            "`expect` has no response to look into: use `arrives`",
+        ),
+        ("[[steps]]\nwebsocket = \"/\"\narrives = { on = \"x\" }", "`arrives` needs `text`"),
+        ("[[steps]]\nwebsocket = \"/\"\nget = \"/\"", "several requests, `get` and `websocket`"),
+        ("[[steps]]\nwebsocket = \"/\"\nsend = \"{{a}}\"", "step 1 uses the variable `a`"),
+        ("[[steps]]\nwebsocket = \"/\"\narrives = \"{{a}}\"", "step 1 uses the variable `a`"),
     ] {
         let problems = parse(text).unwrap_err().to_string();
         assert!(problems.contains(expected), "{text}\n{problems}");

@@ -39,7 +39,14 @@ pub(super) struct Connection {
 }
 
 /// What drives the connection; ends with it.
-struct Task(JoinHandle<()>);
+#[derive(Debug)]
+pub(super) struct Task(JoinHandle<()>);
+
+impl Task {
+    pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(future))
+    }
+}
 
 impl Drop for Task {
     fn drop(&mut self) {
@@ -74,13 +81,25 @@ impl Connection {
         let (sender, connection) =
             handshake.map_err(|source| Error::Lost { destination: name(), status: None, source })?;
         // Its error is also the request's.
-        let task = Task(tokio::spawn(async move { drop(connection.await) }));
+        let connection = connection.with_upgrades();
+        let task = Task::spawn(async move { drop(connection.await) });
         Ok(Self { destination: destination.clone(), sender, task, used_at: Instant::now(), kept_max })
     }
 
     /// Whether a request for `destination` may be sent on it.
     pub(super) fn serves(&self, destination: &Destination) -> bool {
         self.destination.is(destination) && !self.sender.is_closed() && self.used_at.elapsed() < self.kept_max
+    }
+
+    /// Sends a request and gives the head of its response, with what must be kept for as long as the body is read.
+    pub(super) async fn begin(
+        mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(Response<Incoming>, Task), Failed> {
+        let failed = |source| Failed { unsent: None, status: None, source };
+        self.sender.ready().await.map_err(failed)?;
+        let response = self.sender.send_request(request).await.map_err(failed)?;
+        Ok((response, self.task))
     }
 
     /// Sends a request and reads its response; gives the connection back if another request can be sent on it.
@@ -112,7 +131,8 @@ impl fmt::Debug for Connection {
     }
 }
 
-async fn whole(response: Response<Incoming>, limits: &Limits) -> Result<Answer, Failed> {
+/// Reads a body, as far as it may be long.
+pub(super) async fn whole(response: Response<Incoming>, limits: &Limits) -> Result<Answer, Failed> {
     let (head, mut body) = response.into_parts();
     let (mut whole, mut is_cut) = (BytesMut::new(), false);
     // A stream of events has no end of its own.

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod answers;
+mod channels;
 mod crawled;
 mod service;
 

@@ -50,7 +50,7 @@ impl Trial<'_> {
 
     /// Whether a step is one request, so that its worker is asked nothing more after the signal.
     fn is_asked_once(&self, step: usize) -> bool {
-        self.journey.step(step).is_some_and(|step| step.within.is_none() && !step.follow)
+        self.journey.step(step).is_some_and(|step| step.within.is_none() && !step.follow && step.is_plain())
     }
 
     fn leave(&self, at: usize) -> Result<Leaving, Error> {

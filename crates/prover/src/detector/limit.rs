@@ -52,7 +52,8 @@ impl Trial<'_> {
             };
             let told = told(&observed.headers);
             let most = told.map_or(MOST, |limit| limit.min(TOLD_MAX) + WORKERS).min(often(observed.took));
-            let is_meant = step.within.is_none() && (told.is_some() || step.method.is_safe());
+            let is_meant =
+                step.within.is_none() && step.is_plain() && (told.is_some() || step.method.is_safe());
             let is_meant = is_meant && !observed.is_cut && most >= LEAST.min(told.unwrap_or(LEAST));
             let suspect =
                 Suspect { journey: Arc::clone(&self.journey), place: self.place(step.number), most };

@@ -170,7 +170,7 @@ impl Trial<'_> {
 fn is_sent_again(step: &Step) -> bool {
     let is_known = step.method.is_safe() || matches!(step.method, Method::PUT | Method::DELETE);
     let has_key = step.headers.iter().any(|(name, _)| name == "idempotency-key");
-    (is_known || has_key) && step.within.is_none()
+    (is_known || has_key) && step.within.is_none() && step.act.is_request()
 }
 
 fn is_resent(schedule: &Schedule, step: usize) -> bool {

@@ -12,6 +12,8 @@ const READ_BYTES_MAX: u64 = 256 << 10;
 pub enum Framework {
     /// Express, on Node.js.
     Express,
+    /// socket.io, on Node.js.
+    SocketIo,
     /// Flask, on Python.
     Flask,
     /// Django, on Python.
@@ -25,12 +27,13 @@ const LISTS: [&str; 4] = ["package.json", "requirements.txt", "pyproject.toml", 
 
 impl Framework {
     /// All of them, in the order in which they are looked for.
-    pub const ALL: [Self; 4] = [Self::Express, Self::Flask, Self::Django, Self::Php];
+    pub const ALL: [Self; 5] = [Self::Express, Self::SocketIo, Self::Flask, Self::Django, Self::Php];
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Express => "Express",
+            Self::SocketIo => "socket.io",
             Self::Flask => "Flask",
             Self::Django => "Django",
             Self::Php => "PHP",
@@ -58,6 +61,13 @@ impl Framework {
                 "require('express')",
                 "require(\"express\")",
             ],
+            Self::SocketIo => &[
+                "\"socket.io\":",
+                "from 'socket.io'",
+                "from \"socket.io\"",
+                "require('socket.io')",
+                "require(\"socket.io\")",
+            ],
             Self::Flask => &["from flask ", "import flask", "\nflask=", "\nflask\n", "\"flask"],
             Self::Django => &[
                 "from django",
@@ -82,6 +92,12 @@ impl Framework {
             }
             (Self::Express, Kind::RateLimit) => EXPRESS_LIMIT,
             (Self::Express, Kind::Drain) => EXPRESS_DRAIN,
+            (Self::Express, Kind::EventStream) => EXPRESS_EVENTS,
+            (Self::Express | Self::SocketIo, Kind::Websocket) => SOCKET_IO_ADAPTER,
+            (Self::SocketIo, Kind::Memory) => SOCKET_IO_TRANSPORT,
+            (Self::Flask, Kind::Websocket) => FLASK_SOCKET_IO,
+            (Self::Flask, Kind::EventStream) => FLASK_EVENTS,
+            (Self::Django, Kind::Websocket) => DJANGO_CHANNELS,
             (Self::Flask, Kind::Memory) => FLASK_SESSION,
             (Self::Flask, Kind::File) => PYTHON_UPLOAD,
             (Self::Flask, Kind::BootSecret) => "app.secret_key = os.environ[\"SECRET_KEY\"]",
@@ -102,6 +118,33 @@ process.on('SIGTERM', () => {
   server.close()
   server.closeIdleConnections()
 })";
+
+const EXPRESS_EVENTS: &str = "\
+const hear = await createClient({ url: process.env.REDIS_URL }).connect()
+const tell = await hear.duplicate().connect()
+const listening = new Set()
+await hear.subscribe('news', (text) => listening.forEach((res) => res.write(`data: ${text}\\n\\n`)))
+app.get('/events', (req, res) => {
+  res.set('Content-Type', 'text/event-stream').flushHeaders()
+  listening.add(res)
+  res.on('close', () => listening.delete(res))
+})
+app.post('/news', async (req, res) => {
+  await tell.publish('news', req.body.text)
+  res.sendStatus(202)
+})";
+
+const SOCKET_IO_ADAPTER: &str = "\
+import { createAdapter } from '@socket.io/redis-adapter'
+import { createClient } from 'redis'
+
+const tell = await createClient({ url: process.env.REDIS_URL }).connect()
+const hear = await tell.duplicate().connect()
+const io = new Server(server, { adapter: createAdapter(tell, hear) })";
+
+const SOCKET_IO_TRANSPORT: &str = "\
+// Sessions of long polling are in one worker alone; a WebSocket stays with its own. The same for clients.
+const io = new Server(server, { transports: ['websocket'] })";
 
 const EXPRESS_SESSION: &str = "\
 import session from 'express-session'
@@ -138,6 +181,30 @@ from flask_session import Session
 
 app.config.update(SESSION_TYPE=\"redis\", SESSION_REDIS=redis.from_url(os.environ[\"REDIS_URL\"]))
 Session(app)";
+
+const FLASK_SOCKET_IO: &str = "socketio = SocketIO(app, message_queue=os.environ[\"REDIS_URL\"])";
+
+const FLASK_EVENTS: &str = "\
+store = redis.from_url(os.environ[\"REDIS_URL\"])
+
+@app.get(\"/events\")
+def events():
+    hear = store.pubsub(ignore_subscribe_messages=True)
+    hear.subscribe(\"news\")
+    return Response((f\"data: {each['data'].decode()}\\n\\n\" for each in hear.listen()), mimetype=\"text/event-stream\")
+
+@app.post(\"/news\")
+def news():
+    store.publish(\"news\", request.get_data())
+    return \"\", 202";
+
+const DJANGO_CHANNELS: &str = "\
+CHANNEL_LAYERS = {
+    \"default\": {
+        \"BACKEND\": \"channels_redis.core.RedisChannelLayer\",
+        \"CONFIG\": {\"hosts\": [os.environ[\"REDIS_URL\"]]},
+    },
+}";
 
 const FLASK_LIMIT: &str = "\
 from flask_limiter import Limiter

@@ -2,6 +2,7 @@
 //! all text is escaped, and a policy in the page forbids whatever would still get through.
 
 mod contrast;
+mod heard;
 mod matrix;
 mod timeline;
 
@@ -87,6 +88,9 @@ fn push_finding(page: &mut String, proof: &Proof, finding: &Finding, framework: 
     }
     let _ = writeln!(page, "<dt>again</dt><dd><code>lethe prove --replay {id}</code></dd></dl>");
     timeline::push(page, finding);
+    if let Some(deliveries) = proof.deliveries_of(finding) {
+        heard::push(page, deliveries);
+    }
     if let Some(file) = &finding.file {
         let _ = write!(page, "<p class=\"card\">{}<br>{} bytes", Escaped(&file.path), file.bytes);
         if let Some(canary) = &file.canary {

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 
 use lethe_prover::{
     finding::Finding,
-    proof::{Progress, Proof, Row, Verdict},
+    proof::{Deliveries, Progress, Proof, Row, Verdict},
     replay::Again,
     trace::{self, Trace},
 };
@@ -84,7 +84,7 @@ pub(super) fn report(proof: &Proof) -> io::Result<()> {
         output::line(&shown(&format!("note: {unread}")))?;
     }
     for finding in &proof.findings {
-        for line in lines(finding) {
+        for line in lines(finding).into_iter().chain(heard(proof.deliveries_of(finding))) {
             output::line(&shown(&line))?;
         }
     }
@@ -159,4 +159,17 @@ fn lines(finding: &Finding) -> [String; 5] {
         format!("  proof  {}", finding.proof),
         format!("  fix    {}", finding.fix),
     ]
+}
+
+/// Who hears of what is sent to whom, a line for each worker.
+fn heard(deliveries: Option<&Deliveries>) -> Vec<String> {
+    let Some(deliveries) = deliveries else { return Vec::new() };
+    let workers = deliveries.delivered.len();
+    let columns: String = (0..workers).map(|at| format!("  at {}", Deliveries::worker(at))).collect();
+    let head = format!("  heard  {:9}{columns}", "");
+    let row = |(sender, row): (usize, &Vec<bool>)| {
+        let cells: String = row.iter().map(|heard| if *heard { "  yes " } else { "  -   " }).collect();
+        format!("         sent to {}{cells}", Deliveries::worker(sender)).trim_end().to_owned()
+    };
+    std::iter::once(head).chain(deliveries.delivered.iter().enumerate().map(row)).collect()
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     contrast::Contrast,
     finding::{KeptFile, Kind},
-    proof::{Row, Uncovered, tests::proof},
+    proof::{Deliveries, Row, Uncovered, tests::proof},
 };
 
 /// What a page must not take for its own.
@@ -71,6 +71,21 @@ fn a_finding_has_its_picture_its_responses_and_what_mends_it() {
     torn.findings[0].replay.workers = "A A†B B, killed at answer 2".into();
     let page = html(&torn, [&journey()], None);
     assert!(page.contains("<path class=\"kill\"") && !page.contains("With "), "{page}");
+}
+
+#[test]
+fn who_hears_what_is_a_table() {
+    let mut proof = proof();
+    proof.findings[0].kind = Kind::Websocket;
+    let (journey, channel) = ("a <b>".to_owned(), HOSTILE.to_owned());
+    let delivered = vec![vec![true, false], vec![false, true]];
+    proof.coverage.deliveries.push(Deliveries { journey, step: 3, channel, delivered });
+    let page = html(&proof, [], None);
+    let row = "<tr><td>B</td><td class=\"bad\">no</td><td class=\"ok\">yes</td></tr>";
+    assert!(page.contains(row) && page.contains("heard at B") && !page.contains("<script"), "{page}");
+    // It belongs to no other finding.
+    proof.findings[0].kind = Kind::Memory;
+    assert!(!html(&proof, [], None).contains("heard at B"));
 }
 
 #[test]
