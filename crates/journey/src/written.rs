@@ -1,6 +1,7 @@
 //! A journey as a file that people read and change: the opposite of [`crate::document`]. What [`write`] writes is read as the same
 //! journey again, but for its notes, which become comments.
 
+mod channel;
 mod step;
 mod value;
 

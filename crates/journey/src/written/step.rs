@@ -23,7 +23,7 @@ const FILE_NAME_CHARS_MAX: usize = 80;
 pub(super) const DECIDED: [HeaderName; 4] =
     [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::ACCEPT_ENCODING];
 
-type Entries = Vec<(String, Value)>;
+pub(super) type Entries = Vec<(String, Value)>;
 
 impl Writer<'_> {
     pub(super) fn step(
@@ -37,14 +37,16 @@ impl Writer<'_> {
         if let Some(name) = &step.name {
             add("name", Value::Text(name.clone()));
         }
-        let path = self.template(&step.path);
+        let act = self.act(step);
         match key_of(&step.method) {
-            Some(key) => add(key, path),
+            _ if !act.is_empty() => {}
+            Some(key) => add(key, self.template(&step.path)),
             None => {
                 add("method", Value::Text(step.method.to_string()));
-                add("path", path);
+                add("path", self.template(&step.path));
             }
         }
+        act.into_iter().for_each(|(key, value)| add(&key, value));
         if !step.pause.is_zero() {
             add("pause", time(step.pause));
         }
@@ -65,6 +67,9 @@ impl Writer<'_> {
         let expect = self.expectation(&step.expect);
         if !expect.is_empty() {
             add("expect", Value::Table(expect));
+        }
+        if let Some(arrival) = &step.arrives {
+            add("arrives", self.arrival(&step.act, arrival));
         }
         let captures = self.captures(&step.captures);
         if !captures.is_empty() {
@@ -375,7 +380,7 @@ fn status(statuses: &RangeInclusive<u16>) -> Vec<Value> {
 }
 
 /// As short as it can be said.
-fn time(time: Duration) -> Value {
+pub(super) fn time(time: Duration) -> Value {
     Value::Text(match time.subsec_nanos() {
         0 => format!("{}s", time.as_secs()),
         nanos if nanos % 1_000_000 == 0 => format!("{}ms", time.as_millis()),

@@ -168,6 +168,43 @@ fn whatever_it_was_read_from() {
 
 const VARIABLE: &str = "v";
 
+#[test]
+fn connections_that_stay_open() {
+    let text = r#"name = "talk"
+
+[[steps]]
+websocket = "/chat"
+as = "ada"
+send = ["join {{identity}}", "here"]
+arrives = "welcome"
+capture = { seat = { json = "/seat" } }
+
+[[steps]]
+events = "/news"
+
+[[steps]]
+post = "/news"
+body = "from {{identity}}"
+arrives = { text = "from {{identity}}", on = "events", within = "2s" }
+
+[[steps]]
+send = "hello"
+on = "ada"
+arrives = "hello"
+"#;
+    let journey = document::read(text, "a.toml", "a", Path::new(".")).unwrap();
+    let (written, read) = again(&journey);
+    assert_eq!(plain(&read), plain(&journey), "{written}");
+    // What goes without saying is not said.
+    for line in [
+        "websocket = \"/chat\"",
+        "events = \"/news\"\n\n",
+        "send    = \"hello\"\non      = \"ada\"\narrives = \"hello\"",
+    ] {
+        assert!(written.contains(line), "{line}: {written}");
+    }
+}
+
 fn text() -> impl Strategy<Value = String> {
     // Whatever is hard: quotes, escapes, braces, line ends, and what is no ASCII.
     "[a-c\"'\\\\{}\\n\\r\\t #=\\[\\],.é\u{0}\u{7f}\u{202e}\u{1f600}]{0,12}"
