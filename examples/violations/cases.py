@@ -17,36 +17,36 @@ HERE = Path(__file__).resolve().parent
 REAL = HERE / "real"
 CLEAN = None
 
-# Folder, programs, and the kind that is found in them; None where nothing is.
+# Folder, programs, and the kind that is found in them; None where nothing is. Those in Rust are one program, which is told the folder.
 EXAMPLES = [
-    ("session-in-memory", ["app.py", "app.mjs"], "memory"),
-    ("session-in-memory", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("file-upload", ["app.py", "app.mjs"], "file"),
-    ("file-upload", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("items-in-memory", ["app.py"], "memory"),
-    ("items-in-memory", ["fixed.py"], CLEAN),
-    ("boot-secret", ["app.py", "app.mjs"], "boot-secret"),
-    ("boot-secret", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("rate-limit", ["app.py", "app.mjs"], "rate-limit"),
-    ("rate-limit", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("stale-cache", ["app.py"], "stale-cache"),
-    ("stale-cache", ["fixed.py"], CLEAN),
-    ("half-done", ["app.py"], "half-done"),
-    ("half-done", ["fixed.py"], CLEAN),
-    ("no-drain", ["app.py", "app.mjs"], "drain"),
-    ("no-drain", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("unsafe-retry", ["app.py", "app.mjs"], "retry"),
-    ("unsafe-retry", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("key-in-memory", ["app.py"], "retry"),
-    ("key-in-memory", ["fixed.py"], CLEAN),
-    ("schedule", ["app.py", "app.mjs"], "schedule"),
-    ("schedule", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("migration", ["app.py"], "migration"),
-    ("migration", ["fixed.py"], CLEAN),
-    ("slow-start", ["app.py"], "slow-start"),
-    ("slow-start", ["fixed.py"], CLEAN),
-    ("job", ["app.py"], "job"),
-    ("job", ["fixed.py"], CLEAN),
+    ("session-in-memory", ["app.py", "app.mjs", "rust"], "memory"),
+    ("session-in-memory", ["fixed.py", "fixed.mjs", "rust --fixed"], CLEAN),
+    ("file-upload", ["app.py", "app.mjs", "rust"], "file"),
+    ("file-upload", ["fixed.py", "fixed.mjs", "rust --fixed"], CLEAN),
+    ("items-in-memory", ["app.py", "app.mjs", "rust"], "memory"),
+    ("items-in-memory", ["fixed.py", "fixed.mjs", "rust --fixed"], CLEAN),
+    ("boot-secret", ["app.py", "app.mjs", "rust"], "boot-secret"),
+    ("boot-secret", ["fixed.py", "fixed.mjs", "rust --fixed"], CLEAN),
+    ("rate-limit", ["app.py", "app.mjs", "rust"], "rate-limit"),
+    ("rate-limit", ["fixed.py", "fixed.mjs", "rust --fixed"], CLEAN),
+    ("stale-cache", ["app.py", "app.mjs", "rust"], "stale-cache"),
+    ("stale-cache", ["fixed.py", "fixed.mjs", "rust --fixed"], CLEAN),
+    ("half-done", ["app.py", "app.mjs", "rust"], "half-done"),
+    ("half-done", ["fixed.py", "fixed.mjs", "rust --fixed"], CLEAN),
+    ("no-drain", ["app.py", "app.mjs", "rust"], "drain"),
+    ("no-drain", ["fixed.py", "fixed.mjs", "rust --fixed"], CLEAN),
+    ("unsafe-retry", ["app.py", "app.mjs", "rust"], "retry"),
+    ("unsafe-retry", ["fixed.py", "fixed.mjs", "rust --fixed"], CLEAN),
+    ("key-in-memory", ["app.py", "app.mjs", "rust"], "retry"),
+    ("key-in-memory", ["fixed.py", "fixed.mjs", "rust --fixed"], CLEAN),
+    ("schedule", ["app.py", "app.mjs", "rust"], "schedule"),
+    ("schedule", ["fixed.py", "fixed.mjs", "rust --fixed"], CLEAN),
+    ("migration", ["app.py", "app.mjs", "rust"], "migration"),
+    ("migration", ["fixed.py", "fixed.mjs", "rust --fixed"], CLEAN),
+    ("slow-start", ["app.py", "app.mjs", "rust"], "slow-start"),
+    ("slow-start", ["fixed.py", "fixed.mjs", "rust --fixed"], CLEAN),
+    ("job", ["app.py", "app.mjs", "rust"], "job"),
+    ("job", ["fixed.py", "fixed.mjs", "rust --fixed"], CLEAN),
 ]
 
 # What is given beside; this empties the store, so that there is something to migrate.
@@ -88,6 +88,14 @@ def journey_of(folder):
     """The one that was written, or what the service says of itself."""
     written = folder / "journey.toml"
     return written if written.exists() else folder / "openapi.yaml"
+
+
+def command_of(program, folder, rust):
+    """What starts a program of a folder."""
+    language, *flags = program.split()
+    if language == "rust":
+        return [rust, folder, *flags]
+    return ["python3" if program.endswith(".py") else "node", program]
 
 
 def install(cache):
@@ -184,23 +192,28 @@ def judge(expected, kinds, verdict):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lethe", default="lethe", help="the program")
+    parser.add_argument("--rust", default="violations", help="the program of the folder rust")
     parser.add_argument("--cache", type=Path, default=HERE / ".cache", help="where middleware is installed")
     parser.add_argument("--only", default="", help="cases with this in their names")
     chosen = parser.parse_args()
     chosen.cache.mkdir(parents=True, exist_ok=True)
     cache = chosen.cache.resolve()
+    rust = shutil.which(chosen.rust)
+    rust = rust and os.path.abspath(rust)
 
     cases = []
     for folder, programs, expected in EXAMPLES:
         for program in programs:
-            runtime = "python3" if program.endswith(".py") else "node"
-            cases.append((f"{folder}/{program}", HERE / folder, [runtime, program], {}, journey_of(HERE / folder), expected))
+            command = command_of(program, folder, rust)
+            cases.append((f"{folder}/{program}", HERE / folder, command, {}, journey_of(HERE / folder), expected))
     for name, runtime, command, env, journey, expected in MIDDLEWARE:
         command = [str(cache / "python/venv/bin/python") if word == "PYTHON" else word for word in command]
         cases.append((name, cache / runtime, command, env, journey, expected))
     cases = [case for case in cases if chosen.only in case[0]]
     if any(case[1].is_relative_to(cache) for case in cases):
         install(cache)
+    if any(None in case[2] for case in cases):
+        sys.exit(f"{chosen.rust} is not there; `cargo build -p violations` makes it, and --rust says where it is")
 
     counts = dict.fromkeys(["found", "clean", "missed", "false"], 0)
     with tempfile.TemporaryDirectory() as scratch:
