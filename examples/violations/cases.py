@@ -17,47 +17,30 @@ HERE = Path(__file__).resolve().parent
 REAL = HERE / "real"
 CLEAN = None
 
-# Folder, programs, and the kind that is found in them; None where nothing is.
-EXAMPLES = [
-    ("session-in-memory", ["app.py", "app.mjs"], "memory"),
-    ("session-in-memory", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("file-upload", ["app.py", "app.mjs"], "file"),
-    ("file-upload", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("items-in-memory", ["app.py"], "memory"),
-    ("items-in-memory", ["fixed.py"], CLEAN),
-    ("boot-secret", ["app.py", "app.mjs"], "boot-secret"),
-    ("boot-secret", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("rate-limit", ["app.py", "app.mjs"], "rate-limit"),
-    ("rate-limit", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("stale-cache", ["app.py"], "stale-cache"),
-    ("stale-cache", ["fixed.py"], CLEAN),
-    ("half-done", ["app.py"], "half-done"),
-    ("half-done", ["fixed.py"], CLEAN),
-    ("no-drain", ["app.py", "app.mjs"], "drain"),
-    ("no-drain", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("unsafe-retry", ["app.py", "app.mjs"], "retry"),
-    ("unsafe-retry", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("key-in-memory", ["app.py"], "retry"),
-    ("key-in-memory", ["fixed.py"], CLEAN),
-    ("schedule", ["app.py", "app.mjs"], "schedule"),
-    ("schedule", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("migration", ["app.py"], "migration"),
-    ("migration", ["fixed.py"], CLEAN),
-    ("slow-start", ["app.py"], "slow-start"),
-    ("slow-start", ["fixed.py"], CLEAN),
-    ("duplicate-id", ["app.py", "app.mjs"], "duplicate-id"),
-    ("duplicate-id", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("sticky-cookie", ["app.py", "app.mjs"], "sticky-cookie"),
-    ("sticky-cookie", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("configuration", ["app.py", "app.mjs"], "configuration"),
-    ("configuration", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("job", ["app.py"], "job"),
-    ("job", ["fixed.py"], CLEAN),
-    ("websocket", ["app.py", "app.mjs"], "websocket"),
-    ("websocket", ["fixed.py", "fixed.mjs"], CLEAN),
-    ("events", ["app.py", "app.mjs"], "event-stream"),
-    ("events", ["fixed.py", "fixed.mjs"], CLEAN),
-]
+# The kind that is found in what is in a folder, and nothing in its twin. Those in Rust are one program, which is told the folder.
+EXAMPLES = {
+    "session-in-memory": "memory",
+    "file-upload": "file",
+    "items-in-memory": "memory",
+    "boot-secret": "boot-secret",
+    "rate-limit": "rate-limit",
+    "stale-cache": "stale-cache",
+    "half-done": "half-done",
+    "no-drain": "drain",
+    "unsafe-retry": "retry",
+    "key-in-memory": "retry",
+    "schedule": "schedule",
+    "migration": "migration",
+    "slow-start": "slow-start",
+    "duplicate-id": "duplicate-id",
+    "sticky-cookie": "sticky-cookie",
+    "configuration": "configuration",
+    "job": "job",
+    "websocket": "websocket",
+    "events": "event-stream",
+}
+APPS, TWINS = ["app.py", "app.mjs", "rust"], ["fixed.py", "fixed.mjs", "rust --fixed"]
+WITHOUT_RUST = ["duplicate-id", "sticky-cookie", "configuration", "websocket", "events"]
 
 # What is given beside; this empties the store, so that there is something to migrate.
 FLAGS = {
@@ -97,6 +80,14 @@ def journey_of(folder):
     """The one that was written, or what the service says of itself."""
     written = folder / "journey.toml"
     return written if written.exists() else folder / "openapi.yaml"
+
+
+def command_of(program, folder, rust):
+    """What starts a program of a folder."""
+    language, *flags = program.split()
+    if language == "rust":
+        return [rust, folder, *flags]
+    return ["python3" if program.endswith(".py") else "node", program]
 
 
 def install(cache):
@@ -158,8 +149,7 @@ def prove(lethe, folder, command, journey, env, scratch, expected):
     """The kinds that are found, of hints only what is expected, the verdict, and how long it took."""
     report = Path(scratch) / "proof.json"
     report.unlink(missing_ok=True)
-    # Workers that are booted ahead would do jobs of others; with a command to reset, none are.
-    flags = FLAGS.get(folder.name, ["--reset", "true"] if expected == "job" else [])
+    flags = FLAGS.get(folder.name, [])
     words = [lethe, "prove", *flags, "--journey", journey, "--json", report, "--", *command]
     env = {**os.environ, "XDG_STATE_HOME": scratch, **env}
     try:
@@ -193,23 +183,30 @@ def judge(expected, kinds, verdict):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lethe", default="lethe", help="the program")
+    parser.add_argument("--rust", default="violations", help="the program of the folder rust")
     parser.add_argument("--cache", type=Path, default=HERE / ".cache", help="where middleware is installed")
     parser.add_argument("--only", default="", help="cases with this in their names")
     chosen = parser.parse_args()
     chosen.cache.mkdir(parents=True, exist_ok=True)
     cache = chosen.cache.resolve()
+    rust = shutil.which(chosen.rust)
+    rust = rust and os.path.abspath(rust)
 
     cases = []
-    for folder, programs, expected in EXAMPLES:
-        for program in programs:
-            runtime = "python3" if program.endswith(".py") else "node"
-            cases.append((f"{folder}/{program}", HERE / folder, [runtime, program], {}, journey_of(HERE / folder), expected))
+    for folder, kind in EXAMPLES.items():
+        for program, expected in [(app, kind) for app in APPS] + [(twin, CLEAN) for twin in TWINS]:
+            if folder in WITHOUT_RUST and program.startswith("rust"):
+                continue
+            command = command_of(program, folder, rust)
+            cases.append((f"{folder}/{program}", HERE / folder, command, {}, journey_of(HERE / folder), expected))
     for name, runtime, command, env, journey, expected in MIDDLEWARE:
         command = [str(cache / "python/venv/bin/python") if word == "PYTHON" else word for word in command]
         cases.append((name, cache / runtime, command, env, journey, expected))
     cases = [case for case in cases if chosen.only in case[0]]
     if any(case[1].is_relative_to(cache) for case in cases):
         install(cache)
+    if any(None in case[2] for case in cases):
+        sys.exit(f"{chosen.rust} is not there; `cargo build -p violations` makes it, and --rust says where it is")
 
     counts = dict.fromkeys(["found", "clean", "missed", "false"], 0)
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,14 +1,36 @@
-//! The examples of violations, in Python and Node.js, each beside its fixed twin.
+//! The examples of violations, each beside its fixed twin, in Python and Node.js; of those in Rust one pair, since `make prove-cases`
+//! proves them all.
+
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::lab::{Lab, Proof, Store, examples};
 
+/// A program is a file of the folder, or `rust` with its flags.
 fn prove(folder: &str, program: &str) -> Proof {
-    let (lab, store, folder) = (Lab::new(), Store::start(), examples().join(folder));
-    let runtime = if program.ends_with(".py") { "python3" } else { "node" };
-    let mut command = lab.command(&folder, &folder.join("journey.toml"), &[runtime, program]);
+    let (lab, store, words) = (Lab::new(), Store::start(), words_of(folder, program));
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let folder = examples().join(folder);
+    let mut command = lab.command(&folder, &folder.join("journey.toml"), &words);
     lab.run(command.env("STORE", &store.url))
+}
+
+fn words_of(folder: &str, program: &str) -> Vec<String> {
+    let words = match program.split_once(' ').map_or(program, |(language, _)| language) {
+        "rust" => vec![rust_examples(), folder.to_owned()],
+        python if python.ends_with(".py") => vec!["python3".to_owned(), python.to_owned()],
+        node => vec!["node".to_owned(), node.to_owned()],
+    };
+    let flags = program.split(' ').skip(1).map(str::to_owned);
+    words.into_iter().chain(flags).collect()
+}
+
+/// The program that all examples in Rust are. It lies beside `lethe`, whose tests Cargo does not tell of it.
+fn rust_examples() -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_lethe")).with_file_name("violations");
+    assert!(program.exists(), "{} is not there; `cargo build -p violations` makes it", program.display());
+    program.into_os_string().into_string().unwrap()
 }
 
 /// The one finding, which is of this kind and about these steps.
@@ -49,10 +71,10 @@ fn clean(folder: &str, program: &str) {
 
 #[test]
 fn a_session_in_memory() {
-    for program in ["app.py", "app.mjs"] {
+    for program in ["app.py", "app.mjs", "rust"] {
         found("session-in-memory", program, "memory", 2, 4);
     }
-    for program in ["fixed.py", "fixed.mjs"] {
+    for program in ["fixed.py", "fixed.mjs", "rust --fixed"] {
         clean("session-in-memory", program);
     }
 }
