@@ -152,7 +152,10 @@ impl Crawl<'_> {
         step.number = self.journey.steps.len() + 1;
         let observed = self.player.improvise(&step, self.destination).await?;
         let status = observed.status.as_u16();
-        step.expect.statuses = vec![status..=status];
+        // A service whose first page fails has nothing to be proven: that it must not fail is expected of it, as of any step.
+        if step.number > 1 || status < 400 {
+            step.expect.statuses = vec![status..=status];
+        }
         self.journey.steps.push(step);
         Ok((self.journey.steps.len() - 1, observed))
     }
@@ -241,6 +244,7 @@ impl Crawl<'_> {
     }
 
     fn finish(mut self) -> Journey {
+        self.leave_out_failures();
         let left = self.queue.len() + self.forms.len();
         if left > 0 {
             self.journey.notes.push(format!("{left} further links and forms were not followed"));
@@ -252,6 +256,25 @@ impl Crawl<'_> {
                 .push(format!("{count} links were not followed, since they may be of this run alone"));
         }
         self.journey
+    }
+}
+
+impl Crawl<'_> {
+    /// Takes out what the service itself failed at, and what needs something of that, and says so: of that nothing can be proven.
+    fn leave_out_failures(&mut self) {
+        let fails = |step: &Step| step.expect.statuses.iter().any(|range| *range.start() >= 500);
+        for mut step in std::mem::take(&mut self.journey.steps) {
+            let number = self.journey.steps.len() + 1;
+            if fails(&step) || !step.uses().all(|name| self.journey.knows(name, number)) {
+                self.journey.notes.push(format!(
+                    "{} failed on one worker, or needs what did, and was left out",
+                    step.title()
+                ));
+                continue;
+            }
+            step.number = number;
+            self.journey.steps.push(step);
+        }
     }
 }
 

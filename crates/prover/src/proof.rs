@@ -259,6 +259,9 @@ pub fn prove(
         coverage.schedules.append(&mut trial.rows);
         coverage.deliveries.append(&mut trial.deliveries);
     }
+    if !coverage.uncovered.is_empty() {
+        coverage.notices.extend(stage.want_of_room());
+    }
     coverage.beside = beside.iter().map(ToString::to_string).collect();
     // Where no journey can be played there is something else to mend first.
     if let Some(journey) = journeys.first().filter(|_| coverage.steps_covered > 0) {

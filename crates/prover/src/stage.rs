@@ -53,6 +53,9 @@ const OPEN_MIN: Duration = Duration::from_millis(100);
 /// How long `--reset` may take.
 const RESET_MAX: Duration = Duration::from_secs(120);
 
+/// Less than this is no room, in bytes.
+const ROOM_MIN: u64 = 1 << 20;
+
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
@@ -117,6 +120,8 @@ pub struct Stage {
     uses_what_is_beside: AtomicBool,
     seed: u64,
     runs: AtomicU64,
+    /// The least that was free at the end of a run where workers write, in bytes.
+    room: AtomicU64,
 }
 
 impl Stage {
@@ -131,6 +136,7 @@ impl Stage {
             uses_what_is_beside: AtomicBool::new(false),
             seed,
             runs: AtomicU64::new(0),
+            room: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -160,6 +166,18 @@ impl Stage {
     /// How many runs there were.
     pub fn runs(&self) -> u64 {
         self.runs.load(Ordering::Relaxed)
+    }
+
+    /// What is to be said if there was no room left for what workers write, in a sentence without its end.
+    pub(crate) fn want_of_room(&self) -> Option<String> {
+        let room = self.room.load(Ordering::Relaxed);
+        let folder = self.pool.yard().scratch_folder().display();
+        (room < ROOM_MIN).then(|| {
+            format!(
+                "no disk is left: {room} bytes were free in {folder}, where workers write during a proof, and what failed may have failed \
+                 for that; set TMPDIR to a folder with more room"
+            )
+        })
     }
 
     /// A number that no other run has.
@@ -240,6 +258,8 @@ impl Stage {
                 }
             }
         }
+        // While its workers have what they wrote.
+        self.room.fetch_min(self.pool.yard().room(), Ordering::Relaxed);
         run.canaries = canaries(&player);
         for actor in &cast.workers {
             run.beside.extend(actor.worker.carried().into_keys());
@@ -266,7 +286,9 @@ impl Stage {
     /// Those of somebody who has not been here.
     fn settings(&self) -> Settings {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
-        let identity = format!("p{:06x}n{run:04}", self.seed & 0xff_ffff);
+        // Names are short; seeds that differ only in their upper bits have others too.
+        let seed = (self.seed ^ (self.seed >> 24) ^ (self.seed >> 48)) & 0xff_ffff;
+        let identity = format!("p{seed:06x}n{run:04}");
         let limits = Limits { open_min: OPEN_MIN, ..Limits::default() };
         Settings { identity, limits, ..Settings::default() }
     }

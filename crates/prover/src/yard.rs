@@ -116,8 +116,8 @@ impl Yard {
             }
             yard.level = level;
             yard.mounts = match level {
-                Level::Overlay => Mounts::plan(&table, Path::is_dir),
-                _ => Mounts::plan_by_folder(&table),
+                Level::Overlay => Mounts::plan(&table, &yard.service.directory, Path::is_dir),
+                _ => Mounts::plan_by_folder(&table, &yard.service.directory),
             };
             yard.mounts.binds.extend(sockets.iter().cloned());
             match yard.try_level() {
@@ -204,6 +204,17 @@ impl Yard {
                 noted.push(notice.clone());
             }
         }
+    }
+
+    /// Where the disks of workers are.
+    pub fn scratch_folder(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// How many bytes are free there; the most there can be where that cannot be known.
+    pub fn room(&self) -> u64 {
+        let status = rustix::fs::statvfs(self.scratch.path());
+        status.map_or(u64::MAX, |status| status.f_bavail.saturating_mul(status.f_frsize))
     }
 
     /// Where the service is.

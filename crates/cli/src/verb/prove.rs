@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Args, value_parser};
 use lethe_journey::{file, journey::Journey};
 use lethe_node::config;
@@ -40,6 +40,9 @@ const WORKERS_MAX: i64 = 16;
 
 /// The answer goes to standard output.
 const STDOUT: &str = "-";
+
+/// Where `--ci` writes, if it does not say so.
+const REPORTS: &str = "lethe-proof";
 
 /// Prove that a service keeps nothing in its workers
 ///
@@ -112,8 +115,10 @@ pub struct Prove {
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 
-    /// Write proof.json, proof.sarif, proof.junit.xml and proof.html into a folder, which is made if need be
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["json", "sarif", "junit", "html"])]
+    /// Write proof.json, proof.sarif, proof.junit.xml and proof.html into a folder, which is made if need be: lethe-proof if none is
+    /// given. What follows it is taken for that folder, so write a service before it
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = REPORTS,
+          conflicts_with_all = ["json", "sarif", "junit", "html"])]
     ci: Option<PathBuf>,
 
     /// Repeat one finding of the last proof that was started in this folder: status 1 if it fails again, 0 if not. What is given
@@ -142,6 +147,12 @@ impl Prove {
 
     fn conclude(mut self) -> anyhow::Result<()> {
         if let Some(folder) = &self.ci {
+            // `--ci` before a service takes its folder for that of the reports.
+            ensure!(
+                !folder.join("lethe.toml").exists(),
+                "{0} is a service, and `--ci {0}` would write reports into it: write the service before `--ci`, or a folder after it",
+                folder.display()
+            );
             fs::create_dir_all(folder)
                 .with_context(|| format!("cannot make the folder {}", folder.display()))?;
             self.json = Some(folder.join("proof.json"));

@@ -1,5 +1,7 @@
 //! Services that do not start, or not as they should, and journeys that say nothing.
 
+use std::process::{Command, Stdio};
+
 use crate::lab::{Lab, Proof, Store, examples};
 
 /// Proves the example of sessions, started by a shell as `script` says.
@@ -119,4 +121,79 @@ fn a_file_that_is_no_journey_is_wrong_usage() {
     let proof = lab.prove(lab.path(), &journey, &["sleep", "1"]);
     assert_eq!(proof.status.code(), Some(2), "{}", proof.text());
     assert!(proof.err.contains("there are no steps"), "{}", proof.text());
+}
+
+/// A service whose POST writes 8 MiB, and whose page at `/broken` always fails; `HOME` is its first page's status.
+const LARGE: &str = r#"
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class App(BaseHTTPRequestHandler):
+    def answer(self, status):
+        body = b'<a href="/about">about</a> <a href="/broken">broken</a>'
+        self.send_response(status)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        self.answer({"/": int(os.environ.get("FIRST", "200")), "/broken": 500}.get(self.path, 200))
+
+    def do_POST(self):
+        with open("large", "wb") as file:
+            file.write(bytes(8 << 20))
+        self.answer(200)
+
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
+"#;
+
+#[test]
+fn a_disk_that_is_full_is_named() {
+    let lab = Lab::new();
+    lab.write("app.py", LARGE);
+    let journey =
+        lab.write("large.toml", "[[steps]]\nget = \"/\"\n[[steps]]\npost = \"/\"\n[[steps]]\nget = \"/\"\n");
+    let lethe = lab.command(lab.path(), &journey, &["python3", "app.py"]);
+    // A disk that is there for this process alone, and goes with it.
+    let small = r#"mount -t tmpfs -o size=4m small "$TMPDIR" && exec "$@""#;
+    let mut words = Command::new("unshare");
+    words.args(["--mount", "sh", "-c", small, "sh"]).arg(lethe.get_program()).args(lethe.get_args());
+    words.envs(lethe.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(lab.path());
+    let proof = lab.run(words.stdin(Stdio::null()));
+    if !proof.has_worlds() {
+        return;
+    }
+    assert_eq!(proof.status.code(), Some(2), "{}", proof.text());
+    assert!(proof.out.contains("no disk is left: "), "{}", proof.text());
+}
+
+#[test]
+fn a_service_that_fails_at_once_is_not_stateless() {
+    let lab = Lab::new();
+    lab.write("app.py", LARGE);
+    let crawl = |first: &str| {
+        let mut lethe = lab.lethe(&["--idle", "0"]);
+        lethe.args(["--", "python3", "app.py"]).env("FIRST", first).current_dir(lab.path());
+        lab.run(&mut lethe)
+    };
+    let broken = crawl("500");
+    assert_eq!(broken.status.code(), Some(2), "{}", broken.text());
+    assert!(broken.out.contains("it fails on one worker: status 500"), "{}", broken.text());
+    // One page that fails is left out, and said.
+    let rest = crawl("200");
+    if rest.has_worlds() {
+        assert_eq!(rest.status.code(), Some(0), "{}", rest.text());
+    }
+    assert!(rest.out.contains("GET /broken failed on one worker"), "{}", rest.text());
+}
+
+#[test]
+fn reports_are_not_written_into_the_service() {
+    let lab = Lab::new();
+    lab.write("lethe.toml", "");
+    let ended = lab.lethe(&["--ci"]).arg(lab.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    assert!(said.contains("write the service before `--ci`"), "{said}");
 }

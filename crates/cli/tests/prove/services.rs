@@ -1,6 +1,10 @@
 //! Real services with a state tier, and a service without any journey.
 
-use std::{fs, path::Path, process::Stdio};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
 
@@ -32,7 +36,7 @@ fn one_page_without_links_shows_nothing() {
 fn all_forms_of_the_report_are_written() {
     let (lab, folder) = (Lab::new(), examples().join("session-in-memory"));
     let (journey, reports) = (folder.join("journey.toml"), lab.path().join("reports/proof"));
-    let mut lethe = lab.lethe(&["--workers", "2", "--ci", reports.to_str().unwrap()]);
+    let mut lethe = lab.lethe(&["--workers", "2", "--seed", "7", "--ci", reports.to_str().unwrap()]);
     lethe.arg("--journey").arg(&journey).args(["--", "python3", "app.py"]);
     let proof = lab.run(lethe.current_dir(&folder));
     assert_eq!(proof.status.code(), Some(1), "{}", proof.text());
@@ -45,11 +49,17 @@ fn all_forms_of_the_report_are_written() {
     let file = &result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"];
     assert_eq!(file.as_str(), journey.to_str());
     let junit = read("proof.junit.xml");
+    // With a reader of XML that is not ours.
+    let parse = "import sys, xml.etree.ElementTree as x; x.parse(sys.argv[1])";
+    let parsed = Command::new("python3").args(["-c", parse]).arg(reports.join("proof.junit.xml")).status();
+    assert!(parsed.unwrap().success(), "{junit}");
     assert!(junit.contains("tests=\"5\" failures=\"2\" skipped=\"0\""), "{junit}");
     assert!(junit.contains("name=\"4 GET /me\"><failure type=\"lethe/memory\""), "{junit}");
     let page = read("proof.html");
     assert!(page.contains("<h1 class=\"violation\">1 violation</h1>"), "{page}");
     assert!(page.contains("<del>− 200 OK</del><ins>+ 401 Unauthorized</ins>"), "{page}");
+    // Who plays is called after the seed.
+    assert!(page.contains("hello ada-p000007n"), "{page}");
     // A step that needs the same is not green either.
     assert_eq!(json["findings"][0]["also"][0]["step"], 5);
     assert_eq!(json["coverage"]["steps_covered"], 4);

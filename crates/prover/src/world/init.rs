@@ -137,7 +137,10 @@ fn make(spec: &str, channel: &Channel, service: &mut Service) -> io::Result<()> 
     service.watch = watch(&spec, &mut notices);
     let doors = open_doors(&spec.doors);
     if let Err(error) = start(&spec, entered.has_own_processes, service) {
-        channel.send(&Reply::NoProgram(error.to_string()), &[])?;
+        channel.send(
+            &Reply::NoProgram(format!("{}: {error}", spec.command.first().map_or("", String::as_str))),
+            &[],
+        )?;
         return Err(error);
     }
     let files: Vec<BorrowedFd<'_>> = doors.iter().map(|(_, listener)| listener.as_fd()).collect();

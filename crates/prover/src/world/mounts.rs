@@ -14,6 +14,12 @@ use serde::{Deserialize, Serialize};
 /// Most overlays of a world; what is mounted beyond is shown as it is, and can only be read.
 const LAYERS_MAX: usize = 64;
 
+/// Where services write, beside their own folder.
+const WRITTEN_TO: [&str; 5] = ["/tmp", "/var", "/run", "/home", "/root"];
+
+/// Folders that are named in one sentence.
+const NAMED_MAX: usize = 4;
+
 /// Trees that are never layers: of the kernel, or made anew in each world.
 const OF_THE_KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
 
@@ -56,13 +62,14 @@ pub struct Mounts {
     pub layers: Vec<PathBuf>,
     /// What is shown as it is, parents first. All but devices can only be read.
     pub binds: Vec<PathBuf>,
-    /// How many folders are among them because there are too many for overlays.
-    pub beyond: usize,
+    /// The folders among them that are there because there are too many for overlays.
+    pub beyond: Vec<PathBuf>,
 }
 
 impl Mounts {
-    /// What the table of `/proc/self/mountinfo` comes to (`proc_pid_mountinfo(5)`). `is_folder` says what a mount point is.
-    pub fn plan(table: &str, is_folder: impl Fn(&Path) -> bool) -> Self {
+    /// What the table of `/proc/self/mountinfo` comes to (`proc_pid_mountinfo(5)`) for what runs in the folder `service`. `is_folder` says
+    /// what a mount point is.
+    pub fn plan(table: &str, service: &Path, is_folder: impl Fn(&Path) -> bool) -> Self {
         // Of several at one place, the last is seen.
         let seen: BTreeMap<PathBuf, &str> = table.lines().filter_map(row).collect();
         let mut mounts = Self { layers: vec!["/".into()], ..Self::default() };
@@ -75,13 +82,12 @@ impl Mounts {
             if is_beneath(&OF_THE_KERNEL) || is_beneath(&OF_CONTAINERS) {
                 continue;
             }
-            if is_folder(&point) && mounts.layers.len() < LAYERS_MAX {
-                mounts.layers.push(point);
-            } else {
-                mounts.beyond += usize::from(is_folder(&point));
-                mounts.binds.push(point);
+            match is_folder(&point) {
+                true => mounts.layers.push(point),
+                false => mounts.binds.push(point),
             }
         }
+        mounts.keep_to_the_bound(service);
         mounts
     }
 }
@@ -89,19 +95,41 @@ impl Mounts {
 impl Mounts {
     /// What of it is not as it should be, one sentence each.
     pub fn notices(&self) -> Vec<String> {
-        let beyond = self.beyond;
-        let text = format!(
-            "{beyond} folders can only be read by workers: a world has {LAYERS_MAX} overlays at most"
-        );
-        if beyond == 0 { Vec::new() } else { vec![text] }
+        if self.beyond.is_empty() {
+            return Vec::new();
+        }
+        let named: Vec<_> =
+            self.beyond.iter().take(NAMED_MAX).map(|path| path.display().to_string()).collect();
+        let more = match self.beyond.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        vec![format!(
+            "workers can only read {}{more}: a world has {LAYERS_MAX} overlays at most; a service that writes there fails",
+            named.join(", ")
+        )]
+    }
+
+    /// Turns layers beyond the bound into what can only be read: first what a service is less likely to write to.
+    fn keep_to_the_bound(&mut self, service: &Path) {
+        let is_likely = |path: &PathBuf| {
+            let is_near = |place: &Path| place.starts_with(path) || path.starts_with(place);
+            is_near(service) || WRITTEN_TO.iter().any(|place| is_near(Path::new(place)))
+        };
+        self.layers.sort_by_key(|path| !is_likely(path));
+        self.beyond = self.layers.split_off(self.layers.len().min(LAYERS_MAX));
+        self.binds.extend(self.beyond.iter().cloned());
+        // Parents first.
+        self.layers.sort();
     }
 
     /// The same for a user namespace, where the kernel lays no overlay over a folder that something is mounted below: an
     /// overlay for each of the largest folders below which nothing is, and new folders above.
-    pub fn plan_by_folder(table: &str) -> Self {
+    pub fn plan_by_folder(table: &str, service: &Path) -> Self {
         let points: Vec<(PathBuf, &str)> = table.lines().filter_map(row).collect();
         let mut mounts = Self { binds: vec!["/dev".into(), "/sys".into()], ..Self::default() };
         mounts.compose(Path::new("/"), &points);
+        mounts.keep_to_the_bound(service);
         mounts
     }
 
@@ -122,13 +150,9 @@ impl Mounts {
             } else if has_below && !is_without_files {
                 self.folders.push(path.clone());
                 self.compose(&path, points);
-            } else if !is_without_files && self.layers.len() < LAYERS_MAX {
-                self.folders.push(path.clone());
-                self.layers.push(path);
             } else if !is_without_files {
                 self.folders.push(path.clone());
-                self.binds.push(path);
-                self.beyond += 1;
+                self.layers.push(path);
             }
         }
     }
@@ -180,7 +204,7 @@ mod tests {
             30 22 0:11 / /misc rw - autofs systemd-1 rw\n\
             31 22 8:1 /x /etc/hosts rw - ext4 /dev/sda1 rw\n\
             32 22 0:12 / /var/lib/docker/overlay2/a/merged rw - overlay overlay rw\n";
-        let mounts = Mounts::plan(table, |path| path != Path::new("/etc/hosts"));
+        let mounts = Mounts::plan(table, Path::new("/srv"), |path| path != Path::new("/etc/hosts"));
         assert_eq!(mounts.layers, ["/", "/home/a b", "/tmp"].map(PathBuf::from));
         assert_eq!(mounts.binds, ["/dev", "/sys", "/etc/hosts"].map(PathBuf::from));
     }
@@ -189,10 +213,16 @@ mod tests {
     fn what_is_beyond_the_overlays_is_still_shown() {
         let row = |number: usize| format!("{number} 1 8:1 / /mnt/{number:03} rw - ext4 a rw\n");
         let table: String = (0..LAYERS_MAX + 9).map(row).collect();
-        let mounts = Mounts::plan(&table, |_| true);
-        assert_eq!((mounts.layers.len(), mounts.beyond), (LAYERS_MAX, 10));
-        assert!(mounts.binds.contains(&PathBuf::from(format!("/mnt/{:03}", LAYERS_MAX + 8))));
-        assert!(mounts.notices()[0].starts_with("10 folders"));
+        let service = format!("/mnt/{:03}", LAYERS_MAX + 8);
+        let mounts = Mounts::plan(&table, Path::new(&service), |_| true);
+        assert_eq!((mounts.layers.len(), mounts.beyond.len()), (LAYERS_MAX, 10));
+        assert!(mounts.layers.contains(&PathBuf::from(&service)));
+        assert!(mounts.beyond.iter().all(|path| mounts.binds.contains(path)));
+        assert!(
+            mounts.notices()[0].contains("/mnt/062, /mnt/063, /mnt/064, /mnt/065 and 6 more"),
+            "{:?}",
+            mounts.notices()
+        );
 
         let folder = tempfile::tempdir().unwrap();
         let names: Vec<PathBuf> =
@@ -200,20 +230,22 @@ mod tests {
         names.iter().for_each(|name| fs::create_dir(name).unwrap());
         let mut mounts = Mounts::default();
         mounts.compose(folder.path(), &[]);
-        assert_eq!((mounts.layers.len(), mounts.beyond), (LAYERS_MAX, 9));
+        mounts.keep_to_the_bound(&names[0]);
+        assert_eq!((mounts.layers.len(), mounts.beyond.len()), (LAYERS_MAX, 9));
+        assert!(mounts.layers.contains(&names[0]));
         assert!(names.iter().all(|name| mounts.layers.contains(name) || mounts.binds.contains(name)));
     }
 
     #[test]
     fn the_last_at_a_place_is_seen() {
         let table = "1 1 0:1 / /x rw - ext4 a rw\n2 1 0:2 / /x rw - debugfs b rw\n";
-        assert_eq!(Mounts::plan(table, |_| true).layers, [PathBuf::from("/")]);
+        assert_eq!(Mounts::plan(table, Path::new("/"), |_| true).layers, [PathBuf::from("/")]);
     }
 
     #[test]
     fn without_an_overlay_over_all_each_folder_is_something() {
         let table = "1 1 0:1 / / rw - ext4 a rw\n2 1 0:2 / /usr/lib rw - ext4 b rw\n";
-        let mounts = Mounts::plan_by_folder(table);
+        let mounts = Mounts::plan_by_folder(table, Path::new("/srv"));
         let has = |list: &[PathBuf], path: &str| list.iter().any(|one| one == Path::new(path));
         assert!(
             has(&mounts.layers, "/etc") && has(&mounts.layers, "/usr/lib") && has(&mounts.layers, "/usr/bin")
