@@ -41,6 +41,8 @@ EXAMPLES = [
     ("key-in-memory", ["fixed.py"], CLEAN),
     ("schedule", ["app.py", "app.mjs"], "schedule"),
     ("schedule", ["fixed.py", "fixed.mjs"], CLEAN),
+    ("schedule", ["hourly.py", "hourly.mjs"], "schedule"),
+    ("schedule", ["hourly_fixed.py"], CLEAN),
     ("migration", ["app.py"], "migration"),
     ("migration", ["fixed.py"], CLEAN),
     ("slow-start", ["app.py"], "slow-start"),

@@ -1,13 +1,13 @@
 //! What is said on the channel between `lethe` and the first process of a world. Each request has one reply; before the
 //! first request, the world says by itself how it was made.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use super::watch::{Seen, Sight};
 use serde::{Deserialize, Serialize};
 
 /// What a world is asked.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Request {
     /// A connection to the service, as seen from inside. The reply carries the socket.
     Connect(SocketAddr),
@@ -21,6 +21,8 @@ pub enum Request {
     Terminate,
     /// What was done with files since this was asked before.
     Seen,
+    /// How many processes have this file in their memory, as a library.
+    Loaded(PathBuf),
     /// How much of what was sent to this port, from anywhere, nobody has read yet.
     Unread(u16),
 }
@@ -49,6 +51,8 @@ pub enum Reply {
     Done,
     /// What was done with files.
     Seen(Seen),
+    /// How many processes have it loaded, and how many have not.
+    Loaded(usize, usize),
     /// So many bytes, and connections that were not accepted.
     Unread(u64),
     /// What is listened on.
