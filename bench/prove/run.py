@@ -17,12 +17,12 @@ PATHS = ["/", "/file", "/log", "/random", "/beside"]
 # What is measured, and what it is compared with.
 MODES = {
     "machine": None,
-    "world": "machine",
-    "watched": "world",
-    "entropy": "world",
-    "clock": "world",
-    "user-world": "machine",
-    "user-watched": "user-world",
+    "apart": "machine",
+    "watched": "apart",
+    "entropy": "apart",
+    "clock": "apart",
+    "user-apart": "machine",
+    "user-watched": "user-apart",
 }
 
 

@@ -111,7 +111,7 @@ fn start(
     let (mut entropy, mut clock) = (None, None);
     match mode.strip_prefix("user-").unwrap_or(mode) {
         "watched" => {}
-        "world" => yard = yard.without_watching(),
+        "apart" => yard = yard.without_watching(),
         "entropy" => (yard, entropy) = (yard.without_watching(), Some(1)),
         "clock" => (yard, clock) = (yard.without_watching(), Some(3600)),
         other => return Err(format!("no such mode: {other}").into()),
