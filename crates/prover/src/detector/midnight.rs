@@ -31,7 +31,7 @@ const TRIES: usize = 3;
 
 /// How long it is looked on before that, in which nothing is done any more that belongs to the start, and after it.
 const BEFORE: Duration = Duration::from_millis(100);
-const AFTER: Duration = Duration::from_millis(1500);
+const AFTER: Duration = Duration::from_millis(2000);
 
 /// What came of it.
 #[derive(Default)]
