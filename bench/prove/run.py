@@ -22,7 +22,6 @@ MODES = {
     "entropy": "apart",
     "clock": "apart",
     "user-apart": "machine",
-    "user-watched": "user-apart",
 }
 
 
