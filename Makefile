@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check format lint deny pages test test-cgroups prove-cases fuzz bench bench-gateway bench-kill bench-scale bench-state install
+.PHONY: help check format lint deny pages test test-cgroups prove-cases fuzz bench bench-gateway bench-kill bench-scale bench-prove bench-state install
 
 # Elsewhere a change of dependencies may update Cargo.lock; where changes are judged, it must come with them.
 LOCKED := $(if $(CI),--locked)
@@ -76,6 +76,10 @@ bench-scale: ## How soon load is followed: a step of it, and the first request t
 	cargo build $(LOCKED) --release -p lethe-cli -p shop
 	cargo build $(LOCKED) --release -p lethe-scaler --example speed
 	python3 bench/scale/run.py
+
+bench-prove: ## What it costs a service to be watched by a proof: CPU for each request; five minutes, as root
+	cargo build $(LOCKED) --release -p lethe-prover --example observed
+	python3 bench/prove/run.py
 
 bench-state: ## The state tier beside Redis, PostgreSQL and tower-sessions; a quarter of an hour
 	cargo build $(LOCKED) --release -p lethe-cli

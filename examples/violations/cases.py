@@ -41,6 +41,12 @@ EXAMPLES = {
 }
 APPS, TWINS = ["app.py", "app.mjs", "rust"], ["fixed.py", "fixed.mjs", "rust --fixed"]
 WITHOUT_RUST = ["duplicate-id", "sticky-cookie", "configuration", "websocket", "events"]
+# Further ones of a folder.
+MORE = [
+    ("schedule", "hourly.py", "schedule"),
+    ("schedule", "hourly.mjs", "schedule"),
+    ("schedule", "hourly_fixed.py", CLEAN),
+]
 
 # What is given beside; this empties the store, so that there is something to migrate.
 FLAGS = {
@@ -193,12 +199,13 @@ def main():
     rust = rust and os.path.abspath(rust)
 
     cases = []
-    for folder, kind in EXAMPLES.items():
-        for program, expected in [(app, kind) for app in APPS] + [(twin, CLEAN) for twin in TWINS]:
-            if folder in WITHOUT_RUST and program.startswith("rust"):
-                continue
-            command = command_of(program, folder, rust)
-            cases.append((f"{folder}/{program}", HERE / folder, command, {}, journey_of(HERE / folder), expected))
+    of_kind = lambda kind: [(app, kind) for app in APPS] + [(twin, CLEAN) for twin in TWINS]
+    examples = [(folder, program, expected) for folder, kind in EXAMPLES.items() for program, expected in of_kind(kind)]
+    for folder, program, expected in examples + MORE:
+        if folder in WITHOUT_RUST and program.startswith("rust"):
+            continue
+        command = command_of(program, folder, rust)
+        cases.append((f"{folder}/{program}", HERE / folder, command, {}, journey_of(HERE / folder), expected))
     for name, runtime, command, env, journey, expected in MIDDLEWARE:
         command = [str(cache / "python/venv/bin/python") if word == "PYTHON" else word for word in command]
         cases.append((name, cache / runtime, command, env, journey, expected))

@@ -7,6 +7,7 @@ mod fan_out;
 mod idle;
 mod job;
 pub(crate) mod limit;
+mod midnight;
 mod migration;
 mod retry;
 mod slow_start;
@@ -40,10 +41,13 @@ pub(crate) fn look_once(
     journey: &Journey,
     coverage: &mut Coverage,
     progress: &dyn Fn(Progress<'_>),
-) -> Result<Option<Finding>, Error> {
+) -> Result<Vec<Finding>, Error> {
     coverage.notices.extend(drain::dismissal(stage, progress)?);
-    let Some(window) = stage.idle() else { return Ok(None) };
+    let Some(window) = stage.idle() else { return Ok(Vec::new()) };
     let mut idle = idle::look(stage, journey, window, progress)?;
     coverage.schedules.append(&mut idle.rows);
-    Ok(idle.finding)
+    let mut midnight = midnight::look(stage, journey, &idle.seen, progress);
+    coverage.schedules.append(&mut midnight.rows);
+    coverage.notices.append(&mut midnight.notices);
+    Ok(idle.finding.into_iter().chain(midnight.finding).collect())
 }

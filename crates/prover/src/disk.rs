@@ -7,7 +7,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use crate::{scratch, world::Level};
@@ -37,6 +37,8 @@ pub struct Entry {
     pub size: u64,
     /// When it was changed last, since 1970.
     pub changed: Duration,
+    /// Its inode, and when that was made (seconds and nanoseconds since 1970; zero where that is not known).
+    pub inode: (u64, i64, u32),
     /// Where it lies.
     pub at: PathBuf,
 }
@@ -142,7 +144,10 @@ impl Entry {
         };
         let seconds = u64::try_from(metadata.mtime()).unwrap_or_default();
         let nanoseconds = u32::try_from(metadata.mtime_nsec()).unwrap_or_default();
-        Self { kind, size: metadata.len(), changed: Duration::new(seconds, nanoseconds), at }
+        let born = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let born = born.unwrap_or_default();
+        let inode = (metadata.ino(), i64::try_from(born.as_secs()).unwrap_or_default(), born.subsec_nanos());
+        Self { kind, size: metadata.len(), changed: Duration::new(seconds, nanoseconds), inode, at }
     }
 }
 

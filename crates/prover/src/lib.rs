@@ -5,6 +5,7 @@
 //! `schedule` says, `trial` compares what comes back with what one worker gives (`noise`) and searches for the steps that matter,
 //! `whereabouts` finds where the thing is kept, `middle` what a step leaves behind whose worker is killed at work on it. `proof` is all of it.
 
+mod clock;
 pub mod contrast;
 mod detector;
 pub mod disk;

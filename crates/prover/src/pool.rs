@@ -81,13 +81,18 @@ impl Pool {
             gate.open();
             worker
         };
-        thread::scope(|scope| {
-            let starts: Vec<_> = (0..workers).map(|number| scope.spawn(move || start(number))).collect();
-            let ended = |_| Err(io::Error::other("a thread that starts a worker has ended").into());
-            let started: Vec<_> =
-                starts.into_iter().map(|start| start.join().unwrap_or_else(ended)).collect();
-            started.into_iter().collect()
-        })
+        together(workers, start)
+    }
+
+    /// So many workers that are started at the same moment, each with a clock that is moved so many seconds forwards. The error is that of
+    /// the first that does not start; the others are ended.
+    pub fn with_clock(&self, workers: usize, offset: i64) -> Result<Vec<Worker>, Error> {
+        let start = || {
+            let mut start = self.yard.next(name(&self.numbers), None)?;
+            start.clock = Some(offset);
+            Worker::start(&self.yard, &start, Arc::new(self.yard.disk()?))
+        };
+        together(workers, |_| start())
     }
 
     /// A worker that starts while `file` is empty.
@@ -112,6 +117,19 @@ impl Drop for Pool {
             let _ = starter.join();
         }
     }
+}
+
+fn together(
+    workers: usize,
+    start: impl Fn(usize) -> Result<Worker, Error> + Sync,
+) -> Result<Vec<Worker>, Error> {
+    thread::scope(|scope| {
+        let start = &start;
+        let starts: Vec<_> = (0..workers).map(|number| scope.spawn(move || start(number))).collect();
+        let ended = |_| Err(io::Error::other("a thread that starts a worker has ended").into());
+        let started: Vec<_> = starts.into_iter().map(|start| start.join().unwrap_or_else(ended)).collect();
+        started.into_iter().collect()
+    })
 }
 
 fn start_ahead(yard: &Yard, numbers: &AtomicU32, sender: &SyncSender<Result<Worker, Error>>) {

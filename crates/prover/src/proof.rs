@@ -28,7 +28,8 @@ const NOT_LOOKED_AT: &[&str] = &[
     "files that are mapped into memory rather than read and written; and which files are read again, unless workers are watched (by \
      fanotify, as the line of what was covered says then)",
     "WebSocket and server-sent events of which no step says what must arrive (`arrives`), and messages in the middle of which a worker is killed",
-    "schedules that fire less often than each second or so, unless --idle waits for them; what they change over TLS or a unix socket",
+    "schedules that fire less often than each second or so and not at midnight, as those of the hour do, unless --idle waits for them; \
+     what they change over TLS or a unix socket",
     "SIGTERM in the middle of steps that take less than 250 ms; starts at the same moment, unless --reset empties what is beside",
     "services beside on other machines (only those at this machine's loopback are carried)",
 ];

@@ -274,6 +274,12 @@ impl Stage {
         (0..workers).map(|_| self.pool.fresh()).collect()
     }
 
+    /// The same with clocks that are moved so many seconds forwards.
+    pub(crate) fn with_clock(&self, workers: usize, offset: i64) -> Result<Vec<Worker>, Error> {
+        self.empty_what_is_beside()?;
+        self.pool.with_clock(workers, offset)
+    }
+
     /// A journey out of the service itself: its links and forms, within the usual bounds.
     pub fn crawl(&self) -> Result<Journey, Error> {
         self.empty_what_is_beside()?;

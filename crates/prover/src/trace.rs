@@ -38,6 +38,9 @@ pub struct Trace {
     pub is_left: bool,
     /// A text of the journey's own that is in it.
     pub canary: Option<String>,
+    /// As [`crate::disk::Entry::inode`].
+    #[serde(skip)]
+    inode: (u64, i64, u32),
 }
 
 /// What is seen of a run's worker, by the numbers of its files.
@@ -54,7 +57,7 @@ impl Traces {
         self.is_cut |= seen.is_cut;
         for touched in seen.files {
             let trace = self.files.entry(touched.number).or_default();
-            trace.path = touched.path;
+            (trace.path, trace.inode) = (touched.path, touched.inode);
             // In which order a step wrote and read is not known.
             if touched.read && !touched.wrote && trace.read_back.is_none() {
                 let writer = trace.written_in.last().filter(|writer| **writer > 0 && **writer < step);
@@ -72,10 +75,14 @@ impl Traces {
     /// The files that were written during the journey, by their names; `left` is what the worker's disk has that was.
     pub(crate) fn by_name(&self, journey: &str, left: &Written, canaries: &[String]) -> Vec<Trace> {
         let mut named: BTreeMap<&str, Trace> = BTreeMap::new();
+        let later: BTreeMap<_, _> = left.iter().map(|(path, entry)| (entry.inode, path)).collect();
         for file in self.files.values().filter(|file| file.written_in.iter().any(|step| *step > 0)) {
-            let trace = named.entry(&file.path).or_insert_with(|| Trace {
+            // Nobody is told when something gets another name.
+            let later = later.get(&file.inode).filter(|_| !left.contains_key(Path::new(&file.path)));
+            let path = later.and_then(|path| path.to_str()).unwrap_or(&file.path);
+            let trace = named.entry(path).or_insert_with(|| Trace {
                 journey: journey.to_owned(),
-                path: file.path.clone(),
+                path: path.to_owned(),
                 ..Trace::default()
             });
             trace.written_in.extend(&file.written_in);
@@ -158,6 +165,7 @@ mod tests {
         let touched = |(number, path, wrote, read): &(u32, &str, bool, bool)| Touched {
             number: *number,
             path: (*path).to_owned(),
+            inode: (u64::from(*number), 1, 1),
             wrote: *wrote,
             read: *read,
         };
@@ -185,6 +193,23 @@ mod tests {
         assert_eq!(back, [("/log", None), ("/new", Some((1, 2))), ("/scratch", None)]);
         assert!(found[1].warning().unwrap().contains("/new, which step 1 writes, is read again by step 2"));
         assert_eq!(unread(&found).unwrap(), "written in workers, and not read again by any step: /log");
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_has_its_last_name() {
+        let mut traces = Traces::default();
+        traces.add(1, seen(&[(7, "/a.tmp", true, false)]));
+        let entry = |inode| crate::disk::Entry {
+            kind: Kind::File,
+            size: 1,
+            changed: std::time::Duration::ZERO,
+            inode,
+            at: "/nowhere".into(),
+        };
+        for (inode, expected) in [((7, 1, 1), "/a"), ((7, 2, 2), "/a.tmp"), ((8, 1, 1), "/a.tmp")] {
+            let found = traces.by_name("j", &Written::from([("/a".into(), entry(inode))]), &[]);
+            assert_eq!((found[0].path.as_str(), found[0].is_left), (expected, expected == "/a"));
+        }
     }
 
     #[test]

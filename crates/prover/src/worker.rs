@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::process::CommandExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -81,6 +81,8 @@ pub struct Worker {
     world: World,
     address: SocketAddr,
     disk: Arc<Disk>,
+    /// Where the library is that moves its clock.
+    clock: PathBuf,
 }
 
 /// The processes of a world, as seen from outside.
@@ -100,7 +102,7 @@ impl Worker {
         let mut world = World::make(yard, start, &disk)?;
         let address = world.until_listening(yard, start.port)?;
         world.ask(&Request::Booted)?;
-        let mut worker = Self { name: start.instance.clone(), world, address, disk };
+        let mut worker = Self { name: start.instance.clone(), world, address, disk, clock: yard.clock()? };
         if let Some(path) = yard.ready() {
             worker.until_ready(path, began + yard.start_max())?;
         }
@@ -200,6 +202,14 @@ impl Worker {
     pub fn seen(&self) -> io::Result<Seen> {
         match self.world.ask(&Request::Seen)? {
             Reply::Seen(seen) => Ok(seen),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// How many of its processes have a clock that can be moved, and how many have not.
+    pub(crate) fn with_moved_clock(&self) -> io::Result<(usize, usize)> {
+        match self.world.ask(&Request::Loaded(self.clock.clone()))? {
+            Reply::Loaded(with, without) => Ok((with, without)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }

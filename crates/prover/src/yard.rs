@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    clock,
     disk::Disk,
     preload, relay,
     scratch::Scratch,
@@ -56,6 +57,8 @@ pub struct Start {
     pub emptied: Option<PathBuf>,
     /// Where what services beside answer waits for other workers that start with it.
     pub gate: Option<relay::Place>,
+    /// How many seconds its clock is moved forwards.
+    pub clock: Option<i64>,
 }
 
 /// Makes worlds for one service.
@@ -72,6 +75,8 @@ pub struct Yard {
     /// Where the service listens though it is told another port; the first worker shows it.
     learned: OnceLock<u16>,
     notices: Mutex<Vec<String>>,
+    /// Whether the library is there that moves clocks.
+    made: Mutex<bool>,
 }
 
 impl Yard {
@@ -105,6 +110,7 @@ impl Yard {
             port,
             learned: OnceLock::new(),
             notices: Mutex::default(),
+            made: Mutex::default(),
         };
         let mut refusals = Vec::new();
         for level in [Level::Overlay, Level::UserOverlay] {
@@ -140,7 +146,8 @@ impl Yard {
     }
 
     fn try_level(&self) -> Result<Sight, worker::Error> {
-        let start = Start { instance: "try".into(), port: 0, entropy: None, emptied: None, gate: None };
+        let start =
+            Start { instance: "try".into(), port: 0, entropy: None, emptied: None, gate: None, clock: None };
         let disk = self.disk()?;
         let tried =
             Self { service: Service { command: Vec::new(), ..self.service.clone() }, ..self.shallow() };
@@ -159,6 +166,7 @@ impl Yard {
             port: self.port,
             learned: OnceLock::new(),
             notices: Mutex::new(self.notices()),
+            made: Mutex::default(),
         }
     }
 
@@ -246,7 +254,7 @@ impl Yard {
             Some(port) => port,
             None => TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
         };
-        Ok(Start { instance, port, entropy, emptied: None, gate: None })
+        Ok(Start { instance, port, entropy, emptied: None, gate: None, clock: None })
     }
 
     /// A new empty disk.
@@ -295,6 +303,9 @@ impl Yard {
         if start.entropy.is_some() {
             mounts.binds.push(self.preload(start)?);
         }
+        if start.clock.is_some() {
+            mounts.binds.push(self.clock()?);
+        }
         Ok(Spec {
             level: self.level,
             host: disk.host(),
@@ -322,7 +333,22 @@ impl Yard {
         if start.entropy.is_some() {
             env.push(("NODE_OPTIONS".into(), preload::options(&self.preload(start)?)));
         }
+        if let Some(offset) = start.clock {
+            env.push((clock::OFFSET.into(), offset.to_string()));
+            env.push((clock::PRELOAD.into(), clock::preload(&self.clock()?)));
+        }
         Ok(env)
+    }
+
+    /// The library that moves the clock of who loads it.
+    pub(crate) fn clock(&self) -> io::Result<PathBuf> {
+        let path = self.scratch.path().join("clock.so");
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*made {
+            fs::write(&path, clock::LIBRARY)?;
+            *made = true;
+        }
+        Ok(path)
     }
 
     /// The file that Node.js loads before a service whose random numbers come again.

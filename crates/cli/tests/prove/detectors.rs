@@ -118,6 +118,16 @@ fn a_schedule_in_each_worker() {
 }
 
 #[test]
+fn a_schedule_of_the_hour_in_each_worker() {
+    // In Node.js it is among `make prove-cases`.
+    let flags = ["--idle", "1"];
+    let Some(finding) = found("schedule", "hourly.py", &flags, "schedule", [1, 1]) else { return };
+    let proof = finding["proof"].as_str().unwrap();
+    assert!(proof.contains("midnight") && proof.contains("POST /bills"), "{finding}");
+    clean("schedule", "hourly_fixed.py", &flags);
+}
+
+#[test]
 fn migrations_of_several_workers_at_once() {
     let flags = ["--reset", RESET];
     found("migration", "app.py", &flags, "migration", [1, 1]);

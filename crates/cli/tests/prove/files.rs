@@ -17,6 +17,9 @@ class App(BaseHTTPRequestHandler):
                 with open(name, "w") as file:
                     file.write(text)
             os.unlink("half.tmp")
+            with open("new.part", "w") as file:
+                file.write("x")
+            os.rename("new.part", "new.txt")
         elif os.path.exists("cache.txt"):
             with open("cache.txt") as file:
                 assert file.read() == "42"
@@ -60,6 +63,7 @@ fn files_that_a_later_step_reads_are_a_warning_and_others_a_note() {
         (&vec![1].into(), &vec![2, 3].into())
     );
     assert_eq!(of("cache.txt")["read_back"], serde_json::json!([1, 2]));
+    assert_eq!((&of("new.txt")["is_left"], &of("new.txt")["written_in"]), (&true.into(), &vec![1].into()));
     assert_eq!((&of("app.log")["is_left"], &of("half.tmp")["is_left"]), (&true.into(), &false.into()));
     for quiet in ["app.log", "half.tmp"] {
         assert_eq!((&of(quiet)["read_in"], &of(quiet)["read_back"]), (&Vec::<u64>::new().into(), &().into()));

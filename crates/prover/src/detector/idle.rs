@@ -3,7 +3,7 @@
 //!
 //! A lock beside keeps that from happening, and shows: what is done under it comes to as much with three workers as with one.
 
-use std::{thread, time::Duration};
+use std::{collections::BTreeSet, thread, time::Duration};
 
 use lethe_journey::journey::Journey;
 
@@ -20,10 +20,10 @@ use crate::{
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Workers that are left alone together.
-const WORKERS: usize = 3;
+pub(super) const WORKERS: usize = 3;
 
 /// What each worker did, with one of them, and with more.
-type Round = Vec<Vec<Effects>>;
+pub(super) type Round = Vec<Vec<Effects>>;
 
 /// What came of leaving workers alone.
 #[derive(Default)]
@@ -32,6 +32,8 @@ pub(crate) struct Idle {
     pub(crate) finding: Option<Finding>,
     /// What was looked at.
     pub(crate) rows: Vec<Row>,
+    /// All that any worker did by itself.
+    pub(crate) seen: BTreeSet<String>,
 }
 
 /// Leaves workers alone for `window`, first three of them; only if they do something beside by themselves that may be one thing done
@@ -49,6 +51,7 @@ pub(crate) fn look(
     progress(Progress::Begins { title: &title });
     let mut idle = Idle::default();
     let first = leave_alone(stage, WORKERS, window)?;
+    idle.seen.extend(first.iter().flat_map(Effects::keys).cloned());
     let mut suspects = of_all(&first);
     let mut rounds: Vec<Round> = Vec::new();
     while !suspects.is_empty() && rounds.len() < TIMES {
@@ -70,7 +73,10 @@ pub(crate) fn look(
         why: failed.map(|name| format!("each worker does {name} by itself")),
     };
     idle.rows.push(row(suspects.first()));
-    idle.finding = suspects.first().map(|_| finding(journey, &suspects, &rounds, window));
+    idle.finding = suspects.first().map(|name| {
+        let told = format!("that were left alone for {} s", window.as_secs());
+        finding(journey, &suspects, &rounds, &told, confidence(&rounds, name))
+    });
     for row in &idle.rows {
         progress(Progress::Row(row));
     }
@@ -100,7 +106,7 @@ fn totals(round: &[Vec<Effects>], name: &str) -> Vec<usize> {
 
 /// Whether each worker does it, and all together at least half as often again for each that is more. The window may cut off one time at
 /// either end, so that as often as there are workers is too much to ask.
-fn grows(round: &[Vec<Effects>], name: &str) -> bool {
+pub(super) fn grows(round: &[Vec<Effects>], name: &str) -> bool {
     let totals = totals(round, name);
     let (Some(&alone), Some(&all)) = (totals.first(), totals.last()) else { return false };
     let is_of_all = round.iter().flatten().all(|effects| effects.contains_key(name));
@@ -121,7 +127,14 @@ fn confidence(rounds: &[Round], name: &str) -> Confidence {
     if rounds.iter().all(is_repeated) { Confidence::Proven } else { Confidence::Hint }
 }
 
-fn finding(journey: &Journey, names: &[String], rounds: &[Round], window: Duration) -> Finding {
+/// What is said of `names`, which each worker does; `told` is what is to be known of the workers, and that they did.
+pub(super) fn finding(
+    journey: &Journey,
+    names: &[String],
+    rounds: &[Round],
+    told: &str,
+    confidence: Confidence,
+) -> Finding {
     let title = journey.step(1).map(lethe_journey::journey::Step::title).unwrap_or_default();
     let place = Place { journey: journey.name.clone(), step: 1, title };
     let figures = |round: &Round| {
@@ -137,14 +150,13 @@ fn finding(journey: &Journey, names: &[String], rounds: &[Round], window: Durati
         id: String::new(),
         rule: Kind::Schedule.rule(),
         kind: Kind::Schedule,
-        confidence: confidence(rounds, &names[0]),
+        confidence,
         producer: place.clone(),
         consumer: place,
         also: Vec::new(),
         file: None,
         proof: format!(
-            "without any request, workers that were left alone for {} s did {}{others} so many times: {figures}",
-            window.as_secs(),
+            "without any request, workers {told} did {}{others} so many times: {figures}",
             names[0],
         ),
         fix: Kind::Schedule.fix().into(),

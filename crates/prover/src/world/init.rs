@@ -250,6 +250,20 @@ fn told(status: WaitStatus) -> String {
     }
 }
 
+/// How many processes but this one have a library in their memory, and how many have not.
+fn loaded(library: &Path) -> (usize, usize) {
+    let own = std::process::id();
+    let library = library.to_string_lossy();
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        (pid != own).then_some(entry.path().join("maps"))
+    });
+    // Who has ended has no memory any more.
+    let maps = pids.filter_map(|path| fs::read_to_string(path).ok()).filter(|maps| !maps.is_empty());
+    let (with, without): (Vec<String>, Vec<String>) = maps.partition(|maps| maps.contains(&*library));
+    (with.len(), without.len())
+}
+
 /// Answers until the channel ends.
 fn serve(channel: &Channel, service: &Service) -> io::Result<()> {
     while let Some((request, _)) = channel.receive::<Request>()? {
@@ -274,6 +288,10 @@ fn serve(channel: &Channel, service: &Service) -> io::Result<()> {
             Request::Seen => {
                 let seen = service.watch.as_ref().map_or_else(Seen::default, Watch::seen);
                 channel.send(&Reply::Seen(seen), &[])?;
+            }
+            Request::Loaded(library) => {
+                let (with, without) = loaded(&library);
+                channel.send(&Reply::Loaded(with, without), &[])?;
             }
             Request::Unread(port) => channel.send(&Reply::Unread(listening::unread(port)?), &[])?,
             Request::Status => {

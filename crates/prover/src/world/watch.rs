@@ -43,6 +43,8 @@ pub struct Touched {
     pub number: u32,
     /// What it was called when that was seen.
     pub path: String,
+    /// Its inode, and when that was made (seconds and nanoseconds since 1970), by which it is known again under a later name.
+    pub inode: (u64, i64, u32),
     /// Whether it was written.
     pub wrote: bool,
     /// Whether something was read out of it; seen only after it was written.

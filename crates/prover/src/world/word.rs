@@ -23,6 +23,8 @@ pub enum Request {
     Empty(PathBuf),
     /// What was done with files since this was asked before.
     Seen,
+    /// How many processes have this file in their memory, as a library.
+    Loaded(PathBuf),
     /// How much of what was sent to this port, from anywhere, nobody has read yet.
     Unread(u16),
 }
@@ -51,6 +53,8 @@ pub enum Reply {
     Done,
     /// What was done with files.
     Seen(Seen),
+    /// How many processes have it loaded, and how many have not.
+    Loaded(usize, usize),
     /// So many bytes, and connections that were not accepted.
     Unread(u64),
     /// What is listened on.

@@ -38,6 +38,11 @@ impl Book {
         self.files.contains_key(id)
     }
 
+    /// Whether that was noted of the file already since somebody asked. Then its name need not be asked for, which costs most of all.
+    pub(super) fn is_noted(&self, id: &Id, wrote: bool, read: bool) -> bool {
+        self.files.get(id).is_some_and(|file| file.touched.wrote >= wrote && file.touched.read >= read)
+    }
+
     /// Notes what was done with a file. One that was not written before must be; gives whether it is known now.
     pub(super) fn note(&mut self, id: Id, path: String, wrote: bool, read: bool, is_gone: bool) -> bool {
         if !self.knows(&id) {
@@ -49,7 +54,9 @@ impl Book {
                 return false;
             }
             self.count += 1;
-            let touched = Touched { number: self.count, path: String::new(), wrote: false, read: false };
+            let inode = (id.inode, id.born.0, id.born.1);
+            let touched =
+                Touched { number: self.count, path: String::new(), inode, wrote: false, read: false };
             self.files.insert(id, File { touched, is_gone });
         }
         let Some(file) = self.files.get_mut(&id) else { return false };

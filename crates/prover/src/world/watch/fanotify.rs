@@ -80,8 +80,11 @@ impl Group {
         // SAFETY: the kernel has opened it for whoever reads the event, and nobody else knows of it.
         let file = unsafe { OwnedFd::from_raw_fd(event.fd) };
         let Ok((id, has_name)) = identity(&file) else { return book.cut() };
-        let Ok(path) = name(&file) else { return book.cut() };
         let (wrote, read) = (event.mask & WRITES != 0, event.mask & libc::FAN_ACCESS != 0);
+        if has_name && book.is_noted(&id, wrote, read) {
+            return;
+        }
+        let Ok(path) = name(&file) else { return book.cut() };
         let was_known = book.knows(&id);
         let is_known = book.note(id, path, wrote, read, !has_name);
         if is_known && !was_known && has_name {
