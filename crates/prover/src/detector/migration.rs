@@ -35,10 +35,16 @@ impl Trial<'_> {
         (self.progress)(Progress::Begins { title: &schedule.title });
         let fallen = self.start_at_once(&schedule)?;
         self.row_apart(&schedule, fallen.as_ref().map(|fallen| fallen.how.clone()));
-        if let Some(fallen) = fallen {
+        if let Some(fallen) = fallen.filter(|fallen| !self.is_known(found, fallen)) {
             found.findings.extend(self.migration_finding(&schedule, &fallen, workers)?);
         }
         Ok(())
+    }
+
+    /// What another worker has done, and keeps, is missed wherever several are alive, however they started.
+    fn is_known(&self, found: &Found, fallen: &Fallen) -> bool {
+        let Some(place) = fallen.step.map(|step| self.place(step)) else { return false };
+        found.findings.iter().any(|known| known.consumer == place || known.also.contains(&place))
     }
 
     fn start_at_once(&self, schedule: &Schedule) -> Result<Option<Fallen>, Error> {
