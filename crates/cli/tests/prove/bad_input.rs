@@ -192,7 +192,7 @@ fn a_service_that_fails_at_once_is_not_stateless() {
 fn reports_are_not_written_into_the_service() {
     let lab = Lab::new();
     lab.write("lethe.toml", "");
-    let ended = lab.lethe(&["--ci"]).arg(lab.path()).output().unwrap();
+    let ended = lab.lethe(&["--ci", lab.path().to_str().unwrap()]).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(2), "{said}");
     assert!(said.contains("write the service before `--ci`"), "{said}");
