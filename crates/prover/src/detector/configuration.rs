@@ -131,9 +131,7 @@ fn is_configuration(name: &str) -> bool {
         name.strip_prefix(*beginning).is_some_and(|rest| rest.starts_with(['.', '-', '_']))
     };
     // Names of environments follow a dot: `.env`, `.env.local`, `config.production.json`.
-    name == ".env"
-        || name.starts_with(".env.")
-        || (has_its_end(name) && BEGINNINGS.iter().any(|each| begins(&each)))
+    name == ".env" || name.starts_with(".env.") || (has_its_end(name) && BEGINNINGS.iter().any(begins))
 }
 
 fn has_its_end(name: &str) -> bool {

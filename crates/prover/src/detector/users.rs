@@ -147,11 +147,12 @@ impl Trial<'_> {
 impl Users {
     /// Where users at one worker were given different values, and those at several the same.
     fn duplicates(&self) -> BTreeSet<(usize, Place)> {
-        let is_duplicate = |((at, together), apart): ((&(usize, Place), &Vec<String>), &Vec<String>)| {
-            (are_distinct(together) && are_equal(apart)).then(|| at.clone())
+        let is_duplicate = |at: &(usize, Place), together: &[String]| {
+            let apart = self.apart.get(at);
+            is_for_users(&at.1) && are_distinct(together) && apart.is_some_and(|apart| are_equal(apart))
         };
-        let both = self.together.iter().filter_map(|each| Some((each, self.apart.get(each.0)?)));
-        both.filter(|((at, _), _)| is_for_users(&at.1)).filter_map(is_duplicate).collect()
+        let places = self.together.iter().filter(|(at, together)| is_duplicate(at, together));
+        places.map(|(at, _)| at.clone()).collect()
     }
 
     /// Cookies of which a part is the same for all users at one worker, and another one at each worker.
