@@ -7,7 +7,8 @@ const { hostname, port } = new URL(process.env.REDIS_URL);
 const connection = { host: hostname, port: Number(port), maxRetriesPerRequest: null };
 const results = new Map();
 const queue = new Queue('squares', { connection });
-new Worker('squares', async (job) => results.set(job.data.name, 'done'), { connection });
+// As in its twin: with 30 s, what is half done when a worker is killed would be a violation of its own.
+new Worker('squares', async (job) => results.set(job.data.name, 'done'), { connection, lockDuration: 1000, stalledInterval: 500 });
 
 const app = express();
 app.get('/', (request, response) => response.send('welcome'));
