@@ -18,9 +18,10 @@ use lethe_journey::{
     template::Template,
 };
 use lethe_load::{
+    capacity::{Found, Limit},
     page,
     plan::{Plan, WorkerName},
-    report::{self, Kill, Report, Summary},
+    report::{self, Kill, Report, Requests, Summary},
     run,
     schedule::Schedule,
 };
@@ -162,9 +163,15 @@ impl Load {
         } else {
             output::line(&text::lines(report, self.goal.0).join("\n"))?;
         }
-        // What a search ends with is told by the search; a run that measured the generator is no measurement.
+        // What a search ends with is told by the search; a run that measured the generator, or nobody, is no measurement.
         match report.run.as_ref().filter(|_| report.capacities.is_empty()) {
             Some(run) if !run.valid => bail!("the run is not valid: {}", run.invalid_because.join("; ")),
+            Some(run) if is_unanswered(&run.requests) => {
+                bail!("no request got a response: is the service there, and does it listen at that address?")
+            }
+            _ if report.capacities.iter().any(|capacity| is_unknown(&capacity.found)) => {
+                bail!("the capacity is not known: this machine could not make even the lowest rate")
+            }
             _ => Ok(()),
         }
     }
@@ -192,6 +199,15 @@ impl Load {
             worker: self.worker_header.clone().map_or(WorkerName::ServerTiming, WorkerName::Header),
         })
     }
+}
+
+fn is_unanswered(requests: &Requests) -> bool {
+    requests.total > 0 && requests.failed + requests.late == requests.total
+}
+
+/// Whether a search ended with nothing but what the generator could not do.
+fn is_unknown(found: &Found) -> bool {
+    found.users_per_s.is_none() && found.limit == Limit::Generator
 }
 
 /// A journey that is one GET.

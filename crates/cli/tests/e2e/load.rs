@@ -1,9 +1,10 @@
 //! `lethe load`: on a real `lethe up`, also while workers are killed, and on any other server.
 
-use std::{fs, path::Path, process::Output, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, process::Output, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use axum::{Router, extract, routing::get};
+use rustix::net::{AddressFamily, SocketType};
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::Semaphore};
 
@@ -179,6 +180,21 @@ async fn the_service_has_its_workers_back_after_others_were_tried() -> anyhow::R
     ensure!(why.contains("needs at least 4"), "nothing is fitted to so little: {report:#}");
     lethe.ready(2).await?;
     lethe.down().await
+}
+
+#[test]
+fn a_service_that_is_not_there_is_no_success() -> anyhow::Result<()> {
+    // Nobody else gets the port while it is bound, and nobody listens there.
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let bound: SocketAddr = rustix::net::getsockname(&socket)?.try_into()?;
+    let url = format!("http://{bound}");
+    let place = Place::new()?;
+    let output =
+        place.run(&[&["load", "--url", &url, "--rate", "20", "--for", "500ms"][..], &ANY_LAG].concat())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && said.contains("no request got a response"), "{said}");
+    Ok(())
 }
 
 #[test]

@@ -166,6 +166,12 @@ fn chart(timeline: &[Stretch]) -> Vec<String> {
 
 fn found(found: &Found, goal: Duration) -> String {
     let goal = figures::latency(u64::try_from(goal.as_micros()).ok());
+    if let (None, Limit::Generator) = (found.users_per_s, found.limit) {
+        let rate = found.tries.first().map_or(0.0, |tried| tried.rate);
+        return format!(
+            "the capacity is not known: this machine could not make even {rate:.0} users a second"
+        );
+    }
     let held = found.users_per_s.map_or_else(|| "nothing".into(), |rate| format!("{rate:.0} users a second"));
     let limit = match (found.limit, found.not_held_users_per_s) {
         (Limit::Service, Some(not_held)) => format!("; {not_held:.0} are too many"),
