@@ -40,7 +40,6 @@ EXAMPLES = {
     "events": "event-stream",
 }
 APPS, TWINS = ["app.py", "app.mjs", "rust"], ["fixed.py", "fixed.mjs", "rust --fixed"]
-WITHOUT_RUST = ["duplicate-id", "sticky-cookie", "configuration", "websocket", "events"]
 # Further ones of a folder.
 MORE = [
     ("schedule", "hourly.py", "schedule"),
@@ -202,8 +201,6 @@ def main():
     of_kind = lambda kind: [(app, kind) for app in APPS] + [(twin, CLEAN) for twin in TWINS]
     examples = [(folder, program, expected) for folder, kind in EXAMPLES.items() for program, expected in of_kind(kind)]
     for folder, program, expected in examples + MORE:
-        if folder in WITHOUT_RUST and program.startswith("rust"):
-            continue
         command = command_of(program, folder, rust)
         cases.append((f"{folder}/{program}", HERE / folder, command, {}, journey_of(HERE / folder), expected))
     for name, runtime, command, env, journey, expected in MIDDLEWARE:

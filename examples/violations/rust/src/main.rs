@@ -2,7 +2,11 @@
 //! twin, which does not. Like all workers they listen on `127.0.0.1:$PORT`; most keep things in the store that `STORE` names.
 
 mod boot_secret;
+mod configuration;
+mod duplicate_id;
+mod events;
 mod failure;
+mod feed;
 mod file_upload;
 mod half_done;
 mod items_in_memory;
@@ -16,8 +20,10 @@ mod session_in_memory;
 mod sign;
 mod slow_start;
 mod stale_cache;
+mod sticky_cookie;
 mod store;
 mod unsafe_retry;
+mod websocket;
 
 use std::env;
 
@@ -50,6 +56,9 @@ async fn main() -> Result<(), Failure> {
 async fn violation(name: &str) -> Result<Router, Failure> {
     Ok(match name {
         "boot-secret" => boot_secret::app()?,
+        "configuration" => configuration::app()?,
+        "duplicate-id" => duplicate_id::app(Store::from_env()?),
+        "events" => events::app(),
         "file-upload" => file_upload::app(),
         "half-done" => half_done::app(Store::from_env()?),
         "items-in-memory" => items_in_memory::app(),
@@ -62,7 +71,9 @@ async fn violation(name: &str) -> Result<Router, Failure> {
         "session-in-memory" => session_in_memory::app(),
         "slow-start" => slow_start::app(),
         "stale-cache" => stale_cache::app(Store::from_env()?),
+        "sticky-cookie" => sticky_cookie::app()?,
         "unsafe-retry" => unsafe_retry::app(Store::from_env()?),
+        "websocket" => websocket::app(),
         _ => return Err(format!("there is no {name}").into()),
     })
 }
@@ -70,6 +81,9 @@ async fn violation(name: &str) -> Result<Router, Failure> {
 async fn fixed(name: &str) -> Result<Router, Failure> {
     Ok(match name {
         "boot-secret" => boot_secret::fixed(),
+        "configuration" => configuration::fixed(),
+        "duplicate-id" => duplicate_id::fixed(Store::from_env()?),
+        "events" => events::fixed(Store::from_env()?),
         "file-upload" => file_upload::fixed(Store::from_env()?),
         "half-done" => half_done::fixed(Store::from_env()?),
         "items-in-memory" => items_in_memory::fixed(Store::from_env()?),
@@ -82,7 +96,9 @@ async fn fixed(name: &str) -> Result<Router, Failure> {
         "session-in-memory" => session_in_memory::fixed(),
         "slow-start" => slow_start::fixed().await,
         "stale-cache" => stale_cache::fixed(Store::from_env()?),
+        "sticky-cookie" => sticky_cookie::fixed(),
         "unsafe-retry" => unsafe_retry::fixed(Store::from_env()?),
+        "websocket" => websocket::fixed(Store::from_env()?),
         _ => return Err(format!("there is no {name}").into()),
     })
 }
