@@ -108,7 +108,9 @@ fn reasons(left_out: &LeftOut) -> String {
 fn host_of(entries: &[Entry]) -> Option<String> {
     let host = |entry: &Entry| Some(split(&entry.request.url)?.0.to_owned());
     let is_page = |entry: &&Entry| {
-        entry.kind.as_deref() == Some("document") || entry.response.content.kind() == "text/html"
+        // Networks for scripts answer with a page too, where what is asked for is gone.
+        !is_asset(entry)
+            && (entry.kind.as_deref() == Some("document") || entry.response.content.kind() == "text/html")
     };
     entries.iter().filter(is_page).find_map(host).or_else(|| entries.iter().find_map(host))
 }
