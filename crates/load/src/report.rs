@@ -282,10 +282,10 @@ fn invalid_because(plan: &Plan, run: &Run, lag: &Latency) -> Vec<String> {
     let mut because = Vec::new();
     if Duration::from_micros(lag.p99_us) > plan.lag_max {
         because.push(format!(
-            "one user in a hundred was let in {} ms or more after the planned instant, where {} ms are allowed: this machine cannot \
+            "one user in a hundred was let in {} or more after the planned instant, where {} are allowed: this machine cannot \
              make that load, so lower the rate or make it from another one",
-            lag.p99_us / 1000,
-            plan.lag_max.as_millis()
+            in_words(lag.p99_us),
+            in_words(u64::try_from(plan.lag_max.as_micros()).unwrap_or(u64::MAX))
         ));
     }
     if run.recorder.turned_away > 0 {
@@ -298,6 +298,11 @@ fn invalid_because(plan: &Plan, run: &Run, lag: &Latency) -> Vec<String> {
         because.push("it was stopped before its end".into());
     }
     because
+}
+
+/// Whole milliseconds, or microseconds where it is not as much as ten of them.
+fn in_words(us: u64) -> String {
+    if us < 10_000 { format!("{us} µs") } else { format!("{} ms", us / 1000) }
 }
 
 /// A report without anything found yet.
