@@ -149,7 +149,15 @@ fn push_capacities(page: &mut String, report: &Report) {
             Limit::First => ": not even the lowest rate is held",
             Limit::Tries => ", as far as it was found out",
         };
-        let _ = writeln!(page, "<h2>Capacity{workers}: {held}{limit}</h2>");
+        let is_unknown = capacity.found.users_per_s.is_none() && capacity.found.limit == Limit::Generator;
+        let _ = match capacity.found.tries.first().filter(|_| is_unknown) {
+            Some(first) => writeln!(
+                page,
+                "<h2>Capacity{workers}: not known; this machine could not make even {:.0} users a second</h2>",
+                first.rate
+            ),
+            None => writeln!(page, "<h2>Capacity{workers}: {held}{limit}</h2>"),
+        };
         page.push_str("<table><tr><th>Users/s</th><th>served</th><th>p99</th><th></th></tr>\n");
         for tried in &capacity.found.tries {
             let (class, word) = match (tried.held, tried.valid) {
