@@ -240,6 +240,8 @@ impl Summary {
             let (requests, latency) = part(measured, seconds);
             Worker { name: name.clone(), requests, latency }
         });
+        let mut workers: Vec<Worker> = workers.collect();
+        workers.sort_by(|one, other| numbered(&one.name).cmp(&numbered(&other.name)));
         let stretch = recorder.stretch.as_secs_f64();
         let timeline = recorder.stretches.iter().enumerate().map(|(at, measured)| {
             let (requests, latency) = part(measured, stretch);
@@ -270,7 +272,7 @@ impl Summary {
             latency,
             lag,
             steps: steps.collect(),
-            workers: workers.collect(),
+            workers,
             timeline: timeline.collect(),
             problems,
             kills: Vec::new(),
@@ -300,6 +302,12 @@ fn invalid_because(plan: &Plan, run: &Run, lag: &Latency) -> Vec<String> {
     because
 }
 
+/// A name without its number, and the number: `app-9` comes before `app-10`.
+fn numbered(name: &str) -> (&str, u64) {
+    let begin = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    (begin, name[begin.len()..].parse().unwrap_or_default())
+}
+
 /// Whole milliseconds, or microseconds where it is not as much as ten of them.
 fn in_words(us: u64) -> String {
     if us < 10_000 { format!("{us} µs") } else { format!("{} ms", us / 1000) }
@@ -321,5 +329,24 @@ pub fn empty(plan: &Plan, target: String) -> Report {
         capacities: Vec::new(),
         scalability: None,
         scalability_missing_because: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_in_the_order_of_their_numbers() {
+        let mut names = ["b-1", "a-10", "a-9", "a", "a-99999999999999999999999"];
+        names.sort_by_key(|name| numbered(name));
+        assert_eq!(names[0], "a");
+        let at = |name| names.iter().position(|each| *each == name);
+        assert!(at("a-9") < at("a-10") && at("a-10") < at("b-1"), "{names:?}");
+    }
+
+    #[test]
+    fn short_times_are_told_in_microseconds() {
+        assert_eq!([520, 9_999, 10_000, 250_999].map(in_words), ["520 µs", "9999 µs", "10 ms", "250 ms"]);
     }
 }

@@ -60,6 +60,19 @@ fn report() -> Report {
 }
 
 #[test]
+fn one_stretch_is_seen_and_each_table_scrolls_by_itself() {
+    let mut report = report();
+    let tables = html(&report).matches("<table").count();
+    assert_eq!(html(&report).matches("<div class=\"wide\"><table").count(), tables);
+    assert_eq!(html(&report).matches("</table></div>").count(), tables);
+    report.scalability = None;
+    report.run.as_mut().unwrap().timeline.truncate(1);
+    let page = html(&report);
+    assert_eq!((page.matches("<polyline").count(), page.matches("<circle").count()), (0, 3));
+    assert!(page.contains(">0 s<") && page.contains(">4.0 s<") && page.contains("(1 step)"), "{page}");
+}
+
+#[test]
 fn what_the_generator_could_not_make_is_no_capacity() {
     let mut report = report();
     let tried = capacity::Try { rate: 200.0, share: 1.0, p99_us: 900, valid: false, held: false };
