@@ -7,7 +7,7 @@ const DAY: Duration = Duration::from_hours(24);
 /// A row may end after a century at most: far enough, and within what every engine can write down.
 const LIFETIME_MAX: Duration = Duration::from_hours(24 * 36_525);
 
-/// A time as people write it, `50ms`, `1.5s`, `2m`; above zero and up to a day.
+/// A time as people write it, `20us`, `50ms`, `1.5s`, `2m`; above zero and up to a day.
 #[derive(Clone, Copy, Debug)]
 pub struct Span(pub Duration);
 
@@ -42,12 +42,18 @@ fn parse(text: &str, longest: Duration) -> Result<Duration, Option<String>> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let seconds = match unit {
+        // Keyboards have no Greek letter; texts have one of two that look alike, the micro sign and mu.
+        "us" | "\u{b5}s" | "\u{3bc}s" => 0.000_001,
         "ms" => 0.001,
         "s" => 1.0,
         "m" => 60.0,
         "h" => 3_600.0,
         "d" => 86_400.0,
-        _ => return Err(Some("write a number and a unit, such as 250ms, 1.5s or 5m".into())),
+        _ => {
+            return Err(Some(
+                "write a number and a unit of us, ms, s, m, h and d, such as 250ms, 1.5s or 5m".into(),
+            ));
+        }
     };
     let number: f64 = number.parse().map_err(|_| Some(format!("{number:?} is no number")))?;
     let span = Duration::try_from_secs_f64(number * seconds).ok();
@@ -63,9 +69,13 @@ mod tests {
         for (text, ms) in [("50ms", 50), ("1.5s", 1_500), ("2m", 120_000), ("24h", 86_400_000)] {
             assert_eq!(text.parse::<Span>().unwrap().0, Duration::from_millis(ms), "{text}");
         }
-        for text in ["", "5", "0s", "-1s", "25h", "2d", "s", "1.2.3s"] {
+        for text in ["20us", "20\u{b5}s", "20\u{3bc}s", "0.02ms"] {
+            assert_eq!(text.parse::<Span>().unwrap().0, Duration::from_micros(20), "{text}");
+        }
+        for text in ["", "5", "0s", "-1s", "25h", "2d", "s", "1.2.3s", "us", "5ns", "5µ"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
+        assert!("5ns".parse::<Span>().unwrap_err().contains("us, ms, s, m, h and d"));
     }
 
     #[test]

@@ -200,11 +200,16 @@ pub(crate) fn bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     use std::io::Read;
     let mut bytes = Vec::new();
     let mut file = fs::File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let too_long = || format!("is longer than {} MiB, the most that is read", bytes_max >> 20);
+    // Nothing is read of what is too long by its own account.
+    if file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > bytes_max) {
+        return Err(too_long());
+    }
     // One more than may be, to see whether there is more; a size that the file tells may be that of a pipe.
     let read = file.by_ref().take(bytes_max + 1).read_to_end(&mut bytes);
     read.map_err(|error| format!("cannot be read: {error}"))?;
     match bytes.len() as u64 > bytes_max {
-        true => Err(format!("is longer than {} MiB, the most that is read", bytes_max >> 20)),
+        true => Err(too_long()),
         false => Ok(bytes),
     }
 }

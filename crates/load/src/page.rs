@@ -13,8 +13,10 @@ use crate::{
 const STYLE: &str = "\
 :root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}th,td{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #8884}
-th:first-child,td:first-child{text-align:left}.bad{color:#c33;font-weight:600}.good{color:#293}svg{width:100%;height:auto}
-svg text{fill:currentColor;font-size:12px}.note{opacity:.75}";
+th,td{white-space:nowrap}th:first-child,td:first-child{text-align:left}td:first-child{white-space:normal;overflow-wrap:anywhere}.steps td:first-child{min-width:9rem}\
+.wide{overflow-x:auto}h1,li,p{overflow-wrap:anywhere}.bad{color:#c33;font-weight:600}.good{color:#293}svg{width:100%;height:auto}
+svg text{fill:currentColor;font-size:12px}svg path,svg polyline{vector-effect:non-scaling-stroke}.note{opacity:.75}\
+@media(max-width:40rem){svg text{font-size:26px}h1{font-size:1.4rem}h2{font-size:1.1rem}}";
 
 /// Writes it.
 pub fn html(report: &Report) -> String {
@@ -29,9 +31,10 @@ pub fn html(report: &Report) -> String {
     for journey in &report.journeys {
         let _ = write!(
             page,
-            "<p>Users go through <b>{}</b> ({} steps).",
+            "<p>Users go through <b>{}</b> ({} step{}).",
             Escaped(&journey.name),
-            journey.steps.len()
+            journey.steps.len(),
+            if journey.steps.len() == 1 { "" } else { "s" }
         );
         for note in &journey.notes {
             let _ = write!(page, " <span class=\"note\">{}</span>", Escaped(note));
@@ -89,7 +92,7 @@ fn push_run(page: &mut String, run: &Summary) {
     }
     picture::push_timeline(page, run);
     page.push_str(
-        "<table><tr><th>Step or worker</th><th>Requests</th><th>ok/s</th><th>not ok</th><th>unknown</th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th><th>max</th></tr>\n",
+        "<div class=\"wide\"><table class=\"steps\"><tr><th>Step or worker</th><th>Requests</th><th>ok/s</th><th>not ok</th><th>unknown</th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th><th>max</th></tr>\n",
     );
     let several = run.steps.iter().any(|step| step.journey != run.steps[0].journey);
     for step in &run.steps {
@@ -100,7 +103,7 @@ fn push_run(page: &mut String, run: &Summary) {
     for worker in &run.workers {
         push_row(page, &worker.name, &worker.requests, &worker.latency);
     }
-    page.push_str("</table>\n");
+    page.push_str("</table></div>\n");
     if !run.problems.is_empty() {
         page.push_str("<h2>What went wrong</h2><ul>");
         for problem in &run.problems {
@@ -149,8 +152,18 @@ fn push_capacities(page: &mut String, report: &Report) {
             Limit::First => ": not even the lowest rate is held",
             Limit::Tries => ", as far as it was found out",
         };
-        let _ = writeln!(page, "<h2>Capacity{workers}: {held}{limit}</h2>");
-        page.push_str("<table><tr><th>Users/s</th><th>served</th><th>p99</th><th></th></tr>\n");
+        let is_unknown = capacity.found.users_per_s.is_none() && capacity.found.limit == Limit::Generator;
+        let _ = match capacity.found.tries.first().filter(|_| is_unknown) {
+            Some(first) => writeln!(
+                page,
+                "<h2>Capacity{workers}: not known; this machine could not make even {:.0} users a second</h2>",
+                first.rate
+            ),
+            None => writeln!(page, "<h2>Capacity{workers}: {held}{limit}</h2>"),
+        };
+        page.push_str(
+            "<div class=\"wide\"><table><tr><th>Users/s</th><th>served</th><th>p99</th><th></th></tr>\n",
+        );
         for tried in &capacity.found.tries {
             let (class, word) = match (tried.held, tried.valid) {
                 (true, _) => ("good", "held"),
@@ -165,7 +178,7 @@ fn push_capacities(page: &mut String, report: &Report) {
                 ms(tried.p99_us)
             );
         }
-        page.push_str("</table>\n");
+        page.push_str("</table></div>\n");
     }
 }
 
@@ -179,13 +192,13 @@ fn push_scalability(page: &mut String, report: &Report, law: &Scalability) {
             "<tr><td>{name}</td><td>{value:.2}{unit}</td><td>{low:.2} to {high:.2}{unit}</td></tr>"
         );
     };
-    page.push_str("<table><tr><th>Universal Scalability Law</th><th></th><th>95 % confidence</th></tr>\n");
+    page.push_str("<div class=\"wide\"><table><tr><th>Universal Scalability Law</th><th></th><th>95 % confidence</th></tr>\n");
     row(page, "one worker, users a second", &law.one_worker, 1.0, "");
     row(page, "contention", &law.contention, 100.0, " %");
     row(page, "coherence", &law.coherence, 100.0, " %");
     let _ = writeln!(
         page,
-        "<tr><td>explained</td><td>{:.1} %</td><td></td></tr></table>",
+        "<tr><td>explained</td><td>{:.1} %</td><td></td></tr></table></div>",
         law.r_squared.max(0.0) * 100.0
     );
     let best = law.best.map(|best| format!("With more than {best} workers, they hold less."));

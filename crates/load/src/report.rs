@@ -240,6 +240,8 @@ impl Summary {
             let (requests, latency) = part(measured, seconds);
             Worker { name: name.clone(), requests, latency }
         });
+        let mut workers: Vec<Worker> = workers.collect();
+        workers.sort_by(|one, other| numbered(&one.name).cmp(&numbered(&other.name)));
         let stretch = recorder.stretch.as_secs_f64();
         let timeline = recorder.stretches.iter().enumerate().map(|(at, measured)| {
             let (requests, latency) = part(measured, stretch);
@@ -270,7 +272,7 @@ impl Summary {
             latency,
             lag,
             steps: steps.collect(),
-            workers: workers.collect(),
+            workers,
             timeline: timeline.collect(),
             problems,
             kills: Vec::new(),
@@ -282,10 +284,10 @@ fn invalid_because(plan: &Plan, run: &Run, lag: &Latency) -> Vec<String> {
     let mut because = Vec::new();
     if Duration::from_micros(lag.p99_us) > plan.lag_max {
         because.push(format!(
-            "one user in a hundred was let in {} ms or more after the planned instant, where {} ms are allowed: this machine cannot \
+            "one user in a hundred was let in {} or more after the planned instant, where {} are allowed: this machine cannot \
              make that load, so lower the rate or make it from another one",
-            lag.p99_us / 1000,
-            plan.lag_max.as_millis()
+            in_words(lag.p99_us),
+            in_words(u64::try_from(plan.lag_max.as_micros()).unwrap_or(u64::MAX))
         ));
     }
     if run.recorder.turned_away > 0 {
@@ -298,6 +300,17 @@ fn invalid_because(plan: &Plan, run: &Run, lag: &Latency) -> Vec<String> {
         because.push("it was stopped before its end".into());
     }
     because
+}
+
+/// A name without its number, and the number: `app-9` comes before `app-10`.
+fn numbered(name: &str) -> (&str, u64) {
+    let begin = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    (begin, name[begin.len()..].parse().unwrap_or_default())
+}
+
+/// Whole milliseconds, or microseconds where it is not as much as ten of them.
+fn in_words(us: u64) -> String {
+    if us < 10_000 { format!("{us} µs") } else { format!("{} ms", us / 1000) }
 }
 
 /// A report without anything found yet.
@@ -316,5 +329,24 @@ pub fn empty(plan: &Plan, target: String) -> Report {
         capacities: Vec::new(),
         scalability: None,
         scalability_missing_because: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_in_the_order_of_their_numbers() {
+        let mut names = ["b-1", "a-10", "a-9", "a", "a-99999999999999999999999"];
+        names.sort_by_key(|name| numbered(name));
+        assert_eq!(names[0], "a");
+        let at = |name| names.iter().position(|each| *each == name);
+        assert!(at("a-9") < at("a-10") && at("a-10") < at("b-1"), "{names:?}");
+    }
+
+    #[test]
+    fn short_times_are_told_in_microseconds() {
+        assert_eq!([520, 9_999, 10_000, 250_999].map(in_words), ["520 µs", "9999 µs", "10 ms", "250 ms"]);
     }
 }

@@ -105,6 +105,13 @@ pub fn fit(points: &[(u32, f64)], cores: Option<u32>) -> Result<Scalability, Err
             "capacity still grows at {reach} workers; where it is highest is farther than can be said"
         ));
     }
+    if freedom == 1 {
+        notes.push(format!(
+            "{} measurements for three unknowns leave one degree of freedom: the intervals are wide and the fit looks better than it is; \
+             measure more numbers of workers",
+            points.len()
+        ));
+    }
     let coherence = of_ratio(c, errors[2]);
     let r_squared = r_squared(points, law);
     if r_squared < 0.9 {
@@ -237,6 +244,11 @@ mod tests {
         assert_eq!(few.reach, 4, "{:?}", few.notes);
         assert!(few.notes[0].contains("they share 2 cores"), "{:?}", few.notes);
         assert_eq!(fit(&points(100.0, 0.02, 0.0, 4), Some(6)).unwrap().reach, 6);
+        let is_said = |most| {
+            let notes = fit(&points(100.0, 0.02, 0.0, most), None).unwrap().notes;
+            notes.iter().any(|note| note.contains("one degree of freedom"))
+        };
+        assert_eq!([4, 5].map(is_said), [true, false]);
     }
 
     #[test]

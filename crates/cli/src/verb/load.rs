@@ -27,7 +27,7 @@ use lethe_load::{
 };
 
 use self::{attendant::Attendant, rate::Rate, target::Place};
-use crate::{arguments::Target, output, span::Span};
+use crate::{ansi, arguments::Target, output, span::Span};
 
 /// The most threads that make load.
 const THREADS_MAX: usize = 4;
@@ -150,7 +150,8 @@ impl Load {
         } else {
             report.run = Some(bench.run(schedule, "")?);
         }
-        self.tell(&report)
+        self.tell(&report)?;
+        check_finished(&report)
     }
 
     fn tell(&self, report: &Report) -> anyhow::Result<()> {
@@ -224,6 +225,21 @@ fn single(path: &str) -> anyhow::Result<Journey> {
         steps: vec![step],
         notes: Vec::new(),
     })
+}
+
+/// A run in which nobody came to the end is a failure, whatever was answered; what a search found of that is told by the search.
+fn check_finished(report: &Report) -> anyhow::Result<()> {
+    let run = report.run.as_ref().filter(|_| report.capacities.is_empty());
+    match run.filter(|run| run.users.arrived > 0 && run.users.finished == 0) {
+        Some(run) => {
+            let most = run.problems.first();
+            let most = most.map_or(String::new(), |problem| {
+                format!("; most often: {}", ansi::clean(&problem.what, false))
+            });
+            bail!("none of {} users came to the end of the journey{most}", run.users.arrived)
+        }
+        None => Ok(()),
+    }
 }
 
 impl Bench {

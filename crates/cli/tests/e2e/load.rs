@@ -31,7 +31,16 @@ async fn worker() -> anyhow::Result<()> {
     };
     let answer =
         async move |user: extract::Path<String>| ([("x-worker", name)], format!("name=/users/{}", *user));
-    let app = Router::new().route("/users/{user}", get(answer)).route("/", get(async || "home"));
+    // One at a time, 50 ms each.
+    let one = Arc::new(Semaphore::new(1));
+    let slow = async move || {
+        let _turn = one.acquire().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let app = Router::new()
+        .route("/users/{user}", get(answer))
+        .route("/", get(async || "home"))
+        .route("/slow", get(slow));
     let listener = TcpListener::bind(("127.0.0.1", port.parse::<u16>()?)).await?;
     Ok(axum::serve(listener, app).await?)
 }
@@ -136,6 +145,26 @@ async fn users_notice_nothing_while_workers_are_killed() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_run_that_nobody_finishes_is_a_failure() -> anyhow::Result<()> {
+    let app = Router::new().fallback(async || (axum::http::StatusCode::INTERNAL_SERVER_ERROR, "broken"));
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    let place = Place::new()?;
+    let mut command = place.command(&["load", "--url", &url, "--rate", "20", "--for", "500ms"]);
+    command.args(ANY_LAG);
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() == Some(1), "{said}");
+    ensure!(
+        said.contains("none of 10 users came to the end of the journey") && said.contains("500"),
+        "{said}"
+    );
+    server.abort();
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_capacity_of_any_server_is_found() -> anyhow::Result<()> {
     // One at a time, 20 ms each: no more than 50 a second.
     let one = Arc::new(Semaphore::new(1));
@@ -162,6 +191,33 @@ async fn the_capacity_of_any_server_is_found() -> anyhow::Result<()> {
     ensure!(tries.iter().any(|tried| tried["held"] == false) && found["limit"] == "service", "{report:#}");
     server.abort();
     Ok(())
+}
+
+#[tokio::test]
+async fn how_it_grows_with_workers_is_fitted() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let lethe = up(&place).await?;
+    // In a step of the first rate come no more users than there may be at a time: it is held, however slow this machine is. A worker
+    // holds 20 a second, and who comes beyond is turned away, so that it ends.
+    let arguments = ["load", "--path", "/slow", "--workers", "1..4", "--rate", "20", "--step", "200ms"];
+    let patient = ["--users-max", "4", "--goal", "1h", "--timeout", "60s", "--json"];
+    let output = place.tell(&[&arguments[..], &patient, &ANY_LAG].concat())?;
+    let report = report(&output)?;
+    let capacities = report["capacities"].as_array().context("a list")?;
+    let is_held = |capacity: &Value| capacity["users_per_s"].as_f64().is_some_and(|held| held > 0.0);
+    ensure!(output.status.success() && capacities.len() == 4, "{report:#}");
+    ensure!(capacities.iter().all(is_held), "{report:#}");
+    let law = &report["scalability"];
+    for estimate in ["one_worker", "contention", "coherence"] {
+        let [low, value, high] = ["low", "value", "high"].map(|name| law[estimate][name].as_f64());
+        ensure!(low.is_some() && low <= value && value <= high, "{estimate} in {report:#}");
+    }
+    let reach = law["reach"].as_u64().context("a number")?;
+    ensure!((4..=8).contains(&reach), "four were measured: {report:#}");
+    ensure!(law["curve"].as_array().map(Vec::len) == usize::try_from(reach).ok(), "{report:#}");
+    let notes = law["notes"].to_string();
+    ensure!(notes.contains("one degree of freedom"), "{report:#}");
+    lethe.down().await
 }
 
 #[tokio::test]

@@ -115,6 +115,38 @@ fn a_journey_that_is_not_repeatable_is_no_ground_for_anything() {
 }
 
 #[test]
+fn a_recording_without_a_journey_starts_no_worker() {
+    let lab = Lab::new();
+    let entry = |url: &str, status: u16| {
+        serde_json::json!({ "startedDateTime": "2026-01-31T09:05:00Z", "_resourceType": "document",
+            "request": { "method": "GET", "url": url, "headers": [] },
+            "response": { "status": status, "headers": [], "content": { "mimeType": "text/html", "text": "" } } })
+    };
+    // The page itself had no response; what is left is of others.
+    let entries = [entry("https://shop.example/", 0), entry("https://pay.example/form", 200)];
+    let elsewhere = serde_json::json!({ "log": { "version": "1.2", "entries": entries } }).to_string();
+    let cut = &elsewhere[..elsewhere.len() / 2];
+    let huge = lab.path().join("huge.har");
+    // Without a block on the disk.
+    std::fs::File::create(&huge).unwrap().set_len((256 << 20) + 1).unwrap();
+    for (journey, expected) in [
+        (lab.write("cut.har", cut), &["cut.har", "the recording ends in the middle"][..]),
+        (huge, &["huge.har", "is longer than 256 MiB"]),
+        (
+            lab.write("elsewhere.har", &elsewhere),
+            &["no request to shop.example is left", "1 to other hosts", "1 without a response"],
+        ),
+    ] {
+        // Status 3 if it was started.
+        let proof = lab.prove(lab.path(), &journey, &["/no/such/program"]);
+        assert_eq!(proof.status.code(), Some(2), "{}", proof.text());
+        for expected in expected {
+            assert!(proof.err.contains(expected), "{expected:?} in {}", proof.text());
+        }
+    }
+}
+
+#[test]
 fn a_file_that_is_no_journey_is_wrong_usage() {
     let lab = Lab::new();
     let journey = lab.write("empty.toml", "");

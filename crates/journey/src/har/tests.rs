@@ -143,6 +143,17 @@ fn what_came_of_a_response_is_a_variable() {
 }
 
 #[test]
+fn a_script_that_is_said_to_be_a_page_is_none() {
+    let entries = [
+        entry("GET", "https://cdn.example/app.js?v=2", 200, "script", ("text/html", "gone")),
+        entry("GET", "https://cdn.example/old.js", 404, "other", ("text/html; charset=utf-8", "gone")),
+        entry("GET", "https://shop.example/", 200, "document", ("text/html", "")),
+    ];
+    let journey = parse(&entries);
+    assert_eq!((journey.host.as_deref(), journey.steps.len()), (Some("shop.example"), 1));
+}
+
+#[test]
 fn a_token_that_the_export_left_out_is_derived() {
     let api = |method, path: &str, text| {
         entry(method, &format!("https://shop.example{path}"), 200, "fetch", ("application/json", text))

@@ -18,6 +18,9 @@ const LEFT: f64 = 70.0;
 const ABOVE: f64 = 30.0;
 const RIGHT: f64 = 20.0;
 
+/// Below the last panel: for what is from left to right.
+const BELOW: f64 = 30.0;
+
 /// Where a share of the width is.
 fn x(share: f64) -> f64 {
     LEFT + share * (WIDTH - LEFT - RIGHT)
@@ -47,8 +50,22 @@ fn push_frame(page: &mut String, top: f64, title: &str, most: &str) {
     }
 }
 
+/// What the left and the right end of a picture are.
+fn push_ends(page: &mut String, bottom: f64, left: &str, right: &str) {
+    let y = bottom + BELOW - 8.0;
+    let _ = writeln!(page, "<text x=\"{LEFT}\" y=\"{y:.1}\">{left}</text>");
+    let _ = writeln!(page, "<text x=\"{}\" y=\"{y:.1}\" text-anchor=\"end\">{right}</text>", WIDTH - RIGHT);
+}
+
 fn push_line(page: &mut String, colour: &str, points: impl Iterator<Item = (f64, f64)>) {
     let points: Vec<String> = points.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+    // No line goes through one point.
+    if let [only] = &points[..]
+        && let Some((x, y)) = only.split_once(',')
+    {
+        let _ = writeln!(page, "<circle cx=\"{x}\" cy=\"{y}\" r=\"4\" fill=\"{colour}\"/>");
+        return;
+    }
     let _ = writeln!(
         page,
         "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
@@ -61,7 +78,7 @@ pub(super) fn push_timeline(page: &mut String, run: &Summary) {
     let Some(last) = run.timeline.last() else { return };
     let stretch = run.timeline.get(1).map_or(1.0, |second| second.at_s);
     let end = (last.at_s + stretch).max(run.duration_s);
-    begin(page, 3.0 * (HEIGHT + ABOVE) + 10.0, "requests and latency over time");
+    begin(page, 3.0 * (HEIGHT + ABOVE) + BELOW, "requests and latency over time");
     type Panel = (&'static str, &'static str, fn(&Stretch) -> f64);
     let panels: [Panel; 3] = [
         ("requests as expected, a second", "#0072b2", |stretch| stretch.requests.ok_per_s),
@@ -83,6 +100,7 @@ pub(super) fn push_timeline(page: &mut String, run: &Summary) {
         };
         push_line(page, colour, run.timeline.iter().map(point));
     }
+    push_ends(page, 3.0 * (HEIGHT + ABOVE), "0 s", &format!("{end:.1} s"));
     page.push_str("</svg>\n");
     if !run.kills.is_empty() {
         let _ =
@@ -94,7 +112,7 @@ pub(super) fn push_timeline(page: &mut String, run: &Summary) {
 pub(super) fn push_law(page: &mut String, law: &Scalability, points: &[(u32, f64)]) {
     let values = law.curve.iter().map(|(_, held)| *held).chain(points.iter().map(|(_, held)| *held));
     let most = values.fold(0.0, f64::max);
-    begin(page, HEIGHT + 2.0 * ABOVE, "capacity by workers");
+    begin(page, HEIGHT + ABOVE + BELOW, "capacity by workers");
     push_frame(
         page,
         ABOVE,
@@ -108,5 +126,6 @@ pub(super) fn push_law(page: &mut String, law: &Scalability, points: &[(u32, f64
     for (x, y) in points.iter().map(place) {
         let _ = writeln!(page, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"#d55e00\"/>");
     }
+    push_ends(page, HEIGHT + ABOVE, "1 worker", &format!("{} workers", law.reach));
     page.push_str("</svg>\n");
 }

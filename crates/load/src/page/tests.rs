@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    capacity::Found,
+    capacity::{self, Found},
     report::{Capacity, Journey, Kill, Problem, Step, Stretch, Users, VERSION, Worker},
     scalability,
 };
@@ -57,6 +57,34 @@ fn report() -> Report {
         scalability: Some(scalability::fit(&points, None).unwrap()),
         scalability_missing_because: None,
     }
+}
+
+#[test]
+fn one_stretch_is_seen_and_each_table_scrolls_by_itself() {
+    let mut report = report();
+    let tables = html(&report).matches("<table").count();
+    assert_eq!(html(&report).matches("<div class=\"wide\"><table").count(), tables);
+    assert_eq!(html(&report).matches("</table></div>").count(), tables);
+    report.scalability = None;
+    report.run.as_mut().unwrap().timeline.truncate(1);
+    let page = html(&report);
+    assert_eq!((page.matches("<polyline").count(), page.matches("<circle").count()), (0, 3));
+    assert!(page.contains(">0 s<") && page.contains(">4.0 s<") && page.contains("(1 step)"), "{page}");
+}
+
+#[test]
+fn what_the_generator_could_not_make_is_no_capacity() {
+    let mut report = report();
+    let tried = capacity::Try { rate: 200.0, share: 1.0, p99_us: 900, valid: false, held: false };
+    let found =
+        Found { users_per_s: None, not_held_users_per_s: None, limit: Limit::Generator, tries: vec![tried] };
+    report.capacities = vec![Capacity { workers: None, found }];
+    let page = html(&report);
+    assert!(
+        page.contains("Capacity: not known; this machine could not make even 200 users a second"),
+        "{page}"
+    );
+    assert!(!page.contains("nothing, or more"), "{page}");
 }
 
 #[test]
