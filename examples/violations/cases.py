@@ -49,6 +49,7 @@ MORE = [
 
 # What is given beside; this empties the store, so that there is something to migrate.
 FLAGS = {
+    "schedule": ["--idle", "3"],
     "migration": [
         "--reset",
         "python3 -c \"import os, urllib.request as r; r.urlopen(r.Request(os.environ['STORE'], method='DELETE'))\"",

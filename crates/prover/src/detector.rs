@@ -46,6 +46,10 @@ pub(crate) fn look_once(
     let Some(window) = stage.idle() else { return Ok(Vec::new()) };
     let mut idle = idle::look(stage, journey, window, progress)?;
     coverage.schedules.append(&mut idle.rows);
+    if !stage.may_come_to_midnight() {
+        coverage.notices.push(midnight::NOT_ALLOWED.into());
+        return Ok(idle.finding.into_iter().collect());
+    }
     let mut midnight = midnight::look(stage, journey, &idle.seen, progress);
     coverage.schedules.append(&mut midnight.rows);
     coverage.notices.append(&mut midnight.notices);

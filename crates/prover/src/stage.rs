@@ -153,6 +153,16 @@ impl Stage {
         Some(self.idle.unwrap_or(default)).filter(|idle| !idle.is_zero())
     }
 
+    /// Whether workers may do what they do at midnight to what is beside: it is emptied, or that was asked for.
+    pub(crate) fn may_come_to_midnight(&self) -> bool {
+        self.has_reset() || self.idle.is_some()
+    }
+
+    /// Whether workers may be tried that do not know what is beside: there is nothing by default that they would take instead.
+    pub(crate) fn may_be_without_configuration(&self) -> bool {
+        self.has_reset() || !self.uses_what_is_beside.load(Ordering::Relaxed)
+    }
+
     /// Whether what is beside is emptied before each run.
     pub(crate) fn has_reset(&self) -> bool {
         self.reset.is_some()
@@ -260,7 +270,7 @@ impl Stage {
         }
         // While its workers have what they wrote.
         self.room.fetch_min(self.pool.yard().room(), Ordering::Relaxed);
-        run.canaries = canaries(&player);
+        run.canaries = canaries(&player, journey);
         for actor in &cast.workers {
             run.beside.extend(actor.worker.carried().into_keys());
         }
@@ -424,10 +434,15 @@ fn seen(actor: &Actor) -> Seen {
     actor.worker.seen().unwrap_or(Seen { files: Vec::new(), is_cut: true })
 }
 
-fn canaries(player: &Player) -> Vec<String> {
+/// Not what the journey's file says or takes from the environment, which may be a password: only what this run alone has.
+fn canaries(player: &Player, journey: &Journey) -> Vec<String> {
     let identity = player.variables().text(lethe_journey::template::IDENTITY);
     let cookies = player.jar().cookies().iter().map(|cookie| cookie.value.clone());
-    let variables = player.variables().iter().filter(|(name, _)| *name != lethe_journey::template::ORIGIN);
+    let is_own = |name: &str| {
+        name != lethe_journey::template::ORIGIN
+            && journey.variables.iter().all(|(declared, _)| declared != name)
+    };
+    let variables = player.variables().iter().filter(|(name, _)| is_own(name));
     let variables = variables.map(|(_, value)| lethe_journey::template::text(value));
     let mut canaries: Vec<String> = identity.into_iter().chain(cookies).chain(variables).collect();
     canaries.retain(|canary| canary.len() >= CANARY_BYTES_MIN);

@@ -30,7 +30,7 @@ use self::{
     tape::Tape,
 };
 use super::prove::{source, tier::Tier};
-use crate::{failure::Concluded, output};
+use crate::{ansi, failure::Concluded, output};
 
 /// Where a journey is written if nothing else is said.
 const OUTPUT: &str = "journey.toml";
@@ -100,6 +100,8 @@ pub struct Record {
 struct Signals {
     interrupts: Signal,
     terminations: Signal,
+    /// The terminal was closed.
+    hangups: Signal,
 }
 
 impl Signals {
@@ -107,6 +109,7 @@ impl Signals {
         Ok(Self {
             interrupts: signal(SignalKind::interrupt())?,
             terminations: signal(SignalKind::terminate())?,
+            hangups: signal(SignalKind::hangup())?,
         })
     }
 
@@ -115,6 +118,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupts.recv() => {}
             _ = self.terminations.recv() => {}
+            _ = self.hangups.recv() => {}
         }
     }
 }
@@ -210,6 +214,13 @@ impl Record {
 
     fn converted(&self, from: &Path) -> anyhow::Result<Journey> {
         let is_har = from.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("har"));
+        // What it has from the environment would stand in the new file.
+        let is_journey = from.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+        ensure!(
+            !is_journey,
+            "{} is a journey already: `lethe prove --journey` takes it as it is",
+            from.display()
+        );
         let journey = if is_har { har::load(from, &self.options()) } else { file::load(from) };
         journey.with_context(|| format!("cannot use {}", from.display()))
     }
@@ -224,7 +235,7 @@ impl Record {
         };
         output::line(&format!("{path}: {steps}{files}"))?;
         for note in &kept.notes {
-            output::line(&format!("  {note}"))?;
+            output::line(&ansi::clean(&format!("  {note}"), false))?;
         }
         if self.from.is_none() {
             output::line("  what you typed is in it: read it before you share it")?;

@@ -36,7 +36,7 @@ impl Trial<'_> {
     /// Looks at the files of the service's folder.
     pub(crate) fn configuration(&mut self, found: &mut Found) -> Result<(), Error> {
         let yard = self.stage.pool().yard();
-        if !yard.level().has_own_files() {
+        if !yard.level().has_own_files() || !self.stage.may_be_without_configuration() {
             return Ok(());
         }
         let files = files(yard.directory());

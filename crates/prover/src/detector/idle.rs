@@ -115,7 +115,7 @@ pub(super) fn grows(round: &[Vec<Effects>], name: &str) -> bool {
 }
 
 /// Whether it is done as often by several workers as by one.
-fn is_shared(round: &[Vec<Effects>], name: &str) -> bool {
+pub(super) fn is_shared(round: &[Vec<Effects>], name: &str) -> bool {
     let totals = totals(round, name);
     let (Some(&alone), Some(&all)) = (totals.first(), totals.last()) else { return false };
     alone > 0 && all > 0 && all <= alone + 1

@@ -20,6 +20,10 @@ use crate::{
     worker::Worker,
 };
 
+/// What is said where nobody has allowed it.
+pub(super) const NOT_ALLOWED: &str = "schedules of the hour and of midnight were not looked for, since they would do their work on what \
+    is beside: --idle SECONDS, or --reset, allows it";
+
 /// What it is called in the report.
 const TITLE: &str = "clock at midnight";
 
@@ -45,7 +49,6 @@ pub(crate) struct Midnight {
 }
 
 /// Leaves workers alone whose clock comes to midnight. What they do at other times too is `known`. `journey` is only for the report.
-///
 pub(crate) fn look(
     stage: &Stage,
     journey: &Journey,
@@ -89,8 +92,11 @@ pub(crate) fn look(
                 return midnight;
             }
         };
+        // A lock that all ask for: what comes of it is done once.
+        let mut names = round.iter().flatten().flat_map(super::effect::Effects::keys);
+        let is_agreed = names.any(|name| idle::is_shared(&round, name));
         suspects.retain(|name| {
-            idle::grows(&round, name) && !at_another_time.iter().any(|of| of.contains_key(name))
+            !is_agreed && idle::grows(&round, name) && !at_another_time.iter().any(|of| of.contains_key(name))
         });
         rounds.push(round);
     }

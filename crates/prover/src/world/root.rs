@@ -55,15 +55,16 @@ pub(super) fn enter(spec: &Spec) -> io::Result<Entered> {
             }
         }
     }
-    if let Err(error) = name_the_host(spec) {
-        notices.push(format!("workers have the host name of the machine: {error}"));
-    }
     let has_own_processes = processes(spec, &mut notices)?;
     hide(&inside(&spec.root, &spec.hidden))?;
     for path in &spec.mounts.binds {
         if let Err(error) = show(path, &spec.root) {
             notices.push(format!("{} cannot be shown to workers: {error}", path.display()));
         }
+    }
+    // After the files of the machine: in containers, this is one of them.
+    if let Err(error) = name_the_host(spec) {
+        notices.push(format!("workers have the host name of the machine: {error}"));
     }
     // Memory that is shared by name would be shared with others.
     let shared = inside(&spec.root, Path::new("/dev/shm"));

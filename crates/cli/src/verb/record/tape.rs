@@ -13,7 +13,7 @@ use lethe_journey::{
     problem::Problems,
 };
 
-use crate::output;
+use crate::{ansi, output};
 
 /// The longest path that is shown, in characters.
 const PATH_CHARS_MAX: usize = 80;
@@ -111,7 +111,7 @@ impl State {
         let line = format!("{:7} {path}  {status}", exchange.method.as_str());
         if recorder.add(exchange).is_ok() {
             // Who no longer reads still clicks.
-            let _ = output::line(&line);
+            let _ = output::line(&ansi::clean(&line, false));
         }
     }
 
@@ -140,10 +140,13 @@ impl State {
             .filter(|name| !self.cookies.contains(name) && !self.strange.contains(name))
             .collect();
         if !names.is_empty() {
-            let _ = output::line(&format!(
-                "the browser has cookies that this service has not set here, and which no replay will have: {}; begin \
+            let _ = output::line(&ansi::clean(
+                &format!(
+                    "the browser has cookies that this service has not set here, and which no replay will have: {}; begin \
                  again in a private window",
-                names.join(", ")
+                    names.join(", ")
+                ),
+                false,
             ));
             self.strange.extend(names);
         }
