@@ -12,7 +12,7 @@ use lethe_state::{
     tables::{Action, Condition, Write},
 };
 
-use crate::harness::{self, Server};
+use crate::harness::{self, PATIENCE, Server};
 
 /// Slots of each master.
 const SHARES: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
@@ -30,37 +30,46 @@ impl Cluster {
     /// The same for somebody who changes it.
     pub fn begin() -> Self {
         let masters: Vec<Server> = SHARES.iter().map(|_| start_alone()).collect();
-        for ((first, last), master) in SHARES.iter().zip(&masters) {
-            master.command(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
+        for (epoch, ((first, last), master)) in (1..).zip(SHARES.iter().zip(&masters)) {
+            obeys(master, &["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
+            // Masters that meet with the same epoch raise it, one by one. One that did so while a slot of its own is moved
+            // away would claim it again with the higher epoch.
+            obeys(master, &["CLUSTER", "SET-CONFIG-EPOCH", &epoch.to_string()]);
         }
         for master in &masters[1..] {
             let bus = master.command(&["CONFIG", "GET", "cluster-port"]);
             let bus = bus.lines().last().unwrap().to_owned();
-            masters[0].command(&["CLUSTER", "MEET", "127.0.0.1", &master.port.to_string(), &bus]);
+            obeys(&masters[0], &["CLUSTER", "MEET", "127.0.0.1", &master.port.to_string(), &bus]);
         }
-        for master in &masters {
-            while !(master.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
-                && master.command(&["CLUSTER", "SLOTS"]).matches("127.0.0.1").count() >= SHARES.len())
-            {
+        let cluster = Self { masters };
+        cluster.settle();
+        cluster
+    }
+
+    /// Waits until each master knows all others, and who has which slot.
+    fn settle(&self) {
+        let known = format!("cluster_known_nodes:{}", self.masters.len());
+        for master in &self.masters {
+            let is_settled = || {
+                let info = master.command(&["CLUSTER", "INFO"]);
+                info.contains("cluster_state:ok")
+                    && info.contains(&known)
+                    && master.command(&["CLUSTER", "SLOTS"]).matches("127.0.0.1").count() >= SHARES.len()
+            };
+            while !is_settled() {
                 std::thread::yield_now();
             }
         }
-        Self { masters }
     }
 
     /// Has one more master join, without a slot.
     pub fn grow(&mut self) {
-        let (master, known) = (start_alone(), self.masters.len() + 1);
+        let master = start_alone();
         let bus = self.masters[0].command(&["CONFIG", "GET", "cluster-port"]);
         let bus = bus.lines().last().unwrap();
-        master.command(&["CLUSTER", "MEET", "127.0.0.1", &self.masters[0].port.to_string(), bus]);
+        obeys(&master, &["CLUSTER", "MEET", "127.0.0.1", &self.masters[0].port.to_string(), bus]);
         self.masters.push(master);
-        let knows_all = format!("cluster_known_nodes:{known}");
-        for master in &self.masters {
-            while !master.command(&["CLUSTER", "INFO"]).contains(&knows_all) {
-                std::thread::yield_now();
-            }
-        }
+        self.settle();
     }
 
     /// One of them.
@@ -101,26 +110,34 @@ impl Cluster {
 
     fn begin_to_move_tables_from(&self, from: usize, to: usize) -> impl FnOnce() {
         let keys = |master: &Server| master.command(&["KEYS", "*:revision"]).trim().to_owned();
+        let others: Vec<_> = (0..self.masters.len()).filter(|other| ![from, to].contains(other)).collect();
         let (from, to) = (&self.masters[from], &self.masters[to]);
         let slot = from.command(&["CLUSTER", "KEYSLOT", &keys(from)]).trim().to_owned();
         let [from_id, to_id] =
             [from, to].map(|master| master.command(&["CLUSTER", "MYID"]).trim().to_owned());
-        to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
-        from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+        obeys(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
+        obeys(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
         move || {
             let keys = from.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
             let port = to.port.to_string();
-            let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "10000", "KEYS"];
-            from.command(&[&migrate[..], &keys.lines().collect::<Vec<_>>()].concat());
-            for master in [to, from] {
-                master.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+            let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "60000", "KEYS"];
+            obeys(from, &[&migrate[..], &keys.lines().collect::<Vec<_>>()].concat());
+            // As `redis-cli --cluster reshard` does it. The others would learn it some time later, and say till then that
+            // nobody has the slot.
+            for master in [to, from].into_iter().chain(others.iter().map(|other| &self.masters[*other])) {
+                obeys(master, &["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
             }
         }
     }
 
     pub fn url(&self) -> Url {
-        format!("redis://{}/?cluster&namespace={}", self.address(), harness::namespace()).parse().unwrap()
+        harness::url(self.first().port, &format!("&cluster{PATIENCE}"))
     }
+}
+
+/// Redis' client ends well whatever the server says.
+fn obeys(master: &Server, command: &[&str]) {
+    assert_eq!(master.command(command).trim(), "OK", "{command:?}");
 }
 
 /// A server that belongs to no cluster yet.

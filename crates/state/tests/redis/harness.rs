@@ -27,7 +27,7 @@ pub fn namespace() -> String {
 }
 
 /// Limits that only a test which hangs comes to.
-const PATIENCE: &str = "&connect_timeout_ms=60000&response_timeout_ms=60000";
+pub const PATIENCE: &str = "&connect_timeout_ms=60000&response_timeout_ms=60000";
 
 /// The URL of a server, with keys of its own.
 pub fn url(port: u16, options: &str) -> Url {
