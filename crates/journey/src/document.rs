@@ -8,6 +8,7 @@ use std::{fs, ops::Range, path::Path};
 
 use toml::de::{DeTable, DeValue};
 
+pub(crate) use self::step::DECIDED;
 use crate::{
     journey::{Journey, STEPS_MAX},
     problem::{Problem, Problems, Report},

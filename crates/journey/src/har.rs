@@ -93,7 +93,7 @@ pub fn read(bytes: &[u8], file: &str, name: &str, options: &Options) -> Result<J
         );
         return Err(problem(None, message));
     }
-    Ok(journey(&kept, &host, name, &left_out, options.to_keep))
+    Ok(journey(&kept, &host, name, &left_out, options, Headers::Exported))
 }
 
 /// Why requests were left out, and how many for each.
@@ -204,14 +204,30 @@ fn is_asset(entry: &Entry) -> bool {
             || ENDS.iter().any(|end| path.to_ascii_lowercase().ends_with(end)))
 }
 
-fn journey(kept: &[Entry], host: &str, name: &str, left_out: &LeftOut, to_keep: bool) -> Journey {
+/// Which header fields of requests are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Headers {
+    /// Those that a browser exports: without `Cookie` and `Authorization`, as a rule.
+    Exported,
+    /// All that were sent.
+    All,
+}
+
+fn journey(
+    kept: &[Entry],
+    host: &str,
+    name: &str,
+    left_out: &LeftOut,
+    options: &Options,
+    headers: Headers,
+) -> Journey {
     let mut notes = Vec::new();
     if !left_out.is_empty() {
         notes.push(reasons(left_out).trim_start_matches("; ").to_owned());
     }
     let person = Person::find(kept);
     notes.extend(person.note());
-    let signed_up = Person { names: person.names.clone(), ..person };
+    let signed_up = person.clone();
     let mut sources = Sources::new(person);
     let mut steps: Vec<Step> = Vec::with_capacity(kept.len());
     for (at, entry) in kept.iter().enumerate() {
@@ -229,11 +245,13 @@ fn journey(kept: &[Entry], host: &str, name: &str, left_out: &LeftOut, to_keep: 
         steps.push(step);
         sources.add(at, &entry.response);
     }
-    authorize(kept, &mut steps, &mut notes);
+    if headers == Headers::Exported {
+        authorize(kept, &mut steps, &mut notes);
+    }
     unknown_cookies(kept, &mut notes);
     let variables = sources.into_variables();
     let mut journey = Journey { name: name.to_owned(), host: Some(host.to_owned()), variables, steps, notes };
-    if to_keep {
+    if options.to_keep {
         tidy::tidy(kept, &signed_up, host, &mut journey);
     }
     journey

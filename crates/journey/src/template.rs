@@ -1,6 +1,9 @@
 //! Text with variables in it, as `/orders/{{order}}`, and the variables of one run.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+};
 
 use serde_json::Value;
 
@@ -242,6 +245,12 @@ pub fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         value => value.to_string(),
     }
+}
+
+/// A name for a variable: `name`, or with a number behind it if there is such a one already.
+pub(crate) fn unused(name: &str, taken: &HashSet<String>) -> String {
+    let numbered = (2_u64..).map(|number| format!("{name}-{number}"));
+    std::iter::once(name.to_owned()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::HeaderName;
 
 use crate::{
+    document::DECIDED,
     journey::{Journey, Step},
     template::{self, Template},
     written::value::{Section, Value},
@@ -119,19 +120,13 @@ impl Writer<'_> {
         template.written(|char| {
             let name = stand_ins.entry(char).or_insert_with(|| {
                 let plain = if char == '{' { "brace" } else { "backslash" };
-                let name = unused(plain, taken);
+                let name = template::unused(plain, taken);
                 taken.insert(name.clone());
                 name
             });
             name.clone()
         })
     }
-}
-
-/// `name`, or with a number behind it if there is such a one already.
-fn unused(name: &str, taken: &HashSet<String>) -> String {
-    let numbered = (2_u64..).map(|number| format!("{name}-{number}"));
-    std::iter::once(name.to_owned()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_default()
 }
 
 /// A note as lines of a comment.
@@ -157,7 +152,7 @@ fn common_headers(journey: &Journey) -> Vec<(HeaderName, Template)> {
         values.next().filter(|_| values.next().is_none())
     };
     let mut common = Vec::new();
-    for (name, _) in first.headers.iter().filter(|(name, _)| !step::DECIDED.contains(name)) {
+    for (name, _) in first.headers.iter().filter(|(name, _)| !DECIDED.contains(name)) {
         let values: Option<Vec<Template>> = steps.iter().map(|step| one(step, name)).collect();
         // Only what is known from the beginning can be sent by each.
         let is_known = |value: &Template| {

@@ -2,8 +2,8 @@
 
 use std::{
     collections::VecDeque,
-    io::Read,
-    sync::{Arc, Mutex, PoisonError},
+    io::{self, Read, Write},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -17,9 +17,16 @@ const END_MAX: Duration = Duration::from_secs(20);
 /// The last that was printed. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Output {
-    kept: Arc<Mutex<VecDeque<u8>>>,
+    printed: Arc<Mutex<Printed>>,
     /// One for each pipe that is still open.
     open: Arc<()>,
+}
+
+#[derive(Debug, Default)]
+struct Printed {
+    kept: VecDeque<u8>,
+    /// Whether what comes goes to standard error at once.
+    is_shown: bool,
 }
 
 impl Output {
@@ -45,18 +52,36 @@ impl Output {
 
     /// The last `lines` lines.
     pub fn tail(&self, lines: usize) -> Vec<String> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = String::from_utf8_lossy(kept.make_contiguous()).into_owned();
+        let text = String::from_utf8_lossy(self.printed().kept.make_contiguous()).into_owned();
         let all: Vec<&str> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
     }
 
-    fn push(&self, bytes: &[u8]) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend(bytes);
-        let beyond = kept.len().saturating_sub(KEPT_BYTES_MAX);
-        kept.drain(..beyond);
+    /// Shows on standard error what was kept, and from now on what comes.
+    pub fn show(&self) {
+        let mut printed = self.printed();
+        printed.is_shown = true;
+        show(printed.kept.make_contiguous());
     }
+
+    fn push(&self, bytes: &[u8]) {
+        let mut printed = self.printed();
+        if printed.is_shown {
+            show(bytes);
+        }
+        printed.kept.extend(bytes);
+        let beyond = printed.kept.len().saturating_sub(KEPT_BYTES_MAX);
+        printed.kept.drain(..beyond);
+    }
+
+    fn printed(&self) -> MutexGuard<'_, Printed> {
+        self.printed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The service goes on when nobody reads.
+fn show(bytes: &[u8]) {
+    let _ = io::stderr().write_all(bytes);
 }
 
 #[cfg(test)]

@@ -219,6 +219,11 @@ impl Worker {
         self.world.output.tail(LINES_SHOWN)
     }
 
+    /// Shows on standard error what it has printed, and from now on what it prints.
+    pub fn show_output(&self) {
+        self.world.output.show();
+    }
+
     /// What opens connections to it, from any thread, for as long as it lives.
     pub fn door(&self) -> impl Fn() -> io::Result<TcpStream> + Send + Sync + 'static {
         let (channel, address) = (Arc::clone(&self.world.channel), self.address);

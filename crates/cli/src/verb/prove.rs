@@ -304,8 +304,7 @@ impl Prove {
         journeys: &mut Vec<Arc<Journey>>,
         play: impl FnOnce(&Stage, &[Arc<Journey>], &dyn Fn(Progress<'_>)) -> Result<T, worker::Error>,
     ) -> anyhow::Result<(T, Option<Framework>)> {
-        let program = std::env::current_exe().context("cannot find lethe's own program")?;
-        let scratch = Arc::new(scratch(&program)?);
+        let scratch = Arc::new(scratch()?);
         let chosen = source::read(self.path(), self.command.clone(), self.service.as_deref())?;
         // It ends with the proof, after the workers.
         let tier = chosen.wants_state.then(|| tier::Tier::open(scratch.path())).transpose()?;
@@ -314,11 +313,11 @@ impl Prove {
         let shown = show::Shown::new();
         let yard =
             Yard::open(Arc::clone(&scratch), service, Level::Overlay, self.copied).map_err(not_started)?;
-        let yard = Arc::new(source::with_ports(yard).map_err(not_started)?);
+        let (yard, _) = source::with_ports(yard).map_err(not_started)?;
         // Those that are started ahead would take jobs from a queue that nobody has sent them.
         let waits_for_jobs =
             journeys.iter().flat_map(|journey| &journey.steps).any(|step| step.within.is_some());
-        let pool = Pool::new(yard, self.reset.is_none() && !waits_for_jobs)?;
+        let pool = Pool::new(Arc::new(yard), self.reset.is_none() && !waits_for_jobs)?;
         let stage =
             Stage::new(pool, self.reset.clone(), self.seed)?.with_idle(self.idle.map(Duration::from_secs));
         if journeys.is_empty() {
@@ -350,8 +349,9 @@ fn not_started(error: worker::Error) -> anyhow::Error {
 }
 
 /// A scratch folder where there is room for one: overlays need a file system that is not itself an overlay.
-fn scratch(program: &Path) -> anyhow::Result<Scratch> {
+pub(super) fn scratch() -> anyhow::Result<Scratch> {
+    let program = std::env::current_exe().context("cannot find lethe's own program")?;
     let folder = std::env::temp_dir();
-    Scratch::new(&folder, program)
+    Scratch::new(&folder, &program)
         .with_context(|| format!("cannot make a folder in {}; TMPDIR chooses another one", folder.display()))
 }

@@ -1,7 +1,9 @@
 //! `lethe record`: a journey out of what a person does in a browser, as a file that people read and keep.
 
+mod apart;
 mod head;
 mod place;
+mod process;
 mod proxy;
 mod service;
 mod tape;
@@ -9,7 +11,7 @@ mod tee;
 
 use std::{
     io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -25,11 +27,11 @@ use tokio::{
 
 use self::{
     place::{Kept, Place},
-    proxy::{Proxy, Upstream},
+    proxy::{CONNECT_MAX, Proxy, Upstream, Way},
     service::Service,
     tape::Tape,
 };
-use super::prove::{source, tier::Tier};
+use super::prove::{self, source, tier::Tier};
 use crate::{ansi, failure::Concluded, output};
 
 /// Where a journey is written if nothing else is said.
@@ -141,8 +143,14 @@ impl Record {
             return Ok(self.tell(&kept)?);
         }
         let Some(url) = &self.url else { return self.started(&place) };
-        let upstream = upstream(url)?;
-        self.record(&place, async |_| Ok((upstream, None)))
+        let (address, authority) = address(url)?;
+        ensure!(
+            TcpStream::connect_timeout(&address, CONNECT_MAX).is_ok(),
+            "nothing listens at {url}: start the service, or let lethe record start it: `lethe record -- COMMAND`"
+        );
+        let way: Way = Arc::new(move || TcpStream::connect_timeout(&address, CONNECT_MAX));
+        let upstream = Upstream { way, authority: Some(authority) };
+        self.record(&place, async || Ok((upstream, None)))
     }
 
     /// Starts the service, and records it.
@@ -150,25 +158,23 @@ impl Record {
         let path = self.path.clone().unwrap_or_else(|| PathBuf::from("."));
         let chosen = source::read(path, self.command.clone(), self.service.as_deref())?;
         // Both outlast the service.
-        let scratch = tempfile::tempdir().context("cannot make a folder; TMPDIR chooses where")?;
+        let scratch = Arc::new(prove::scratch()?);
         let tier = chosen.wants_state.then(|| Tier::open(scratch.path())).transpose()?;
-        let (command, directory, mut env) = chosen.into_program();
-        env.extend(tier.as_ref().map(|tier| ("LETHE_STATE".to_owned(), tier.url().to_owned())));
-        let limit = Duration::from_secs(self.start_timeout);
-        self.record(place, async |_| {
-            let service = Service::start(&command, &directory, env, limit).await?;
+        self.record(place, async || {
+            let service =
+                Service::start(chosen, Arc::clone(&scratch), tier.as_ref(), self.start_timeout).await?;
             // It knows itself by whatever the browser calls it.
-            Ok((Upstream { address: service.address(), authority: None }, Some(service)))
+            Ok((Upstream { way: service.way(), authority: None }, Some(service)))
         })
     }
 
     fn record(
         &self,
         place: &Place,
-        service: impl AsyncFnOnce(&Self) -> anyhow::Result<(Upstream, Option<Service>)>,
+        service: impl AsyncFnOnce() -> anyhow::Result<(Upstream, Option<Service>)>,
     ) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (journey, end) = runtime.block_on(async {
+        let recorded = runtime.block_on(async {
             let mut signals = Signals::new()?;
             let listen = self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
             let listener = TcpListener::bind(listen)
@@ -176,7 +182,7 @@ impl Record {
                 .with_context(|| format!("cannot listen at {listen}; pass another --listen"))?;
             let address = listener.local_addr()?;
             let (upstream, mut service) = tokio::select! {
-                started = service(self) => started?,
+                started = service() => started?,
                 () = signals.asked() => return Err(Concluded(INTERRUPTED).into()),
             };
             let host = upstream.authority.clone().unwrap_or_else(|| address.to_string());
@@ -187,6 +193,9 @@ impl Record {
                 "recording: open http://{address} in a private window; Ctrl-C ends it and writes {}",
                 place.path().display()
             ))?;
+            if let Some(service) = &service {
+                output::line(&format!("  {}", service.of_files()))?;
+            }
             let end = listen_until(&listener, &proxy, service.as_mut(), &mut signals).await;
             // What was recorded is written however the service ends.
             let journey = tape.journey(place.name());
@@ -194,9 +203,10 @@ impl Record {
                 service.end().await;
             }
             anyhow::Ok((journey, end))
-        })?;
-        // What the browser still asks is of no interest to anybody.
+        });
+        // What the browser still asks is of no interest to anybody, nor a service that is still being started.
         runtime.shutdown_background();
+        let (journey, end) = recorded?;
         if let End::Gone(why) = &end {
             let _ = output::line(&format!("the service has ended: {why}"));
         }
@@ -231,7 +241,8 @@ impl Record {
         let path = kept.path.display().to_string();
         let files = match kept.files {
             0 => String::new(),
-            files => format!(", and {files} of the files that were sent beside it"),
+            1 => format!(", and the file that was sent in {}", kept.folder.display()),
+            files => format!(", and {files} files that were sent in {}", kept.folder.display()),
         };
         output::line(&format!("{path}: {steps}{files}"))?;
         for note in &kept.notes {
@@ -283,8 +294,8 @@ async fn ended(service: Option<&mut Service>) -> String {
     }
 }
 
-/// The service at `url`, which knows itself by what stands there.
-fn upstream(url: &str) -> anyhow::Result<Upstream> {
+/// Where the service at `url` is, and what it knows itself by.
+fn address(url: &str) -> anyhow::Result<(SocketAddr, String)> {
     let Some(rest) = url.strip_prefix("http://") else {
         bail!("{url} cannot be asked: write an address such as http://127.0.0.1:3000, without TLS");
     };
@@ -298,7 +309,7 @@ fn upstream(url: &str) -> anyhow::Result<Upstream> {
     let address = address.with_context(|| format!("{authority} has no address"))?;
     // Browsers do not say the port that goes without saying, and so services do not.
     let authority = authority.strip_suffix(":80").unwrap_or(authority).to_owned();
-    Ok(Upstream { address, authority: Some(authority) })
+    Ok((address, authority))
 }
 
 #[cfg(test)]
@@ -307,10 +318,10 @@ mod tests {
 
     #[test]
     fn addresses_as_they_are_typed() {
-        let found = upstream("http://127.0.0.1:3000/").unwrap();
-        assert_eq!((found.address.port(), found.authority.as_deref()), (3000, Some("127.0.0.1:3000")));
-        let found = upstream("http://127.0.0.1:80").unwrap();
-        assert_eq!((found.address.port(), found.authority.as_deref()), (80, Some("127.0.0.1")));
+        let (found, authority) = address("http://127.0.0.1:3000/").unwrap();
+        assert_eq!((found.port(), authority.as_str()), (3000, "127.0.0.1:3000"));
+        let (found, authority) = address("http://127.0.0.1:80").unwrap();
+        assert_eq!((found.port(), authority.as_str()), (80, "127.0.0.1"));
         for (url, said) in [
             ("https://127.0.0.1", "without TLS"),
             ("127.0.0.1:3000", "without TLS"),
@@ -319,7 +330,7 @@ mod tests {
             ("http://a@127.0.0.1", "more than a host"),
             ("http://127.0.0.1:99999", "no address"),
         ] {
-            let error = upstream(url).err().unwrap().to_string();
+            let error = address(url).err().unwrap().to_string();
             assert!(error.contains(said), "{url}: {error}");
         }
     }

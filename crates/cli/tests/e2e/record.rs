@@ -125,11 +125,17 @@ async fn a_service_that_runs_and_knows_its_name() -> anyhow::Result<()> {
     ensure!(visitor.get("/long").await?.body.len() == 3 << 20);
     // An event is there while the next has not come.
     let mut events = TcpStream::connect(recorder.address).await?;
-    events.write_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+    events.write_all(b"GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
     let mut seen = Vec::new();
     while !String::from_utf8_lossy(&seen).contains("first") {
         ensure!(events.read_buf(&mut seen).await? > 0, "{}", String::from_utf8_lossy(&seen));
     }
+    // A page of somebody else whose name leads here.
+    let mut foreign = TcpStream::connect(recorder.address).await?;
+    foreign.write_all(b"GET /inside HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n").await?;
+    let mut refusal = String::new();
+    foreign.read_to_string(&mut refusal).await?;
+    ensure!(refusal.starts_with("HTTP/1.1 421 "), "{refusal}");
     let (status, said) = recorder.end(Signal::TERM)?;
     served.abort();
     let path = place.path().join("journey.toml");
@@ -150,10 +156,12 @@ async fn what_is_no_http_any_more_passes() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     let service = tokio::spawn(async move {
+        // That somebody listens is looked at first.
+        drop(listener.accept().await?);
         let (mut stream, _) = listener.accept().await?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            stream.read_buf(&mut head).await?;
+            ensure!(stream.read_buf(&mut head).await? > 0, "{}", String::from_utf8_lossy(&head));
         }
         stream
             .write_all(
@@ -256,6 +264,6 @@ fn recordings_of_browsers_become_journeys() -> anyhow::Result<()> {
     let nowhere = convert(&["-o", "shop.txt"])?;
     ensure!(nowhere.status.code() == Some(1) && said(&nowhere).contains("no place"), "{}", said(&nowhere));
     let never = place.run(&["record", "--", "/nowhere/at-all"])?;
-    ensure!(never.status.code() == Some(1) && said(&never).contains("cannot start"), "{}", said(&never));
+    ensure!(never.status.code() == Some(1) && said(&never).contains("cannot be started"), "{}", said(&never));
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! What a person did before `lethe record` is enough to prove a service with.
 
+use std::fs;
+
+use http::Method;
 use rustix::process::Signal;
 
 use crate::{
@@ -38,6 +41,37 @@ async fn a_session_in_memory_is_found() -> anyhow::Result<()> {
         (&finding["producer"]["step"], &finding["consumer"]["step"]),
         (&2.into(), &3.into()),
         "{finding:#}"
+    );
+    Ok(())
+}
+
+/// A photo that is uploaded while it is recorded would be found by every worker of the proof, were it still there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_leaves_no_file_behind() -> anyhow::Result<()> {
+    let (lab, example) = (Lab::new(), examples().join("file-upload/app.py"));
+    let folder = lab.path().join("service");
+    fs::create_dir(&folder)?;
+    fs::copy(example, folder.join("app.py"))?;
+    let path = lab.path().join("recorded.toml");
+    let recorder = Recorder::start(&folder, &["-o", path.to_str().unwrap(), "--", "python3", "app.py"])?;
+    let mut visitor = Visitor::new(recorder.address);
+    let photo = b"the lake at noon".as_slice().into();
+    assert_eq!(visitor.send(Method::PUT, "/photos/lake.txt", &[], photo).await?.status, 201);
+    assert_eq!(visitor.get("/photos/lake.txt").await?.text(), "the lake at noon");
+    let (status, said) = recorder.end(Signal::INT)?;
+    assert!(status.success(), "{said}");
+    if said.contains("to files stays") {
+        return Ok(());
+    }
+    assert_eq!(fs::read_dir(&folder)?.count(), 1, "{said}");
+
+    let proof = lab.prove(&folder, &path, &["python3", "app.py"]);
+    let finding = &proof.json["findings"][0];
+    assert_eq!(
+        (proof.status.code(), &finding["kind"], &finding["confidence"]),
+        (Some(1), &"file".into(), &"proven".into()),
+        "{}",
+        proof.text()
     );
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, Method};
+use http::{HeaderName, Method, header};
 use toml::de::{DeTable, DeValue};
 
 use super::{
@@ -21,6 +21,10 @@ use crate::{
     problem::{Report, suggestion},
     template::{self, Template},
 };
+
+/// Header fields that a file may not name: they are decided by what is sent and how.
+pub(crate) const DECIDED: [HeaderName; 4] =
+    [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::ACCEPT_ENCODING];
 
 /// The most bytes of a file that is sent.
 const SENT_BYTES_MAX: u64 = 64 << 20;
@@ -179,8 +183,7 @@ pub(super) fn headers(value: &Value<'_>, report: &mut Report<'_>) -> Vec<(Header
             report.at(span, format!("`{name}` is no name of a header field"));
             continue;
         };
-        if ["content-length", "transfer-encoding", "connection", "accept-encoding"].contains(&header.as_str())
-        {
+        if DECIDED.contains(&header) {
             report.at(span, format!("`{name}` is decided by what is sent and how: take it out"));
             continue;
         }

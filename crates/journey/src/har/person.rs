@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::recording::Entry;
 use crate::{
     address,
-    har::{secrets, sources},
+    har::{request, secrets, sources},
     template::{IDENTITY, Template},
 };
 
@@ -18,12 +18,14 @@ const NAMES: [&str; 10] =
     ["user", "username", "user_name", "login", "email", "e-mail", "mail", "name", "handle", "nickname"];
 
 /// The names under which the recording signs up.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Person {
     /// Variable and recorded value of each.
     pub(super) names: Vec<(String, String)>,
     /// The step in which it does, from 1; 0 if it does not.
     pub(super) step: usize,
+    /// If it does not: the step that sends a name as it was typed, and the name.
+    typed: Option<(usize, String)>,
 }
 
 impl Person {
@@ -43,24 +45,30 @@ impl Person {
             }
             let mut names: Vec<(String, String)> = Vec::new();
             for (name, value) in fields {
-                let word = name
-                    .rsplit(['/', '[', '.'])
-                    .next()
-                    .unwrap_or_default()
-                    .trim_end_matches(']')
-                    .to_ascii_lowercase();
+                let word = word(&name);
                 let is_new = !value.is_empty() && names.iter().all(|(_, known)| *known != value);
                 if NAMES.contains(&word.as_str()) && is_new {
                     names.push((sources::name(&word), value));
                 }
             }
-            return Self { names, step: at + 1 };
+            return Self { names, step: at + 1, typed: None };
         }
-        Self::default()
+        let typed = entries.iter().zip(1..).find_map(|(entry, step)| {
+            let mut fields = if entry.request.method == "POST" { fields(entry) } else { Vec::new() };
+            fields.retain(|(name, value)| NAMES.contains(&word(name).as_str()) && !value.is_empty());
+            Some((step, fields.into_iter().next()?.1))
+        });
+        Self { typed, ..Self::default() }
     }
 
     /// What is to be said of it.
     pub(super) fn note(&self) -> Option<String> {
+        if let Some((step, name)) = &self.typed {
+            return Some(format!(
+                "step {step} sends {name} as it was typed, so all runs are one person; where anybody may come, put `{{{{identity}}}}` \
+                 behind it, and each is another"
+            ));
+        }
         let names: Vec<&str> = self.names.iter().map(|(_, value)| value.as_str()).collect();
         (!names.is_empty()).then(|| {
             format!(
@@ -70,6 +78,12 @@ impl Person {
             )
         })
     }
+}
+
+/// The last part of a field's name, in lower case.
+fn word(name: &str) -> String {
+    let last = name.rsplit(['/', '[', '.']).next().unwrap_or_default();
+    last.trim_end_matches(']').to_ascii_lowercase()
 }
 
 /// The recorded name with the identity of the run: behind it, or before the `@` of an address.
@@ -88,10 +102,7 @@ pub(super) fn fields(entry: &Entry) -> Vec<(String, String)> {
     match serde_json::from_str::<Value>(&text) {
         Ok(value) => sources::leaves(&value),
         Err(_) if text.is_empty() || body.content_type.starts_with("multipart/") => {
-            let field = |param: &super::recording::Param| {
-                (param.name.clone(), param.value.clone().unwrap_or_default())
-            };
-            body.params.iter().map(field).collect()
+            request::typed_parts(body).collect()
         }
         Err(_) => address::decode_form(&text),
     }

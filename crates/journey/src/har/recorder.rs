@@ -52,21 +52,41 @@ pub struct Recorder {
     kept: Vec<(u64, Entry)>,
     left_out: LeftOut,
     bodies_bytes: usize,
+    /// Whether a body was left out since there were too many bytes.
+    is_full: bool,
 }
 
 impl Recorder {
     /// A recording of the service that is known as `host`, as in `Host`. Of the options, the host does not count.
     pub fn new(host: impl Into<String>, options: Options) -> Self {
-        Self { host: host.into(), options, kept: Vec::new(), left_out: LeftOut::new(), bodies_bytes: 0 }
+        Self {
+            host: host.into(),
+            options,
+            kept: Vec::new(),
+            left_out: LeftOut::new(),
+            bodies_bytes: 0,
+            is_full: false,
+        }
     }
 
     /// Takes an exchange, as a step.
     ///
     /// # Errors
     /// Why it is none, as in `3 images, styles, scripts and fonts`.
-    pub fn add(&mut self, exchange: Exchange) -> Result<(), &'static str> {
+    pub fn add(&mut self, mut exchange: Exchange) -> Result<(), &'static str> {
         let number = exchange.number;
-        let is_body = exchange.answer.as_ref().is_some_and(|answer| self.has_room(answer.body.as_ref()));
+        let mut is_full = self.is_full;
+        let mut room = BODIES_BYTES_MAX.saturating_sub(self.bodies_bytes);
+        let mut has_room = |body: &Bytes| {
+            let left = room.checked_sub(body.len());
+            room = left.unwrap_or(room);
+            is_full |= left.is_none();
+            left.is_some()
+        };
+        exchange.body = exchange.body.filter(&mut has_room);
+        let answered = exchange.answer.as_ref().and_then(|answer| answer.body.as_ref());
+        let is_body = answered.is_some_and(has_room);
+        self.is_full = is_full;
         let entry = entry(exchange, &self.host, is_body);
         let reason = super::reason(&entry, &self.host, self.options.assets);
         let reason =
@@ -88,11 +108,6 @@ impl Recorder {
         }
     }
 
-    /// Steps by now.
-    pub fn steps(&self) -> usize {
-        self.kept.len()
-    }
-
     /// The journey. Called `name`.
     ///
     /// # Errors
@@ -104,19 +119,16 @@ impl Recorder {
         }
         self.kept.sort_by_key(|(number, _)| *number);
         let kept: Vec<Entry> = self.kept.into_iter().map(|(_, entry)| entry).collect();
-        let mut journey = super::journey(&kept, &self.host, name, &self.left_out, self.options.to_keep);
-        if self.bodies_bytes >= BODIES_BYTES_MAX {
+        let mut journey =
+            super::journey(&kept, &self.host, name, &self.left_out, &self.options, super::Headers::All);
+        if self.is_full {
             let note = format!(
-                "more than {} MiB came: what later responses said is not looked for in requests",
+                "more than {} MiB were sent or came: what was beyond is not here, nor looked for in requests",
                 BODIES_BYTES_MAX >> 20
             );
             journey.notes.push(note);
         }
         Ok(journey)
-    }
-
-    fn has_room(&self, body: Option<&Bytes>) -> bool {
-        body.is_some_and(|body| self.bodies_bytes + body.len() <= BODIES_BYTES_MAX)
     }
 
     /// Whether a program asks again and again, and nothing has changed.

@@ -212,16 +212,7 @@ impl Replacing<'_> {
     }
 
     fn multipart(&mut self, number: usize, body: &PostData, notes: &mut Vec<String>) -> Body {
-        let boundary =
-            body.content_type.split_once("boundary=").map(|(_, boundary)| boundary.trim_matches('"'));
-        let mut parts = match (body.bytes(), boundary) {
-            (Some(bytes), Some(boundary)) => parts(&bytes, boundary),
-            _ => Vec::new(),
-        };
-        if parts.is_empty() {
-            parts = body.params.iter().map(Raw::from).collect();
-        }
-        let parts = parts.into_iter().map(|part| {
+        let parts = parts(body).into_iter().map(|part| {
             let content = match part.file_name.as_deref() {
                 // No file was chosen.
                 Some("") if part.content.is_empty() => Content::Text(Template::default()),
@@ -272,10 +263,23 @@ impl From<&super::recording::Param> for Raw {
     }
 }
 
+/// Names and values of a form's parts that are no files.
+pub(super) fn typed_parts(body: &PostData) -> impl Iterator<Item = (String, String)> {
+    let typed = parts(body).into_iter().filter(|part| part.file_name.is_none());
+    typed.map(|part| (part.name, String::from_utf8_lossy(&part.content).into_owned()))
+}
+
 /// The parts of `multipart/form-data` (RFC 7578); what has no name is left out.
-fn parts(bytes: &[u8], boundary: &str) -> Vec<Raw> {
-    let delimiter = format!("--{boundary}");
-    pieces(bytes, delimiter.as_bytes()).into_iter().skip(1).filter_map(part).collect()
+fn parts(body: &PostData) -> Vec<Raw> {
+    let boundary = body.content_type.split_once("boundary=").map(|(_, boundary)| boundary.trim_matches('"'));
+    let found: Vec<Raw> = match (body.bytes(), boundary) {
+        (Some(bytes), Some(boundary)) => {
+            let delimiter = format!("--{boundary}");
+            pieces(&bytes, delimiter.as_bytes()).into_iter().skip(1).filter_map(part).collect()
+        }
+        _ => Vec::new(),
+    };
+    if found.is_empty() { body.params.iter().map(Raw::from).collect() } else { found }
 }
 
 /// What stands before, between and after the places where `delimiter` is.

@@ -8,7 +8,6 @@ use http::header;
 use super::{
     person::{self, Person},
     recording::Entry,
-    sources,
 };
 use crate::{
     address,
@@ -17,6 +16,9 @@ use crate::{
     journey::Journey,
     template::{self, Template},
 };
+
+/// The shortest password that is looked for in text, in bytes: a shorter one may be part of any word.
+const SOUGHT_BYTES_MIN: usize = 4;
 
 /// A password that was sent.
 struct Password {
@@ -59,7 +61,7 @@ fn passwords(entries: &[Entry], person: &Person, journey: &mut Journey, taken: &
     for (nth, password) in found.iter().enumerate() {
         let is_refused = password.steps.iter().all(|(_, is_taken)| !is_taken);
         let is_new = person.step > 0 && password.steps.iter().any(|(number, _)| *number == person.step);
-        let name = sources::unused(if is_refused { "wrong-password" } else { "password" }, taken);
+        let name = template::unused(if is_refused { "wrong-password" } else { "password" }, taken);
         taken.insert(name.clone());
         let mut is_used = false;
         for step in &mut journey.steps {
@@ -91,6 +93,9 @@ fn passwords(entries: &[Entry], person: &Person, journey: &mut Journey, taken: &
 /// Puts the variable in the place of a password in text that is sent as it is, such as JSON under another name. Gives whether it was there.
 fn in_text(body: &mut Body, password: &str, name: &str) -> bool {
     let Body::Raw { content: Content::Text(text), .. } = body else { return false };
+    if password.len() < SOUGHT_BYTES_MIN {
+        return false;
+    }
     let mut replaced = Template::default();
     for (at, piece) in text.as_literal().unwrap_or_default().split(password).enumerate() {
         if at > 0 {
@@ -161,7 +166,7 @@ fn authorization(journey: &mut Journey, taken: &mut HashSet<String>) {
             }
             let known = typed.iter().find(|(_, known)| *known == text).map(|(name, _)| name.clone());
             let variable = known.unwrap_or_else(|| {
-                let name = sources::unused("authorization", taken);
+                let name = template::unused("authorization", taken);
                 taken.insert(name.clone());
                 typed.push((name.clone(), text));
                 name

@@ -84,7 +84,7 @@ impl Sources {
             [template::IDENTITY, template::ORIGIN, "bearer"].map(String::from).into();
         let mut person = person;
         for (name, _) in &mut person.names {
-            *name = unused(name, &taken);
+            *name = template::unused(name, &taken);
             taken.insert(name.clone());
         }
         Self { found: HashMap::new(), texts: Vec::new(), made: HashMap::new(), taken, person }
@@ -175,7 +175,7 @@ impl Sources {
         if let Some(name) = self.made.get(&place) {
             return Some((name.clone(), None));
         }
-        let name = unused(&name(&key), &self.taken);
+        let name = template::unused(&name(&key), &self.taken);
         self.taken.insert(name.clone());
         self.made.insert(place, name.clone());
         capture.variable.clone_from(&name);
@@ -323,9 +323,4 @@ pub(super) fn name(key: &str) -> String {
         key.chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).take(40).collect();
     let is_index = name.bytes().all(|byte| byte.is_ascii_digit());
     if is_index { format!("value{name}") } else { name }
-}
-
-pub(super) fn unused(name: &str, taken: &HashSet<String>) -> String {
-    let numbered = (2_u64..).map(|number| format!("{name}-{number}"));
-    std::iter::once(name.to_owned()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_default()
 }

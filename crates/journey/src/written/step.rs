@@ -11,17 +11,14 @@ use super::{
 use crate::{
     body::{Body, Content, Json, Part},
     capture::{Capture, Source},
+    document::DECIDED,
     expectation::Expectation,
     journey::{Journey, Step},
     template::Template,
 };
 
-/// The longest name of a file, in characters.
-const FILE_NAME_CHARS_MAX: usize = 80;
-
-/// Header fields that a file may not name: they are decided by what is sent and how.
-pub(super) const DECIDED: [HeaderName; 4] =
-    [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::ACCEPT_ENCODING];
+/// The longest name of a file, in bytes. File systems take 255, with the number before it.
+const FILE_NAME_BYTES_MAX: usize = 80;
 
 pub(super) type Entries = Vec<(String, Value)>;
 
@@ -200,12 +197,10 @@ impl Writer<'_> {
     /// A place for bytes, in a file that is called like `wanted` as far as that is harmless.
     fn file(&mut self, wanted: &str, bytes: &bytes::Bytes) -> String {
         let last = wanted.rsplit(['/', '\\']).next().unwrap_or_default();
-        let plain: String = last
-            .chars()
-            .map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' })
-            .take(FILE_NAME_CHARS_MAX)
-            .collect();
+        let plain: String =
+            last.chars().map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
         let plain = plain.trim_start_matches('.');
+        let plain = &plain[..plain.floor_char_boundary(FILE_NAME_BYTES_MAX)];
         let plain = if plain.is_empty() { "file" } else { plain };
         let numbered = (2_u64..).map(|number| format!("{number}-{plain}"));
         let paths =

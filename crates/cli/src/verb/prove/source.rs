@@ -106,11 +106,11 @@ impl Chosen {
     }
 }
 
-/// The yard in which a worker starts. A service that wants a port which something else has on this machine gets it in its world, and
-/// cannot reach who has it outside.
-pub(in crate::verb) fn with_ports(yard: Yard) -> Result<Yard, Error> {
+/// The yard in which a worker starts, and the first that did. A service that wants a port which something else has on this machine gets it in
+/// its world, and cannot reach who has it outside.
+pub(in crate::verb) fn with_ports(yard: Yard) -> Result<(Yard, Worker), Error> {
     let refusal = match start(&yard) {
-        Ok(()) => return Ok(yard),
+        Ok(worker) => return Ok((yard, worker)),
         Err(refusal) => refusal,
     };
     let Error::NotListening { output, .. } = &refusal else { return Err(refusal) };
@@ -122,10 +122,10 @@ pub(in crate::verb) fn with_ports(yard: Yard) -> Result<Yard, Error> {
     let is_door = |port: &u16| yard.doors().iter().any(|door| door.port() == *port);
     let wanted: Vec<u16> = numbers.filter(is_door).collect();
     let fewer = yard.with_fewer_doors(&wanted);
-    start(&fewer)?;
-    Ok(fewer)
+    let worker = start(&fewer)?;
+    Ok((fewer, worker))
 }
 
-fn start(yard: &Yard) -> Result<(), Error> {
-    Worker::start(yard, &yard.next("worker-0".into(), None)?, Arc::new(yard.disk()?)).map(drop)
+fn start(yard: &Yard) -> Result<Worker, Error> {
+    Worker::start(yard, &yard.next("worker-0".into(), None)?, Arc::new(yard.disk()?))
 }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use lethe_journey::{document, journey::Journey, written};
 use tempfile::NamedTempFile;
 
@@ -29,6 +29,8 @@ pub(super) struct Kept {
     pub(super) path: PathBuf,
     pub(super) steps: usize,
     pub(super) files: usize,
+    /// Where these are.
+    pub(super) folder: PathBuf,
     pub(super) notes: Vec<String>,
 }
 
@@ -71,16 +73,27 @@ impl Place {
                 }
             }
         }
-        for file in &written.files {
-            self.write(&self.parent().join(&file.path), &file.bytes)?;
-        }
+        // The journey is more than a file that it sends: what was clicked is nowhere else.
+        let failed: Vec<String> = written
+            .files
+            .iter()
+            .filter_map(|file| self.write(&self.parent().join(&file.path), &file.bytes).err())
+            .map(|error| format!("{error:#}"))
+            .collect();
         self.write(&self.path, written.text.as_bytes())?;
+        ensure!(
+            failed.is_empty(),
+            "{} is written, but not all files that it sends: {}; put them there before you use it",
+            self.path.display(),
+            failed.join("; ")
+        );
         // Nobody is told to use what cannot be used.
         document::load(&self.path).context("what was written cannot be read; this is an error of lethe")?;
         Ok(Kept {
             path: self.path.clone(),
             steps: journey.steps.len(),
             files: written.files.len(),
+            folder: self.folder(),
             notes: journey.notes,
         })
     }

@@ -1,6 +1,6 @@
 //! Stands between a browser and a service: requests go on, responses come back, and both are noted on the tape.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use http::{Request, Response, StatusCode, header};
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, client, server, service::service_fn, upgrade};
 use hyper_util::rt::TokioIo;
-use tokio::{io::copy_bidirectional, net::TcpStream};
+use tokio::{io::copy_bidirectional, net::TcpStream, task::spawn_blocking};
 
 use super::{head, tape::Tape, tee::Tee};
 
@@ -19,16 +19,28 @@ const SENT_BYTES_MAX: usize = 16 << 20;
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// How long a connection to the service may take.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 type Answer = Response<Either<Tee, Full<Bytes>>>;
 
+/// Opens a connection to the service. It may block.
+pub(super) type Way = Arc<dyn Fn() -> io::Result<std::net::TcpStream> + Send + Sync>;
+
 /// The service.
-#[derive(Clone, Debug)]
 pub(super) struct Upstream {
-    pub(super) address: SocketAddr,
+    pub(super) way: Way,
     /// What it knows itself by, as in `Host`; `None` if it is whatever the browser calls it.
     pub(super) authority: Option<String>,
+}
+
+impl Upstream {
+    async fn connect(&self) -> anyhow::Result<TcpStream> {
+        let way = Arc::clone(&self.way);
+        let stream = spawn_blocking(move || way()).await?.context("is it running?")?;
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(TcpStream::from_std(stream)?)
+    }
 }
 
 /// Serves browsers.
@@ -60,6 +72,10 @@ impl Proxy {
     async fn answer(&self, mut request: Request<Incoming>) -> Answer {
         let own = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
         let own = own.map_or_else(|| self.host.clone(), str::to_owned);
+        if !self.is_own_name(&own) {
+            let text = "lethe record is asked by the address that it has said, or as localhost\n".to_owned();
+            return refusal(StatusCode::MISDIRECTED_REQUEST, text);
+        }
         let asked = head::upgrade(request.headers());
         let browser = asked.is_some().then(|| upgrade::on(&mut request));
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
@@ -69,15 +85,22 @@ impl Proxy {
             Ok(response) => self.back(number, response, &own, browser),
             Err(error) => {
                 self.tape.ended(number, None);
-                let text = format!(
-                    "lethe record has no response of the service at {}: {error:#}\n",
-                    self.upstream.address
-                );
-                let mut response = Response::new(Either::Right(Full::new(text.into())));
-                *response.status_mut() = StatusCode::BAD_GATEWAY;
-                response
+                let text = format!("lethe record has no response of the service: {error:#}\n");
+                refusal(StatusCode::BAD_GATEWAY, text)
             }
         }
+    }
+
+    /// Whether a page of somebody else could not be behind the name: it could have its own name lead here (DNS rebinding), but not
+    /// an address or `localhost`. A name that the service has of itself is good, too.
+    fn is_own_name(&self, name: &str) -> bool {
+        let host = name.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+        let host = host.map_or(name, |(host, _)| host);
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        bare.parse::<IpAddr>().is_ok()
+            || host.eq_ignore_ascii_case("localhost")
+            || host.to_ascii_lowercase().ends_with(".localhost")
+            || name.eq_ignore_ascii_case(&self.host)
     }
 
     /// Asks the service, over a connection of its own.
@@ -99,11 +122,7 @@ impl Proxy {
             passed.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
             passed.headers_mut().insert(header::UPGRADE, protocol);
         }
-        let stream = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(self.upstream.address))
-            .await
-            .context("it did not answer in time")?
-            .context("is it running?")?;
-        let _ = stream.set_nodelay(true);
+        let stream = self.upstream.connect().await?;
         let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection.with_upgrades());
         Ok(sender.send_request(passed).await?)
@@ -141,6 +160,12 @@ impl Proxy {
         *back.headers_mut() = headers;
         back
     }
+}
+
+fn refusal(status: StatusCode, text: String) -> Answer {
+    let mut response = Response::new(Either::Right(Full::new(text.into())));
+    *response.status_mut() = status;
+    response
 }
 
 /// Passes bytes both ways until one end has none any more.

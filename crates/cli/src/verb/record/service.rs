@@ -1,136 +1,80 @@
-//! The service that is recorded, where no other one runs: one process with a port, in a group of its own.
+//! The service that is recorded, where no other one runs: in a world of its own if there can be one.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    os::fd::AsFd,
-    path::Path,
-    process::{ExitStatus, Stdio},
-    time::Duration,
+use std::{net::TcpStream, sync::Arc, time::Duration};
+
+use lethe_prover::{scratch::Scratch, worker::Error};
+
+use super::{
+    apart::Apart,
+    process::Process,
+    proxy::{CONNECT_MAX, Way},
 };
-
-use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
-use tokio::{
-    net::TcpStream,
-    process::{Child, Command},
-    time::{Instant, sleep, timeout},
-};
-
-/// Between two looks whether it listens.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+use crate::verb::prove::{source::Chosen, tier::Tier};
 
 /// How long it may take to end after SIGTERM.
-const END_MAX: Duration = Duration::from_secs(5);
+pub(super) const END_MAX: Duration = Duration::from_secs(5);
 
-/// The process, and those that it has started. They are killed when this is dropped.
-pub(super) struct Service {
-    child: Child,
-    group: Option<Pid>,
-    address: SocketAddr,
+/// The service. It is killed when this is dropped.
+pub(super) enum Service {
+    /// What it writes is gone with it.
+    Apart(Apart),
+    /// What it writes stays, since no world can be made here, for this reason.
+    Here(Process, Error),
 }
 
 impl Service {
-    /// Starts it, and waits until it listens. What it prints goes to standard error.
+    /// Starts it, and waits until it listens, for no longer than `start_timeout` seconds.
     pub(super) async fn start(
-        command: &[String],
-        directory: &Path,
-        env: Vec<(String, String)>,
-        limit: Duration,
+        chosen: Chosen,
+        scratch: Arc<Scratch>,
+        tier: Option<&Tier>,
+        start_timeout: u64,
     ) -> anyhow::Result<Self> {
-        let (program, arguments) = command.split_first().context("there is no program")?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let printed = io::stderr().as_fd().try_clone_to_owned()?;
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .current_dir(directory)
-            .envs(env)
-            .env("PORT", port.to_string())
-            .env("LETHE_INSTANCE", "recorded-1")
-            .stdin(Stdio::null())
-            .stdout(printed)
-            .process_group(0)
-            .kill_on_drop(true);
-        // SAFETY: between fork and exec, only a system call is made. The thread that starts it lives as long as this process.
-        unsafe {
-            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
-        }
-        let child = command.spawn().with_context(|| format!("cannot start {program}"))?;
-        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let mut service = Self { child, group, address };
-        service.listens(limit).await?;
-        Ok(service)
+        let refusal = match Apart::start(scratch, chosen.service(start_timeout, tier)).await {
+            Ok(apart) => return Ok(Self::Apart(apart)),
+            Err(refusal @ Error::NoWorlds(_)) => refusal,
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let (command, directory, mut env) = chosen.into_program();
+        env.extend(tier.map(|tier| ("LETHE_STATE".to_owned(), tier.url().to_owned())));
+        let limit = Duration::from_secs(start_timeout);
+        Ok(Self::Here(Process::start(&command, &directory, env, limit).await?, refusal))
     }
 
-    /// Where it listens.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
+    /// What opens connections to it.
+    pub(super) fn way(&self) -> Way {
+        match self {
+            Self::Apart(apart) => apart.way(),
+            Self::Here(process, _) => {
+                let address = process.address();
+                Arc::new(move || TcpStream::connect_timeout(&address, CONNECT_MAX))
+            }
+        }
+    }
+
+    /// What becomes of what it writes, in a sentence.
+    pub(super) fn of_files(&self) -> String {
+        match self {
+            Self::Apart(_) => "what the service writes to files is gone when the recording ends".into(),
+            Self::Here(_, refusal) => format!(
+                "what the service writes to files stays: remove it before a proof, or all workers will find it there ({refusal})"
+            ),
+        }
     }
 
     /// Waits until it has ended, and says how. Cancellation safe.
     pub(super) async fn ended(&mut self) -> String {
-        let ended = self.child.wait().await;
-        self.kill();
-        match ended {
-            Ok(status) => told(status),
-            Err(error) => error.to_string(),
+        match self {
+            Self::Apart(apart) => apart.ended().await,
+            Self::Here(process, _) => process.ended().await,
         }
     }
 
     /// Ends it, and all that it has started.
-    pub(super) async fn end(mut self) {
-        self.signal(Signal::TERM);
-        let _ = timeout(END_MAX, self.child.wait()).await;
-    }
-
-    /// Waits until it does. `localhost` is either of two addresses.
-    async fn listens(&mut self, limit: Duration) -> anyhow::Result<()> {
-        let end = Instant::now() + limit;
-        let port = self.address.port();
-        loop {
-            for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-                self.address = SocketAddr::from((ip, port));
-                if TcpStream::connect(self.address).await.is_ok() {
-                    return Ok(());
-                }
-            }
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the service did not start: {}", told(status));
-            }
-            if Instant::now() > end {
-                bail!(
-                    "the service does not listen at 127.0.0.1:$PORT after {} s; start it yourself, and pass --url",
-                    limit.as_secs()
-                );
-            }
-            sleep(LOOK_EVERY).await;
+    pub(super) async fn end(self) {
+        match self {
+            Self::Apart(apart) => apart.end().await,
+            Self::Here(process, _) => process.end().await,
         }
-    }
-
-    /// Kills what is left of the group, once: its number may be somebody else's later.
-    fn kill(&mut self) {
-        self.signal(Signal::KILL);
-        self.group = None;
-    }
-
-    fn signal(&self, signal: Signal) {
-        // Whoever has ended already needs none.
-        let _ = self.group.map(|group| kill_process_group(group, signal));
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn told(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match status.signal() {
-        Some(signal) => format!("it was ended by {}", crate::signal::name(signal)),
-        None => format!("it ended with status {}", status.code().unwrap_or_default()),
     }
 }
