@@ -44,8 +44,10 @@ impl Level {
     pub fn text(self, sight: Sight) -> &'static str {
         match (self, sight) {
             (Self::Overlay, Sight::Fanotify) => "overlay+fanotify+netns+pidns",
+            (Self::Overlay, Sight::Inotify) => "overlay+inotify+netns+pidns",
             (Self::Overlay, Sight::None) => "overlay+netns+pidns",
             (Self::UserOverlay, Sight::Fanotify) => "overlay+fanotify+netns+pidns (user namespace)",
+            (Self::UserOverlay, Sight::Inotify) => "overlay+inotify+netns+pidns (user namespace)",
             (Self::UserOverlay, Sight::None) => "overlay+netns+pidns (user namespace)",
             (Self::Copied, _) => Self::COPIED,
         }

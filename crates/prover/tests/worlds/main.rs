@@ -51,6 +51,12 @@ while True:
         open(rest + ".gone", "w").write("x")
         os.unlink(rest + ".gone")
         answer = "done"
+    elif word == "folders":
+        path, count = rest.split(" ")
+        for number in range(int(count)):
+            os.makedirs(f"{path}/{number}")
+        open(f"{path}/{count}", "w").write("x")
+        answer = "made"
     elif word == "read":
         answer = open(rest).read() if os.path.exists(rest) else "nothing"
     elif word == "keep":
@@ -168,12 +174,8 @@ fn files_are_a_workers_own_and_stay_for_its_disk(level: Level) {
 
 fn what_is_done_with_files_is_seen(level: Level) {
     let lab = Lab::new(level);
-    if level == Level::Overlay {
-        assert_eq!(lab.yard.sight(), Sight::Fanotify, "{:?}", lab.yard.notices());
-    }
-    if lab.yard.sight() == Sight::None {
-        return;
-    }
+    let sight = if level == Level::Overlay { Sight::Fanotify } else { Sight::Inotify };
+    assert_eq!(lab.yard.sight(), sight, "{:?}", lab.yard.notices());
     fs::write(lab.file("before"), "before").unwrap();
     let a = lab.start();
     let done = || -> Vec<(String, bool, bool)> {
@@ -200,6 +202,57 @@ fn what_is_done_with_files_is_seen(level: Level) {
     assert_eq!(done(), [("new".to_owned(), true, false), ("new.gone".to_owned(), true, false)]);
     assert_eq!(ask(&a, &format!("read {}", lab.file("new").display())), "x");
     assert_eq!(done(), [("new".to_owned(), false, true)]);
+}
+
+/// Folders that were there and ones that were not, of a disk that is new and of one that is not.
+fn files_are_seen_in_any_folder(level: Level) {
+    let lab = Lab::new(level);
+    let (there, new, later) = (lab.file("a/b/there"), lab.file("c/d/2"), lab.file("later"));
+    fs::create_dir_all(lab.file("a/b")).unwrap();
+    let told = |worker: &Worker| -> Vec<(String, bool, bool)> {
+        let seen = worker.seen().unwrap();
+        assert!(!seen.is_cut);
+        seen.files.into_iter().map(|file| (file.path, file.wrote, file.read)).collect()
+    };
+    let of = |path: &Path, wrote: bool, read: bool| {
+        (path.canonicalize().unwrap_or(path.to_owned()).to_string_lossy().into_owned(), wrote, read)
+    };
+    let a = lab.start();
+    told(&a);
+    assert_eq!(ask(&a, &format!("write {} x", there.display())), "written");
+    assert_eq!(told(&a), [of(&there, true, false)]);
+    assert_eq!(ask(&a, &format!("folders {} 2", lab.file("c/d").display())), "made");
+    assert_eq!(told(&a), [of(&new, true, false)]);
+    for path in [&there, &new] {
+        assert_eq!(ask(&a, &format!("read {}", path.display())), "x");
+        assert_eq!(told(&a), [of(path, false, true)]);
+    }
+    let again = lab.start_on(a.kill(), None);
+    told(&again);
+    for path in [&there, &new] {
+        assert_eq!(ask(&again, &format!("read {}", path.display())), "x");
+    }
+    assert_eq!(told(&again), [], "whoever runs now has not written it");
+    assert_eq!(ask(&again, &format!("scratch {}", later.display())), "done");
+    let gone = lab.file("later.gone");
+    let mut seen = told(&again);
+    // What is gone may have been looked at before, or not.
+    seen.sort();
+    let later = [of(&later, true, false), of(&gone, true, false)];
+    assert!(
+        seen.len() == 2 && seen.iter().zip(&later).all(|(seen, of)| seen.0.starts_with(&of.0)),
+        "{seen:?}"
+    );
+}
+
+fn more_folders_than_are_watched_are_said(level: Level) {
+    let lab = Lab::new(level);
+    let a = lab.start();
+    assert_eq!(ask(&a, &format!("folders {} 600", lab.file("many").display())), "made");
+    // The kernel has no such bound for whole mounts.
+    assert_eq!(a.seen().unwrap().is_cut, lab.yard.sight() == Sight::Inotify);
+    assert_eq!(ask(&a, &format!("write {} x", lab.file("photo").display())), "written");
+    assert!(a.seen().unwrap().files.iter().any(|file| file.path.ends_with("/photo")));
 }
 
 fn memory_is_gone_with_the_worker(level: Level) {
@@ -439,6 +492,8 @@ type Test = (&'static str, fn(Level));
 const TESTS: &[Test] = &[
     ("files_are_a_workers_own_and_stay_for_its_disk", files_are_a_workers_own_and_stay_for_its_disk),
     ("what_is_done_with_files_is_seen", what_is_done_with_files_is_seen),
+    ("files_are_seen_in_any_folder", files_are_seen_in_any_folder),
+    ("more_folders_than_are_watched_are_said", more_folders_than_are_watched_are_said),
     ("memory_is_gone_with_the_worker", memory_is_gone_with_the_worker),
     ("a_fixed_port_works_three_times", a_fixed_port_works_three_times),
     ("services_beside_are_reached_and_counted", services_beside_are_reached_and_counted),
