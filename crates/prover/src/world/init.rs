@@ -181,7 +181,7 @@ fn watch(spec: &Spec, uppers: Uppers, notices: &mut Vec<String>) -> Option<Watch
     {
         return Some(watch);
     }
-    let watch = Watch::folders(uppers);
+    let watch = Watch::folders(uppers, &spec.directory);
     watch.map_err(|error| notices.push(format!("files cannot be watched: {error}"))).ok()
 }
 

@@ -11,7 +11,7 @@ mod inotify;
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::mpsc,
     thread,
     time::Duration,
@@ -96,13 +96,13 @@ impl Watch {
         Self::start(Group::Fanotify(group), Book::default(), Sight::Fanotify)
     }
 
-    /// Watches the folders that are written in.
+    /// Watches the folders that are written in, for a service that runs in `home`.
     ///
     /// # Errors
     /// Where the user has no watches left.
-    pub(super) fn folders(uppers: Uppers) -> io::Result<Self> {
+    pub(super) fn folders(uppers: Uppers, home: &Path) -> io::Result<Self> {
         let mut book = Book::default();
-        let group = inotify::Group::new(uppers, &mut book)?;
+        let group = inotify::Group::new(uppers, home, &mut book)?;
         Self::start(Group::Inotify(group), book, Sight::Inotify)
     }
 

@@ -6,7 +6,7 @@
 //! As with `fanotify(7)`, reads are asked for only of files that were written.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     ffi::OsStr,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
@@ -27,9 +27,16 @@ use rustix::fs::{
 
 use super::book::{Book, Id};
 
-/// Most folders of a world that are watched, each by two watches. With those of files ([`Book`]) that is a fourth of the 8192 that the
-/// kernel allows each user at least (`fs.inotify.max_user_watches`).
+/// Most folders of a world that are watched, each by two watches. With those of [`AHEAD_MAX`] and of files ([`Book`]) that is a fourth of
+/// the 8192 that the kernel allows each user at least (`fs.inotify.max_user_watches`).
 const FOLDERS_MAX: usize = 512;
+
+/// Most folders that are watched before anything is written in them, each by one watch: what is written and gone again by the time that a
+/// folder is on the disk could not be seen in others.
+const AHEAD_MAX: usize = 128;
+
+/// Where programs write what goes again.
+const OF_NOBODY: [&str; 2] = ["/tmp", "/var/tmp"];
 
 /// Most files that are written and have gone from their names, and most that are on their way to another, until that is told.
 const VANISHED_MAX: usize = 1024;
@@ -117,8 +124,8 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Watches what the disk has by now, and all that it will have.
-    pub(super) fn new(uppers: Uppers, book: &mut Book) -> io::Result<Self> {
+    /// Watches what the disk has by now, and all that it will have; and `home`, where the service runs.
+    pub(super) fn new(uppers: Uppers, home: &Path, book: &mut Book) -> io::Result<Self> {
         let listener = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let layers = uppers.0.into_iter().map(|(point, folder)| {
             let upper = format!("/proc/self/fd/{}", folder.as_raw_fd()).into();
@@ -136,8 +143,37 @@ impl Group {
         group.begin(book);
         match group.folders {
             0 => Err(io::Error::other("no folder can be watched by inotify")),
-            _ => Ok(group),
+            _ => {
+                group.ahead(home);
+                Ok(group)
+            }
         }
+    }
+
+    /// Watches folders that are likely to be written in, those first that are not far down. Where it does not, all is seen but what goes
+    /// again at once.
+    fn ahead(&mut self, home: &Path) {
+        let mut folders: VecDeque<PathBuf> = OF_NOBODY.iter().copied().map(PathBuf::from).collect();
+        folders.push_back(home.to_owned());
+        for _ in 0..AHEAD_MAX {
+            let Some(folder) = folders.pop_front() else { return };
+            let Some(place) = self.place(&folder) else { continue };
+            let Ok(watch) = inotify::add_watch(&self.listener, &folder, OF_FOLDER) else { continue };
+            self.watched.entry(watch).or_insert(Watched::Folder(place));
+            if folder.starts_with(home) {
+                let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+                let within = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+                folders.extend(within.take(AHEAD_MAX).map(|entry| entry.path()));
+            }
+        }
+    }
+
+    /// What is shown there, of the layer that is over all others.
+    fn place(&self, shown: &Path) -> Option<Place> {
+        let layers = self.layers.iter().enumerate();
+        let within = layers.filter(|(_, layer)| shown.starts_with(&layer.point));
+        let (layer, of) = within.max_by_key(|(_, layer)| layer.point.components().count())?;
+        Some(Place { layer, path: shown.strip_prefix(&of.point).ok()?.to_owned() })
     }
 
     /// What is there was not written by whoever runs now.
