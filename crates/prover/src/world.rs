@@ -87,6 +87,8 @@ pub struct Spec {
     pub entropy: Option<u64>,
     /// A file that is emptied before it is started.
     pub emptied: Option<PathBuf>,
+    /// A library that is loaded into its programs.
+    pub preload: Option<PathBuf>,
     /// Whether it is watched what is done with files.
     pub is_watched: bool,
 }

@@ -23,6 +23,8 @@ use rustix::process::{
     waitid,
 };
 
+use crate::clock;
+
 use super::{
     Level, Reply, Request, Spec,
     channel::{Channel, FILES_MAX},
@@ -213,6 +215,7 @@ fn start(spec: &Spec, has_own_processes: bool, service: &mut Service) -> io::Res
     let Some((program, arguments)) = spec.command.split_first() else { return Ok(()) };
     let mut command = Command::new(program);
     command.args(arguments).current_dir(&spec.directory).stdin(Stdio::null()).process_group(0);
+    clock::load(&mut command, spec.preload.as_deref());
     let child = match spec.entropy {
         // Answers are written into the memory of who asked, which is found by its number.
         Some(_) if !has_own_processes => {

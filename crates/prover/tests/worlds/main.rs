@@ -24,7 +24,7 @@ use lethe_prover::{
     service::Service,
     worker::{Error, Worker},
     world::{Level, watch::Sight},
-    yard::Yard,
+    yard::{Start, Yard},
 };
 
 /// A service in Python: prints and keeps what it is asked to, over one line of text for each connection.
@@ -319,6 +319,30 @@ fn random_numbers_of_boot_come_again(level: Level) {
     assert_ne!(ask(&a, "fresh"), ask(&b, "fresh"));
 }
 
+/// A program is missing what it loads itself, which its loader says and no more.
+fn a_clock_is_loaded_beside_what_a_service_loads(level: Level) {
+    let lab = Lab::new(level);
+    let env = vec![("LD_PRELOAD".to_owned(), "/no/such/library.so".to_owned())];
+    let service = Service { env, ..service(lab.folder.path(), &["python3", "app.py"]) };
+    let yard = Yard::open(Arc::clone(&lab.scratch), service, level, false).unwrap();
+    let loads = |worker: &Worker, process: &str| -> Option<String> {
+        let environment = ask(worker, &format!("read /proc/{process}/environ"));
+        environment.split('\0').find_map(|variable| Some(variable.strip_prefix("LD_PRELOAD=")?.to_owned()))
+    };
+    let library = lab.scratch.path().join("clock.so");
+    for (clock, expected) in [
+        (None, "/no/such/library.so".to_owned()),
+        (Some(3600), format!("{} /no/such/library.so", library.display())),
+    ] {
+        let start = Start { clock, ..yard.next("lab-1".into(), None).unwrap() };
+        let worker = Worker::start(&yard, &start, Arc::new(yard.disk().unwrap())).unwrap();
+        assert_eq!(loads(&worker, "self"), Some(expected));
+        assert_eq!(loads(&worker, "1"), None, "what makes its world loads nothing");
+        let maps = ask(&worker, "read /proc/self/maps");
+        assert_eq!(maps.contains("clock.so"), clock.is_some());
+    }
+}
+
 fn what_does_not_start_says_why(level: Level) {
     let long = Duration::from_secs(60);
     let refusal = Lab::with(level, &["/no/such/program"], long).refusal();
@@ -499,6 +523,7 @@ const TESTS: &[Test] = &[
     ("services_beside_are_reached_and_counted", services_beside_are_reached_and_counted),
     ("other_worlds_and_processes_are_not_seen", other_worlds_and_processes_are_not_seen),
     ("random_numbers_of_boot_come_again", random_numbers_of_boot_come_again),
+    ("a_clock_is_loaded_beside_what_a_service_loads", a_clock_is_loaded_beside_what_a_service_loads),
     ("what_does_not_start_says_why", what_does_not_start_says_why),
     ("a_program_may_fork_into_the_background", a_program_may_fork_into_the_background),
     ("a_worker_is_waited_for_until_it_is_ready", a_worker_is_waited_for_until_it_is_ready),
