@@ -8,6 +8,12 @@ use crate::template::Template;
 /// How long what is expected may take to arrive, unless the step says so.
 pub const WITHIN_DEFAULT: Duration = Duration::from_secs(5);
 
+/// The most messages that are kept of a channel at which nobody waits; older ones go.
+pub const MESSAGES_MAX: usize = 1000;
+
+/// The most bytes of all of them.
+pub const MESSAGES_BYTES_MAX: usize = 8 << 20;
+
 /// How a channel speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {

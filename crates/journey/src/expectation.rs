@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{
     body::Json,
+    channel::{MESSAGES_BYTES_MAX, MESSAGES_MAX},
     template::{Missing, Template, Variables},
 };
 
@@ -70,6 +71,13 @@ pub enum Unmet {
         within: Duration,
         /// Why nothing comes any more, if the channel has ended.
         ended: Option<String>,
+    },
+    /// A message may have come or not, among more than are kept.
+    Flooded {
+        /// The channel.
+        on: String,
+        /// What would have been in it.
+        text: String,
     },
     /// There was nothing where a variable was to be taken from.
     Capture {
@@ -180,6 +188,13 @@ impl fmt::Display for Unmet {
             Self::Arrives { on, text, ended: Some(why), .. } => {
                 write!(f, "{} did not arrive at {on}, which {why}", quoted(text))
             }
+            Self::Flooded { on, text } => write!(
+                f,
+                "whether {} arrived at {on} is not known: more messages came than the {} ({} MiB) that are kept",
+                quoted(text),
+                MESSAGES_MAX,
+                MESSAGES_BYTES_MAX >> 20
+            ),
             Self::Capture { variable, place } => {
                 write!(f, "there is no {place}, which {variable} was to be taken from")
             }

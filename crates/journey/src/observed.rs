@@ -45,6 +45,11 @@ impl Observed {
         self.unmet.is_empty()
     }
 
+    /// Whether something that is to arrive may have, among more messages than are kept: nothing can be said of the step then.
+    pub fn is_flooded(&self) -> bool {
+        self.unmet.iter().any(|unmet| matches!(unmet, Unmet::Flooded { .. }))
+    }
+
     /// Where it redirects to and was not followed.
     pub fn location(&self) -> Option<&str> {
         self.headers.get(header::LOCATION)?.to_str().ok()

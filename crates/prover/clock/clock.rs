@@ -46,6 +46,8 @@ const ABSOLUTE: c_int = 1;
 /// No machine runs for so long, so that what is beyond is a time of day: 30 years.
 const UPTIME_MAX: c_long = 946_080_000;
 const UNKNOWN: i64 = i64::MIN;
+/// `RTLD_NEXT`.
+const NEXT: *mut c_void = -1_isize as *mut c_void;
 
 static OFFSET: AtomicI64 = AtomicI64::new(UNKNOWN);
 
@@ -76,12 +78,28 @@ macro_rules! next {
         static FOUND: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
         let mut found = FOUND.load(Relaxed);
         if found.is_null() {
-            // `RTLD_NEXT`.
-            found = dlsym(-1_isize as *mut c_void, concat!(stringify!($name), "\0").as_ptr().cast());
+            found = dlsym(NEXT, concat!(stringify!($name), "\0").as_ptr().cast());
             FOUND.store(found, Relaxed);
         }
         transmute::<*mut c_void, Option<$kind>>(found)
     }};
+}
+
+/// The same where a C library may have an older function of that name beside: before glibc 2.36, `dlsym` gave that one (its bug 14932).
+/// Where there is one alone, as on ARM and in other C libraries, nothing has this version, and the one is taken.
+unsafe fn versioned(name: &CStr, version: &CStr) -> *mut c_void {
+    unsafe {
+        // Asked for by name, since another C library does not have it. Null is `RTLD_DEFAULT`.
+        let dlvsym = dlsym(null_mut(), c"dlvsym".as_ptr());
+        type Find = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *mut c_void;
+        if let Some(find) = transmute::<*mut c_void, Option<Find>>(dlvsym) {
+            let found = find(NEXT, name.as_ptr(), version.as_ptr());
+            if !found.is_null() {
+                return found;
+            }
+        }
+        dlsym(NEXT, name.as_ptr())
+    }
 }
 
 /// The deadline in the machine's time.
@@ -184,7 +202,29 @@ macro_rules! with_deadline {
     };
 }
 
-with_deadline!(pthread_cond_timedwait(condition: *mut c_void, mutex: *mut c_void));
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pthread_cond_timedwait(
+    condition: *mut c_void,
+    mutex: *mut c_void,
+    deadline: *const Time,
+) -> c_int {
+    static FOUND: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+    unsafe {
+        type Next = unsafe extern "C" fn(*mut c_void, *mut c_void, *const Time) -> c_int;
+        let mut found = FOUND.load(Relaxed);
+        if found.is_null() {
+            found = versioned(c"pthread_cond_timedwait", c"GLIBC_2.3.2");
+            FOUND.store(found, Relaxed);
+        }
+        let Some(next) = transmute::<*mut c_void, Option<Next>>(found) else { return 38 };
+        if deadline.is_null() {
+            return next(condition, mutex, deadline);
+        }
+        let moved = moved_back(deadline);
+        next(condition, mutex, &raw const moved)
+    }
+}
+
 with_deadline!(pthread_cond_clockwait(condition: *mut c_void, mutex: *mut c_void, clock: c_int));
 with_deadline!(pthread_mutex_timedlock(mutex: *mut c_void));
 with_deadline!(sem_timedwait(semaphore: *mut c_void));

@@ -2,7 +2,9 @@
 //! of their programs (`clock/clock.rs`) adds seconds to the time of day. Waiting takes as long as ever.
 
 use std::{
+    ffi::{OsStr, OsString},
     path::Path,
+    process::Command,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -64,10 +66,28 @@ fn after_midnight(now: i64) -> i64 {
     i64::from(local.tm_hour * 3600 + local.tm_min * 60 + local.tm_sec)
 }
 
-/// `LD_PRELOAD` with the library, before what there is already.
-pub(crate) fn preload(library: &Path) -> String {
-    let before = std::env::var(PRELOAD).unwrap_or_default();
-    format!("{} {before}", library.display()).trim().to_owned()
+/// Under which name the processes that make a world are told of a [`PRELOAD`] that is the service's own, and not theirs.
+pub(crate) const OF_SERVICE: &str = "LETHE_SERVICE_PRELOAD";
+
+/// Has the service load the library, before what it loads already, which is what this process was told of.
+pub(crate) fn load(command: &mut Command, library: Option<&Path>) {
+    let own = std::env::var_os(OF_SERVICE);
+    command.env_remove(OF_SERVICE);
+    if own.is_none() && library.is_none() {
+        return;
+    }
+    let before = own.or_else(|| std::env::var_os(PRELOAD)).unwrap_or_default();
+    command.env(PRELOAD, joined(library, &before));
+}
+
+/// Both, with a space between them; the loader knows no way to have one in a path.
+fn joined(library: Option<&Path>, before: &OsStr) -> OsString {
+    let mut all = library.map_or(OsString::new(), |library| library.as_os_str().to_owned());
+    if !all.is_empty() && !before.is_empty() {
+        all.push(" ");
+    }
+    all.push(before);
+    all
 }
 
 #[cfg(test)]
@@ -81,6 +101,17 @@ mod tests {
             assert_eq!(shown(Face::Midnight), 0, "{now}");
             assert_eq!(shown(Face::Between), 23 * 3600 + 29 * 60 + 46, "{now}");
             assert!(Face::Between.offset(now, lead) >= 0, "{now}");
+        }
+    }
+
+    #[test]
+    fn what_a_service_loads_itself_stays() {
+        for (library, before, expected) in [
+            (Some("/clock.so"), "", "/clock.so"),
+            (Some("/clock.so"), "/a.so:/b.so", "/clock.so /a.so:/b.so"),
+            (None, "/a.so", "/a.so"),
+        ] {
+            assert_eq!(joined(library.map(Path::new), OsStr::new(before)), expected);
         }
     }
 

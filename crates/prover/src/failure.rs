@@ -10,6 +10,8 @@ pub(crate) struct Failure {
     pub(crate) differences: Vec<String>,
     /// Whether it differs by a count of requests.
     pub(crate) is_limit: bool,
+    /// Whether it is not known what came, among more messages than are kept.
+    pub(crate) is_flooded: bool,
 }
 
 impl Failure {
@@ -23,6 +25,7 @@ impl Failure {
     /// in each schedule: what differs there differs for another reason.
     pub(crate) fn may_be_kept(&self) -> Result<(), NotRepeatable> {
         match self.step {
+            _ if self.is_flooded => Err(NotRepeatable { step: self.step, why: self.told() }),
             0 | 1 => Err(NotRepeatable {
                 step: self.step,
                 why: format!(
@@ -61,9 +64,9 @@ mod tests {
 
     #[test]
     fn the_first_step_needs_nothing() {
-        for (step, expected) in [(1, false), (2, true)] {
+        for (step, is_flooded, expected) in [(1, false, false), (2, false, true), (2, true, false)] {
             let differences = vec!["status: \"200\" and \"429\"".to_owned()];
-            let failure = Failure { step, differences, is_limit: true };
+            let failure = Failure { step, differences, is_limit: true, is_flooded };
             assert_eq!(failure.may_be_kept().is_ok(), expected, "step {step}");
         }
     }

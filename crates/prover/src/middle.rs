@@ -134,7 +134,7 @@ impl Trial<'_> {
     /// The first step of a run that is neither as if step `at` had been sent once, nor as if twice.
     fn half_done(&mut self, at: usize, run: &Run) -> Result<Option<Failure>, Error> {
         for (step, outcome) in (1..).zip(&run.outcomes) {
-            if self.noise.differences(step, outcome, false).is_empty() {
+            if outcome.is_flooded() || self.noise.differences(step, outcome, false).is_empty() {
                 continue;
             }
             let [first, second] = match self.twice.remove(&at) {
@@ -150,7 +150,7 @@ impl Trial<'_> {
             });
             self.twice.insert(at, [first, second]);
             if !differences.is_empty() {
-                return Ok(Some(Failure { step, differences, is_limit: false }));
+                return Ok(Some(Failure { step, differences, is_limit: false, is_flooded: false }));
             }
         }
         Ok(None)

@@ -26,7 +26,7 @@ pub const VERSION: u32 = 1;
 const NOT_LOOKED_AT: &[&str] = &[
     "rate limits above 120 requests that no response tells of, and those that do not answer with 429",
     "files that are mapped into memory rather than read and written; and which files are read again, unless workers are watched (by \
-     fanotify, as the line of what was covered says then)",
+     fanotify or inotify, as the line of what was covered says then)",
     "WebSocket and server-sent events of which no step says what must arrive (`arrives`), and messages in the middle of which a worker is killed",
     "schedules that fire less often than each second or so and not at midnight, as those of the hour do, unless --idle waits for them; \
      what they change over TLS or a unix socket",

@@ -71,6 +71,13 @@ pub enum Outcome {
     Lost(String),
 }
 
+impl Outcome {
+    /// Whether it is not known what came, among more messages than are kept.
+    pub(crate) fn is_flooded(&self) -> bool {
+        matches!(self, Self::Answered(observed) if observed.is_flooded())
+    }
+}
+
 /// What came of one run.
 #[derive(Debug, Default)]
 pub struct Run {
@@ -127,7 +134,8 @@ pub struct Stage {
 impl Stage {
     /// A stage with workers of `pool`. `reset` is run by a shell before each run; identities are drawn from `seed`.
     pub fn new(pool: Pool, reset: Option<String>, seed: u64) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // A thread of its own, so that pings are answered over connections that stay open while a worker is started or ended.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         Ok(Self {
             pool,
             runtime,

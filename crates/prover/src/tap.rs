@@ -16,7 +16,7 @@ use tokio::{
 /// Which moment is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The request was written to its end.
+    /// The request was written to its end. Nothing is given to who reads after it.
     Sent,
     /// Something of the response is there; it is not given to who reads, and nothing after it.
     Answering,
@@ -31,7 +31,7 @@ pub(crate) fn tapped(of: &Destination, event: Event) -> (Destination, oneshot::R
         let (of, tell) = (of.clone(), Arc::clone(&tell));
         async move {
             let stream = of.connect().await?;
-            Ok(Tap { stream, event, tell, has_written: false })
+            Ok(Tap { stream, event, tell, has_written: false, is_deaf: false })
         }
     });
     (destination, told)
@@ -42,6 +42,8 @@ struct Tap<S> {
     event: Event,
     tell: Arc<Mutex<Option<oneshot::Sender<()>>>>,
     has_written: bool,
+    /// Whether it has told, and gives nothing to read any more.
+    is_deaf: bool,
 }
 
 impl<S> Tap<S> {
@@ -58,10 +60,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_deaf {
+            return Poll::Pending;
+        }
         let before = into.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, into))?;
         let has_come = into.filled().len() > before;
         if has_come && self.has_written && self.event == Event::Answering && self.tell() {
+            self.is_deaf = true;
             into.set_filled(before);
             return Poll::Pending;
         }
@@ -79,7 +85,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         if self.has_written && self.event == Event::Sent {
-            self.tell();
+            self.is_deaf |= self.tell();
         }
         Poll::Ready(Ok(()))
     }

@@ -359,7 +359,7 @@ impl<'s> Trial<'s> {
     }
 
     fn keep(&mut self, producer: usize, failure: Failure, schedule: Schedule, is_reduced: bool) {
-        let Failure { step: consumer, differences, is_limit } = failure;
+        let Failure { step: consumer, differences, is_limit, .. } = failure;
         if self.is_known_job(consumer) {
             return;
         }
@@ -421,7 +421,8 @@ impl<'s> Trial<'s> {
         (1..).zip(&run.outcomes).find_map(|(step, outcome)| {
             let differences = self.noise.differences(step, outcome, schedule.warm_ups > 0);
             let is_limit = self.noise.is_limit(step, outcome);
-            (!differences.is_empty()).then_some(Failure { step, differences, is_limit })
+            let is_flooded = outcome.is_flooded();
+            (!differences.is_empty()).then_some(Failure { step, differences, is_limit, is_flooded })
         })
     }
 

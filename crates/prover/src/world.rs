@@ -44,8 +44,10 @@ impl Level {
     pub fn text(self, sight: Sight) -> &'static str {
         match (self, sight) {
             (Self::Overlay, Sight::Fanotify) => "overlay+fanotify+netns+pidns",
+            (Self::Overlay, Sight::Inotify) => "overlay+inotify+netns+pidns",
             (Self::Overlay, Sight::None) => "overlay+netns+pidns",
             (Self::UserOverlay, Sight::Fanotify) => "overlay+fanotify+netns+pidns (user namespace)",
+            (Self::UserOverlay, Sight::Inotify) => "overlay+inotify+netns+pidns (user namespace)",
             (Self::UserOverlay, Sight::None) => "overlay+netns+pidns (user namespace)",
             (Self::Copied, _) => Self::COPIED,
         }
@@ -85,6 +87,8 @@ pub struct Spec {
     pub entropy: Option<u64>,
     /// A file that is emptied before it is started.
     pub emptied: Option<PathBuf>,
+    /// A library that is loaded into its programs.
+    pub preload: Option<PathBuf>,
     /// Whether it is watched what is done with files.
     pub is_watched: bool,
 }

@@ -318,6 +318,7 @@ impl Yard {
             directory: disk.directory(self.level).unwrap_or_else(|| self.service.directory.clone()),
             entropy: start.entropy,
             emptied: start.emptied.clone(),
+            preload: start.clock.map(|_| self.clock()).transpose()?,
             is_watched: self.is_watched,
         })
     }
@@ -329,13 +330,16 @@ impl Yard {
             ("LETHE_SERVICE".into(), self.service.name.clone()),
             ("LETHE_INSTANCE".into(), start.instance.clone()),
         ];
-        env.extend(self.service.env.iter().cloned());
+        // What the service is to load is not for the processes that make its world.
+        env.extend(self.service.env.iter().cloned().map(|(name, value)| match &*name {
+            clock::PRELOAD => (clock::OF_SERVICE.into(), value),
+            _ => (name, value),
+        }));
         if start.entropy.is_some() {
             env.push(("NODE_OPTIONS".into(), preload::options(&self.preload(start)?)));
         }
         if let Some(offset) = start.clock {
             env.push((clock::OFFSET.into(), offset.to_string()));
-            env.push((clock::PRELOAD.into(), clock::preload(&self.clock()?)));
         }
         Ok(env)
     }

@@ -23,11 +23,11 @@ use super::{
     exchange::{self, Answer, Connection, Task},
     websocket::{self, Event, Kind},
 };
-use crate::{channel::Protocol, destination::Destination, observed};
-
-/// The most messages that are kept, and the most bytes of all of them; older ones go.
-const MESSAGES_MAX: usize = 1000;
-const KEPT_BYTES_MAX: usize = 8 << 20;
+use crate::{
+    channel::{MESSAGES_BYTES_MAX, MESSAGES_MAX, Protocol},
+    destination::Destination,
+    observed,
+};
 
 /// Frames that wait to be written.
 const OUTBOX: usize = 16;
@@ -52,7 +52,20 @@ struct Inbox {
 struct Heard {
     messages: VecDeque<String>,
     bytes: usize,
+    /// Whether any went that nobody has looked at, since a message was found or all were forgotten.
+    has_lost: bool,
     ended: Option<String>,
+}
+
+/// Why a message did not arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// It did not come in time.
+    Late,
+    /// Nothing comes any more, and why.
+    Ended(String),
+    /// It may have come: there were more messages than are kept.
+    Flooded,
 }
 
 /// Fields with which a channel is asked for, beside those that the step has.
@@ -133,7 +146,8 @@ impl Line {
         Self { inbox, outbox: None, _tasks: tasks }
     }
 
-    /// Says something. The error says why it cannot be said, in words.
+    /// Says something; waits for as long as the other end does not read what was said before. The error says why it cannot be said, in
+    /// words.
     pub(super) async fn say(&self, text: &str) -> Result<(), String> {
         let ended = || self.inbox.ended().unwrap_or_else(|| "takes nothing any more".into());
         if self.inbox.ended().is_some() {
@@ -144,18 +158,25 @@ impl Line {
     }
 
     /// Waits for a message with `text` in it, which may have come before; that one and those before it are taken. `Err` if there is none
-    /// by then, or why nothing comes any more.
+    /// by then, or nothing comes any more.
     ///
     /// Cancelled, it has taken nothing.
-    pub(super) async fn arrival(&self, text: &str, until: Instant) -> Result<String, Option<String>> {
+    pub(super) async fn arrival(&self, text: &str, until: Instant) -> Result<String, Silence> {
         loop {
             let changed = self.inbox.changed.notified();
             match self.inbox.take(text) {
                 Ok(message) => return Ok(message),
-                Err(Some(why)) => return Err(Some(why)),
-                Err(None) => tokio::time::timeout_at(until, changed).await.map_err(|_| None)?,
+                Err(Silence::Late) => {
+                    tokio::time::timeout_at(until, changed).await.map_err(|_| self.inbox.silence())?;
+                }
+                Err(silence) => return Err(silence),
             }
         }
+    }
+
+    /// Forgets what has come by now.
+    pub(super) fn forget(&self) {
+        self.inbox.forget();
     }
 }
 
@@ -164,9 +185,10 @@ impl Inbox {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.bytes += message.len();
         heard.messages.push_back(message);
-        while heard.messages.len() > MESSAGES_MAX || heard.bytes > KEPT_BYTES_MAX {
+        while heard.messages.len() > MESSAGES_MAX || heard.bytes > MESSAGES_BYTES_MAX {
             let Some(oldest) = heard.messages.pop_front() else { break };
             heard.bytes -= oldest.len();
+            heard.has_lost = true;
         }
         drop(heard);
         self.changed.notify_one();
@@ -181,14 +203,31 @@ impl Inbox {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).ended.clone()
     }
 
-    fn take(&self, text: &str) -> Result<String, Option<String>> {
+    fn forget(&self) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        *heard = Heard { ended: heard.ended.take(), ..Heard::default() };
+    }
+
+    /// Why a message that was waited for long enough has not come.
+    fn silence(&self) -> Silence {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.has_lost { Silence::Flooded } else { Silence::Late }
+    }
+
+    /// [`Silence::Late`] is that it may come yet.
+    fn take(&self, text: &str) -> Result<String, Silence> {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(at) = heard.messages.iter().position(|message| message.contains(text)) else {
-            return Err(heard.ended.clone());
+            return Err(match &heard.ended {
+                Some(_) if heard.has_lost => Silence::Flooded,
+                Some(why) => Silence::Ended(why.clone()),
+                None => Silence::Late,
+            });
         };
+        heard.has_lost = false;
         let taken: Vec<String> = heard.messages.drain(..=at).collect();
         heard.bytes -= taken.iter().map(String::len).sum::<usize>();
-        taken.into_iter().next_back().ok_or(None)
+        taken.into_iter().next_back().ok_or(Silence::Late)
     }
 }
 
@@ -212,14 +251,14 @@ async fn read_socket(
     let why = loop {
         match decoder.next() {
             Ok(Some(Event::Message(text))) => inbox.put(text),
-            // Who cannot be written to is soon seen to be gone.
+            // Who does not read what is said need not be answered, and is heard all the same.
             Ok(Some(Event::Ping(payload))) => {
-                drop(outbox.send(websocket::frame(Kind::Pong, &payload)).await);
+                drop(outbox.try_send(websocket::frame(Kind::Pong, &payload)));
             }
             Ok(Some(Event::Close(code))) => {
                 let payload = code.map(u16::to_be_bytes);
                 let payload = payload.as_ref().map_or(&[][..], |code| code);
-                drop(outbox.send(websocket::frame(Kind::Close, payload)).await);
+                drop(outbox.try_send(websocket::frame(Kind::Close, payload)));
                 let code = code.map(|code| format!(" with code {code}")).unwrap_or_default();
                 break format!("was closed by the service{code}");
             }
@@ -262,4 +301,27 @@ async fn read_events(mut body: Incoming, inbox: Arc<Inbox>) {
 /// When something that begins now and may take so long is late.
 pub(super) fn until(within: Duration) -> Instant {
     Instant::now() + within
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_for_want_of_room_is_not_missing() {
+        let inbox = Inbox::default();
+        inbox.put("first".into());
+        assert_eq!((inbox.take("second"), inbox.silence()), (Err(Silence::Late), Silence::Late));
+        for number in 0..MESSAGES_MAX {
+            inbox.put(number.to_string());
+        }
+        assert_eq!((inbox.take("first"), inbox.silence()), (Err(Silence::Late), Silence::Flooded));
+        inbox.end("has ended".into());
+        assert_eq!(inbox.take("first"), Err(Silence::Flooded));
+        // What is found is younger than all that went.
+        assert_eq!(inbox.take("7"), Ok("7".into()));
+        assert_eq!(inbox.take("first"), Err(Silence::Ended("has ended".into())));
+        inbox.forget();
+        assert_eq!(inbox.take("8"), Err(Silence::Ended("has ended".into())));
+    }
 }

@@ -9,14 +9,14 @@ use tokio::time::Instant;
 use super::{
     Error, Player,
     exchange::Answer,
-    line::{self, Line},
+    line::{self, Line, Silence},
 };
 use crate::{
     channel::{Act, Arrival, Opening, Protocol, Saying},
     destination::Destination,
     expectation::Unmet,
     journey::Step,
-    template::Missing,
+    template::{Missing, Template},
 };
 
 /// The channels of a user, by their names.
@@ -89,14 +89,26 @@ impl Player {
     }
 
     /// Whether a message with `text` in it has come to the channel at which something is to arrive because of step `number`, or comes until
-    /// then.
-    pub async fn hears(&self, number: usize, text: &str, until: Instant) -> bool {
-        let arrival = self.journey.step(number).and_then(|step| step.arrives.as_ref());
-        let channel = arrival.and_then(|arrival| self.channels.get(&arrival.on));
-        match channel.and_then(|channel| channel.line.as_ref()) {
-            Some(line) => line.arrival(text, until).await.is_ok(),
-            None => false,
+    /// then; `None` if more came than is kept, so that it may have been among them.
+    pub async fn hears(&self, number: usize, text: &str, until: Instant) -> Option<bool> {
+        let Some(line) = self.awaiting(number) else { return Some(false) };
+        match line.arrival(text, until).await {
+            Ok(_) => Some(true),
+            Err(Silence::Flooded) => None,
+            Err(_) => Some(false),
         }
+    }
+
+    /// Forgets what has come by now to the channel at which something is to arrive because of step `number`: that step did not cause it.
+    pub fn forget_heard(&self, number: usize) {
+        if let Some(line) = self.awaiting(number) {
+            line.forget();
+        }
+    }
+
+    fn awaiting(&self, number: usize) -> Option<&Line> {
+        let arrival = self.journey.step(number)?.arrives.as_ref()?;
+        self.channels.get(&arrival.on)?.line.as_ref()
     }
 
     /// Connects again what a step needs and has lost.
@@ -160,16 +172,13 @@ impl Player {
             let unmet = not_opened(step, opening.protocol, &answer);
             return Ok((answer, unmet.into_iter().collect()));
         };
-        for text in &opening.says {
-            let text = text.fill(&self.variables).map_err(missing(step))?;
-            line.say(&text).await.map_err(|why| ended(step, &opening.name, why))?;
-        }
+        self.tell(&line, step, &opening.name, &opening.says).await?;
         let mut unmet = Vec::new();
         if let Some(arrival) = &step.arrives {
             let text = arrival.text.fill(&self.variables).map_err(missing(step))?;
             match line.arrival(&text, line::until(arrival.within)).await {
                 Ok(message) => answer.body = message.into(),
-                Err(ended) => unmet.push(not_arrived(arrival, text, ended)),
+                Err(silence) => unmet.push(not_arrived(arrival, text, silence)),
             }
         }
         let (destination, line, opened_at) = (destination.clone(), Some(line), Instant::now());
@@ -182,13 +191,24 @@ impl Player {
     pub(super) async fn say(&self, step: &Step, saying: &Saying) -> Result<Answer, Error> {
         let line = self.channels.get(&saying.on).and_then(|channel| channel.line.as_ref());
         let line = line.ok_or_else(|| ended(step, &saying.on, "is not open".into()))?;
-        for text in &saying.texts {
-            let text = text.fill(&self.variables).map_err(missing(step))?;
-            line.say(&text).await.map_err(|why| ended(step, &saying.on, why))?;
-        }
+        self.tell(line, step, &saying.on, &saying.texts).await?;
         // There is no answer but what may arrive.
         let (status, headers) = (StatusCode::SWITCHING_PROTOCOLS, HeaderMap::new());
         Ok(Answer { status, headers, body: bytes::Bytes::new(), is_cut: true })
+    }
+
+    /// Says all of it over a line, within the time of a step.
+    async fn tell(&self, line: &Line, step: &Step, on: &str, texts: &[Template]) -> Result<(), Error> {
+        let limit = self.settings.limits.step_time_max;
+        let all = async {
+            for text in texts {
+                let text = text.fill(&self.variables).map_err(missing(step))?;
+                line.say(&text).await.map_err(|why| ended(step, on, why))?;
+            }
+            Ok(())
+        };
+        let unread = format!("did not read what was said before within {} ms", limit.as_millis());
+        tokio::time::timeout(limit, all).await.unwrap_or_else(|_| Err(ended(step, on, unread)))
     }
 
     /// Waits for what is to arrive because of a step that was sent to `destination`; gives what was not as expected.
@@ -212,7 +232,7 @@ impl Player {
         let Some(line) = channel.and_then(|channel| channel.line.as_ref()) else { return Ok(None) };
         let text = arrival.text.fill(&self.variables).map_err(missing(step))?;
         let arrived = line.arrival(&text, line::until(arrival.within)).await;
-        Ok(arrived.err().map(|ended| not_arrived(arrival, text, ended)))
+        Ok(arrived.err().map(|silence| not_arrived(arrival, text, silence)))
     }
 }
 
@@ -225,8 +245,13 @@ fn ended(step: &Step, channel: &str, why: String) -> Error {
     Error::Ended { step: step.number, channel: channel.to_owned(), why }
 }
 
-fn not_arrived(arrival: &Arrival, text: String, ended: Option<String>) -> Unmet {
-    Unmet::Arrives { on: arrival.on.clone(), text, within: arrival.within, ended }
+fn not_arrived(arrival: &Arrival, text: String, silence: Silence) -> Unmet {
+    let (on, within) = (arrival.on.clone(), arrival.within);
+    match silence {
+        Silence::Late => Unmet::Arrives { on, text, within, ended: None },
+        Silence::Ended(why) => Unmet::Arrives { on, text, within, ended: Some(why) },
+        Silence::Flooded => Unmet::Flooded { on, text },
+    }
 }
 
 /// What is wrong with an answer that opens nothing, unless that is what the step expects, or the status says it.

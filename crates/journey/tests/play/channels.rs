@@ -1,9 +1,12 @@
 //! Channels to a service that tells all who listen what any of them says.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use lethe_journey::{destination::Destination, player::Error};
+use lethe_journey::{
+    destination::Destination,
+    player::{Error, Limits, Player, Settings},
+};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -15,14 +18,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::player;
+use super::{journey, player, settings};
 
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// What ends the channels of all who hear it.
 const END: &str = "good night";
 
-/// A service with `/socket`, `/events` and `/say`; `/deaf` takes no key for an answer, and all else is a page.
+/// A service with `/socket`, `/events` and `/say`; `/deaf` takes no key for an answer, `/numb` reads nothing, and all else is a page.
 async fn town() -> Destination {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -58,6 +61,13 @@ async fn serve(stream: TcpStream, told: broadcast::Sender<String>) -> io::Result
             writer.write_all(switching(&accept).as_bytes()).await?;
             tokio::spawn(listen(reader, told));
             tell(writer, heard).await
+        }
+        "/numb" => {
+            let key = format!("{}{GUID}", fields["sec-websocket-key"]);
+            let accept = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, key.as_bytes()));
+            writer.write_all(switching(&accept).as_bytes()).await?;
+            // It keeps the connection, and reads nothing of it.
+            std::future::pending().await
         }
         "/deaf" => writer.write_all(switching("no key").as_bytes()).await,
         "/events" => {
@@ -171,7 +181,11 @@ async fn what_is_said_arrives_at_those_who_listen() {
         "\"good morning\" did not arrive at events, which was ended by the service"
     );
     let until = Instant::now() + std::time::Duration::from_secs(120);
-    assert!(!player.hears(4, "anything", until).await, "it was closed too, and is not waited for");
+    assert_eq!(
+        player.hears(4, "anything", until).await,
+        Some(false),
+        "it was closed too, and is not waited for"
+    );
     let error = player.step(7, &town).await.unwrap_err();
     assert_eq!(error.to_string(), "step 7 cannot be said: ada was closed by the service with code 1001");
 }
@@ -190,13 +204,28 @@ async fn a_channel_that_is_lost_is_opened_again_where_the_next_step_is() {
     assert!(player.step(3, &other).await.unwrap().is_met());
     assert!(player.step(4, &other).await.unwrap().is_met());
     let until = Instant::now() + std::time::Duration::from_secs(120);
-    assert!(player.hears(4, "good bye", until).await);
+    assert_eq!(player.hears(4, "good bye", until).await, Some(true));
     // Another tab of the same user hears what comes after it was opened.
     let mut tab = player.fork();
     tab.listen(3, &one).await.unwrap();
     player.trigger(3, &one).await.unwrap();
     assert_eq!(player.awaited(3).unwrap(), "hello, ada");
-    assert!(tab.hears(3, "hello, ada", until).await);
+    assert!(tab.hears(3, "hello, ada", until).await.unwrap());
+}
+
+#[tokio::test]
+async fn who_reads_nothing_is_not_waited_for() {
+    let town = town().await;
+    let limits = Limits { step_time_max: Duration::from_secs(1), ..Limits::default() };
+    // More than the sockets of both have room for.
+    let text = "[[steps]]\nwebsocket = \"/numb\"\n[[steps]]\nsend = [BIG]"
+        .replace("BIG", &vec![format!("\"{}\"", "x".repeat(1 << 20)); 64].join(","));
+    let settings = Settings { limits, ..settings() };
+    let mut player = Player::new(journey(&text), settings).unwrap();
+    player.step(1, &town).await.unwrap();
+    let error = player.step(2, &town).await.unwrap_err();
+    let expected = "step 2 cannot be said: websocket did not read what was said before within 1000 ms";
+    assert_eq!(error.to_string(), expected);
 }
 
 #[tokio::test]

@@ -88,12 +88,15 @@ impl Trial<'_> {
                 }
                 continue;
             }
+            if outcome.is_flooded() {
+                return None;
+            }
             let differences = self.noise.differences(step, outcome, false);
             if differences.is_empty() {
                 continue;
             }
             let is_limit = self.noise.is_limit(step, outcome);
-            return (!is_limit).then_some(Failure { step, differences, is_limit });
+            return (!is_limit).then_some(Failure { step, differences, is_limit, is_flooded: false });
         }
         None
     }

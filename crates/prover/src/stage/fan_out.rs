@@ -77,6 +77,8 @@ async fn heard(player: &mut Player, at: usize, workers: &[Actor], listening: Lis
         tabs.push(tab);
     }
     tokio::time::sleep(listening.settle).await;
+    // Nothing of it is for the step that comes.
+    tabs.iter().for_each(|tab| tab.forget_heard(at));
     let sent = player.trigger(at, &workers[listening.sender].destination).await;
     let text = match (sent, player.awaited(at)) {
         (Ok(observed), Ok(text)) if observed.is_met() => text,
@@ -89,7 +91,10 @@ async fn heard(player: &mut Player, at: usize, workers: &[Actor], listening: Lis
     let until = Instant::now() + listening.within;
     let mut arrived = Vec::new();
     for tab in &tabs {
-        arrived.push(tab.hears(at, &text, until).await);
+        match tab.hears(at, &text, until).await {
+            Some(has_arrived) => arrived.push(has_arrived),
+            None => return Heard::Unclear("more messages come than are kept".into()),
+        }
     }
     Heard::At(arrived)
 }

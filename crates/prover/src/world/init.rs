@@ -23,12 +23,14 @@ use rustix::process::{
     waitid,
 };
 
+use crate::clock;
+
 use super::{
     Level, Reply, Request, Spec,
     channel::{Channel, FILES_MAX},
     entropy, listening,
     root::{self, Entered},
-    watch::{Seen, Sight, Watch},
+    watch::{Seen, Sight, Uppers, Watch},
 };
 
 /// How long a connection to the service may take to be made; it is on the same machine.
@@ -122,11 +124,13 @@ fn numbers(list: &str) -> Vec<i32> {
 /// Makes the world and starts the service, and says how that went.
 fn make(spec: &str, channel: &Channel, service: &mut Service) -> io::Result<()> {
     let made = serde_json::from_str::<Spec>(spec).map_err(io::Error::from).and_then(|spec| {
+        // No name leads to the disk from inside.
+        let uppers = Uppers::open(&spec.disk, &spec.mounts.layers);
         let entered = surroundings(&spec)?;
         spec.emptied.as_deref().map_or(Ok(()), empty)?;
-        Ok((spec, entered))
+        Ok((spec, entered, uppers))
     });
-    let (spec, entered) = match made {
+    let (spec, entered, uppers) = match made {
         Ok(made) => made,
         Err(error) => {
             channel.send(&Reply::NoWorld(error.to_string()), &[])?;
@@ -134,7 +138,7 @@ fn make(spec: &str, channel: &Channel, service: &mut Service) -> io::Result<()> 
         }
     };
     let mut notices = entered.notices;
-    service.watch = watch(&spec, &mut notices);
+    service.watch = watch(&spec, uppers, &mut notices);
     let doors = open_doors(&spec.doors);
     if let Err(error) = start(&spec, entered.has_own_processes, service) {
         channel.send(
@@ -145,7 +149,7 @@ fn make(spec: &str, channel: &Channel, service: &mut Service) -> io::Result<()> 
     }
     let files: Vec<BorrowedFd<'_>> = doors.iter().map(|(_, listener)| listener.as_fd()).collect();
     let doors = doors.iter().map(|(address, _)| *address).collect();
-    let sight = if service.watch.is_some() { Sight::Fanotify } else { Sight::None };
+    let sight = service.watch.as_ref().map_or(Sight::None, Watch::sight);
     channel.send(&Reply::Ready { doors, sight, notices }, &files)
 }
 
@@ -169,12 +173,17 @@ fn surroundings(spec: &Spec) -> io::Result<Entered> {
 }
 
 /// Watches the overlays, where that can be done.
-fn watch(spec: &Spec, notices: &mut Vec<String>) -> Option<Watch> {
-    // In a user namespace the kernel allows it to nobody.
-    if !spec.is_watched || spec.level != Level::Overlay {
+fn watch(spec: &Spec, uppers: Uppers, notices: &mut Vec<String>) -> Option<Watch> {
+    if !spec.is_watched || spec.level == Level::Copied {
         return None;
     }
-    let watch = Watch::mounts(&spec.mounts.layers);
+    // In a user namespace the kernel allows whole mounts to nobody.
+    if spec.level == Level::Overlay
+        && let Ok(watch) = Watch::mounts(&spec.mounts.layers)
+    {
+        return Some(watch);
+    }
+    let watch = Watch::folders(uppers, &spec.directory);
     watch.map_err(|error| notices.push(format!("files cannot be watched: {error}"))).ok()
 }
 
@@ -206,6 +215,7 @@ fn start(spec: &Spec, has_own_processes: bool, service: &mut Service) -> io::Res
     let Some((program, arguments)) = spec.command.split_first() else { return Ok(()) };
     let mut command = Command::new(program);
     command.args(arguments).current_dir(&spec.directory).stdin(Stdio::null()).process_group(0);
+    clock::load(&mut command, spec.preload.as_deref());
     let child = match spec.entropy {
         // Answers are written into the memory of who asked, which is found by its number.
         Some(_) if !has_own_processes => {

@@ -6,8 +6,16 @@
 
 mod book;
 mod fanotify;
+mod inotify;
 
-use std::{io, os::fd::OwnedFd, path::PathBuf, sync::mpsc, thread, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -16,6 +24,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use self::book::Book;
+pub(super) use self::inotify::Uppers;
 
 /// How long events may gather before they are read: those of one process and file become one meanwhile, which is what makes them
 /// cheap for a service that writes with each request.
@@ -31,6 +40,9 @@ pub enum Sight {
     /// `fanotify(7)` on all overlays, which needs the rights of root over the machine. It sees whatever way a file is written, but for
     /// memory that is mapped to it.
     Fanotify,
+    /// `inotify(7)` on the folders that are written in, which needs no rights. It does not see memory that is mapped either, and no
+    /// more folders than it has a bound for.
+    Inotify,
     /// By none.
     #[default]
     None,
@@ -65,20 +77,46 @@ pub(super) struct Watch {
     questions: mpsc::Sender<mpsc::Sender<Seen>>,
     /// A byte in it wakes the thread for a question.
     bell: OwnedFd,
+    sight: Sight,
+}
+
+/// What events come from.
+enum Group {
+    Fanotify(fanotify::Group),
+    Inotify(inotify::Group),
 }
 
 impl Watch {
     /// Watches all mounts at `points`.
     ///
     /// # Errors
-    /// Where the kernel does not allow it.
+    /// Where the kernel does not allow it, as in a user namespace.
     pub(super) fn mounts(points: &[PathBuf]) -> io::Result<Self> {
         let group = fanotify::Group::new(points)?;
+        Self::start(Group::Fanotify(group), Book::default(), Sight::Fanotify)
+    }
+
+    /// Watches the folders that are written in, for a service that runs in `home`.
+    ///
+    /// # Errors
+    /// Where the user has no watches left.
+    pub(super) fn folders(uppers: Uppers, home: &Path) -> io::Result<Self> {
+        let mut book = Book::default();
+        let group = inotify::Group::new(uppers, home, &mut book)?;
+        Self::start(Group::Inotify(group), book, Sight::Inotify)
+    }
+
+    fn start(group: Group, book: Book, sight: Sight) -> io::Result<Self> {
         let (questions, asked) = mpsc::channel();
         let (rings, bell) = io::pipe()?;
-        let collecting = move || collect(group, &asked, &rings.into());
+        let collecting = move || collect(group, book, &asked, &rings.into());
         thread::Builder::new().name("watch".into()).spawn(collecting)?;
-        Ok(Self { questions, bell: bell.into() })
+        Ok(Self { questions, bell: bell.into(), sight })
+    }
+
+    /// By what means it watches.
+    pub(super) fn sight(&self) -> Sight {
+        self.sight
     }
 
     /// What was seen since this was asked before. What cannot be told in time is cut.
@@ -91,8 +129,7 @@ impl Watch {
 }
 
 /// Notes what comes until nobody can ask any more.
-fn collect(mut group: fanotify::Group, asked: &mpsc::Receiver<mpsc::Sender<Seen>>, bell: &OwnedFd) {
-    let mut book = Book::default();
+fn collect(mut group: Group, mut book: Book, asked: &mpsc::Receiver<mpsc::Sender<Seen>>, bell: &OwnedFd) {
     loop {
         let Ok(is_asked) = wait(&group, bell) else { return };
         group.read(&mut book);
@@ -104,13 +141,14 @@ fn collect(mut group: fanotify::Group, asked: &mpsc::Receiver<mpsc::Sender<Seen>
             return;
         }
         let Ok(answer) = asked.try_recv() else { return };
+        group.settle(&mut book);
         // Who asked may have had enough of waiting.
         let _ = answer.send(book.take());
     }
 }
 
 /// Waits for events, and a while longer for more of them, or for a question; whether it is one.
-fn wait(group: &fanotify::Group, bell: &OwnedFd) -> rustix::io::Result<bool> {
+fn wait(group: &Group, bell: &OwnedFd) -> rustix::io::Result<bool> {
     loop {
         let mut waiting = [PollFd::new(bell, PollFlags::IN), PollFd::new(group, PollFlags::IN)];
         let woken = match poll(&mut waiting, None) {
@@ -121,6 +159,32 @@ fn wait(group: &fanotify::Group, bell: &OwnedFd) -> rustix::io::Result<bool> {
             Err(Errno::INTR) => {}
             Err(error) => return Err(error),
             Ok(_) => return Ok(!waiting[0].revents().is_empty()),
+        }
+    }
+}
+
+impl Group {
+    fn read(&mut self, book: &mut Book) {
+        match self {
+            Self::Fanotify(group) => group.read(book),
+            Self::Inotify(group) => group.read(book),
+        }
+    }
+
+    /// What is to be done before an answer.
+    fn settle(&mut self, book: &mut Book) {
+        match self {
+            Self::Fanotify(_) => {}
+            Self::Inotify(group) => group.settle(book),
+        }
+    }
+}
+
+impl AsFd for Group {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Fanotify(group) => group.as_fd(),
+            Self::Inotify(group) => group.as_fd(),
         }
     }
 }

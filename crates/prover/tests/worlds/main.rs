@@ -24,7 +24,7 @@ use lethe_prover::{
     service::Service,
     worker::{Error, Worker},
     world::{Level, watch::Sight},
-    yard::Yard,
+    yard::{Start, Yard},
 };
 
 /// A service in Python: prints and keeps what it is asked to, over one line of text for each connection.
@@ -51,6 +51,12 @@ while True:
         open(rest + ".gone", "w").write("x")
         os.unlink(rest + ".gone")
         answer = "done"
+    elif word == "folders":
+        path, count = rest.split(" ")
+        for number in range(int(count)):
+            os.makedirs(f"{path}/{number}")
+        open(f"{path}/{count}", "w").write("x")
+        answer = "made"
     elif word == "read":
         answer = open(rest).read() if os.path.exists(rest) else "nothing"
     elif word == "keep":
@@ -168,12 +174,8 @@ fn files_are_a_workers_own_and_stay_for_its_disk(level: Level) {
 
 fn what_is_done_with_files_is_seen(level: Level) {
     let lab = Lab::new(level);
-    if level == Level::Overlay {
-        assert_eq!(lab.yard.sight(), Sight::Fanotify, "{:?}", lab.yard.notices());
-    }
-    if lab.yard.sight() == Sight::None {
-        return;
-    }
+    let sight = if level == Level::Overlay { Sight::Fanotify } else { Sight::Inotify };
+    assert_eq!(lab.yard.sight(), sight, "{:?}", lab.yard.notices());
     fs::write(lab.file("before"), "before").unwrap();
     let a = lab.start();
     let done = || -> Vec<(String, bool, bool)> {
@@ -200,6 +202,57 @@ fn what_is_done_with_files_is_seen(level: Level) {
     assert_eq!(done(), [("new".to_owned(), true, false), ("new.gone".to_owned(), true, false)]);
     assert_eq!(ask(&a, &format!("read {}", lab.file("new").display())), "x");
     assert_eq!(done(), [("new".to_owned(), false, true)]);
+}
+
+/// Folders that were there and ones that were not, of a disk that is new and of one that is not.
+fn files_are_seen_in_any_folder(level: Level) {
+    let lab = Lab::new(level);
+    let (there, new, later) = (lab.file("a/b/there"), lab.file("c/d/2"), lab.file("later"));
+    fs::create_dir_all(lab.file("a/b")).unwrap();
+    let told = |worker: &Worker| -> Vec<(String, bool, bool)> {
+        let seen = worker.seen().unwrap();
+        assert!(!seen.is_cut);
+        seen.files.into_iter().map(|file| (file.path, file.wrote, file.read)).collect()
+    };
+    let of = |path: &Path, wrote: bool, read: bool| {
+        (path.canonicalize().unwrap_or(path.to_owned()).to_string_lossy().into_owned(), wrote, read)
+    };
+    let a = lab.start();
+    told(&a);
+    assert_eq!(ask(&a, &format!("write {} x", there.display())), "written");
+    assert_eq!(told(&a), [of(&there, true, false)]);
+    assert_eq!(ask(&a, &format!("folders {} 2", lab.file("c/d").display())), "made");
+    assert_eq!(told(&a), [of(&new, true, false)]);
+    for path in [&there, &new] {
+        assert_eq!(ask(&a, &format!("read {}", path.display())), "x");
+        assert_eq!(told(&a), [of(path, false, true)]);
+    }
+    let again = lab.start_on(a.kill(), None);
+    told(&again);
+    for path in [&there, &new] {
+        assert_eq!(ask(&again, &format!("read {}", path.display())), "x");
+    }
+    assert_eq!(told(&again), [], "whoever runs now has not written it");
+    assert_eq!(ask(&again, &format!("scratch {}", later.display())), "done");
+    let gone = lab.file("later.gone");
+    let mut seen = told(&again);
+    // What is gone may have been looked at before, or not.
+    seen.sort();
+    let later = [of(&later, true, false), of(&gone, true, false)];
+    assert!(
+        seen.len() == 2 && seen.iter().zip(&later).all(|(seen, of)| seen.0.starts_with(&of.0)),
+        "{seen:?}"
+    );
+}
+
+fn more_folders_than_are_watched_are_said(level: Level) {
+    let lab = Lab::new(level);
+    let a = lab.start();
+    assert_eq!(ask(&a, &format!("folders {} 600", lab.file("many").display())), "made");
+    // The kernel has no such bound for whole mounts.
+    assert_eq!(a.seen().unwrap().is_cut, lab.yard.sight() == Sight::Inotify);
+    assert_eq!(ask(&a, &format!("write {} x", lab.file("photo").display())), "written");
+    assert!(a.seen().unwrap().files.iter().any(|file| file.path.ends_with("/photo")));
 }
 
 fn memory_is_gone_with_the_worker(level: Level) {
@@ -264,6 +317,30 @@ fn random_numbers_of_boot_come_again(level: Level) {
     assert_ne!(secrets[0], secrets[3]);
     // After boot they are anybody's.
     assert_ne!(ask(&a, "fresh"), ask(&b, "fresh"));
+}
+
+/// A program is missing what it loads itself, which its loader says and no more.
+fn a_clock_is_loaded_beside_what_a_service_loads(level: Level) {
+    let lab = Lab::new(level);
+    let env = vec![("LD_PRELOAD".to_owned(), "/no/such/library.so".to_owned())];
+    let service = Service { env, ..service(lab.folder.path(), &["python3", "app.py"]) };
+    let yard = Yard::open(Arc::clone(&lab.scratch), service, level, false).unwrap();
+    let loads = |worker: &Worker, process: &str| -> Option<String> {
+        let environment = ask(worker, &format!("read /proc/{process}/environ"));
+        environment.split('\0').find_map(|variable| Some(variable.strip_prefix("LD_PRELOAD=")?.to_owned()))
+    };
+    let library = lab.scratch.path().join("clock.so");
+    for (clock, expected) in [
+        (None, "/no/such/library.so".to_owned()),
+        (Some(3600), format!("{} /no/such/library.so", library.display())),
+    ] {
+        let start = Start { clock, ..yard.next("lab-1".into(), None).unwrap() };
+        let worker = Worker::start(&yard, &start, Arc::new(yard.disk().unwrap())).unwrap();
+        assert_eq!(loads(&worker, "self"), Some(expected));
+        assert_eq!(loads(&worker, "1"), None, "what makes its world loads nothing");
+        let maps = ask(&worker, "read /proc/self/maps");
+        assert_eq!(maps.contains("clock.so"), clock.is_some());
+    }
 }
 
 fn what_does_not_start_says_why(level: Level) {
@@ -439,11 +516,14 @@ type Test = (&'static str, fn(Level));
 const TESTS: &[Test] = &[
     ("files_are_a_workers_own_and_stay_for_its_disk", files_are_a_workers_own_and_stay_for_its_disk),
     ("what_is_done_with_files_is_seen", what_is_done_with_files_is_seen),
+    ("files_are_seen_in_any_folder", files_are_seen_in_any_folder),
+    ("more_folders_than_are_watched_are_said", more_folders_than_are_watched_are_said),
     ("memory_is_gone_with_the_worker", memory_is_gone_with_the_worker),
     ("a_fixed_port_works_three_times", a_fixed_port_works_three_times),
     ("services_beside_are_reached_and_counted", services_beside_are_reached_and_counted),
     ("other_worlds_and_processes_are_not_seen", other_worlds_and_processes_are_not_seen),
     ("random_numbers_of_boot_come_again", random_numbers_of_boot_come_again),
+    ("a_clock_is_loaded_beside_what_a_service_loads", a_clock_is_loaded_beside_what_a_service_loads),
     ("what_does_not_start_says_why", what_does_not_start_says_why),
     ("a_program_may_fork_into_the_background", a_program_may_fork_into_the_background),
     ("a_worker_is_waited_for_until_it_is_ready", a_worker_is_waited_for_until_it_is_ready),

@@ -67,6 +67,32 @@ impl Book {
         true
     }
 
+    /// Whether a known file is called so.
+    pub(super) fn knows_name(&self, path: &str) -> bool {
+        self.files.values().any(|file| file.touched.path == path)
+    }
+
+    /// Notes that a known file was read.
+    pub(super) fn note_read(&mut self, id: &Id) {
+        if let Some(file) = self.files.get_mut(id) {
+            file.touched.read = true;
+        }
+    }
+
+    /// Notes that a known file has another name.
+    pub(super) fn rename(&mut self, id: &Id, path: String) {
+        if let Some(file) = self.files.get_mut(id) {
+            file.touched.path = path;
+        }
+    }
+
+    /// Notes that no name leads to a known file any more.
+    pub(super) fn gone(&mut self, id: &Id) {
+        if let Some(file) = self.files.get_mut(id) {
+            file.is_gone = true;
+        }
+    }
+
     /// Notes that something was missed.
     pub(super) fn cut(&mut self) {
         self.is_cut = true;
