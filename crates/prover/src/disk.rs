@@ -134,6 +134,20 @@ impl Entry {
         words.iter().find(is_in).map(String::as_str)
     }
 
+    /// Whether the file at `path` has the same in it, and that is something. Of large ones the beginnings are compared.
+    pub fn is_as(&self, path: &Path) -> bool {
+        let read = |path: &Path| {
+            let mut bytes = Vec::new();
+            File::open(path)?.take(SEARCHED_BYTES_MAX).read_to_end(&mut bytes)?;
+            Ok::<_, io::Error>(bytes)
+        };
+        let is_alike =
+            |metadata: Metadata| metadata.is_file() && metadata.len() == self.size && self.size > 0;
+        self.kind == Kind::File
+            && fs::symlink_metadata(path).is_ok_and(is_alike)
+            && read(path).is_ok_and(|bytes| read(&self.at).is_ok_and(|own| own == bytes))
+    }
+
     fn of(metadata: &Metadata, at: PathBuf) -> Self {
         let kind = match metadata.file_type() {
             // Overlays write "removed" so: a character device 0, 0.

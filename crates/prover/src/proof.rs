@@ -274,6 +274,11 @@ pub fn prove(
     coverage.written.dedup();
     coverage.written.truncate(WRITTEN_MAX);
     trace::settle(&mut coverage.files, &findings);
+    let doubts = coverage.files.iter().filter_map(|trace| {
+        let (step, why) = trace.doubt()?;
+        Some(Uncovered { journey: trace.journey.clone(), step, why, response: String::new() })
+    });
+    coverage.uncovered.extend(doubts);
     coverage.runs = stage.runs();
     coverage.duration_ms = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     for journey in journeys {

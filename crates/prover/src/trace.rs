@@ -36,6 +36,9 @@ pub struct Trace {
     pub read_back: Option<(usize, usize)>,
     /// Whether it is still there after the last step.
     pub is_left: bool,
+    /// Whether it was there before the proof already, with the same in it as after the last step: then all workers have it, and it cannot
+    /// be seen whether one needs it that another one has written.
+    pub was_there: bool,
     /// A text of the journey's own that is in it.
     pub canary: Option<String>,
     /// As [`crate::disk::Entry::inode`].
@@ -93,6 +96,7 @@ impl Traces {
         for trace in &mut traces {
             let entry = left.get(Path::new(&trace.path)).filter(|entry| entry.kind == Kind::File);
             trace.is_left = entry.is_some();
+            trace.was_there = entry.is_some_and(|entry| entry.is_as(Path::new(&trace.path)));
             trace.canary = entry.and_then(|entry| entry.find(canaries)).map(str::to_owned);
         }
         traces
@@ -107,7 +111,7 @@ impl Traces {
 impl Trace {
     /// What is to be said of a file that a later step reads again, in a sentence without its end.
     pub fn warning(&self) -> Option<String> {
-        let (writer, reader) = self.read_back?;
+        let (writer, reader) = self.read_back.filter(|_| !self.was_there)?;
         let Self { journey, path, .. } = self;
         let canary = self.canary.as_ref().map(|canary| format!(" and has {canary:?} of the journey in it"));
         let canary = canary.unwrap_or_default();
@@ -115,6 +119,17 @@ impl Trace {
             "{journey}: {path}, which step {writer} writes, is read again by step {reader}{canary}: no other worker has it, and nothing \
              that was played shows whether one needs it"
         ))
+    }
+
+    /// What was not seen since all workers have the file: the step that reads it, and why.
+    pub(crate) fn doubt(&self) -> Option<(usize, String)> {
+        let (writer, reader) = self.read_back.filter(|_| self.was_there)?;
+        let why = format!(
+            "it reads {}, which step {writer} writes, and which was there before the proof with the same in it, so that all workers have it: \
+             remove it, and prove again",
+            self.path
+        );
+        Some((reader, why))
     }
 
     /// Whether a finding says all of it already. Names that have texts of the run in them differ from run to run.

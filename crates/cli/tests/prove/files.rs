@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use crate::lab::{Lab, Proof};
+use crate::lab::{Lab, Proof, examples};
 
 /// Writes a cache, a log and a temporary file when it is asked to keep something, and reads the cache when it is asked for it, which is
 /// as well made anew.
@@ -55,6 +55,32 @@ fn files_that_a_later_step_reads_are_a_warning_and_others_a_note() {
     let (home, journey) = made(&lab);
     let by = if rustix::process::geteuid().is_root() { "fanotify" } else { "inotify" };
     each_file_is_told(&lab.prove(&home, &journey, &["python3", "app.py"]), by);
+}
+
+/// A photo of yesterday: all workers have it, so that nobody misses that of today.
+#[test]
+fn what_was_there_before_is_not_passed_over() {
+    let lab = Lab::new();
+    let home = lab.path().join("home");
+    fs::create_dir_all(home.join("uploads")).unwrap();
+    fs::copy(examples().join("file-upload/app.py"), home.join("app.py")).unwrap();
+    fs::write(home.join("uploads/lake.txt"), "the lake").unwrap();
+    let journey = lab.write(
+        "j.toml",
+        "[[steps]]\nput = \"/photos/lake.txt\"\nbody = \"the lake\"\n[[steps]]\nget = \"/photos/lake.txt\"\n",
+    );
+    let proof = lab.prove(&home, &journey, &["python3", "app.py"]);
+    if !proof.has_worlds() {
+        return;
+    }
+    let said = proof.text();
+    assert_eq!(proof.status.code(), Some(2), "{said}");
+    assert_eq!(proof.json["verdict"], "inconclusive", "{said}");
+    let why = proof.json["coverage"]["uncovered"][0]["why"].as_str().unwrap_or_default();
+    assert!(why.contains("uploads/lake.txt") && why.contains("was there before the proof"), "{said}");
+    fs::remove_file(home.join("uploads/lake.txt")).unwrap();
+    let proof = lab.prove(&home, &journey, &["python3", "app.py"]);
+    assert_eq!(proof.json["findings"][0]["kind"], "file", "{}", proof.text());
 }
 
 #[test]
