@@ -43,11 +43,19 @@ pub(crate) fn look_once(
     progress: &dyn Fn(Progress<'_>),
 ) -> Result<Vec<Finding>, Error> {
     coverage.notices.extend(drain::dismissal(stage, progress)?);
-    let Some(window) = stage.idle() else { return Ok(Vec::new()) };
+    let Some(window) = stage.idle() else {
+        coverage.notices.push(idle::NOT_WAITED.into());
+        coverage.not_looked_at.push(idle::NOT_WAITED.into());
+        return Ok(Vec::new());
+    };
     let mut idle = idle::look(stage, journey, window, progress)?;
+    coverage
+        .not_looked_at
+        .push(format!("schedules that fire less often than each {} s and not at midnight", window.as_secs()));
     coverage.schedules.append(&mut idle.rows);
     if !stage.may_come_to_midnight() {
         coverage.notices.push(midnight::NOT_ALLOWED.into());
+        coverage.not_looked_at.push(midnight::NOT_ALLOWED.into());
         return Ok(idle.finding.into_iter().collect());
     }
     let mut midnight = midnight::look(stage, journey, &idle.seen, progress);

@@ -17,21 +17,19 @@ use crate::{
     trace::{self, Trace},
     trial::{Trial, Unusable},
     worker::Error,
+    world::Sight,
 };
 
 /// The form of the report.
 pub const VERSION: u32 = 1;
 
-/// What is not looked at; said in every report.
-const NOT_LOOKED_AT: &[&str] = &[
+/// What no proof looks at.
+const NOT_LOOKED_AT: [&str; 5] = [
     "rate limits above 120 requests that no response tells of, and those that do not answer with 429",
-    "files that are mapped into memory rather than read and written; and which files are read again, unless workers are watched (by \
-     fanotify or inotify, as the line of what was covered says then)",
+    "files that are mapped into memory rather than read and written",
     "WebSocket and server-sent events of which no step says what must arrive (`arrives`), and messages in the middle of which a worker is killed",
-    "schedules that fire less often than each second or so and not at midnight, as those of the hour do, unless --idle waits for them; \
-     what they change over TLS or a unix socket",
-    "SIGTERM in the middle of steps that take less than 250 ms; starts at the same moment, unless --reset empties what is beside",
-    "services beside on other machines (only those at this machine's loopback are carried)",
+    "SIGTERM in the middle of steps that take less than 250 ms",
+    "services beside on other machines (only those at this machine's loopback are carried), and what schedules change over TLS or a unix socket",
 ];
 
 /// What is said while it goes on.
@@ -151,8 +149,8 @@ pub struct Coverage {
     pub files: Vec<Trace>,
     /// What could not be done as it should.
     pub notices: Vec<String>,
-    /// What this version does not look at.
-    pub not_looked_at: &'static [&'static str],
+    /// What this proof did not look at.
+    pub not_looked_at: Vec<String>,
 }
 
 /// A proof.
@@ -205,14 +203,16 @@ pub fn prove(
         written: Vec::new(),
         files: Vec::new(),
         notices: yard.notices().to_vec(),
-        not_looked_at: NOT_LOOKED_AT,
+        not_looked_at: NOT_LOOKED_AT.map(String::from).into(),
     };
+    let mut is_played = false;
     let (mut findings, mut responses, mut beside) = (Vec::new(), Vec::new(), BTreeSet::new());
     let mut limited = Vec::new();
     for journey in journeys {
         let (mut trial, control) = Trial::open(stage, journey, workers, progress)?;
         match control {
             Ok(control) => {
+                is_played = true;
                 match trial.run(workers)? {
                     Ok(mut found) => {
                         // It is of the service, and one journey that depends on it shows it.
@@ -264,8 +264,9 @@ pub fn prove(
         coverage.notices.extend(stage.want_of_room());
     }
     coverage.beside = beside.iter().map(ToString::to_string).collect();
+    coverage.not_looked_at.extend(not_allowed(stage));
     // Where no journey can be played there is something else to mend first.
-    if let Some(journey) = journeys.first().filter(|_| coverage.steps_covered > 0) {
+    if let Some(journey) = journeys.first().filter(|_| is_played) {
         findings.extend(detector::look_once(stage, journey, &mut coverage, progress)?);
     }
     findings.extend(detector::limit::look(stage, &limited, &mut coverage.schedules, progress)?);
@@ -297,6 +298,24 @@ pub fn prove(
         (false, false) => Verdict::Inconclusive,
     };
     Ok(Proof { version: VERSION, verdict, coverage, findings, responses })
+}
+
+/// What was not looked at as it stands, and what would allow it.
+fn not_allowed(stage: &Stage) -> Vec<String> {
+    let mut not_allowed = Vec::new();
+    if stage.pool().yard().sight() == Sight::None {
+        not_allowed.push("which files are read again: workers are not watched at this level".to_owned());
+    }
+    if !stage.has_reset() {
+        not_allowed
+            .push("starts at the same moment: --reset, which empties what is beside, allows it".into());
+    }
+    if !stage.may_be_without_configuration() {
+        not_allowed.push(
+            "configuration that is read only at start, since workers without it might use something else beside: --reset allows it".into(),
+        );
+    }
+    not_allowed
 }
 
 /// How many steps of a journey all its schedules came to: each ends where it differs. One step alone is not covered by any.
@@ -445,7 +464,7 @@ pub(crate) mod tests {
             written: Vec::new(),
             files: Vec::new(),
             notices: Vec::new(),
-            not_looked_at: NOT_LOOKED_AT,
+            not_looked_at: Vec::new(),
         }
     }
 

@@ -22,6 +22,10 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// Workers that are left alone together.
 pub(super) const WORKERS: usize = 3;
 
+/// What is said where workers were not left alone.
+pub(super) const NOT_WAITED: &str = "schedules were not looked for, since no step used a service beside (or --idle is 0): --idle SECONDS leaves \
+    workers alone all the same";
+
 /// What each worker did, with one of them, and with more.
 pub(super) type Round = Vec<Vec<Effects>>;
 

@@ -124,7 +124,7 @@ fn push_rest(page: &mut String, proof: &Proof) {
     push_list(page, "Files that a later step reads again", read_again);
     push_list(page, "Services beside that were used", coverage.beside.iter().cloned());
     push_list(page, "Notes", coverage.notices.iter().cloned());
-    push_list(page, "Not looked at", coverage.not_looked_at.iter().map(|each| (*each).to_owned()));
+    push_list(page, "Not looked at", coverage.not_looked_at.iter().cloned());
     let _ = writeln!(
         page,
         "<p class=\"note\">seed {}, {} workers, {}</p>",
