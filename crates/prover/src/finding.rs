@@ -219,6 +219,23 @@ pub struct Replay {
 }
 
 impl Finding {
+    /// What a step shows by itself, with what there is to do about its kind. It has no number yet.
+    pub(crate) fn new(kind: Kind, confidence: Confidence, at: Place, proof: String, replay: Replay) -> Self {
+        Self {
+            id: String::new(),
+            rule: kind.rule(),
+            kind,
+            confidence,
+            producer: at.clone(),
+            consumer: at,
+            also: Vec::new(),
+            file: None,
+            proof,
+            fix: kind.fix().into(),
+            replay,
+        }
+    }
+
     /// What it is, in a sentence without its end.
     pub fn what(&self) -> String {
         let (journey, producer, consumer) =

@@ -92,22 +92,19 @@ impl Trial<'_> {
         let failed = repetition.failed;
         self.contrast(step, schedule, repetition);
         Ok(Ok(Finding {
-            id: String::new(),
-            rule: Kind::HalfDone.rule(),
-            kind: Kind::HalfDone,
-            confidence,
             producer: self.place(at),
-            consumer: self.place(step),
-            also: Vec::new(),
-            file: None,
-            proof: format!(
-                "with workers {}, step {step} gave {} ({failed} of {TIMES} times): neither what it gives when step {at} is sent once, \
+            ..Finding::new(
+                Kind::HalfDone,
+                confidence,
+                self.place(step),
+                format!(
+                    "with workers {}, step {step} gave {} ({failed} of {TIMES} times): neither what it gives when step {at} is sent once, \
                  nor when it is sent twice to a worker that lives",
-                schedule.text(),
-                failure.differences.first().map_or("something else", String::as_str),
-            ),
-            fix: Kind::HalfDone.fix().into(),
-            replay: Replay { journey: self.journey.name.clone(), workers: schedule.text(), fails_at: step },
+                    schedule.text(),
+                    failure.differences.first().map_or("something else", String::as_str),
+                ),
+                Replay { journey: self.journey.name.clone(), workers: schedule.text(), fails_at: step },
+            )
         }))
     }
 

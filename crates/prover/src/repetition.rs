@@ -146,12 +146,7 @@ impl Trial<'_> {
         };
         self.contrast(pair.consumer, &pair.schedule, repetition);
         Ok(Ok(Finding {
-            id: String::new(),
-            rule: whereabouts.kind.rule(),
-            kind: whereabouts.kind,
-            confidence,
             producer: self.place(pair.producer),
-            consumer: self.place(pair.consumer),
             also: pair
                 .also
                 .iter()
@@ -159,19 +154,24 @@ impl Trial<'_> {
                 .map(|step| self.place(*step))
                 .collect(),
             file: whereabouts.file,
-            proof: format!(
-                "with workers {}, step {} gave {} ({failed} of {TIMES} times, never on one worker); {}",
-                pair.schedule.text(),
-                pair.consumer,
-                pair.differences.first().map_or("something else", String::as_str),
-                whereabouts.evidence,
-            ),
             fix: fix.into(),
-            replay: Replay {
-                journey: self.journey.name.clone(),
-                workers: pair.schedule.text(),
-                fails_at: pair.consumer,
-            },
+            ..Finding::new(
+                whereabouts.kind,
+                confidence,
+                self.place(pair.consumer),
+                format!(
+                    "with workers {}, step {} gave {} ({failed} of {TIMES} times, never on one worker); {}",
+                    pair.schedule.text(),
+                    pair.consumer,
+                    pair.differences.first().map_or("something else", String::as_str),
+                    whereabouts.evidence,
+                ),
+                Replay {
+                    journey: self.journey.name.clone(),
+                    workers: pair.schedule.text(),
+                    fails_at: pair.consumer,
+                },
+            )
         }))
     }
 }

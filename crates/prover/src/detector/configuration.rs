@@ -80,25 +80,22 @@ impl Trial<'_> {
         let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
         let bytes = fs::metadata(file).map_or(0, |metadata| metadata.len());
         Finding {
-            id: String::new(),
-            rule: Kind::Configuration.rule(),
-            kind: Kind::Configuration,
-            confidence: Confidence::Hint,
-            producer: self.place(1),
-            consumer: self.place(1),
-            also: Vec::new(),
             file: Some(KeptFile { path: file.display().to_string(), bytes, canary: None }),
-            proof: format!(
-                "a worker that starts while {} is empty does not start or answers differently, and one for which it is emptied when it \
+            ..Finding::new(
+                Kind::Configuration,
+                Confidence::Hint,
+                self.place(1),
+                format!(
+                    "a worker that starts while {} is empty does not start or answers differently, and one for which it is emptied when it \
                  has started answers as before",
-                names.join(" or ")
-            ),
-            fix: Kind::Configuration.fix().into(),
-            replay: Replay {
-                journey: self.journey.name.clone(),
-                workers: "one without its configuration".into(),
-                fails_at: 1,
-            },
+                    names.join(" or ")
+                ),
+                Replay {
+                    journey: self.journey.name.clone(),
+                    workers: "one without its configuration".into(),
+                    fails_at: 1,
+                },
+            )
         }
     }
 }

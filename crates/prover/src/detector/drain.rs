@@ -90,22 +90,16 @@ impl Trial<'_> {
             Some(ended) => ended.clone(),
             None => format!("it was still there {} s later", LEAVE_MAX.as_secs()),
         };
-        Ok(Some(Finding {
-            id: String::new(),
-            rule: Kind::Drain.rule(),
-            kind: Kind::Drain,
+        Ok(Some(Finding::new(
+            Kind::Drain,
             confidence,
-            producer: self.place(at),
-            consumer: self.place(at),
-            also: Vec::new(),
-            file: None,
-            proof: format!(
+            self.place(at),
+            format!(
                 "a worker that had read the request of step {at} and was asked to end with SIGTERM gave {given} ({failed} of {TIMES} \
                  times, never without the signal); {ended}"
             ),
-            fix: Kind::Drain.fix().into(),
-            replay: Replay { journey: self.journey.name.clone(), workers, fails_at: at },
-        }))
+            Replay { journey: self.journey.name.clone(), workers, fails_at: at },
+        )))
     }
 }
 

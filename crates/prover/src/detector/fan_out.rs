@@ -175,28 +175,25 @@ impl Trial<'_> {
         let kind = if is_stream { Kind::EventStream } else { Kind::Websocket };
         let producer = opening.map_or(at, |(step, _)| step.number);
         Finding {
-            id: String::new(),
-            rule: kind.rule(),
-            kind,
-            confidence: Confidence::Proven,
             producer: self.place(producer),
-            consumer: self.place(at),
-            also: Vec::new(),
-            file: None,
-            proof: format!(
-                "step {at} was sent to A, to B and to C, to fresh workers each time, while its user listened at all three: it arrived \
+            ..Finding::new(
+                kind,
+                Confidence::Proven,
+                self.place(at),
+                format!(
+                    "step {at} was sent to A, to B and to C, to fresh workers each time, while its user listened at all three: it arrived \
                  within {} ms at the worker that it was sent to ({TIMES} of {TIMES} times, and on one worker alone), and never at \
                  another one; {}",
-                arrival.within.as_millis(),
-                text(delivered)
-            ),
-            fix: kind.fix().into(),
-            // No schedule plays that: it is seen again when all is proven again.
-            replay: Replay {
-                journey: self.journey.name.clone(),
-                workers: "A, B, C in turn, heard at all of them".into(),
-                fails_at: at,
-            },
+                    arrival.within.as_millis(),
+                    text(delivered)
+                ),
+                // No schedule plays that: it is seen again when all is proven again.
+                Replay {
+                    journey: self.journey.name.clone(),
+                    workers: "A, B, C in turn, heard at all of them".into(),
+                    fails_at: at,
+                },
+            )
         }
     }
 }

@@ -150,23 +150,14 @@ pub(super) fn finding(
         1 => String::new(),
         more => format!(", and {} more", more - 1),
     };
-    Finding {
-        id: String::new(),
-        rule: Kind::Schedule.rule(),
-        kind: Kind::Schedule,
+    Finding::new(
+        Kind::Schedule,
         confidence,
-        producer: place.clone(),
-        consumer: place,
-        also: Vec::new(),
-        file: None,
-        proof: format!(
-            "without any request, workers {told} did {}{others} so many times: {figures}",
-            names[0],
-        ),
-        fix: Kind::Schedule.fix().into(),
+        place,
+        format!("without any request, workers {told} did {}{others} so many times: {figures}", names[0],),
         // No schedule plays that: it is seen again when all is proven again.
-        replay: Replay { journey: journey.name.clone(), workers: "idle".into(), fails_at: 1 },
-    }
+        Replay { journey: journey.name.clone(), workers: "idle".into(), fails_at: 1 },
+    )
 }
 
 #[cfg(test)]

@@ -73,24 +73,18 @@ impl Trial<'_> {
         let given = given.lines().next().unwrap_or("something else").to_owned();
         self.contrast(step, &pair.schedule, repetition);
         Ok(Ok(Finding {
-            id: String::new(),
-            rule: kind.rule(),
-            kind,
-            confidence,
             producer: self.place(pair.producer),
-            consumer: self.place(step),
-            also: Vec::new(),
             file,
-            proof: format!(
-                "with workers {}, step {step} gave {given:?} in the end ({failed} of {TRIES} times, never on one worker); {evidence}",
-                pair.schedule.text(),
-            ),
-            fix: kind.fix().into(),
-            replay: Replay {
-                journey: self.journey.name.clone(),
-                workers: pair.schedule.text(),
-                fails_at: step,
-            },
+            ..Finding::new(
+                kind,
+                confidence,
+                self.place(step),
+                format!(
+                    "with workers {}, step {step} gave {given:?} in the end ({failed} of {TRIES} times, never on one worker); {evidence}",
+                    pair.schedule.text(),
+                ),
+                Replay { journey: self.journey.name.clone(), workers: pair.schedule.text(), fails_at: step },
+            )
         }))
     }
 }

@@ -155,27 +155,17 @@ fn grows(counts: &[usize]) -> bool {
 
 fn finding(suspect: &Suspect, figures: &str) -> Finding {
     let Place { journey, step, .. } = &suspect.place;
-    Finding {
-        id: String::new(),
-        rule: Kind::RateLimit.rule(),
-        kind: Kind::RateLimit,
-        confidence: Confidence::Proven,
-        producer: suspect.place.clone(),
-        consumer: suspect.place.clone(),
-        also: Vec::new(),
-        file: None,
-        proof: format!(
+    Finding::new(
+        Kind::RateLimit,
+        Confidence::Proven,
+        suspect.place.clone(),
+        format!(
             "step {step} was sent until it was refused with 429, at one worker, at two and at three in turn, {TIMES} times: {figures} \
              requests were let through, where a limit that all share lets as many through each time"
         ),
-        fix: Kind::RateLimit.fix().into(),
         // No schedule plays that: it is seen again when all is proven again.
-        replay: Replay {
-            journey: journey.clone(),
-            workers: "one, two, three in turn".into(),
-            fails_at: *step,
-        },
-    }
+        Replay { journey: journey.clone(), workers: "one, two, three in turn".into(), fails_at: *step },
+    )
 }
 
 #[cfg(test)]

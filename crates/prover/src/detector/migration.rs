@@ -97,23 +97,17 @@ impl Trial<'_> {
             None => fallen.given.lines().last().map(|line| format!("; it printed {:?}", line.trim())),
             Some(_) => None,
         };
-        Ok(Some(Finding {
-            id: String::new(),
-            rule: Kind::Migration.rule(),
-            kind: Kind::Migration,
+        Ok(Some(Finding::new(
+            Kind::Migration,
             confidence,
-            producer: self.place(step),
-            consumer: self.place(step),
-            also: Vec::new(),
-            file: None,
-            proof: format!(
+            self.place(step),
+            format!(
                 "{workers} workers were started at the same moment with nothing beside, and {} ({failed} of {TIMES} times, never with one \
                  worker){}",
                 fallen.how,
                 printed.unwrap_or_default(),
             ),
-            fix: Kind::Migration.fix().into(),
-            replay: Replay { journey: self.journey.name.clone(), workers: workers_text, fails_at: step },
-        }))
+            Replay { journey: self.journey.name.clone(), workers: workers_text, fails_at: step },
+        )))
     }
 }

@@ -146,25 +146,22 @@ impl Trial<'_> {
         let failed = repetition.failed;
         self.contrast(step, &schedule, repetition);
         Ok(Some(Finding {
-            id: String::new(),
-            rule: Kind::Retry.rule(),
-            kind: Kind::Retry,
-            confidence,
             producer: self.place(at),
-            consumer: self.place(step),
-            also: Vec::new(),
-            file: None,
-            proof: format!(
-                "with workers {}, where step {at} is sent to B, whose answer is lost, and then to A, step {step} gave {given} ({failed} \
+            ..Finding::new(
+                Kind::Retry,
+                confidence,
+                self.place(step),
+                format!(
+                    "with workers {}, where step {at} is sent to B, whose answer is lost, and then to A, step {step} gave {given} ({failed} \
                  of {TIMES} times, never when it is sent once); {}",
-                schedule.text(),
-                match is_one_enough {
-                    true => "the same when it is sent twice to one worker",
-                    false => "not so when it is sent twice to one worker, which remembers the first",
-                },
-            ),
-            fix: Kind::Retry.fix().into(),
-            replay: Replay { journey: self.journey.name.clone(), workers: schedule.text(), fails_at: step },
+                    schedule.text(),
+                    match is_one_enough {
+                        true => "the same when it is sent twice to one worker",
+                        false => "not so when it is sent twice to one worker, which remembers the first",
+                    },
+                ),
+                Replay { journey: self.journey.name.clone(), workers: schedule.text(), fails_at: step },
+            )
         }))
     }
 }

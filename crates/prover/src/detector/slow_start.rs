@@ -46,27 +46,21 @@ impl Trial<'_> {
 
     fn slow_finding(&self, step: usize, fresh: Duration, warm: Duration) -> Finding {
         let workers = Schedule::single(step).text();
-        Finding {
-            id: String::new(),
-            rule: Kind::SlowStart.rule(),
-            kind: Kind::SlowStart,
-            confidence: Confidence::Hint,
-            producer: self.place(step),
-            consumer: self.place(step),
-            also: Vec::new(),
-            file: None,
-            proof: format!(
+        Finding::new(
+            Kind::SlowStart,
+            Confidence::Hint,
+            self.place(step),
+            format!(
                 "step {step} took {} ms or more at each of {TIMES} fresh workers, and {} ms or less at {TIMES} that had served another user",
                 fresh.as_millis(),
                 warm.as_millis()
             ),
-            fix: Kind::SlowStart.fix().into(),
-            replay: Replay {
+            Replay {
                 journey: self.journey.name.clone(),
                 workers: format!("{workers}, fresh and warm"),
                 fails_at: step,
             },
-        }
+        )
     }
 }
 

@@ -123,24 +123,18 @@ impl Trial<'_> {
     }
 
     fn of_users(&self, kind: Kind, confidence: Confidence, step: usize, proof: String) -> Finding {
-        Finding {
-            id: String::new(),
-            rule: kind.rule(),
+        Finding::new(
             kind,
             confidence,
-            producer: self.place(step),
-            consumer: self.place(step),
-            also: Vec::new(),
-            file: None,
+            self.place(step),
             proof,
-            fix: kind.fix().into(),
             // No schedule has several users: it is seen again when all is proven again.
-            replay: Replay {
+            Replay {
                 journey: self.journey.name.clone(),
                 workers: format!("{USERS} users, at one worker and at several"),
                 fails_at: step,
             },
-        }
+        )
     }
 }
 
