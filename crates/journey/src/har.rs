@@ -7,6 +7,7 @@ mod recorder;
 mod recording;
 mod request;
 mod secrets;
+mod sockets;
 mod sources;
 mod tidy;
 
@@ -81,7 +82,9 @@ pub fn read(bytes: &[u8], file: &str, name: &str, options: &Options) -> Result<J
             problem(None, "no request to a web server is in the recording: record while pages are loaded, and export it again".into())
         })?,
     };
-    let (kept, left_out) = choose(entries, &host, options.assets);
+    let (entries, received) = sockets::weave(entries, &host);
+    let (mut kept, left_out) = choose(entries, &host, options.assets);
+    sockets::listen(&mut kept, received);
     if kept.is_empty() {
         let message = format!("no request to {host} is left of the recording{}", reasons(&left_out));
         return Err(problem(None, message));
@@ -143,7 +146,9 @@ fn reason(entry: &Entry, host: &str, assets: bool) -> Option<&'static str> {
     let is_preflight =
         request.method == "OPTIONS" && field(&request.headers, "access-control-request-method").is_some();
     let is_socket = request.url.starts_with("ws:") || request.url.starts_with("wss:");
-    if is_socket || entry.response.status == 101 || entry.messages.is_some() {
+    if entry.talk.is_some() {
+        None
+    } else if is_socket || entry.response.status == 101 || entry.messages.is_some() {
         Some("WebSockets")
     } else if !is_here {
         Some("to other hosts")
@@ -227,15 +232,19 @@ fn journey(
     }
     let person = Person::find(kept);
     notes.extend(person.note());
+    notes.extend(sockets::note(kept));
     let signed_up = person.clone();
     let mut sources = Sources::new(person);
     let mut steps: Vec<Step> = Vec::with_capacity(kept.len());
     for (at, entry) in kept.iter().enumerate() {
-        let (mut step, captured) = request::step(at + 1, entry, host, &mut sources, &mut notes);
+        let (mut step, mut captured) = request::step(at + 1, entry, host, &mut sources, &mut notes);
+        captured.extend(sockets::take_over(&mut step, entry, &mut sources));
         for (earlier, capture) in captured {
             steps[earlier].captures.push(capture);
         }
-        expect(&mut step, entry.response.status);
+        if entry.talk.is_none() {
+            expect(&mut step, entry.response.status);
+        }
         if entry.response.content.is_cut {
             notes.push(format!(
                 "step {}: its response was too long to be kept, or broke off: what it said is not looked for in later requests",

@@ -27,6 +27,7 @@ use lethe_prover::{
     world::Level,
     yard::Yard,
 };
+use rustix::fs::Access;
 
 use memory::{Asked, Written};
 
@@ -153,8 +154,6 @@ impl Prove {
                 "{0} is a service, and `--ci {0}` would write reports into it: write the service before `--ci`, or a folder after it",
                 folder.display()
             );
-            fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
             self.json = Some(folder.join("proof.json"));
             self.sarif = Some(folder.join("proof.sarif"));
             self.junit = Some(folder.join("proof.junit.xml"));
@@ -163,6 +162,7 @@ impl Prove {
         if let Some(id) = self.replay.clone() {
             return self.repeat(&id);
         }
+        self.can_write()?;
         let asked = self.asked()?;
         let mut journeys = self.journeys()?;
         let (proof, framework) = self.prove(&mut journeys)?;
@@ -253,6 +253,28 @@ impl Prove {
         }
     }
 
+    /// Whether reports can be written where they are asked for, before there are any.
+    fn can_write(&self) -> anyhow::Result<()> {
+        let files = [&self.json, &self.sarif, &self.junit, &self.html].into_iter().flatten();
+        for file in files.filter(|path| *path != Path::new(STDOUT)) {
+            let folder =
+                file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            // That of `--ci` is made when there is something to write.
+            let there = if self.ci.is_some() {
+                folder.ancestors().find(|folder| folder.exists())
+            } else {
+                Some(folder)
+            };
+            let there = there.filter(|there| !there.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            rustix::fs::access(there, Access::WRITE_OK)
+                .map_err(io::Error::from)
+                .and_then(|()| if there.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) })
+                .and_then(|()| if file.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) })
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        Ok(())
+    }
+
     fn write(
         &self,
         report: &Written<'_>,
@@ -260,6 +282,10 @@ impl Prove {
         framework: Option<Framework>,
     ) -> anyhow::Result<()> {
         let proof = report.proof;
+        if let Some(folder) = &self.ci {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        }
         let write = |path: &Path, text: String| {
             fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
         };
@@ -305,7 +331,7 @@ impl Prove {
         play: impl FnOnce(&Stage, &[Arc<Journey>], &dyn Fn(Progress<'_>)) -> Result<T, worker::Error>,
     ) -> anyhow::Result<(T, Option<Framework>)> {
         let scratch = Arc::new(scratch()?);
-        let chosen = source::read(self.path(), self.command.clone(), self.service.as_deref())?;
+        let chosen = source::read(self.path(), self.command.clone(), self.service.as_deref(), "prove")?;
         // It ends with the proof, after the workers.
         let tier = chosen.wants_state.then(|| tier::Tier::open(scratch.path())).transpose()?;
         let service = chosen.service(self.start_timeout, tier.as_ref());

@@ -156,7 +156,7 @@ impl Record {
     /// Starts the service, and records it.
     fn started(&self, place: &Place) -> anyhow::Result<()> {
         let path = self.path.clone().unwrap_or_else(|| PathBuf::from("."));
-        let chosen = source::read(path, self.command.clone(), self.service.as_deref())?;
+        let chosen = source::read(path, self.command.clone(), self.service.as_deref(), "record")?;
         // Both outlast the service.
         let scratch = Arc::new(prove::scratch()?);
         let tier = chosen.wants_state.then(|| Tier::open(scratch.path())).transpose()?;

@@ -172,7 +172,7 @@ fn entry(exchange: Exchange, host: &str, is_body: bool) -> Entry {
         }
         None => Response { status: 0, headers: Vec::new(), content: Content::default() },
     };
-    Entry { request, response, kind, messages: None }
+    Entry { request, response, kind, messages: None, started: None, at: 0.0, talk: None, heard: None }
 }
 
 /// What it was for, as Chromium calls it in its exports, from what browsers say (Fetch Metadata Request Headers, section 2.1).

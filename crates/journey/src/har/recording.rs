@@ -3,6 +3,8 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 
+use super::sockets::{Heard, Talk};
+
 #[derive(Debug, Deserialize)]
 pub(super) struct File {
     pub(super) log: Log,
@@ -21,7 +23,18 @@ pub(super) struct Entry {
     #[serde(rename = "_resourceType", default)]
     pub(super) kind: Option<String>,
     #[serde(rename = "_webSocketMessages", default)]
-    pub(super) messages: Option<serde::de::IgnoredAny>,
+    pub(super) messages: Option<serde_json::Value>,
+    #[serde(rename = "startedDateTime", default)]
+    pub(super) started: Option<serde_json::Value>,
+    /// The same in seconds since 1970, where that matters.
+    #[serde(skip)]
+    pub(super) at: f64,
+    /// What it is of a connection that stays open.
+    #[serde(skip)]
+    pub(super) talk: Option<Talk>,
+    /// What came over one because of it.
+    #[serde(skip)]
+    pub(super) heard: Option<Heard>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,6 +1,10 @@
 //! What is proven: a service of a file, or a command.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow, bail};
 use lethe_node::config::{self, Overrides, ServiceConfig, Source};
@@ -24,14 +28,18 @@ pub(in crate::verb) struct Chosen {
     pub(in crate::verb) wants_state: bool,
 }
 
+/// What is read in a folder.
+const FILES: [&str; 2] = ["lethe.toml", "Procfile"];
+
 /// What a service is called that has no file.
 const UNNAMED: &str = "service";
 
-/// Reads it. Of several services in a file one must be named.
+/// Reads it. Of several services in a file one must be named; `verb` is what it is read for.
 pub(in crate::verb) fn read(
     path: PathBuf,
     command: Vec<String>,
     name: Option<&str>,
+    verb: &str,
 ) -> anyhow::Result<Chosen> {
     if !command.is_empty() {
         // Whether it starts is seen in its world.
@@ -45,6 +53,7 @@ pub(in crate::verb) fn read(
             wants_state: false,
         });
     }
+    is_service(&path, verb)?;
     let config = config::load(Source::Path(path), Overrides::default())?;
     let names: Vec<String> = config.services.iter().map(|service| service.spec.name.to_string()).collect();
     let is_meant = |service: &&ServiceConfig| name.is_none_or(|name| service.spec.name.as_str() == name);
@@ -80,6 +89,27 @@ pub(in crate::verb) fn read(
         ready: spec.ready.clone(),
         wants_state: true,
     })
+}
+
+/// Whether there is a service at `path`, rather than nothing, or what its users do.
+fn is_service(path: &Path, verb: &str) -> anyhow::Result<()> {
+    let shown = path.display();
+    if path.is_dir() && !FILES.iter().any(|name| path.join(name).exists()) {
+        let folder = if path == Path::new(".") { "here".into() } else { format!("in {shown}") };
+        bail!(
+            "there is no lethe.toml and no Procfile {folder}: name a program, as in `lethe {verb} -- python3 app.py`, or a folder that has \
+             one of them"
+        );
+    }
+    let is_recording = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("har"));
+    let has_steps = || {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().any(|line| line.trim_start().starts_with("[[steps]]"))
+    };
+    if path.is_file() && (is_recording || has_steps()) {
+        bail!("{shown} is a journey, and no service: `lethe prove --journey {shown} -- COMMAND` plays it");
+    }
+    Ok(())
 }
 
 impl Chosen {
