@@ -123,7 +123,10 @@ fn request(
     let key = match said.as_slice() {
         [key] => *key,
         [] => {
-            report.at(span, format!("step {number} has no request: write, for example, get = \"/\""));
+            // A key that is misspelt is told of already, and is most likely this one.
+            if table.keys().all(|key| KEYS.contains(&key.get_ref().as_ref())) {
+                report.at(span, format!("step {number} has no request: write, for example, get = \"/\""));
+            }
             return nothing;
         }
         several => {

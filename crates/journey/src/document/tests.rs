@@ -50,6 +50,12 @@ body = { text = "x{{order}}", type = "text/plain" }
 "#;
 
 #[test]
+fn a_misspelt_request_is_told_of_once() {
+    let problems = parse("[[steps]]\ngte = \"/\"").unwrap_err().to_string();
+    assert_eq!(problems.lines().count(), 1, "{problems}");
+}
+
+#[test]
 fn channels_are_named_and_used() {
     let text = "[[steps]]\nwebsocket = \"/chat\"\nas = \"ada\"\nsend = [\"40\", \"hi\"]\narrives = \"40\"\n\
                 [[steps]]\nevents = \"/news\"\n[[steps]]\nsend = \"hello\"\n\

@@ -67,4 +67,12 @@ mod tests {
         let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
         assert!(rules.iter().any(|rule| rule["id"] == result["ruleId"]));
     }
+
+    /// Through types that were made from the schema of OASIS: what is not in it would be lost on the way.
+    #[test]
+    fn it_is_as_the_schema_has_it() {
+        let log = log(&proof(), "1.2.3", &|_| Some("a.toml".to_owned()));
+        let read: serde_sarif::sarif::Sarif = serde_json::from_value(log.clone()).unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), log);
+    }
 }
