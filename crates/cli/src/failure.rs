@@ -1,6 +1,9 @@
 //! How a verb ends when it does not do what it was asked: what is printed, and the exit status.
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use lethe_node::config;
 
@@ -59,7 +62,6 @@ impl From<anyhow::Error> for Failure {
 
 impl Failure {
     /// Prints what is wrong to standard error, as a JSON object if that was asked for, and gives the exit status.
-    #[allow(clippy::print_stderr, reason = "this is where errors are shown")]
     pub fn report(self, is_json: bool) -> ExitCode {
         if let Some(Successor(status)) = self.0.downcast_ref() {
             return ExitCode::from(*status);
@@ -71,10 +73,12 @@ impl Failure {
         if self.reader_left() {
             return ExitCode::SUCCESS;
         }
-        match is_json {
-            true => eprintln!("{}", self.json()),
-            false => eprint!("{}", ansi::for_stderr(&self.text())),
-        }
+        let text = match is_json {
+            true => format!("{}\n", self.json()),
+            false => ansi::for_stderr(&self.text()).to_string(),
+        };
+        // Where nobody reads, the status is all that there is.
+        let _ = io::stderr().write_all(text.as_bytes());
         ExitCode::from(self.status())
     }
 

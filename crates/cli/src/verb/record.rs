@@ -28,7 +28,7 @@ use tokio::{
 use self::{
     place::{Kept, Place},
     proxy::{CONNECT_MAX, Proxy, Upstream, Way},
-    service::Service,
+    service::{Service, Wish},
     tape::Tape,
 };
 use super::prove::{self, source, tier::Tier};
@@ -93,6 +93,14 @@ pub struct Record {
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u64).range(1..=3600))]
     start_timeout: u64,
 
+    /// Start the service in its folder as it is: what it writes there stays, and all workers of a proof will find it
+    #[arg(long, conflicts_with_all = ["url", "from"])]
+    in_place: bool,
+
+    /// Where the service cannot be kept apart, start it in a copy of its folder: what it writes elsewhere stays
+    #[arg(long, conflicts_with_all = ["url", "from", "in_place"])]
+    copied: bool,
+
     /// A program and its arguments to start and record, without any file
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -140,7 +148,8 @@ impl Record {
         let place = Place::new(self.output.clone().unwrap_or(default), self.force)?;
         if let Some(from) = &self.from {
             let kept = place.keep(&self.converted(from)?)?;
-            return Ok(self.tell(&kept)?);
+            self.tell(&kept);
+            return Ok(());
         }
         let Some(url) = &self.url else { return self.started(&place) };
         let (address, authority) = address(url)?;
@@ -160,9 +169,13 @@ impl Record {
         // Both outlast the service.
         let scratch = Arc::new(prove::scratch()?);
         let tier = chosen.wants_state.then(|| Tier::open(scratch.path())).transpose()?;
+        let wish = match (self.in_place, self.copied) {
+            (true, _) => Wish::Here,
+            (false, may_copy) => Wish::Apart { may_copy },
+        };
         self.record(place, async || {
-            let service =
-                Service::start(chosen, Arc::clone(&scratch), tier.as_ref(), self.start_timeout).await?;
+            let scratch = Arc::clone(&scratch);
+            let service = Service::start(chosen, wish, scratch, tier.as_ref(), self.start_timeout).await?;
             // It knows itself by whatever the browser calls it.
             Ok((Upstream { way: service.way(), authority: None }, Some(service)))
         })
@@ -189,12 +202,12 @@ impl Record {
             let recorder = har::Recorder::new(host.clone(), self.options());
             let tape = Arc::new(Tape::new(recorder, upstream.authority.clone()));
             let proxy = Proxy::new(upstream, host, Arc::clone(&tape));
-            output::line(&format!(
+            say(&format!(
                 "recording: open http://{address} in a private window; Ctrl-C ends it and writes {}",
                 place.path().display()
-            ))?;
+            ));
             if let Some(service) = &service {
-                output::line(&format!("  {}", service.of_files()))?;
+                say(&format!("  {}", service.of_files()));
             }
             let end = listen_until(&listener, &proxy, service.as_mut(), &mut signals).await;
             // What was recorded is written however the service ends.
@@ -208,10 +221,10 @@ impl Record {
         runtime.shutdown_background();
         let (journey, end) = recorded?;
         if let End::Gone(why) = &end {
-            let _ = output::line(&format!("the service has ended: {why}"));
+            say(&format!("the service has ended: {why}"));
         }
         let kept = place.keep(&journey?)?;
-        self.tell(&kept)?;
+        self.tell(&kept);
         match end {
             End::Asked => Ok(()),
             End::Gone(_) => Err(Concluded(1).into()),
@@ -236,7 +249,7 @@ impl Record {
     }
 
     /// What is in the file and what is not, and what it is good for.
-    fn tell(&self, kept: &Kept) -> io::Result<()> {
+    fn tell(&self, kept: &Kept) {
         let steps = if kept.steps == 1 { "1 step" } else { &format!("{} steps", kept.steps) };
         let path = kept.path.display().to_string();
         let files = match kept.files {
@@ -244,12 +257,12 @@ impl Record {
             1 => format!(", and the file that was sent in {}", kept.folder.display()),
             files => format!(", and {files} files that were sent in {}", kept.folder.display()),
         };
-        output::line(&format!("{path}: {steps}{files}"))?;
+        say(&format!("{path}: {steps}{files}"));
         for note in &kept.notes {
-            output::line(&ansi::clean(&format!("  {note}"), false))?;
+            say(&ansi::clean(&format!("  {note}"), false));
         }
         if self.from.is_none() {
-            output::line("  what you typed is in it: read it before you share it")?;
+            say("  what you typed is in it: read it before you share it");
         }
         let path = shell_words::quote(&path).into_owned();
         let prove = match (&self.path, self.command.as_slice()) {
@@ -263,8 +276,13 @@ impl Record {
             (None, []) => format!("lethe prove --journey {path} -- COMMAND"),
         };
         let service = self.service.as_ref().map(|name| format!(" --service {name}")).unwrap_or_default();
-        output::line(&format!("prove with: {prove}{service}"))
+        say(&format!("prove with: {prove}{service}"));
     }
+}
+
+/// Says it to whoever reads. Who does not any more, as behind `| head`, still clicks, and wants what was recorded.
+fn say(text: &str) {
+    let _ = output::line(text);
 }
 
 /// Serves browsers until it is asked to end, or the service has ended.

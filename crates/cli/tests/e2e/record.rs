@@ -225,6 +225,47 @@ async fn nothing_is_lost_with_the_service() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Keeps a line in its folder for each that asks, on a port that nobody can choose.
+const STUBBORN: &str = "
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class App(BaseHTTPRequestHandler):
+    def do_GET(self):
+        open('visits', 'a').write('one\\n')
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'of the service')
+    def log_message(self, *_):
+        pass
+HTTPServer(('127.0.0.1', int(sys.argv[1])), App).serve_forever()
+";
+
+#[tokio::test]
+async fn a_fixed_port_may_be_the_recordings_own_too() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port().to_string();
+    let own = format!("127.0.0.1:{port}");
+    let recorder =
+        Recorder::start(place.path(), &["--listen", &own, "--", "python3", "-c", STUBBORN, &port])?;
+    ensure!(Visitor::new(recorder.address).get("/").await?.text() == "of the service");
+    let (status, said) = recorder.end(Signal::INT)?;
+    ensure!(status.success() && said.contains("is gone when the recording ends"), "{said}");
+    ensure!(!place.path().join("visits").exists(), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn in_place_what_is_written_stays() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let program = STUBBORN.replace("import sys", "import os").replace("sys.argv[1]", "os.environ['PORT']");
+    let recorder = Recorder::start(place.path(), &["--in-place", "--", "python3", "-c", &program])?;
+    Visitor::new(recorder.address).get("/").await?;
+    let (status, said) = recorder.end(Signal::INT)?;
+    ensure!(status.success() && said.contains("to files stays"), "{said}");
+    ensure!(fs::read_to_string(place.path().join("visits"))? == "one\n", "{said}");
+    Ok(())
+}
+
 fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

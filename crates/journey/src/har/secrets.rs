@@ -73,6 +73,11 @@ fn passwords(entries: &[Entry], person: &Person, journey: &mut Journey, taken: &
                 }
             });
         }
+        if let Some(number) = in_short(journey, password) {
+            journey.notes.push(format!(
+                "the password of step {number} is in this file as it was typed: it is too short to be told from other text"
+            ));
+        }
         if !is_used {
             continue;
         }
@@ -108,6 +113,19 @@ fn in_text(body: &mut Body, password: &str, name: &str) -> bool {
         *text = replaced;
     }
     is_there
+}
+
+/// The step that sends, as text, a password that is too short to be looked for in there.
+fn in_short(journey: &Journey, password: &Password) -> Option<usize> {
+    let Password { value, steps } = password;
+    let has_it = |body: &Body| match body {
+        Body::Raw { content: Content::Text(text), .. } => {
+            text.as_literal().is_some_and(|text| text.contains(value))
+        }
+        _ => false,
+    };
+    let mut sent = journey.steps.iter().filter(|step| steps.iter().any(|(number, _)| *number == step.number));
+    sent.find(|step| value.len() < SOUGHT_BYTES_MIN && has_it(&step.body)).map(|step| step.number)
 }
 
 /// The fields into which pages have passwords typed.

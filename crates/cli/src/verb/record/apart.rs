@@ -24,25 +24,31 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub(super) struct Apart {
     worker: Arc<Worker>,
     /// Where its world is.
-    _yard: Yard,
+    yard: Yard,
 }
 
 impl Apart {
     /// Starts it, and waits until it listens. What it prints goes to standard error.
     ///
     /// # Errors
-    /// [`Error::NoWorlds`] where no world can be made.
+    /// [`Error::NoWorlds`] where no world can be made, and it may not have a copy of its folder either.
     pub(super) async fn start(
         scratch: Arc<Scratch>,
         service: lethe_prover::service::Service,
+        may_copy: bool,
     ) -> Result<Self, Error> {
         let started = spawn_blocking(move || {
-            let yard = Yard::open(scratch, service, Level::Overlay, false)?;
+            let yard = Yard::open(scratch, service, Level::Overlay, may_copy)?;
             source::with_ports(yard)
         });
         let (yard, worker) = started.await.map_err(std::io::Error::from)??;
         worker.show_output();
-        Ok(Self { worker: Arc::new(worker), _yard: yard })
+        Ok(Self { worker: Arc::new(worker), yard })
+    }
+
+    /// Whether only its folder is its own.
+    pub(super) fn is_copied(&self) -> bool {
+        self.yard.level() == Level::Copied
     }
 
     /// What opens connections to it.

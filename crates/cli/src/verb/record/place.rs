@@ -8,7 +8,11 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use lethe_journey::{document, journey::Journey, written};
+use lethe_journey::{
+    document,
+    journey::Journey,
+    written::{self, Written},
+};
 use tempfile::NamedTempFile;
 
 /// What is written may have been typed by somebody.
@@ -65,13 +69,11 @@ impl Place {
     pub(super) fn keep(&self, journey: &Journey) -> anyhow::Result<Kept> {
         let journey = Journey { name: self.name.clone(), ..journey.clone() };
         let written = written::write(&journey, &self.folder_name());
+        let former =
+            if self.force { fs::read_to_string(&self.path).unwrap_or_default() } else { String::new() };
         if !written.files.is_empty() {
-            match DirBuilder::new().mode(FOLDER_MODE).create(self.folder()) {
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                made => {
-                    made.with_context(|| format!("cannot make the folder {}", self.folder().display()))?
-                }
-            }
+            // That it cannot be made is said of each file that is not there for it.
+            let _ = DirBuilder::new().mode(FOLDER_MODE).create(self.folder());
         }
         // The journey is more than a file that it sends: what was clicked is nowhere else.
         let failed: Vec<String> = written
@@ -81,6 +83,7 @@ impl Place {
             .map(|error| format!("{error:#}"))
             .collect();
         self.write(&self.path, written.text.as_bytes())?;
+        self.remove_former(&former, &written);
         ensure!(
             failed.is_empty(),
             "{} is written, but not all files that it sends: {}; put them there before you use it",
@@ -96,6 +99,22 @@ impl Place {
             folder: self.folder(),
             notes: journey.notes,
         })
+    }
+
+    /// Removes the files that the journey sent which stood here before, and this one does not. What else is in the folder is somebody's.
+    fn remove_former(&self, former: &str, written: &Written) {
+        for entry in fs::read_dir(self.folder()).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let path = format!("{}/{name}", self.folder_name());
+            let is_sent = written.files.iter().any(|file| Path::new(&file.path) == Path::new(&path));
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            if is_file && !is_sent && former.contains(&format!("\"{path}\"")) {
+                // What cannot be removed does no harm.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        // It stays where anything is in it.
+        let _ = fs::remove_dir(self.folder());
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
@@ -160,6 +179,50 @@ mod tests {
             content: Content::Bytes(b"\x89PNG".as_slice().into()),
         }]);
         Journey { name: "x".into(), host: None, variables: Vec::new(), steps: vec![step], notes: Vec::new() }
+    }
+
+    /// With one file that is called so.
+    fn sends(name: &str) -> Journey {
+        let mut journey = journey();
+        let Body::Multipart(parts) = &mut journey.steps[0].body else { unreachable!() };
+        parts[0].file_name = Some(Template::literal(name));
+        journey
+    }
+
+    #[test]
+    fn files_of_the_former_recording_go_and_those_of_somebody_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.toml");
+        let names = || {
+            let entries = fs::read_dir(folder.path().join("x-files")).into_iter().flatten();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        Place::new(path.clone(), false).unwrap().keep(&sends("a.png")).unwrap();
+        fs::write(folder.path().join("x-files/own.png"), "of somebody").unwrap();
+        Place::new(path.clone(), true).unwrap().keep(&sends("b.png")).unwrap();
+        assert_eq!(names(), ["b.png", "own.png"]);
+        fs::remove_file(folder.path().join("x-files/own.png")).unwrap();
+        let none = Journey { steps: vec![Step::new(1, Method::GET, Template::literal("/"))], ..journey() };
+        Place::new(path, true).unwrap().keep(&none).unwrap();
+        assert!(names().is_empty() && !folder.path().join("x-files").exists());
+    }
+
+    #[test]
+    fn what_was_clicked_is_kept_where_a_file_cannot_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.toml");
+        let place = Place::new(path.clone(), false).unwrap();
+        // In the place of the folder.
+        fs::write(folder.path().join("x-files"), "of somebody").unwrap();
+        let refusal = place.keep(&journey()).unwrap_err().to_string();
+        assert!(
+            refusal.contains("x.toml is written, but not all files") && refusal.contains("x-files"),
+            "{refusal}"
+        );
+        assert!(fs::read_to_string(path).unwrap().contains("x-files/a.png"));
     }
 
     #[test]

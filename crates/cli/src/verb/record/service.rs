@@ -14,27 +14,40 @@ use crate::verb::prove::{source::Chosen, tier::Tier};
 /// How long it may take to end after SIGTERM.
 pub(super) const END_MAX: Duration = Duration::from_secs(5);
 
+/// Where it is to run.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wish {
+    /// In a world of its own; else in a copy of its folder if it may; else here, and that is said.
+    Apart { may_copy: bool },
+    /// In its folder.
+    Here,
+}
+
 /// The service. It is killed when this is dropped.
 pub(super) enum Service {
     /// What it writes is gone with it.
     Apart(Apart),
-    /// What it writes stays, since no world can be made here, for this reason.
-    Here(Process, Error),
+    /// What it writes stays: that was wished, or no world can be made here, for this reason.
+    Here(Process, Option<Error>),
 }
 
 impl Service {
     /// Starts it, and waits until it listens, for no longer than `start_timeout` seconds.
     pub(super) async fn start(
         chosen: Chosen,
+        wish: Wish,
         scratch: Arc<Scratch>,
         tier: Option<&Tier>,
         start_timeout: u64,
     ) -> anyhow::Result<Self> {
-        let refusal = match Apart::start(scratch, chosen.service(start_timeout, tier)).await {
-            Ok(apart) => return Ok(Self::Apart(apart)),
-            Err(refusal @ Error::NoWorlds(_)) => refusal,
-            Err(refusal) => return Err(refusal.into()),
-        };
+        let mut refusal = None;
+        if let Wish::Apart { may_copy } = wish {
+            match Apart::start(scratch, chosen.service(start_timeout, tier), may_copy).await {
+                Ok(apart) => return Ok(Self::Apart(apart)),
+                Err(none @ Error::NoWorlds(_)) => refusal = Some(none),
+                Err(error) => return Err(error.into()),
+            }
+        }
         let (command, directory, mut env) = chosen.into_program();
         env.extend(tier.map(|tier| ("LETHE_STATE".to_owned(), tier.url().to_owned())));
         let limit = Duration::from_secs(start_timeout);
@@ -55,10 +68,16 @@ impl Service {
     /// What becomes of what it writes, in a sentence.
     pub(super) fn of_files(&self) -> String {
         match self {
+            Self::Apart(apart) if apart.is_copied() => {
+                "what the service writes to its folder is gone when the recording ends; what it writes elsewhere stays".into()
+            }
             Self::Apart(_) => "what the service writes to files is gone when the recording ends".into(),
-            Self::Here(_, refusal) => format!(
-                "what the service writes to files stays: remove it before a proof, or all workers will find it there ({refusal})"
-            ),
+            Self::Here(_, refusal) => {
+                let why = refusal.as_ref().map(|refusal| format!(" ({refusal})")).unwrap_or_default();
+                format!(
+                    "what the service writes to files stays: remove it before a proof, or all workers will find it there{why}"
+                )
+            }
         }
     }
 

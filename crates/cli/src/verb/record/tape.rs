@@ -13,7 +13,8 @@ use lethe_journey::{
     problem::Problems,
 };
 
-use crate::{ansi, output};
+use super::say;
+use crate::ansi;
 
 /// The longest path that is shown, in characters.
 const PATH_CHARS_MAX: usize = 80;
@@ -110,8 +111,7 @@ impl State {
         let status = exchange.answer.as_ref().map_or(0, |answer| answer.status);
         let line = format!("{:7} {path}  {status}", exchange.method.as_str());
         if recorder.add(exchange).is_ok() {
-            // Who no longer reads still clicks.
-            let _ = output::line(&ansi::clean(&line, false));
+            say(&ansi::clean(&line, false));
         }
     }
 
@@ -123,7 +123,7 @@ impl State {
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
         let (Some(body), Some(own), true) = (&answer.body, &self.own_address, is_page) else { return };
         if body.windows(own.len()).any(|window| window.eq_ignore_ascii_case(own.as_bytes())) {
-            let _ = output::line(&format!(
+            say(&format!(
                 "a page has the address http{} in it: links that begin so lead past the recording",
                 own.trim_end_matches('/')
             ));
@@ -140,7 +140,7 @@ impl State {
             .filter(|name| !self.cookies.contains(name) && !self.strange.contains(name))
             .collect();
         if !names.is_empty() {
-            let _ = output::line(&ansi::clean(
+            say(&ansi::clean(
                 &format!(
                     "the browser has cookies that this service has not set here, and which no replay will have: {}; begin \
                  again in a private window",

@@ -155,6 +155,23 @@ fn who_has_an_account_says_the_password_in_sight() {
 }
 
 #[test]
+fn passwords_in_parts_and_short_ones() {
+    let mut browser = Browser::new();
+    let multipart = ("content-type", "multipart/form-data; boundary=b");
+    let sent = b"--b\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\nPa55word!\r\n--b--\r\n";
+    browser.ask("POST /login", &[multipart], sent, (303, &[], "")).unwrap();
+    let plain = ("content-type", "text/plain;charset=UTF-8");
+    browser.ask("POST /pin", &[plain], br#"{"data": "a", "password": "a"}"#, (200, HTML, "")).unwrap();
+    let text = browser.written();
+    assert!(text.contains("= \"{{password}}\"") && text.matches("Pa55word!").count() == 1, "{text}");
+    assert!(text.contains(r#"{"data": "a", "password": "a"}"#), "{text}");
+    assert!(
+        text.contains("the password of step 2 is in this file as it was typed: it is too short"),
+        "{text}"
+    );
+}
+
+#[test]
 fn variables_of_the_environment() {
     let read = |text: &str| {
         let text = format!("[variables]\n{text}\n[[steps]]\nget = \"/{{{{v}}}}\"\n");
