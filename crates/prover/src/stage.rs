@@ -387,7 +387,7 @@ impl Cast<'_> {
         let mut attempt = player.fork();
         let Actor { worker, destination } = &mut self.workers[tear.worker];
         let (destination, moment) = match tear.moment {
-            Moment::Delivered => tap::tapped(destination, Event::Sent),
+            Moment::Delivered => tap::tapped(destination, Event::Delivered),
             Moment::Answered => tap::tapped(destination, Event::Answering),
             Moment::Exchange(number) => (destination.clone(), worker.keep_answer(number)),
             Moment::Unheard => {

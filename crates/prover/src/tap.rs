@@ -16,8 +16,10 @@ use tokio::{
 /// Which moment is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The request was written to its end. Nothing is given to who reads after it.
+    /// The request was written to its end.
     Sent,
+    /// The same, and nothing is given to who reads after it: the worker is to be killed before its answer counts.
+    Delivered,
     /// Something of the response is there; it is not given to who reads, and nothing after it.
     Answering,
 }
@@ -84,8 +86,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
     /// A client flushes when it has written all of a request.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        if self.has_written && self.event == Event::Sent {
-            self.is_deaf |= self.tell();
+        if self.has_written && matches!(self.event, Event::Sent | Event::Delivered) {
+            let has_told = self.tell();
+            self.is_deaf |= has_told && self.event == Event::Delivered;
         }
         Poll::Ready(Ok(()))
     }

@@ -260,17 +260,15 @@ impl Prove {
             let folder =
                 file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             // That of `--ci` is made when there is something to write.
-            let there = if self.ci.is_some() {
-                folder.ancestors().find(|folder| folder.exists())
-            } else {
-                Some(folder)
-            };
+            let there = folder.ancestors().find(|folder| self.ci.is_none() || folder.exists());
             let there = there.filter(|there| !there.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            rustix::fs::access(there, Access::WRITE_OK)
-                .map_err(io::Error::from)
-                .and_then(|()| if there.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) })
-                .and_then(|()| if file.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) })
-                .with_context(|| format!("cannot write {}", file.display()))?;
+            let is_possible = match file.metadata() {
+                Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+                Ok(_) => rustix::fs::access(file, Access::WRITE_OK).map_err(io::Error::from),
+                Err(_) if there.is_file() => Err(io::ErrorKind::NotADirectory.into()),
+                Err(_) => rustix::fs::access(there, Access::WRITE_OK).map_err(io::Error::from),
+            };
+            is_possible.with_context(|| format!("cannot write {}", file.display()))?;
         }
         Ok(())
     }
