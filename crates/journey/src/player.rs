@@ -3,7 +3,7 @@
 
 mod event_stream;
 mod exchange;
-mod line;
+mod live;
 mod pool;
 mod talk;
 mod websocket;

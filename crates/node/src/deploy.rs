@@ -58,12 +58,12 @@ pub(crate) struct Deploys {
     pub(crate) history: History,
     supervisor: Supervisor,
     gateway: Arc<Gateway>,
-    books: Mutex<BTreeMap<ServiceName, Book>>,
+    services: Mutex<BTreeMap<ServiceName, Releases>>,
 }
 
 /// What is known of the releases of one service.
 #[derive(Default)]
-struct Book {
+struct Releases {
     /// The last rollout.
     last: Option<Arc<Job>>,
     /// The last releases that took over, the newest last.
@@ -234,7 +234,7 @@ impl Job {
 
 impl Deploys {
     pub(crate) fn new(history: History, supervisor: Supervisor, gateway: Arc<Gateway>) -> Self {
-        Self { history, supervisor, gateway, books: Mutex::default() }
+        Self { history, supervisor, gateway, services: Mutex::default() }
     }
 
     /// Notes what runs from the start.
@@ -245,10 +245,10 @@ impl Deploys {
         spec: Spec,
         chosen: Option<Choice>,
     ) {
-        let mut books = self.books();
-        let book = books.entry(spec.name.clone()).or_default();
-        book.chosen = chosen;
-        book.keep(Whole { release: spec.release, service, as_read, spec });
+        let mut services = self.services();
+        let releases = services.entry(spec.name.clone()).or_default();
+        releases.chosen = chosen;
+        releases.keep(Whole { release: spec.release, service, as_read, spec });
     }
 
     /// Notes that a release of a service is wanted from now on. Refused while another is on its way; one that is only
@@ -256,11 +256,11 @@ impl Deploys {
     pub(crate) fn want(&self, wanted: Wanted) -> Result<Arc<Job>, supervisor::Error> {
         let Wanted { service, as_read, before, release, cause, by, message } = wanted;
         let name = service.spec.name.clone();
-        let mut books = self.books();
-        let book = books.entry(name.clone()).or_default();
+        let mut services = self.services();
+        let releases = services.entry(name.clone()).or_default();
         let is_busy =
             |job: &Arc<Job>| !job.is_over() && (!job.is_handed() || self.supervisor.is_rolling(&name));
-        if book.last.as_ref().is_some_and(is_busy) {
+        if releases.last.as_ref().is_some_and(is_busy) {
             return Err(supervisor::Error::Rolling(name));
         }
         let shown = |source: &Source| source.to_string();
@@ -275,7 +275,7 @@ impl Deploys {
             configured: as_read.source.as_ref().map(shown),
         };
         let release = self.history.begin(begin).map_err(|error| unwritten(&name, &error))?;
-        let serial = book.last.as_ref().map_or(0, |last| last.serial + 1);
+        let serial = releases.last.as_ref().map_or(0, |last| last.serial + 1);
         let job = Job {
             service,
             as_read,
@@ -291,7 +291,7 @@ impl Deploys {
             is_undone: watch::Sender::default(),
         };
         let job = Arc::new(job);
-        book.last = Some(Arc::clone(&job));
+        releases.last = Some(Arc::clone(&job));
         Ok(job)
     }
 
@@ -315,13 +315,13 @@ impl Deploys {
         let policy = Policy { cold: policy.cold.max(job.service.policy.slow_start), ..policy };
         let rollout = self.supervisor.roll(spec, policy, Box::new(watcher)).await?;
         {
-            let mut books = self.books();
-            let book = books.entry(job.name().clone()).or_default();
+            let mut services = self.services();
+            let releases = services.entry(job.name().clone()).or_default();
             // What was watched may have been taken for good, to make room; and this one may go back to it.
-            if let Some((before, spec)) = book.coming.replace((Arc::clone(job), made.spec.clone()))
+            if let Some((before, spec)) = releases.coming.replace((Arc::clone(job), made.spec.clone()))
                 && before.has_taken_over()
             {
-                book.keep(before.whole(&spec));
+                releases.keep(before.whole(&spec));
             }
         }
         let rollout = job.rollout.get_or_init(|| rollout).clone();
@@ -334,27 +334,27 @@ impl Deploys {
 
     /// Notes that what came has come, or is not to come any more.
     pub(crate) fn has_come(&self, job: &Arc<Job>) {
-        if let Some(book) = self.books().get_mut(job.name()) {
-            book.coming.take_if(|(coming, _)| Arc::ptr_eq(coming, job));
+        if let Some(releases) = self.services().get_mut(job.name()) {
+            releases.coming.take_if(|(coming, _)| Arc::ptr_eq(coming, job));
         }
     }
 
     /// Where the program is that takes over now or is watched.
     pub(crate) fn coming(&self, service: &ServiceName) -> Option<PathBuf> {
-        self.books().get(service)?.coming.as_ref().map(|(_, spec)| spec.directory.clone())
+        self.services().get(service)?.coming.as_ref().map(|(_, spec)| spec.directory.clone())
     }
 
     /// Whether what runs is of a rollout that was wanted after this one: it took over while this one was watched.
     pub(crate) fn is_superseded(&self, job: &Job, runs: Option<u64>) -> bool {
-        let books = self.books();
-        let last = books.get(job.name()).and_then(|book| book.last.as_ref());
+        let services = self.services();
+        let last = services.get(job.name()).and_then(|releases| releases.last.as_ref());
         last.is_some_and(|last| last.serial > job.serial && Some(last.release) == runs)
     }
 
     /// The last release that took over: as the file had it, and as it was started.
     pub(crate) fn newest(&self, service: &ServiceName) -> Option<(ServiceConfig, Spec)> {
-        let books = self.books();
-        let whole = books.get(service)?.whole.back()?;
+        let services = self.services();
+        let whole = services.get(service)?.whole.back()?;
         Some((whole.as_read.clone(), whole.spec.clone()))
     }
 
@@ -380,74 +380,74 @@ impl Deploys {
 
     /// Notes that a release has taken over.
     pub(crate) fn keep(&self, job: &Job, spec: &Spec) {
-        let mut books = self.books();
-        let book = books.entry(job.name().clone()).or_default();
+        let mut services = self.services();
+        let releases = services.entry(job.name().clone()).or_default();
         let (source, configured) = (&job.service.source, &job.as_read.source);
         let chosen = source.clone().filter(|_| source != configured);
-        book.chosen = chosen.map(|source| Choice::new(source, job.cause, configured.as_ref()));
-        if job.as_read.follow.is_some() && book.chosen.as_ref().is_some_and(|choice| choice.is_instead) {
+        releases.chosen = chosen.map(|source| Choice::new(source, job.cause, configured.as_ref()));
+        if job.as_read.follow.is_some() && releases.chosen.as_ref().is_some_and(|choice| choice.is_instead) {
             tracing::info!(
                 "{name}: its source is not followed while another one runs; `lethe deploy {name}` goes back to it",
                 name = job.name()
             );
         }
-        book.keep(job.whole(spec));
+        releases.keep(job.whole(spec));
     }
 
     /// Forgets a service that is gone.
     pub(crate) fn forget(&self, service: &ServiceName) {
-        self.books().remove(service);
+        self.services().remove(service);
     }
 
     /// Where the program of a service comes from: from where the file says, or from where somebody chose.
     pub(crate) fn source_of(&self, service: &ServiceName) -> Option<Source> {
-        Some(self.books().get(service)?.chosen.clone()?.source)
+        Some(self.services().get(service)?.chosen.clone()?.source)
     }
 
     /// Whether somebody chose a source by hand in the place of what the file says.
     pub(crate) fn has_another_source(&self, service: &ServiceName) -> bool {
-        let books = self.books();
-        let chosen = books.get(service).and_then(|book| book.chosen.as_ref());
+        let services = self.services();
+        let chosen = services.get(service).and_then(|releases| releases.chosen.as_ref());
         chosen.is_some_and(|choice| choice.is_instead)
     }
 
     /// Where everything is that could come back at once.
     pub(crate) fn directories(&self) -> Vec<PathBuf> {
-        let books = self.books();
-        let specs = books.values().flat_map(|book| {
-            let whole = book.whole.iter().map(|whole| &whole.spec);
-            whole.chain(book.coming.iter().map(|(_, spec)| spec))
+        let services = self.services();
+        let specs = services.values().flat_map(|releases| {
+            let whole = releases.whole.iter().map(|whole| &whole.spec);
+            whole.chain(releases.coming.iter().map(|(_, spec)| spec))
         });
         specs.map(|spec| spec.directory.clone()).collect()
     }
 
     /// The last rollout of a service.
     pub(crate) fn events(&self, service: &ServiceName) -> Option<Events> {
-        Some(self.books().get(service)?.last.as_ref()?.events.subscribe())
+        Some(self.services().get(service)?.last.as_ref()?.events.subscribe())
     }
 
     /// The rollout of a service that has not ended.
     pub(crate) fn under_way(&self, service: &ServiceName) -> Option<Arc<Job>> {
-        self.books().get(service)?.last.clone().filter(|job| !job.is_over())
+        self.services().get(service)?.last.clone().filter(|job| !job.is_over())
     }
 
     /// Services of which a release is on its way.
     pub(crate) fn all_under_way(&self) -> Vec<ServiceName> {
-        let books = self.books();
-        let is_open = |book: &Book| book.last.as_ref().is_some_and(|job| !job.is_over());
-        books.iter().filter(|(_, book)| is_open(book)).map(|(name, _)| name.clone()).collect()
+        let services = self.services();
+        let is_open = |releases: &Releases| releases.last.as_ref().is_some_and(|job| !job.is_over());
+        services.iter().filter(|(_, releases)| is_open(releases)).map(|(name, _)| name.clone()).collect()
     }
 
     fn whole(&self, service: &ServiceName, release: u64) -> Option<Whole> {
-        self.books().get(service)?.whole.iter().find(|whole| whole.release == release).cloned()
+        self.services().get(service)?.whole.iter().find(|whole| whole.release == release).cloned()
     }
 
-    fn books(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Book>> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn services(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Releases>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Book {
+impl Releases {
     /// Keeps one, in the place of the oldest.
     fn keep(&mut self, whole: Whole) {
         self.whole.retain(|known| known.release != whole.release);

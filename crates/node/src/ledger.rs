@@ -42,13 +42,13 @@ const FIELDS: [HeaderName; 6] = [
 const OUTCOME: &str = "lethe-outcome";
 
 /// Keeps answers in these engines.
-pub(crate) struct Book {
+pub(crate) struct AnswerStore {
     keys: Arc<dyn Idempotency>,
     sessions: Arc<dyn Sessions>,
     runtime: Handle,
 }
 
-impl Book {
+impl AnswerStore {
     /// The engines are asked on the runtime of the caller, never on a core.
     pub(crate) fn new(engines: &Engines) -> Arc<Self> {
         Arc::new(Self {
@@ -59,7 +59,7 @@ impl Book {
     }
 }
 
-impl Ledger for Book {
+impl Ledger for AnswerStore {
     fn clerk(&self, route: &Route, once: &Once) -> Box<dyn Clerk> {
         let mut layer =
             IdempotencyLayer::new(Arc::clone(&self.keys)).scope(&once.scope).kept(once.kept).per_host();

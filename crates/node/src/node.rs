@@ -47,7 +47,7 @@ use crate::{
     heir::{Heir, Upgrader},
     inheritance::{self, Estate, Inheritance},
     interruption::{self, Interruption},
-    ledger::Book,
+    ledger::AnswerStore,
     notify, port,
     release::{self, Maker, Step, Wanted},
     reload::{Reloader, Running},
@@ -223,7 +223,7 @@ async fn begin(
     }
     begin::has_begun(&history, &config.services)?;
     let counter = Counter::new(&engines, config.gateway.cores);
-    let bound = bound.counted_by(counter).recorded_by(Book::new(&engines));
+    let bound = bound.counted_by(counter).recorded_by(AnswerStore::new(&engines));
     let gateway = Arc::new(bound.run(supervisor.roster()));
     let traffic = {
         let gateway = Arc::clone(&gateway);

@@ -3,10 +3,10 @@
 //! decided from. It runs on the runtime of the node, never on that of a gateway's core.
 
 mod board;
-mod book;
 mod fetch;
 mod figures;
 mod gauge;
+mod log;
 pub mod names;
 mod pilot;
 
@@ -34,9 +34,9 @@ use crate::{
     config::{Instances, ServiceConfig, scale::Scale},
     scaling::{
         board::Board,
-        book::{Book, Entry, Writer},
         gauge::{Buckets, Load},
-        pilot::{Pilot, Seen, Sight, Verdict},
+        log::{DecisionLog, Entry, Writer},
+        pilot::{Observation, Pilot, Seen, Verdict},
     },
 };
 
@@ -66,7 +66,7 @@ pub struct Scaling {
 struct Service {
     pilot: Pilot,
     board: Board,
-    book: Book,
+    log: DecisionLog,
     is_pinned: bool,
     /// Somebody waited for its first worker, and was heard before it was decided.
     is_woken: bool,
@@ -144,8 +144,8 @@ impl Scaling {
             match services.get_mut(name) {
                 Some(known) => known.configure(scale, range),
                 None => {
-                    let book = Book::open(&self.folder, name.as_str(), self.writer.clone());
-                    services.insert(name.clone(), Service::new(scale, range, book));
+                    let log = DecisionLog::open(&self.folder, name.as_str(), self.writer.clone());
+                    services.insert(name.clone(), Service::new(scale, range, log));
                 }
             }
         }
@@ -258,7 +258,7 @@ impl Scaling {
                 _ => (wanted, waiting),
             };
             service.is_woken &= wanted == 0;
-            let sight = Sight {
+            let observation = Observation {
                 now,
                 wanted,
                 waiting,
@@ -269,7 +269,7 @@ impl Scaling {
                     .then(|| latency.get(&name).cloned().unwrap_or_default()),
                 externals: known.readings,
             };
-            let verdict = service.pilot.decide(sight);
+            let verdict = service.pilot.decide(observation);
             let draft = service.carry_out(&name, wanted, verdict, &known.troubles, &self.supervisor);
             drafts.extend(draft.map(|draft| (name, draft)));
         }
@@ -326,11 +326,11 @@ fn seen_as(worker: &WorkerStatus) -> Seen {
 }
 
 impl Service {
-    fn new(scale: Scale, range: Instances, book: Book) -> Self {
+    fn new(scale: Scale, range: Instances, log: DecisionLog) -> Self {
         let board = Board::new(scale.externals.clone());
         let pilot = Pilot::new(scale, range);
         let (last, trouble) = (Last::default(), Trouble::default());
-        Self { pilot, board, book, is_pinned: false, is_woken: false, last, trouble }
+        Self { pilot, board, log, is_pinned: false, is_woken: false, last, trouble }
     }
 
     fn configure(&mut self, scale: Scale, range: Instances) {
@@ -412,8 +412,8 @@ impl Service {
     fn keep(&mut self, draft: Draft, case: String) {
         let Draft { from, to, reasons, error, notes, case: _ } = draft;
         self.last.decisions += 1;
-        let (number, at) = (self.book.next(), SystemTime::now().into());
-        self.book.add(Entry { number, at, from, to, reasons, error, notes, case });
+        let (number, at) = (self.log.next(), SystemTime::now().into());
+        self.log.add(Entry { number, at, from, to, reasons, error, notes, case });
     }
 }
 
@@ -464,12 +464,12 @@ impl lethe_admin::handles::Scaling for Scaling {
             scale: service.range(),
             wanted,
             metrics: service.pilot.scale().spec.metrics.iter().map(metric).collect(),
-            decisions: service.book.entries().map(decision).collect(),
+            decisions: service.log.entries().map(decision).collect(),
         })
     }
 
     fn case(&self, service: &str, number: u64) -> Option<String> {
-        self.services().get(service)?.book.get(number).map(|entry| entry.case.clone())
+        self.services().get(service)?.log.get(number).map(|entry| entry.case.clone())
     }
 
     fn pin(&self, service: &str, is_pinned: bool) -> Option<()> {

@@ -25,14 +25,14 @@ const BETWEEN: i64 = 30 * 60 + 14;
 
 /// What the clock shows at the moment that matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Face {
+pub(crate) enum TimeOfDay {
     /// The beginning of a day, of an hour and of a minute.
     Midnight,
     /// Nothing in particular.
     Between,
 }
 
-impl Face {
+impl TimeOfDay {
     /// How many seconds a clock must be moved so that it shows this in `lead` seconds, if it is so many seconds after midnight now.
     fn offset(self, after_midnight: i64, lead: i64) -> i64 {
         let until = DAY - after_midnight;
@@ -97,10 +97,10 @@ mod tests {
     #[test]
     fn the_clock_is_moved_forwards_to_where_it_shows_that() {
         for (now, lead) in [(0, 2), (43_200, 5), (DAY - 1, 2), (DAY - 2000, 3)] {
-            let shown = |face: Face| (now + lead + face.offset(now, lead)) % DAY;
-            assert_eq!(shown(Face::Midnight), 0, "{now}");
-            assert_eq!(shown(Face::Between), 23 * 3600 + 29 * 60 + 46, "{now}");
-            assert!(Face::Between.offset(now, lead) >= 0, "{now}");
+            let shown = |time_of_day: TimeOfDay| (now + lead + time_of_day.offset(now, lead)) % DAY;
+            assert_eq!(shown(TimeOfDay::Midnight), 0, "{now}");
+            assert_eq!(shown(TimeOfDay::Between), 23 * 3600 + 29 * 60 + 46, "{now}");
+            assert!(TimeOfDay::Between.offset(now, lead) >= 0, "{now}");
         }
     }
 

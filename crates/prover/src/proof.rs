@@ -17,7 +17,7 @@ use crate::{
     trace::{self, Trace},
     trial::{Trial, Unusable},
     worker::Error,
-    world::Sight,
+    world::WatchMethod,
 };
 
 /// The form of the report.
@@ -191,7 +191,7 @@ pub fn prove(
         steps: journeys.iter().map(|journey| journey.steps.len()).sum(),
         steps_covered: 0,
         uncovered: Vec::new(),
-        isolation: yard.level().text(yard.sight()),
+        isolation: yard.level().text(yard.watch_method()),
         workers,
         seed,
         masked: Vec::new(),
@@ -303,7 +303,7 @@ pub fn prove(
 /// What was not looked at as it stands, and what would allow it.
 fn not_allowed(stage: &Stage) -> Vec<String> {
     let mut not_allowed = Vec::new();
-    if stage.pool().yard().sight() == Sight::None {
+    if stage.pool().yard().watch_method() == WatchMethod::None {
         not_allowed.push("which files are read again: workers are not watched at this level".to_owned());
     }
     if !stage.has_reset() {

@@ -21,7 +21,7 @@ use crate::{
     world::{
         Reply, Request,
         channel::Channel,
-        watch::{Seen, Sight},
+        watch::{Seen, WatchMethod},
     },
     yard::{Start, Yard},
 };
@@ -92,7 +92,7 @@ struct World {
     output: Output,
     relay: Option<Relay>,
     doors: BTreeSet<SocketAddr>,
-    sight: Sight,
+    watch_method: WatchMethod,
 }
 
 impl Worker {
@@ -272,14 +272,14 @@ impl World {
             output,
             relay: None,
             doors: BTreeSet::new(),
-            sight: Sight::None,
+            watch_method: WatchMethod::None,
         };
         collected?;
         let said = world.channel.lock().unwrap_or_else(PoisonError::into_inner).receive::<Reply>()?;
         match said {
-            Some((Reply::Ready { doors, sight, notices }, files)) => {
+            Some((Reply::Ready { doors, watch_method, notices }, files)) => {
                 yard.note(&notices);
-                world.sight = sight;
+                world.watch_method = watch_method;
                 world.doors = doors.iter().copied().collect();
                 let listeners = files.into_iter().map(TcpListener::from);
                 world.relay =
@@ -375,6 +375,6 @@ fn ask(channel: &Mutex<Channel>, request: &Request) -> io::Result<(Reply, Vec<st
 }
 
 /// Tries whether worlds of the yard's level can be made at all, and gives by what means files are watched in them; the error says why not.
-pub fn try_world(yard: &Yard, start: &Start, disk: &Disk) -> Result<Sight, Error> {
-    World::make(yard, start, disk).map(|world| world.sight)
+pub fn try_world(yard: &Yard, start: &Start, disk: &Disk) -> Result<WatchMethod, Error> {
+    World::make(yard, start, disk).map(|world| world.watch_method)
 }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     init::init,
     outer::outer,
-    watch::Sight,
+    watch::WatchMethod,
     word::{Reply, Request},
 };
 
@@ -41,14 +41,14 @@ pub enum Level {
 
 impl Level {
     /// As the coverage line names it, with what files are watched by.
-    pub fn text(self, sight: Sight) -> &'static str {
-        match (self, sight) {
-            (Self::Overlay, Sight::Fanotify) => "overlay+fanotify+netns+pidns",
-            (Self::Overlay, Sight::Inotify) => "overlay+inotify+netns+pidns",
-            (Self::Overlay, Sight::None) => "overlay+netns+pidns",
-            (Self::UserOverlay, Sight::Fanotify) => "overlay+fanotify+netns+pidns (user namespace)",
-            (Self::UserOverlay, Sight::Inotify) => "overlay+inotify+netns+pidns (user namespace)",
-            (Self::UserOverlay, Sight::None) => "overlay+netns+pidns (user namespace)",
+    pub fn text(self, watch_method: WatchMethod) -> &'static str {
+        match (self, watch_method) {
+            (Self::Overlay, WatchMethod::Fanotify) => "overlay+fanotify+netns+pidns",
+            (Self::Overlay, WatchMethod::Inotify) => "overlay+inotify+netns+pidns",
+            (Self::Overlay, WatchMethod::None) => "overlay+netns+pidns",
+            (Self::UserOverlay, WatchMethod::Fanotify) => "overlay+fanotify+netns+pidns (user namespace)",
+            (Self::UserOverlay, WatchMethod::Inotify) => "overlay+inotify+netns+pidns (user namespace)",
+            (Self::UserOverlay, WatchMethod::None) => "overlay+netns+pidns (user namespace)",
             (Self::Copied, _) => Self::COPIED,
         }
     }

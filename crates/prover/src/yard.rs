@@ -16,7 +16,7 @@ use crate::{
     scratch::Scratch,
     service::Service,
     worker::{self, try_world},
-    world::{Level, Spec, listening, mounts::Mounts, watch::Sight},
+    world::{Level, Spec, listening, mounts::Mounts, watch::WatchMethod},
 };
 
 /// Most unix sockets of services beside that workers can reach.
@@ -66,7 +66,7 @@ pub struct Yard {
     scratch: Arc<Scratch>,
     service: Service,
     level: Level,
-    sight: Sight,
+    watch_method: WatchMethod,
     is_watched: bool,
     mounts: Mounts,
     doors: Vec<SocketAddr>,
@@ -103,7 +103,7 @@ impl Yard {
             scratch,
             service,
             level: Level::Overlay,
-            sight: Sight::None,
+            watch_method: WatchMethod::None,
             is_watched: true,
             mounts: Mounts::default(),
             doors,
@@ -127,13 +127,13 @@ impl Yard {
             };
             yard.mounts.binds.extend(sockets.iter().cloned());
             match yard.try_level() {
-                Ok(sight) => {
-                    yard.sight = sight;
+                Ok(watch_method) => {
+                    yard.watch_method = watch_method;
                     yard.note(&refusals);
                     yard.note(&yard.mounts.notices());
                     return Ok(yard);
                 }
-                Err(error) => refusals.push(format!("not {}: {error}", level.text(Sight::None))),
+                Err(error) => refusals.push(format!("not {}: {error}", level.text(WatchMethod::None))),
             }
         }
         if !may_copy {
@@ -145,7 +145,7 @@ impl Yard {
         Ok(yard)
     }
 
-    fn try_level(&self) -> Result<Sight, worker::Error> {
+    fn try_level(&self) -> Result<WatchMethod, worker::Error> {
         let start =
             Start { instance: "try".into(), port: 0, entropy: None, emptied: None, gate: None, clock: None };
         let disk = self.disk()?;
@@ -159,7 +159,7 @@ impl Yard {
             scratch: Arc::clone(&self.scratch),
             service: self.service.clone(),
             level: self.level,
-            sight: self.sight,
+            watch_method: self.watch_method,
             is_watched: self.is_watched,
             mounts: self.mounts.clone(),
             doors: self.doors.clone(),
@@ -190,13 +190,13 @@ impl Yard {
     }
 
     /// By what means it is watched what workers do with files.
-    pub fn sight(&self) -> Sight {
-        self.sight
+    pub fn watch_method(&self) -> WatchMethod {
+        self.watch_method
     }
 
     /// The same without watching what is done with files: for measuring what that costs.
     pub fn without_watching(self) -> Self {
-        Self { is_watched: false, sight: Sight::None, ..self }
+        Self { is_watched: false, watch_method: WatchMethod::None, ..self }
     }
 
     /// What could not be done as it should so far, here and in the worlds of workers.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::{
     simulation::{
-        policy::{Policy, Sight},
+        policy::{Observation, Policy},
         queue::Queue,
         workers::Workers,
     },
@@ -98,9 +98,9 @@ pub fn play(model: &Model, load: &[f64], mut policy: Policy) -> Outcome {
         let passed = queue.pass(model, load, &workers, begin);
         let now = begin.plus(Duration::from_secs(1));
         let (busy, inside, waiting) = (passed.busy, passed.inside, passed.waiting);
-        let sight = Sight { now, workers: &workers, busy, inside, waiting };
+        let observation = Observation { now, workers: &workers, busy, inside, waiting };
         let current = workers.wanted();
-        if let Some(desired) = policy.look(model, &sight)
+        if let Some(desired) = policy.look(model, &observation)
             && desired != current
         {
             workers.scale(desired, now.plus(model.startup), now);

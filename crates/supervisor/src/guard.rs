@@ -24,7 +24,7 @@ use rustix::{
 };
 
 use crate::{
-    launch::{self, Book},
+    launch::{self, WorkerTable},
     process::{self, Death, Leader},
 };
 
@@ -91,13 +91,13 @@ fn leave_terminal() -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps a guard running as long as `book` is in use.
-pub(crate) async fn keep(mut guard: Child, program: &Path, book: &Book) {
+/// Keeps a guard running as long as `table` is in use.
+pub(crate) async fn keep(mut guard: Child, program: &Path, table: &WorkerTable) {
     loop {
         ended(&mut guard).await;
         tracing::warn!("the guard process has died; starting another");
         guard = loop {
-            match again(program, book) {
+            match again(program, table) {
                 Ok(guard) => break guard,
                 Err(error) => tracing::warn!("the guard process did not start: {error}; trying again"),
             }
@@ -109,9 +109,9 @@ pub(crate) async fn keep(mut guard: Child, program: &Path, book: &Book) {
 }
 
 /// Starts another guard. What it must know is in its socket before it runs, and all that follows goes there.
-fn again(program: &Path, book: &Book) -> io::Result<Child> {
+fn again(program: &Path, table: &WorkerTable) -> io::Result<Child> {
     let (link, input) = link()?;
-    book.relink(link);
+    table.relink(link);
     start(program, input)
 }
 

@@ -3,7 +3,7 @@
 use lethe_model::service::ServiceName;
 use rustix::process::{Pid, getpid};
 
-use crate::{launch::Book, process};
+use crate::{launch::WorkerTable, process};
 
 /// Most ancestors that are looked at.
 const ANCESTORS_MAX: usize = 64;
@@ -24,12 +24,12 @@ pub enum Kin {
 }
 
 /// Finds out, by `/proc`, for the process with this id.
-pub(crate) fn of(pid: Pid, book: &Book) -> Kin {
-    (0..TRIES).find_map(|_| climb(pid, book)).unwrap_or(Kin::Stray)
+pub(crate) fn of(pid: Pid, table: &WorkerTable) -> Kin {
+    (0..TRIES).find_map(|_| climb(pid, table)).unwrap_or(Kin::Stray)
 }
 
 /// `None` if one of the ancestors has ended while they were looked at.
-fn climb(pid: Pid, book: &Book) -> Option<Kin> {
+fn climb(pid: Pid, table: &WorkerTable) -> Option<Kin> {
     let own = getpid();
     let mut at = pid;
     for _ in 0..ANCESTORS_MAX {
@@ -38,7 +38,7 @@ fn climb(pid: Pid, book: &Book) -> Option<Kin> {
         }
         let stat = process::stat(at)?;
         let group = Pid::from_raw(stat.group);
-        if let Some(service) = book.service_of(at).or_else(|| book.service_of(group?)) {
+        if let Some(service) = table.service_of(at).or_else(|| table.service_of(group?)) {
             return Some(Kin::Worker(service));
         }
         match Pid::from_raw(stat.parent) {

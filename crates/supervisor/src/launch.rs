@@ -116,8 +116,8 @@ type Request = (Order, oneshot::Sender<Result<Launched, Error>>);
 #[derive(Debug)]
 pub(crate) struct Launcher {
     requests: mpsc::Sender<Request>,
-    pub(crate) book: Arc<Book>,
-    /// Held while a worker is started, until it is in the book.
+    pub(crate) table: Arc<WorkerTable>,
+    /// Held while a worker is started, until it is in the table.
     arriving: Arc<RwLock<()>>,
 }
 
@@ -125,8 +125,8 @@ impl Launcher {
     /// Starts the thread. Called within a tokio runtime.
     pub(crate) fn start(link: Link) -> io::Result<Self> {
         let (requests, mut waiting) = mpsc::channel::<Request>(LAUNCHES_MAX);
-        let book = Arc::new(Book::new(link));
-        let entries = Arc::clone(&book);
+        let table = Arc::new(WorkerTable::new(link));
+        let entries = Arc::clone(&table);
         let arriving = Arc::new(RwLock::new(()));
         let arrival = Arc::clone(&arriving);
         let runtime = Handle::current();
@@ -144,7 +144,7 @@ impl Launcher {
                 }
             }
         })?;
-        Ok(Self { requests, book, arriving })
+        Ok(Self { requests, table, arriving })
     }
 
     /// Starts one worker.
@@ -154,7 +154,7 @@ impl Launcher {
         launched.await.map_err(|_| Error::Stopping)?
     }
 
-    /// Waits until every worker whose process is there is in the book too. Cancellation safe.
+    /// Waits until every worker whose process is there is in the table too. Cancellation safe.
     pub(crate) async fn settled(&self) {
         drop(self.arriving.read().await);
     }
@@ -162,75 +162,75 @@ impl Launcher {
 
 /// The workers that exist, as the guard is told of them.
 #[derive(Debug)]
-pub(crate) struct Book {
-    pages: Mutex<Pages>,
+pub(crate) struct WorkerTable {
+    inner: Mutex<Table>,
 }
 
 #[derive(Debug)]
-struct Pages {
+struct Table {
     leaders: HashMap<Pid, (Arc<Leader>, ServiceName)>,
     link: Link,
     closed: bool,
 }
 
-impl Book {
+impl WorkerTable {
     fn new(link: Link) -> Self {
-        Self { pages: Mutex::new(Pages { leaders: HashMap::new(), link, closed: false }) }
+        Self { inner: Mutex::new(Table { leaders: HashMap::new(), link, closed: false }) }
     }
 
     /// The connection to the guard.
     fn guard(&self) -> Arc<UnixStream> {
-        self.pages().link.socket()
+        self.inner().link.socket()
     }
 
-    /// Enters a new worker; refused once the book is closed.
+    /// Enters a new worker; refused once the table is closed.
     fn enter(&self, leader: &Arc<Leader>, service: &ServiceName) -> Result<(), Error> {
-        let mut pages = self.pages();
-        if pages.closed {
+        let mut inner = self.inner();
+        if inner.closed {
             return Err(Error::Stopping);
         }
-        pages.leaders.insert(leader.pid, (Arc::clone(leader), service.clone()));
+        inner.leaders.insert(leader.pid, (Arc::clone(leader), service.clone()));
         // The child has told the guard already, but perhaps one that has died meanwhile.
-        pages.link.send(&guard::entry(leader));
+        inner.link.send(&guard::entry(leader));
         Ok(())
     }
 
     /// Whether a process is a worker's leader that is not reaped yet.
     pub(crate) fn has(&self, pid: Pid) -> bool {
-        self.pages().leaders.contains_key(&pid)
+        self.inner().leaders.contains_key(&pid)
     }
 
     /// Whose leader a process is.
     pub(crate) fn service_of(&self, pid: Pid) -> Option<ServiceName> {
-        self.pages().leaders.get(&pid).map(|(_, service)| service.clone())
+        self.inner().leaders.get(&pid).map(|(_, service)| service.clone())
     }
 
     /// Strikes a worker that has ended and is reaped.
     pub(crate) fn strike(&self, leader: &Leader) {
-        let mut pages = self.pages();
-        pages.leaders.remove(&leader.pid);
-        pages.link.send(&guard::exit(leader));
+        let mut inner = self.inner();
+        inner.leaders.remove(&leader.pid);
+        inner.link.send(&guard::exit(leader));
     }
 
     /// Turns to a new guard, which is told of all workers. It may be started afterwards: what it is told waits.
     pub(crate) fn relink(&self, link: Link) {
-        let mut pages = self.pages();
-        let entries: String = pages.leaders.values().map(|(leader, _)| guard::entry(leader)).collect();
+        let mut inner = self.inner();
+        let entries: String = inner.leaders.values().map(|(leader, _)| guard::entry(leader)).collect();
         link.send(&entries);
-        pages.link = link;
+        inner.link = link;
     }
 
     /// Kills all workers, and lets no further one in.
     pub(crate) fn kill_all(&self) {
-        let mut pages = self.pages();
-        pages.closed = true;
-        for (leader, _) in pages.leaders.values() {
+        let mut inner = self.inner();
+        inner.closed = true;
+        for (leader, _) in inner.leaders.values() {
             let _ = leader.signal(Signal::KILL);
         }
     }
 
-    fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inner(&self) -> MutexGuard<'_, Table> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -245,7 +245,7 @@ pub fn forking() -> MutexGuard<'static, ()> {
     FORKING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
+fn launch(order: Order, table: &WorkerTable) -> Result<Launched, Error> {
     let spec = &order.spec;
     let refuse = |error: io::Error| {
         Error::Command {
@@ -267,7 +267,7 @@ fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
     let directory = program::directory(spec).map_err(refuse)?;
     let cell = order.cgroups.cell(spec, &order.instance)?;
     let cgroup = cell.as_ref().map(|cell| cell.entrance()).transpose().map_err(refuse)?;
-    let guard = book.guard();
+    let guard = table.guard();
     let forking = forking();
     let (berth, hole, listener) = match spec.listener {
         Listener::Socket => (Berth::Socket(order.sockets.reserve().map_err(refuse)?), None, None),
@@ -305,7 +305,7 @@ fn launch(order: Order, book: &Book) -> Result<Launched, Error> {
     let death = Death::of(leader.pid).map_err(refuse)?;
     let pipe = |pipe: OwnedFd| pipe::Receiver::from_owned_fd(pipe).map_err(refuse);
     let pipes = [pipe(stdout.into())?, pipe(stderr.into())?];
-    book.enter(&leader, &spec.name)?;
+    table.enter(&leader, &spec.name)?;
     Ok(Launched { leader, berth, cell, death, pipes })
 }
 

@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 use rustix::process::{Pid, WaitOptions, getpid, waitpid};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{launch::Book, process, usage};
+use crate::{launch::WorkerTable, process, usage};
 
 /// Between two looks at the children.
 const LOOK: Duration = Duration::from_secs(1);
@@ -17,13 +17,13 @@ pub(crate) fn come_here() -> bool {
 }
 
 /// Goes on reaping them. Never returns.
-pub(crate) async fn reap(book: &Book) {
+pub(crate) async fn reap(table: &WorkerTable) {
     let mut orphans = Orphans::default();
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        orphans.look(|pid| book.has(pid));
+        orphans.look(|pid| table.has(pid));
     }
 }
 

@@ -477,7 +477,7 @@ impl Place {
             status.map_or((End::Fell, None), |status| end(status, running.cell.as_deref(), &hub.memory));
         running.gate.ended(if end == End::Killed { Fate::Killed } else { Fate::Fell });
         if status.is_some() {
-            hub.launcher.book.strike(&running.leader);
+            hub.launcher.table.strike(&running.leader);
         }
         if let Some(cell) = running.cell {
             // Also what has left its process group.

@@ -232,13 +232,13 @@ impl Supervisor {
         let guard = guard::start(&config.guard, input).map_err(no_guard)?;
         let launcher = Launcher::start(link)
             .map_err(|error| Error::System(format!("no thread to start workers from: {error}")))?;
-        let book = Arc::clone(&launcher.book);
+        let table = Arc::clone(&launcher.table);
         let guard_program = config.guard;
         if orphans::come_here() {
-            let book = Arc::clone(&book);
-            tokio::spawn(async move { orphans::reap(&book).await });
+            let table = Arc::clone(&table);
+            tokio::spawn(async move { orphans::reap(&table).await });
         }
-        tokio::spawn(async move { guard::keep(guard, &guard_program, &book).await });
+        tokio::spawn(async move { guard::keep(guard, &guard_program, &table).await });
         let hub = Arc::new(Hub {
             board: Board::new(names()),
             logs: Arc::new(Logs::new(names())),
@@ -361,11 +361,11 @@ impl Supervisor {
     pub async fn kin(&self, pid: i32) -> Kin {
         let Some(pid) = Pid::from_raw(pid) else { return Kin::Other };
         let launcher = &self.inner.hub.launcher;
-        match kin::of(pid, &launcher.book) {
+        match kin::of(pid, &launcher.table) {
             Kin::Stray => {
                 // A worker may be quicker than the thread that has started it.
                 launcher.settled().await;
-                kin::of(pid, &launcher.book)
+                kin::of(pid, &launcher.table)
             }
             kin => kin,
         }
@@ -455,7 +455,7 @@ impl Supervisor {
     pub fn kill_all(&self) {
         self.inner.hub.stopping.send_replace(true);
         self.fleets().values().for_each(|fleet| fleet.tell_to_leave());
-        self.inner.hub.launcher.book.kill_all();
+        self.inner.hub.launcher.table.kill_all();
     }
 
     /// The last lines kept (at most `lines_max`), oldest first, of one worker, one service or all (`None`).

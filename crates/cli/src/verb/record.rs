@@ -5,8 +5,8 @@ mod head;
 mod place;
 mod process;
 mod proxy;
+mod recording;
 mod service;
-mod tape;
 mod tee;
 
 use std::{
@@ -28,8 +28,8 @@ use tokio::{
 use self::{
     place::{Kept, Place},
     proxy::{CONNECT_MAX, Proxy, Upstream, Way},
+    recording::Recording,
     service::{Service, Wish},
-    tape::Tape,
 };
 use super::prove::{self, source, tier::Tier};
 use crate::{ansi, failure::Concluded, output};
@@ -200,8 +200,8 @@ impl Record {
             };
             let host = upstream.authority.clone().unwrap_or_else(|| address.to_string());
             let recorder = har::Recorder::new(host.clone(), self.options());
-            let tape = Arc::new(Tape::new(recorder, upstream.authority.clone()));
-            let proxy = Proxy::new(upstream, host, Arc::clone(&tape));
+            let recording = Arc::new(Recording::new(recorder, upstream.authority.clone()));
+            let proxy = Proxy::new(upstream, host, Arc::clone(&recording));
             say(&format!(
                 "recording: open http://{address} in a private window; Ctrl-C ends it and writes {}",
                 place.path().display()
@@ -211,7 +211,7 @@ impl Record {
             }
             let end = listen_until(&listener, &proxy, service.as_mut(), &mut signals).await;
             // What was recorded is written however the service ends.
-            let journey = tape.journey(place.name());
+            let journey = recording.journey(place.name());
             if let Some(service) = service {
                 service.end().await;
             }

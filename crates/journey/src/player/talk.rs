@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     Error, Player,
     exchange::Answer,
-    line::{self, Line, Silence},
+    live::{self, LiveConnection, Silence},
 };
 use crate::{
     channel::{Act, Arrival, Opening, Protocol, Saying},
@@ -27,7 +27,7 @@ pub(super) struct Channel {
     destination: Destination,
     opened_at: Instant,
     /// `None` once what was at its other end is known to be gone.
-    line: Option<Line>,
+    live: Option<LiveConnection>,
     /// Whether it is not the connection that its step had opened.
     is_another: bool,
 }
@@ -37,7 +37,7 @@ impl Player {
     /// needs one of these channels connects again first, wherever that step is sent.
     pub fn lose(&mut self, destination: &Destination) {
         for channel in self.channels.values_mut().filter(|channel| channel.destination.is(destination)) {
-            channel.line = None;
+            channel.live = None;
         }
     }
 
@@ -67,11 +67,11 @@ impl Player {
         };
         for (step, saying) in journey.said(&arrival.on, number) {
             self.say(step, saying).await?;
-            let line = self.channels.get(&arrival.on).and_then(|channel| channel.line.as_ref());
+            let live = self.channels.get(&arrival.on).and_then(|channel| channel.live.as_ref());
             let own = step.arrives.as_ref().filter(|own| own.on == arrival.on);
-            if let Some((line, own)) = line.zip(own) {
+            if let Some((live, own)) = live.zip(own) {
                 let text = own.text.fill(&self.variables).map_err(missing(step))?;
-                drop(line.arrival(&text, line::until(own.within)).await);
+                drop(live.arrival(&text, live::until(own.within)).await);
             }
         }
         Ok(())
@@ -91,8 +91,8 @@ impl Player {
     /// Whether a message with `text` in it has come to the channel at which something is to arrive because of step `number`, or comes until
     /// then; `None` if more came than is kept, so that it may have been among them.
     pub async fn hears(&self, number: usize, text: &str, until: Instant) -> Option<bool> {
-        let Some(line) = self.awaiting(number) else { return Some(false) };
-        match line.arrival(text, until).await {
+        let Some(live) = self.awaiting(number) else { return Some(false) };
+        match live.arrival(text, until).await {
             Ok(_) => Some(true),
             Err(Silence::Flooded) => None,
             Err(_) => Some(false),
@@ -101,14 +101,14 @@ impl Player {
 
     /// Forgets what has come by now to the channel at which something is to arrive because of step `number`: that step did not cause it.
     pub fn forget_heard(&self, number: usize) {
-        if let Some(line) = self.awaiting(number) {
-            line.forget();
+        if let Some(live) = self.awaiting(number) {
+            live.forget();
         }
     }
 
-    fn awaiting(&self, number: usize) -> Option<&Line> {
+    fn awaiting(&self, number: usize) -> Option<&LiveConnection> {
         let arrival = self.journey.step(number)?.arrives.as_ref()?;
-        self.channels.get(&arrival.on)?.line.as_ref()
+        self.channels.get(&arrival.on)?.live.as_ref()
     }
 
     /// Connects again what a step needs and has lost.
@@ -120,7 +120,7 @@ impl Player {
         };
         let names = said_on.into_iter().chain(step.arrives.as_ref().map(|arrival| &arrival.on));
         for name in names {
-            if self.channels.get(name).is_some_and(|channel| channel.line.is_none()) {
+            if self.channels.get(name).is_some_and(|channel| channel.live.is_none()) {
                 self.reopen(name, step.number, destination).await?;
             }
         }
@@ -161,49 +161,55 @@ impl Player {
         self.channels.remove(&opening.name);
         let limits = self.settings.limits;
         let mut filled = self.fill(step)?;
-        line::ask(opening.protocol, &self.host, &mut filled.headers);
+        live::ask(opening.protocol, &self.host, &mut filled.headers);
         let request = self.request(step, &filled)?;
-        let opened = Line::open(request, opening.protocol, destination, &limits);
+        let opened = LiveConnection::open(request, opening.protocol, destination, &limits);
         let late = |_| Error::Late { destination: destination.name().into(), limit: limits.step_time_max };
         let opened = tokio::time::timeout(limits.step_time_max, opened).await.map_err(late)??;
-        let (mut answer, line) = opened;
+        let (mut answer, live) = opened;
         self.keep_cookies(&answer.headers, &filled.target);
-        let Some(line) = line else {
+        let Some(live) = live else {
             let unmet = not_opened(step, opening.protocol, &answer);
             return Ok((answer, unmet.into_iter().collect()));
         };
-        self.tell(&line, step, &opening.name, &opening.says).await?;
+        self.tell(&live, step, &opening.name, &opening.says).await?;
         let mut unmet = Vec::new();
         if let Some(arrival) = &step.arrives {
             let text = arrival.text.fill(&self.variables).map_err(missing(step))?;
-            match line.arrival(&text, line::until(arrival.within)).await {
+            match live.arrival(&text, live::until(arrival.within)).await {
                 Ok(message) => answer.body = message.into(),
                 Err(silence) => unmet.push(not_arrived(arrival, text, silence)),
             }
         }
-        let (destination, line, opened_at) = (destination.clone(), Some(line), Instant::now());
-        let channel = Channel { destination, opened_at, line, is_another: false };
+        let (destination, live, opened_at) = (destination.clone(), Some(live), Instant::now());
+        let channel = Channel { destination, opened_at, live, is_another: false };
         self.channels.insert(opening.name.clone(), channel);
         Ok((answer, unmet))
     }
 
     /// Says something over a channel that is open.
     pub(super) async fn say(&self, step: &Step, saying: &Saying) -> Result<Answer, Error> {
-        let line = self.channels.get(&saying.on).and_then(|channel| channel.line.as_ref());
-        let line = line.ok_or_else(|| ended(step, &saying.on, "is not open".into()))?;
-        self.tell(line, step, &saying.on, &saying.texts).await?;
+        let live = self.channels.get(&saying.on).and_then(|channel| channel.live.as_ref());
+        let live = live.ok_or_else(|| ended(step, &saying.on, "is not open".into()))?;
+        self.tell(live, step, &saying.on, &saying.texts).await?;
         // There is no answer but what may arrive.
         let (status, headers) = (StatusCode::SWITCHING_PROTOCOLS, HeaderMap::new());
         Ok(Answer { status, headers, body: bytes::Bytes::new(), is_cut: true })
     }
 
-    /// Says all of it over a line, within the time of a step.
-    async fn tell(&self, line: &Line, step: &Step, on: &str, texts: &[Template]) -> Result<(), Error> {
+    /// Says all of it over a connection, within the time of a step.
+    async fn tell(
+        &self,
+        live: &LiveConnection,
+        step: &Step,
+        on: &str,
+        texts: &[Template],
+    ) -> Result<(), Error> {
         let limit = self.settings.limits.step_time_max;
         let all = async {
             for text in texts {
                 let text = text.fill(&self.variables).map_err(missing(step))?;
-                line.say(&text).await.map_err(|why| ended(step, on, why))?;
+                live.say(&text).await.map_err(|why| ended(step, on, why))?;
             }
             Ok(())
         };
@@ -229,9 +235,9 @@ impl Player {
         let channel = self.channels.get(&arrival.on).filter(|channel| {
             !channel.is_another && sent_to.is_some_and(|sent_to| channel.destination.is(sent_to))
         });
-        let Some(line) = channel.and_then(|channel| channel.line.as_ref()) else { return Ok(None) };
+        let Some(live) = channel.and_then(|channel| channel.live.as_ref()) else { return Ok(None) };
         let text = arrival.text.fill(&self.variables).map_err(missing(step))?;
-        let arrived = line.arrival(&text, line::until(arrival.within)).await;
+        let arrived = live.arrival(&text, live::until(arrival.within)).await;
         Ok(arrived.err().map(|silence| not_arrived(arrival, text, silence)))
     }
 }

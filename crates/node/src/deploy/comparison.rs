@@ -25,7 +25,7 @@ pub(crate) struct Comparer {
     gateway: Arc<Gateway>,
     supervisor: Supervisor,
     guard: Guard,
-    book: Book,
+    counts: Counts,
 }
 
 impl Comparer {
@@ -35,25 +35,25 @@ impl Comparer {
         supervisor: Supervisor,
         guard: Guard,
     ) -> Self {
-        Self { service, gateway, supervisor, guard, book: Book::default() }
+        Self { service, gateway, supervisor, guard, counts: Counts::default() }
     }
 
     /// How the versions do now.
     pub(crate) fn compare(&mut self, sides: &Sides) -> Comparison {
         let counted = self.gateway.snapshot().workers;
-        self.book.enter(sides, &counted);
+        self.counts.enter(sides, &counted);
         let out = self.gateway.out(self.service.as_str());
         let roster = Arc::clone(&self.supervisor.roster().borrow());
         let workers = roster.services.get(&self.service).into_iter().flat_map(|workers| workers.iter());
         let is_out = workers.filter(|worker| out.iter().any(|gate| Arc::ptr_eq(gate, &worker.gate)));
         let out: BTreeSet<InstanceId> = is_out.map(|worker| worker.instance.clone()).collect();
-        Comparison { out, worse: self.book.verdict(&self.guard) }
+        Comparison { out, worse: self.counts.verdict(&self.guard) }
     }
 }
 
 /// What was counted so far.
 #[derive(Default)]
-struct Book {
+struct Counts {
     /// As it stood at the last entry.
     last: BTreeMap<InstanceId, WorkerStats>,
     /// What the old workers have done in all their life.
@@ -65,7 +65,7 @@ struct Book {
     recent: VecDeque<Tally>,
 }
 
-impl Book {
+impl Counts {
     fn enter(&mut self, sides: &Sides, counted: &BTreeMap<InstanceId, WorkerStats>) {
         let is_first = self.last.is_empty();
         let (old, mut new) = (self.since(&sides.old, counted), self.since(&sides.new, counted));
@@ -148,13 +148,13 @@ mod tests {
     #[test]
     fn both_are_compared_over_the_same_time() {
         let guard = Guard::default();
-        let mut book = Book::default();
+        let mut counts = Counts::default();
         let old = sides(&[1, 2], &[]);
         let both = sides(&[1, 2], &[3]);
         let new = sides(&[], &[3, 4]);
         // All was well for long, then the database is gone: for both.
-        book.enter(&old, &counted(&[(1, stats(90_000, 0, &[])), (2, stats(90_000, 0, &[]))]));
-        book.enter(
+        counts.enter(&old, &counted(&[(1, stats(90_000, 0, &[])), (2, stats(90_000, 0, &[]))]));
+        counts.enter(
             &both,
             &counted(&[
                 (1, stats(90_100, 100, &[])),
@@ -162,10 +162,10 @@ mod tests {
                 (3, stats(100, 100, &[])),
             ]),
         );
-        assert_eq!((book.old.attempts, book.old.failed, book.new.failed), (200, 200, 100));
-        assert_eq!(book.verdict(&guard), None);
+        assert_eq!((counts.old.attempts, counts.old.failed, counts.new.failed), (200, 200, 100));
+        assert_eq!(counts.verdict(&guard), None);
         // From here on it is only the new one that fails.
-        book.enter(
+        counts.enter(
             &both,
             &counted(&[
                 (1, stats(92_100, 100, &[])),
@@ -173,22 +173,22 @@ mod tests {
                 (3, stats(2_100, 2_100, &[])),
             ]),
         );
-        assert!(book.verdict(&guard).unwrap().contains("100.0 % of its 2100 answers fail"));
+        assert!(counts.verdict(&guard).unwrap().contains("100.0 % of its 2100 answers fail"));
         // A worker that has died takes nothing back.
-        book.enter(&both, &counted(&[(1, stats(92_200, 100, &[]))]));
-        assert_eq!(book.old.attempts, 4_300);
-        assert_eq!(book.new.attempts, 2_100);
+        counts.enter(&both, &counted(&[(1, stats(92_200, 100, &[]))]));
+        assert_eq!(counts.old.attempts, 4_300);
+        assert_eq!(counts.new.attempts, 2_100);
         // Later it is the last half minute that tells.
-        let mut book = Book::default();
-        book.enter(&old, &counted(&[(1, stats(1000, 0, &[]))]));
+        let mut counts = Counts::default();
+        counts.enter(&old, &counted(&[(1, stats(1000, 0, &[]))]));
         let mut answers = 0;
         for _ in 0..10 * RECENT {
             answers += 100;
-            book.enter(&new, &counted(&[(3, stats(answers, 0, &[]))]));
-            assert_eq!(book.verdict(&guard), None);
+            counts.enter(&new, &counted(&[(3, stats(answers, 0, &[]))]));
+            assert_eq!(counts.verdict(&guard), None);
         }
-        book.enter(&new, &counted(&[(3, stats(answers + 1000, 1000, &[]))]));
-        assert!(book.verdict(&guard).is_some(), "a thousand of 31000 would not be much");
+        counts.enter(&new, &counted(&[(3, stats(answers + 1000, 1000, &[]))]));
+        assert!(counts.verdict(&guard).is_some(), "a thousand of 31000 would not be much");
     }
 
     /// What a new worker does while its caches are empty.
@@ -200,28 +200,28 @@ mod tests {
             let new = stats(answers, errors, &[(1_000, answers - slow), (900_000, slow)]);
             counted(&[(1, usual), (2, new)])
         };
-        let mut book = Book::default();
-        book.enter(&cold, &of(0, 0, 0));
-        book.enter(&cold, &of(200, 200, 0));
-        assert_eq!(book.verdict(&Guard::default()), None, "it is cold");
-        book.enter(&sides(&[1], &[2]), &of(400, 200, 0));
-        assert_eq!(book.verdict(&Guard::default()), None, "what it did before is not of now");
-        book.enter(&sides(&[1], &[2]), &of(600, 400, 0));
-        assert!(book.verdict(&Guard::default()).unwrap().starts_with("95 of 100 answers"));
-        let mut book = Book::default();
-        book.enter(&cold, &of(0, 0, 0));
-        book.enter(&cold, &of(200, 200, 200));
-        assert!(book.verdict(&Guard::default()).unwrap().contains("fail"), "errors are errors");
+        let mut counts = Counts::default();
+        counts.enter(&cold, &of(0, 0, 0));
+        counts.enter(&cold, &of(200, 200, 0));
+        assert_eq!(counts.verdict(&Guard::default()), None, "it is cold");
+        counts.enter(&sides(&[1], &[2]), &of(400, 200, 0));
+        assert_eq!(counts.verdict(&Guard::default()), None, "what it did before is not of now");
+        counts.enter(&sides(&[1], &[2]), &of(600, 400, 0));
+        assert!(counts.verdict(&Guard::default()).unwrap().starts_with("95 of 100 answers"));
+        let mut counts = Counts::default();
+        counts.enter(&cold, &of(0, 0, 0));
+        counts.enter(&cold, &of(200, 200, 200));
+        assert!(counts.verdict(&Guard::default()).unwrap().contains("fail"), "errors are errors");
     }
 
     #[test]
     fn without_a_common_time_the_old_ones_life_is_what_counts() {
-        let mut book = Book::default();
+        let mut counts = Counts::default();
         let usual = &[(1_000, 500)][..];
-        book.enter(&sides(&[1], &[]), &counted(&[(1, stats(500, 5, usual))]));
+        counts.enter(&sides(&[1], &[]), &counted(&[(1, stats(500, 5, usual))]));
         let slow = stats(100, 0, &[(900_000, 100)]);
-        book.enter(&sides(&[], &[2]), &counted(&[(2, slow)]));
-        let said = book.verdict(&Guard::default()).unwrap();
+        counts.enter(&sides(&[], &[2]), &counted(&[(2, slow)]));
+        let said = counts.verdict(&Guard::default()).unwrap();
         assert_eq!(said, "95 of 100 answers take up to 900.0 ms, those of the old version up to 1.0 ms");
     }
 }

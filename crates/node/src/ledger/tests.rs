@@ -30,7 +30,7 @@ impl Lab {
         let mut route = Route::everything_to(ServiceName::new("shop").unwrap());
         let mut once = once();
         tweak(&mut route, &mut once);
-        Book::new(&self.engines).clerk(&route, &once)
+        AnswerStore::new(&self.engines).clerk(&route, &once)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
 
 /// What is there now.
 #[derive(Debug)]
-pub struct Sight {
+pub struct Observation {
     /// Now.
     pub now: Time,
     /// Workers that there should be as of now.
@@ -124,9 +124,9 @@ impl Pilot {
     }
 
     /// Decides. Nothing is taken as followed before [`Pilot::follow`].
-    pub fn decide(&mut self, sight: Sight) -> Verdict {
-        let (now, waiting) = (sight.now, sight.waiting);
-        let samples = self.samples(sight);
+    pub fn decide(&mut self, observation: Observation) -> Verdict {
+        let (now, waiting) = (observation.now, observation.waiting);
+        let samples = self.samples(observation);
         let current = samples.replicas;
         if self.is_told_of_work(&samples) {
             self.gauge.note_busy(now);
@@ -169,8 +169,8 @@ impl Pilot {
         self.history = None;
     }
 
-    fn samples(&mut self, sight: Sight) -> Samples {
-        let Sight { now, wanted, waiting: _, workers, latency, mut externals } = sight;
+    fn samples(&mut self, observation: Observation) -> Samples {
+        let Observation { now, wanted, waiting: _, workers, latency, mut externals } = observation;
         let here: HashSet<&str> = workers.iter().map(|worker| worker.instance.as_str()).collect();
         self.readiness.retain(|name, _| here.contains(name.as_str()));
         self.gauge.keep(|name| here.contains(name));

@@ -12,7 +12,7 @@ use lethe_journey::journey::Journey;
 
 use super::{effect::effects, idle};
 use crate::{
-    clock::{self, Face},
+    clock::{self, TimeOfDay},
     finding::{Confidence, Finding},
     proof::{Progress, Row},
     repetition::TIMES,
@@ -58,7 +58,7 @@ pub(crate) fn look(
     progress(Progress::Begins { title: TITLE });
     let mut midnight = Midnight::default();
     let mut lead = LEAD;
-    let first = match leave_alone(stage, 1, Face::Midnight, &mut lead) {
+    let first = match leave_alone(stage, 1, TimeOfDay::Midnight, &mut lead) {
         Ok(first) => first,
         Err(why) => {
             midnight.notices.push(format!("schedules of the hour were not looked for: {why}"));
@@ -76,14 +76,15 @@ pub(crate) fn look(
     let mut alone = Some(first.effects);
     let mut rounds: Vec<idle::Round> = Vec::new();
     while !suspects.is_empty() && rounds.len() < TIMES {
-        let mut play =
-            |workers, face| leave_alone(stage, workers, face, &mut lead).map(|round| round.effects);
+        let mut play = |workers, time_of_day| {
+            leave_alone(stage, workers, time_of_day, &mut lead).map(|round| round.effects)
+        };
         let played = (|| {
             let round = vec![
-                alone.take().map_or_else(|| play(1, Face::Midnight), Ok)?,
-                play(idle::WORKERS, Face::Midnight)?,
+                alone.take().map_or_else(|| play(1, TimeOfDay::Midnight), Ok)?,
+                play(idle::WORKERS, TimeOfDay::Midnight)?,
             ];
-            Ok::<_, String>((round, play(1, Face::Between)?))
+            Ok::<_, String>((round, play(1, TimeOfDay::Between)?))
         })();
         let (round, at_another_time) = match played {
             Ok(played) => played,
@@ -122,9 +123,14 @@ struct Alone {
 
 /// What each of so many fresh workers does beside when its clock shows that, or why that is not known. Workers that take longer to start
 /// than `lead` are started again, with more of it.
-fn leave_alone(stage: &Stage, workers: usize, face: Face, lead: &mut i64) -> Result<Alone, String> {
+fn leave_alone(
+    stage: &Stage,
+    workers: usize,
+    time_of_day: TimeOfDay,
+    lead: &mut i64,
+) -> Result<Alone, String> {
     for _ in 0..TRIES {
-        let (offset, at) = face.in_seconds(*lead);
+        let (offset, at) = time_of_day.in_seconds(*lead);
         let began = Instant::now();
         let started = stage.with_clock(workers, offset).map_err(|error| error.to_string())?;
         let notice = is_reached(&started)?;

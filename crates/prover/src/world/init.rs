@@ -30,7 +30,7 @@ use super::{
     channel::{Channel, FILES_MAX},
     entropy, listening,
     root::{self, Entered},
-    watch::{Seen, Sight, Uppers, Watch},
+    watch::{Seen, Uppers, Watch, WatchMethod},
 };
 
 /// How long a connection to the service may take to be made; it is on the same machine.
@@ -149,8 +149,8 @@ fn make(spec: &str, channel: &Channel, service: &mut Service) -> io::Result<()> 
     }
     let files: Vec<BorrowedFd<'_>> = doors.iter().map(|(_, listener)| listener.as_fd()).collect();
     let doors = doors.iter().map(|(address, _)| *address).collect();
-    let sight = service.watch.as_ref().map_or(Sight::None, Watch::sight);
-    channel.send(&Reply::Ready { doors, sight, notices }, &files)
+    let watch_method = service.watch.as_ref().map_or(WatchMethod::None, Watch::watch_method);
+    channel.send(&Reply::Ready { doors, watch_method, notices }, &files)
 }
 
 /// Leaves nothing in a file. What is below the overlay stays as it is.

@@ -4,9 +4,9 @@
 //! A thread of the first process collects events while the service runs, and answers what there was since it was asked last. It is
 //! given a bounded time for that, so that a file system that hangs is no proof that hangs.
 
-mod book;
 mod fanotify;
 mod inotify;
+mod written;
 
 use std::{
     io,
@@ -23,8 +23,8 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use self::book::Book;
 pub(super) use self::inotify::Uppers;
+use self::written::WrittenFiles;
 
 /// How long events may gather before they are read: those of one process and file become one meanwhile, which is what makes them
 /// cheap for a service that writes with each request.
@@ -36,7 +36,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// By what means files are watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Sight {
+pub enum WatchMethod {
     /// `fanotify(7)` on all overlays, which needs the rights of root over the machine. It sees whatever way a file is written, but for
     /// memory that is mapped to it.
     Fanotify,
@@ -77,7 +77,7 @@ pub(super) struct Watch {
     questions: mpsc::Sender<mpsc::Sender<Seen>>,
     /// A byte in it wakes the thread for a question.
     bell: OwnedFd,
-    sight: Sight,
+    watch_method: WatchMethod,
 }
 
 /// What events come from.
@@ -93,7 +93,7 @@ impl Watch {
     /// Where the kernel does not allow it, as in a user namespace.
     pub(super) fn mounts(points: &[PathBuf]) -> io::Result<Self> {
         let group = fanotify::Group::new(points)?;
-        Self::start(Group::Fanotify(group), Book::default(), Sight::Fanotify)
+        Self::start(Group::Fanotify(group), WrittenFiles::default(), WatchMethod::Fanotify)
     }
 
     /// Watches the folders that are written in, for a service that runs in `home`.
@@ -101,22 +101,22 @@ impl Watch {
     /// # Errors
     /// Where the user has no watches left.
     pub(super) fn folders(uppers: Uppers, home: &Path) -> io::Result<Self> {
-        let mut book = Book::default();
-        let group = inotify::Group::new(uppers, home, &mut book)?;
-        Self::start(Group::Inotify(group), book, Sight::Inotify)
+        let mut written = WrittenFiles::default();
+        let group = inotify::Group::new(uppers, home, &mut written)?;
+        Self::start(Group::Inotify(group), written, WatchMethod::Inotify)
     }
 
-    fn start(group: Group, book: Book, sight: Sight) -> io::Result<Self> {
+    fn start(group: Group, written: WrittenFiles, watch_method: WatchMethod) -> io::Result<Self> {
         let (questions, asked) = mpsc::channel();
         let (rings, bell) = io::pipe()?;
-        let collecting = move || collect(group, book, &asked, &rings.into());
+        let collecting = move || collect(group, written, &asked, &rings.into());
         thread::Builder::new().name("watch".into()).spawn(collecting)?;
-        Ok(Self { questions, bell: bell.into(), sight })
+        Ok(Self { questions, bell: bell.into(), watch_method })
     }
 
     /// By what means it watches.
-    pub(super) fn sight(&self) -> Sight {
-        self.sight
+    pub(super) fn watch_method(&self) -> WatchMethod {
+        self.watch_method
     }
 
     /// What was seen since this was asked before. What cannot be told in time is cut.
@@ -129,10 +129,15 @@ impl Watch {
 }
 
 /// Notes what comes until nobody can ask any more.
-fn collect(mut group: Group, mut book: Book, asked: &mpsc::Receiver<mpsc::Sender<Seen>>, bell: &OwnedFd) {
+fn collect(
+    mut group: Group,
+    mut written: WrittenFiles,
+    asked: &mpsc::Receiver<mpsc::Sender<Seen>>,
+    bell: &OwnedFd,
+) {
     loop {
         let Ok(is_asked) = wait(&group, bell) else { return };
-        group.read(&mut book);
+        group.read(&mut written);
         if !is_asked {
             continue;
         }
@@ -141,9 +146,9 @@ fn collect(mut group: Group, mut book: Book, asked: &mpsc::Receiver<mpsc::Sender
             return;
         }
         let Ok(answer) = asked.try_recv() else { return };
-        group.settle(&mut book);
+        group.settle(&mut written);
         // Who asked may have had enough of waiting.
-        let _ = answer.send(book.take());
+        let _ = answer.send(written.take());
     }
 }
 
@@ -164,18 +169,18 @@ fn wait(group: &Group, bell: &OwnedFd) -> rustix::io::Result<bool> {
 }
 
 impl Group {
-    fn read(&mut self, book: &mut Book) {
+    fn read(&mut self, written: &mut WrittenFiles) {
         match self {
-            Self::Fanotify(group) => group.read(book),
-            Self::Inotify(group) => group.read(book),
+            Self::Fanotify(group) => group.read(written),
+            Self::Inotify(group) => group.read(written),
         }
     }
 
     /// What is to be done before an answer.
-    fn settle(&mut self, book: &mut Book) {
+    fn settle(&mut self, written: &mut WrittenFiles) {
         match self {
             Self::Fanotify(_) => {}
-            Self::Inotify(group) => group.settle(book),
+            Self::Inotify(group) => group.settle(written),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::watch::{Seen, Sight};
+use super::watch::{Seen, WatchMethod};
 use serde::{Deserialize, Serialize};
 
 /// What a world is asked.
@@ -37,7 +37,7 @@ pub enum Reply {
         /// The doors, in the order of the sockets.
         doors: Vec<SocketAddr>,
         /// By what means files are watched.
-        sight: Sight,
+        watch_method: WatchMethod,
         /// What could not be made as it should, one sentence each.
         notices: Vec<String>,
     },

@@ -4,15 +4,15 @@ use std::{fs, path::Path};
 
 use lethe_prover::{
     worker::Worker,
-    world::{Level, watch::Sight},
+    world::{Level, watch::WatchMethod},
 };
 
 use crate::{Lab, ask};
 
 pub fn what_is_done_with_files_is_seen(level: Level) {
     let lab = Lab::new(level);
-    let sight = if level == Level::Overlay { Sight::Fanotify } else { Sight::Inotify };
-    assert_eq!(lab.yard.sight(), sight, "{:?}", lab.yard.notices());
+    let watch_method = if level == Level::Overlay { WatchMethod::Fanotify } else { WatchMethod::Inotify };
+    assert_eq!(lab.yard.watch_method(), watch_method, "{:?}", lab.yard.notices());
     fs::write(lab.file("before"), "before").unwrap();
     let a = lab.start();
     let done = || -> Vec<(String, bool, bool)> {
@@ -87,7 +87,7 @@ pub fn more_folders_than_are_watched_are_said(level: Level) {
     let a = lab.start();
     assert_eq!(ask(&a, &format!("folders {} 600", lab.file("many").display())), "made");
     // The kernel has no such bound for whole mounts.
-    assert_eq!(a.seen().unwrap().is_cut, lab.yard.sight() == Sight::Inotify);
+    assert_eq!(a.seen().unwrap().is_cut, lab.yard.watch_method() == WatchMethod::Inotify);
     assert_eq!(ask(&a, &format!("write {} x", lab.file("photo").display())), "written");
     assert!(a.seen().unwrap().files.iter().any(|file| file.path.ends_with("/photo")));
 }

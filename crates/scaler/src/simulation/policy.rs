@@ -23,7 +23,7 @@ const KPA_PERIOD_S: u64 = 2;
 const IN_FLIGHT: &str = "in-flight";
 
 /// What a policy could look at.
-pub struct Sight<'a> {
+pub struct Observation<'a> {
     /// The end of the second that has passed.
     pub(super) now: Time,
     pub(super) workers: &'a Workers,
@@ -118,12 +118,12 @@ impl Policy {
     }
 
     /// Looks at a second that has passed, and says how many workers there should be, if it decides now.
-    pub(super) fn look(&mut self, model: &Model, sight: &Sight<'_>) -> Option<u32> {
+    pub(super) fn look(&mut self, model: &Model, observation: &Observation<'_>) -> Option<u32> {
         match self {
-            Self::Hpa(hpa) => hpa.look(sight),
-            Self::Kpa(kpa) => kpa.look(sight),
-            Self::Target(tracker) => tracker.look(sight),
-            Self::Lethe(lethe) => lethe.look(model, sight),
+            Self::Hpa(hpa) => hpa.look(observation),
+            Self::Kpa(kpa) => kpa.look(observation),
+            Self::Target(tracker) => tracker.look(observation),
+            Self::Lethe(lethe) => lethe.look(model, observation),
         }
     }
 }
@@ -182,19 +182,19 @@ impl Hpa {
         Self { spec, history: None, cpu: Window::new(HPA_PERIOD_S), ticks: 0, samples: Samples::default() }
     }
 
-    fn look(&mut self, sight: &Sight<'_>) -> Option<u32> {
-        self.cpu.push(sight.busy);
+    fn look(&mut self, observation: &Observation<'_>) -> Option<u32> {
+        self.cpu.push(observation.busy);
         if !is_time(&mut self.ticks, HPA_PERIOD_S) {
             return None;
         }
-        let current = sight.workers.wanted();
+        let current = observation.workers.wanted();
         let mut instances: Vec<Instance> = std::mem::take(&mut self.samples.instances);
-        sight.workers.write((self.cpu.mean() * 1_000.0).round() as i64, &mut instances);
+        observation.workers.write((self.cpu.mean() * 1_000.0).round() as i64, &mut instances);
         self.samples.instances = instances;
         self.samples.replicas = current;
-        let history = self.history.get_or_insert_with(|| History::begin(current, sight.now));
-        let decision = decision::decide(&self.spec, history, &self.samples, sight.now).ok()?;
-        history.note(&self.spec, current, &decision, sight.now);
+        let history = self.history.get_or_insert_with(|| History::begin(current, observation.now));
+        let decision = decision::decide(&self.spec, history, &self.samples, observation.now).ok()?;
+        history.note(&self.spec, current, &decision, observation.now);
         Some(decision.desired)
     }
 }
@@ -213,17 +213,17 @@ impl Lethe {
         Self { spec: bounded(model, metric, Some(Behavior::quick())), history: None }
     }
 
-    fn look(&mut self, model: &Model, sight: &Sight<'_>) -> Option<u32> {
-        let current = sight.workers.wanted();
+    fn look(&mut self, model: &Model, observation: &Observation<'_>) -> Option<u32> {
+        let current = observation.workers.wanted();
         // At zero workers there is nothing but the line, and one request in it is enough to begin.
         let takes = if current == 0 { backlog::WITHIN } else { model.service_time };
-        let in_flight = sight.inside + sight.waiting * backlog::part(takes);
+        let in_flight = observation.inside + observation.waiting * backlog::part(takes);
         let milli = (in_flight * 1_000.0).min(f64::from(model.max) * 1e9).ceil() as i64;
         let external = [(IN_FLIGHT.to_owned(), Reading::Value(milli))].into();
         let samples = Samples { replicas: current, external, ..Samples::default() };
-        let history = self.history.get_or_insert_with(|| History::begin(current, sight.now));
-        let decision = decision::decide(&self.spec, history, &samples, sight.now).ok()?;
-        history.note(&self.spec, current, &decision, sight.now);
+        let history = self.history.get_or_insert_with(|| History::begin(current, observation.now));
+        let decision = decision::decide(&self.spec, history, &samples, observation.now).ok()?;
+        history.note(&self.spec, current, &decision, observation.now);
         Some(decision.desired)
     }
 }
@@ -246,16 +246,16 @@ impl Kpa {
         Self { spec, history, stable: Window::new(stable), panic: Window::new(panic), ticks: 0 }
     }
 
-    fn look(&mut self, sight: &Sight<'_>) -> Option<u32> {
-        let in_flight = sight.inside + sight.waiting;
+    fn look(&mut self, observation: &Observation<'_>) -> Option<u32> {
+        let in_flight = observation.inside + observation.waiting;
         self.stable.push(in_flight);
         self.panic.push(in_flight);
         if !is_time(&mut self.ticks, KPA_PERIOD_S) {
             return None;
         }
         let (stable, panic) = (self.stable.mean(), self.panic.mean());
-        let samples = concurrency::Samples { ready: sight.workers.ready(), stable, panic };
-        let decision = concurrency::decide(&self.spec, &self.history, &samples, sight.now);
+        let samples = concurrency::Samples { ready: observation.workers.ready(), stable, panic };
+        let decision = concurrency::decide(&self.spec, &self.history, &samples, observation.now);
         self.history = decision.history;
         Some(decision.desired)
     }
@@ -277,16 +277,16 @@ impl Tracker {
         Self { spec, history: tracking::History::default(), minute, points: Vec::new(), ticks: 0 }
     }
 
-    fn look(&mut self, sight: &Sight<'_>) -> Option<u32> {
-        self.minute.push(sight.busy * 100.0);
+    fn look(&mut self, observation: &Observation<'_>) -> Option<u32> {
+        self.minute.push(observation.busy * 100.0);
         if !is_time(&mut self.ticks, tracking::PERIOD.as_secs()) {
             return None;
         }
         self.points.push(self.minute.mean());
         let most = self.spec.in_points.max(self.spec.out_points);
         self.points.drain(..self.points.len().saturating_sub(most));
-        let current = sight.workers.wanted();
-        let decision = tracking::decide(&self.spec, &self.history, current, &self.points, sight.now);
+        let current = observation.workers.wanted();
+        let decision = tracking::decide(&self.spec, &self.history, current, &self.points, observation.now);
         self.history = decision.history;
         Some(decision.desired)
     }

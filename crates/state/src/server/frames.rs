@@ -76,7 +76,7 @@ pub(super) async fn serve(
         .map_err(|_| io::Error::other("the connection is of another kind than was accepted"))?;
     let mut stream = parts.io.into_inner();
     let (mut reader, mut writer) = stream.split();
-    let mut line = Line {
+    let mut line = FramedConnection {
         router,
         directs,
         visitor,
@@ -135,7 +135,7 @@ pub(super) async fn serve(
 }
 
 /// What one connection has under way.
-struct Line {
+struct FramedConnection {
     router: TowerToHyperService<Router>,
     directs: Arc<Directs>,
     visitor: Visitor,
@@ -158,7 +158,7 @@ enum Answer {
     Response { status: StatusCode, headers: HeaderMap, body: Bytes },
 }
 
-impl Line {
+impl FramedConnection {
     fn has_room(&self) -> bool {
         self.running.len() < CALLS_MAX && self.out.len() < UNSENT_BYTES_MAX
     }

@@ -1,4 +1,4 @@
-//! Stands between a browser and a service: requests go on, responses come back, and both are noted on the tape.
+//! Stands between a browser and a service: requests go on, responses come back, and both are recorded.
 
 use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use hyper::{body::Incoming, client, server, service::service_fn, upgrade};
 use hyper_util::rt::TokioIo;
 use tokio::{io::copy_bidirectional, net::TcpStream, task::spawn_blocking};
 
-use super::{head, tape::Tape, tee::Tee};
+use super::{head, recording::Recording, tee::Tee};
 
 /// The most bytes of what is sent that are kept. A journey's own bound is higher.
 const SENT_BYTES_MAX: usize = 16 << 20;
@@ -46,14 +46,14 @@ impl Upstream {
 /// Serves browsers.
 pub(super) struct Proxy {
     upstream: Upstream,
-    /// What the service is called on the tape.
+    /// What the service is called in the recording.
     host: String,
-    tape: Arc<Tape>,
+    recording: Arc<Recording>,
 }
 
 impl Proxy {
-    pub(super) fn new(upstream: Upstream, host: String, tape: Arc<Tape>) -> Arc<Self> {
-        Arc::new(Self { upstream, host, tape })
+    pub(super) fn new(upstream: Upstream, host: String, recording: Arc<Recording>) -> Arc<Self> {
+        Arc::new(Self { upstream, host, recording })
     }
 
     /// Serves one connection, in the background.
@@ -80,11 +80,11 @@ impl Proxy {
         let browser = asked.is_some().then(|| upgrade::on(&mut request));
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
         let noted = head::of_request(request.headers(), &own, &self.host);
-        let number = self.tape.request(request.method().clone(), target.clone(), noted);
+        let number = self.recording.request(request.method().clone(), target.clone(), noted);
         match self.pass(number, request, &target, &own, asked).await {
             Ok(response) => self.back(number, response, &own, browser),
             Err(error) => {
-                self.tape.ended(number, None);
+                self.recording.ended(number, None);
                 let text = format!("lethe record has no response of the service: {error:#}\n");
                 refusal(StatusCode::BAD_GATEWAY, text)
             }
@@ -114,8 +114,8 @@ impl Proxy {
     ) -> anyhow::Result<Response<Incoming>> {
         let authority = self.upstream.authority.as_deref().unwrap_or(own);
         let (parts, body) = request.into_parts();
-        let tape = Arc::clone(&self.tape);
-        let body = Tee::new(body, SENT_BYTES_MAX, move |body| tape.sent(number, body));
+        let recording = Arc::clone(&self.recording);
+        let body = Tee::new(body, SENT_BYTES_MAX, move |body| recording.sent(number, body));
         let mut passed = Request::builder().method(parts.method).uri(target).body(body)?;
         *passed.headers_mut() = head::to_service(&parts.headers, own, authority);
         if let Some(protocol) = asked {
@@ -138,10 +138,10 @@ impl Proxy {
     ) -> Answer {
         let authority = self.upstream.authority.as_deref().unwrap_or(own);
         let noted = head::of_response(response.headers(), authority, &self.host);
-        self.tape.answered(number, response.status().as_u16(), noted);
+        self.recording.answered(number, response.status().as_u16(), noted);
         let mut headers = head::to_browser(response.headers(), authority, own);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            self.tape.ended(number, None);
+            self.recording.ended(number, None);
             for name in [header::CONNECTION, header::UPGRADE] {
                 headers.extend(response.headers().get(&name).cloned().map(|value| (name, value)));
             }
@@ -150,10 +150,10 @@ impl Proxy {
             }
         }
         let (parts, body) = response.into_parts();
-        let tape = Arc::clone(&self.tape);
+        let recording = Arc::clone(&self.recording);
         let body = match parts.status {
             StatusCode::SWITCHING_PROTOCOLS => Either::Right(Full::default()),
-            _ => Either::Left(Tee::new(body, ANSWER_BYTES_MAX, move |body| tape.ended(number, body))),
+            _ => Either::Left(Tee::new(body, ANSWER_BYTES_MAX, move |body| recording.ended(number, body))),
         };
         let mut back = Response::new(body);
         *back.status_mut() = parts.status;

@@ -50,7 +50,7 @@ impl Site {
         };
         let services = [(service, [worker].into_iter().collect())].into();
         let (workers, roster) = watch::channel(Arc::new(Roster { generation: 1, services }));
-        let bound = Bound::bind(config).unwrap().recorded_by(Book::new(&lab.engines));
+        let bound = Bound::bind(config).unwrap().recorded_by(AnswerStore::new(&lab.engines));
         let address = bound.address();
         let gateway = bound.run(roster);
         let deeds = Arc::new(Mutex::new(deeds.iter().copied().collect::<VecDeque<_>>()));

@@ -60,7 +60,7 @@ impl Stage {
         }
     }
 
-    fn sight(&self) -> Sight {
+    fn observation(&self) -> Observation {
         let worker = |number: u32| Seen {
             instance: format!("web-{number}"),
             state: self.state,
@@ -70,7 +70,7 @@ impl Stage {
             cpu_ms: self.cpu_ms,
             memory_bytes: self.memory,
         };
-        Sight {
+        Observation {
             now: self.now,
             wanted: self.wanted,
             waiting: self.waiting,
@@ -88,7 +88,7 @@ impl Stage {
             let load = Load { inside: self.load, waiting: self.waiting, shed: 0 };
             self.pilot.gauge.glance(self.now, load, std::iter::empty());
         }
-        let verdict = self.pilot.decide(self.sight());
+        let verdict = self.pilot.decide(self.observation());
         // Whatever is decided can be decided again from what is kept of it.
         assert_eq!(again(&verdict.case), verdict.decided.as_ref().map_err(ToString::to_string).cloned());
         if let Ok(decision) = &verdict.decided {
@@ -155,11 +155,12 @@ fn cpu_is_followed_and_what_starts_does_not_count() {
     assert_eq!(stage.wanted, 2);
     stage.half_a_second();
     assert_eq!(stage.wanted, 3);
-    let (mut pilot, sight) = (Stage::new("instances = '2..8'", 2).pilot, stage.sight());
+    let (mut pilot, observation) = (Stage::new("instances = '2..8'", 2).pilot, stage.observation());
     let starting = |worker: &mut Seen| {
-        (worker.started, worker.cpu_ms) = (sight.now.minus(Duration::from_secs(1)), 1_000);
+        (worker.started, worker.cpu_ms) = (observation.now.minus(Duration::from_secs(1)), 1_000);
     };
-    let mut young = Sight { workers: sight.workers.clone(), externals: BTreeMap::new(), ..sight };
+    let mut young =
+        Observation { workers: observation.workers.clone(), externals: BTreeMap::new(), ..observation };
     young.workers.iter_mut().for_each(starting);
     let verdict = pilot.decide(young);
     assert_eq!(verdict.failing["cpu"], "no worker that counts was measured; they may all be starting");

@@ -17,7 +17,7 @@ use std::{
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
-use super::book::{Book, Id};
+use super::written::{Id, WrittenFiles};
 
 /// Bytes of events that are read at a time.
 const BATCH_BYTES: usize = 16 << 10;
@@ -59,39 +59,39 @@ impl Group {
     }
 
     /// Notes all that has come, up to a bound.
-    pub(super) fn read(&mut self, book: &mut Book) {
+    pub(super) fn read(&mut self, written: &mut WrittenFiles) {
         for _ in 0..BATCHES_MAX {
             let Ok(length) = rustix::io::read(&self.listener, &mut *self.batch) else { return };
             let mut rest = &self.batch[..length];
             while let Some((event, after)) = next(rest) {
                 rest = after;
-                self.note(&event, book);
+                self.note(&event, written);
             }
         }
     }
 
-    fn note(&self, event: &libc::fanotify_event_metadata, book: &mut Book) {
+    fn note(&self, event: &libc::fanotify_event_metadata, written: &mut WrittenFiles) {
         if event.mask & libc::FAN_Q_OVERFLOW != 0 {
-            book.cut();
+            written.cut();
         }
         if event.fd < 0 {
             return;
         }
         // SAFETY: the kernel has opened it for whoever reads the event, and nobody else knows of it.
         let file = unsafe { OwnedFd::from_raw_fd(event.fd) };
-        let Ok((id, has_name)) = identity(&file) else { return book.cut() };
+        let Ok((id, has_name)) = identity(&file) else { return written.cut() };
         let (wrote, read) = (event.mask & WRITES != 0, event.mask & libc::FAN_ACCESS != 0);
-        if has_name && book.is_noted(&id, wrote, read) {
+        if has_name && written.is_noted(&id, wrote, read) {
             return;
         }
-        let Ok(path) = name(&file) else { return book.cut() };
-        let was_known = book.knows(&id);
-        let is_known = book.note(id, path, wrote, read, !has_name);
+        let Ok(path) = name(&file) else { return written.cut() };
+        let was_known = written.knows(&id);
+        let is_known = written.note(id, path, wrote, read, !has_name);
         if is_known && !was_known && has_name {
             let marked =
                 mark(&self.listener, libc::FAN_MARK_INODE, libc::FAN_ACCESS, file.as_raw_fd(), ptr::null());
             if marked.is_err() {
-                book.cut();
+                written.cut();
             }
         }
     }

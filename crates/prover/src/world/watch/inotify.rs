@@ -25,9 +25,9 @@ use rustix::fs::{
     statx,
 };
 
-use super::book::{Book, Id};
+use super::written::{Id, WrittenFiles};
 
-/// Most folders of a world that are watched, each by two watches. With those of [`AHEAD_MAX`] and of files ([`Book`]) that is a fourth of
+/// Most folders of a world that are watched, each by two watches. With those of [`AHEAD_MAX`] and of files ([`WrittenFiles`]) that is a fourth of
 /// the 8192 that the kernel allows each user at least (`fs.inotify.max_user_watches`).
 const FOLDERS_MAX: usize = 512;
 
@@ -125,7 +125,7 @@ pub(super) struct Group {
 
 impl Group {
     /// Watches what the disk has by now, and all that it will have; and `home`, where the service runs.
-    pub(super) fn new(uppers: Uppers, home: &Path, book: &mut Book) -> io::Result<Self> {
+    pub(super) fn new(uppers: Uppers, home: &Path, written: &mut WrittenFiles) -> io::Result<Self> {
         let listener = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let layers = uppers.0.into_iter().map(|(point, folder)| {
             let upper = format!("/proc/self/fd/{}", folder.as_raw_fd()).into();
@@ -140,7 +140,7 @@ impl Group {
             moving: HashMap::new(),
             batch: vec![MaybeUninit::uninit(); BATCH_BYTES],
         };
-        group.begin(book);
+        group.begin(written);
         match group.folders {
             0 => Err(io::Error::other("no folder can be watched by inotify")),
             _ => {
@@ -177,30 +177,30 @@ impl Group {
     }
 
     /// What is there was not written by whoever runs now.
-    fn begin(&mut self, book: &mut Book) {
+    fn begin(&mut self, written: &mut WrittenFiles) {
         for layer in 0..self.layers.len() {
-            self.enter(Place { layer, path: PathBuf::new() }, false, book);
+            self.enter(Place { layer, path: PathBuf::new() }, false, written);
         }
     }
 
     /// Notes all that has come, up to a bound.
-    pub(super) fn read(&mut self, book: &mut Book) {
+    pub(super) fn read(&mut self, written: &mut WrittenFiles) {
         for _ in 0..BATCHES_MAX {
             let Some(events) = self.next() else { return };
             for event in events {
-                self.note(&event, book);
+                self.note(&event, written);
             }
         }
     }
 
     /// Notes what was written and has gone by now; no more is told of it.
-    pub(super) fn settle(&mut self, book: &mut Book) {
+    pub(super) fn settle(&mut self, written: &mut WrittenFiles) {
         for path in self.vanished.drain() {
             let mut hasher = DefaultHasher::new();
             path.hash(&mut hasher);
             // No file has this device.
             let id = Id { device: (u32::MAX, u32::MAX), inode: hasher.finish(), born: (0, 0) };
-            book.note(id, path.to_string_lossy().into_owned(), true, false, true);
+            written.note(id, path.to_string_lossy().into_owned(), true, false, true);
         }
     }
 
@@ -218,32 +218,32 @@ impl Group {
         }
     }
 
-    fn note(&mut self, event: &Event, book: &mut Book) {
+    fn note(&mut self, event: &Event, written: &mut WrittenFiles) {
         if event.what.contains(ReadFlags::QUEUE_OVERFLOW) {
             // Folders may have been made of which nothing is known.
-            book.cut();
-            return self.begin(book);
+            written.cut();
+            return self.begin(written);
         }
         if event.what.contains(ReadFlags::IGNORED) {
-            return self.forget(event.watch, book);
+            return self.forget(event.watch, written);
         }
         let is_folder = event.what.contains(ReadFlags::ISDIR);
         match (self.watched.get(&event.watch), &event.name) {
             (Some(Watched::Disk(place)), Some(name)) if is_folder => {
-                self.enter(place.child(name), true, book);
+                self.enter(place.child(name), true, written);
             }
             (Some(Watched::Folder(place)), Some(name)) if !is_folder => {
                 let place = place.child(name);
-                self.note_file(event, &place, book);
+                self.note_file(event, &place, written);
             }
-            (Some(Watched::File(id)), _) if event.what.contains(ReadFlags::ACCESS) => book.note_read(id),
+            (Some(Watched::File(id)), _) if event.what.contains(ReadFlags::ACCESS) => written.note_read(id),
             _ => {}
         }
     }
 
-    fn note_file(&mut self, event: &Event, place: &Place, book: &mut Book) {
+    fn note_file(&mut self, event: &Event, place: &Place, written: &mut WrittenFiles) {
         if event.what.intersects(WRITES) {
-            self.written(place, book);
+            self.written(place, written);
         } else if event.what.contains(ReadFlags::MOVED_FROM) {
             if self.moving.len() >= VANISHED_MAX {
                 self.moving.clear();
@@ -252,23 +252,23 @@ impl Group {
             self.moving.insert(event.cookie, had_vanished);
         } else if event.what.contains(ReadFlags::MOVED_TO) {
             match self.moving.remove(&event.cookie) {
-                Some(true) => self.written(place, book),
-                _ => self.renamed(place, book),
+                Some(true) => self.written(place, written),
+                _ => self.renamed(place, written),
             }
         }
     }
 
     /// The watch is no more, since what it was for is gone.
-    fn forget(&mut self, watch: i32, book: &mut Book) {
+    fn forget(&mut self, watch: i32, written: &mut WrittenFiles) {
         match self.watched.remove(&watch) {
             Some(Watched::Disk(_)) => self.folders -= 1,
-            Some(Watched::File(id)) => book.gone(&id),
+            Some(Watched::File(id)) => written.gone(&id),
             Some(Watched::Folder(_)) | None => {}
         }
     }
 
     /// Watches a folder of the disk, and all folders in it. Where it `is_new`, files in it were written.
-    fn enter(&mut self, place: Place, is_new: bool, book: &mut Book) {
+    fn enter(&mut self, place: Place, is_new: bool, written: &mut WrittenFiles) {
         let mut places = vec![place];
         while let Some(place) = places.pop() {
             match self.watch_folder(&place).and_then(|()| fs::read_dir(self.on_disk(&place))) {
@@ -277,14 +277,14 @@ impl Group {
                         let within = place.child(Path::new(&entry.file_name()));
                         match entry.file_type() {
                             Ok(kind) if kind.is_dir() => places.push(within),
-                            Ok(kind) if kind.is_file() && is_new => self.found(&within, book),
+                            Ok(kind) if kind.is_file() && is_new => self.found(&within, written),
                             _ => {}
                         }
                     }
                 }
                 // It has gone meanwhile, or is shown to nobody.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-                Err(_) => return book.cut(),
+                Err(_) => return written.cut(),
             }
         }
     }
@@ -307,47 +307,47 @@ impl Group {
     }
 
     /// A file was written there.
-    fn written(&mut self, place: &Place, book: &mut Book) {
+    fn written(&mut self, place: &Place, written: &mut WrittenFiles) {
         let path = self.shown(place);
         match self.identity(place) {
-            Ok(Some(id)) => self.keep(id, &path, book),
+            Ok(Some(id)) => self.keep(id, &path, written),
             // A device, a pipe or the like.
             Ok(None) => {}
-            Err(error) if error.kind() != ErrorKind::NotFound => book.cut(),
-            Err(_) if book.knows_name(&path.to_string_lossy()) => {}
-            Err(_) if self.vanished.len() >= VANISHED_MAX => book.cut(),
+            Err(error) if error.kind() != ErrorKind::NotFound => written.cut(),
+            Err(_) if written.knows_name(&path.to_string_lossy()) => {}
+            Err(_) if self.vanished.len() >= VANISHED_MAX => written.cut(),
             Err(_) => drop(self.vanished.insert(path)),
         }
     }
 
     /// A file is there, in a folder that is new to the disk. If it was known, all that was done with it has been told.
-    fn found(&mut self, place: &Place, book: &mut Book) {
+    fn found(&mut self, place: &Place, written: &mut WrittenFiles) {
         if let Ok(Some(id)) = self.identity(place) {
             let path = self.shown(place);
-            match book.knows(&id) {
-                true => book.rename(&id, path.to_string_lossy().into_owned()),
-                false => self.keep(id, &path, book),
+            match written.knows(&id) {
+                true => written.rename(&id, path.to_string_lossy().into_owned()),
+                false => self.keep(id, &path, written),
             }
         }
     }
 
-    fn renamed(&mut self, place: &Place, book: &mut Book) {
+    fn renamed(&mut self, place: &Place, written: &mut WrittenFiles) {
         if let Ok(Some(id)) = self.identity(place) {
-            book.rename(&id, self.shown(place).to_string_lossy().into_owned());
+            written.rename(&id, self.shown(place).to_string_lossy().into_owned());
         }
     }
 
     /// Notes that it was written, and watches who reads it from then on.
-    fn keep(&mut self, id: Id, path: &Path, book: &mut Book) {
-        let was_known = book.knows(&id);
-        let is_known = book.note(id, path.to_string_lossy().into_owned(), true, false, false);
+    fn keep(&mut self, id: Id, path: &Path, written: &mut WrittenFiles) {
+        let was_known = written.knows(&id);
+        let is_known = written.note(id, path.to_string_lossy().into_owned(), true, false, false);
         if was_known || !is_known {
             return;
         }
         match inotify::add_watch(&self.listener, path, OF_FILE) {
             Ok(watch) => drop(self.watched.insert(watch, Watched::File(id))),
-            Err(rustix::io::Errno::NOENT) => book.gone(&id),
-            Err(_) => book.cut(),
+            Err(rustix::io::Errno::NOENT) => written.gone(&id),
+            Err(_) => written.cut(),
         }
     }
 

@@ -68,25 +68,25 @@ mod nested {
 
 /// The decisions of one service.
 #[derive(Debug)]
-pub struct Book {
+pub struct DecisionLog {
     entries: VecDeque<Arc<Entry>>,
     path: PathBuf,
     writer: Option<Writer>,
 }
 
-impl Book {
+impl DecisionLog {
     /// That of the service `name`, with what is in its file in `folder`. Without a writer nothing is written.
     pub fn open(folder: &Path, name: &str, writer: Option<Writer>) -> Self {
         let path = folder.join(format!("{name}.jsonl"));
-        let mut book = Self { entries: VecDeque::new(), path, writer };
+        let mut log = Self { entries: VecDeque::new(), path, writer };
         // A file that is gone or broken is one that says nothing.
-        if book.path.metadata().is_ok_and(|meta| meta.len() <= 2 * FILE_BYTES_MAX) {
-            let text = fs::read_to_string(&book.path).unwrap_or_default();
+        if log.path.metadata().is_ok_and(|meta| meta.len() <= 2 * FILE_BYTES_MAX) {
+            let text = fs::read_to_string(&log.path).unwrap_or_default();
             for entry in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
-                book.keep(Arc::new(entry));
+                log.keep(Arc::new(entry));
             }
         }
-        book
+        log
     }
 
     /// Those that are kept, oldest first.
@@ -204,13 +204,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("scaling");
         let writer = Writer::start(&path).unwrap();
-        let mut book = Book::open(&path, "web", Some(writer.clone()));
+        let mut log = DecisionLog::open(&path, "web", Some(writer.clone()));
         for number in 1..=40 {
-            assert_eq!(book.next(), number);
-            book.add(entry(number, "{\"replicas\": 1}"));
+            assert_eq!(log.next(), number);
+            log.add(entry(number, "{\"replicas\": 1}"));
         }
         drop(writer);
-        ended(book);
+        ended(log);
         let whole = fs::read_to_string(path.join("web.jsonl")).unwrap();
         assert!(whole.lines().all(|line| line.starts_with('{')) && whole.ends_with("}\n"), "{whole}");
         fs::OpenOptions::new()
@@ -219,29 +219,29 @@ mod tests {
             .unwrap()
             .write_all(b"{half")
             .unwrap();
-        let book = Book::open(&path, "web", None);
-        let numbers: Vec<u64> = book.entries().map(|entry| entry.number).collect();
+        let log = DecisionLog::open(&path, "web", None);
+        let numbers: Vec<u64> = log.entries().map(|entry| entry.number).collect();
         assert_eq!(numbers, (9..=40).collect::<Vec<_>>());
-        assert_eq!(book.get(40).unwrap().case, "{\"replicas\":1}");
-        assert!(book.get(8).is_none());
-        assert_eq!(Book::open(&path, "other", None).next(), 1);
+        assert_eq!(log.get(40).unwrap().case, "{\"replicas\":1}");
+        assert!(log.get(8).is_none());
+        assert_eq!(DecisionLog::open(&path, "other", None).next(), 1);
         // What follows half a line is a line of its own.
         let writer = Writer::start(&path).unwrap();
-        let mut book = Book::open(&path, "web", Some(writer));
-        book.add(entry(41, "1"));
-        ended(book);
-        assert_eq!(Book::open(&path, "web", None).next(), 42);
+        let mut log = DecisionLog::open(&path, "web", Some(writer));
+        log.add(entry(41, "1"));
+        ended(log);
+        assert_eq!(DecisionLog::open(&path, "web", None).next(), 42);
     }
 
     #[test]
     fn what_is_kept_is_bounded_on_disk_and_in_memory() {
         let folder = tempfile::tempdir().unwrap();
         let writer = Writer::start(folder.path()).unwrap();
-        let mut book = Book::open(folder.path(), "web", Some(writer.clone()));
+        let mut log = DecisionLog::open(folder.path(), "web", Some(writer.clone()));
         let case = format!("\"{}\"", "x".repeat(1 << 20));
         for number in 1..=20 {
-            book.add(entry(number, &case));
-            assert!(book.entries.len() <= 4);
+            log.add(entry(number, &case));
+            assert!(log.entries.len() <= 4);
             // One after the other, as decisions are: the size of the file is known by the next one.
             while !fs::read_to_string(folder.path().join("web.jsonl"))
                 .is_ok_and(|text| text.contains(&format!("{{\"number\":{number},")) && text.ends_with('\n'))
@@ -250,15 +250,15 @@ mod tests {
             }
             assert!(fs::metadata(folder.path().join("web.jsonl")).unwrap().len() <= FILE_BYTES_MAX);
         }
-        book.add(entry(21, &format!("\"{}\"", "x".repeat(KEPT_BYTES_MAX + 1))));
-        assert_eq!(book.entries.len(), 1, "the last one is always kept");
+        log.add(entry(21, &format!("\"{}\"", "x".repeat(KEPT_BYTES_MAX + 1))));
+        assert_eq!(log.entries.len(), 1, "the last one is always kept");
     }
 
     /// Waits until all was written: the thread ends with the last writer.
-    fn ended(book: Book) {
-        let path = book.path.clone();
-        let last = format!("{{\"number\":{},", book.next() - 1);
-        drop(book);
+    fn ended(log: DecisionLog) {
+        let path = log.path.clone();
+        let last = format!("{{\"number\":{},", log.next() - 1);
+        drop(log);
         while !fs::read_to_string(&path).is_ok_and(|text| text.contains(&last) && text.ends_with('\n')) {
             thread::yield_now();
         }

@@ -34,7 +34,7 @@ const OUTBOX: usize = 16;
 
 /// A connection that stays open until this is dropped.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct LiveConnection {
     inbox: Arc<Inbox>,
     /// `None` where nothing can be said.
     outbox: Option<mpsc::Sender<Vec<u8>>>,
@@ -92,8 +92,8 @@ pub(super) fn ask(protocol: Protocol, host: &str, headers: &mut HeaderMap) {
     }
 }
 
-impl Line {
-    /// Opens it; without a line the server has refused, and the answer is whole.
+impl LiveConnection {
+    /// Opens it; without one the server has refused, and the answer is whole.
     pub(super) async fn open(
         request: Request<Full<Bytes>>,
         protocol: Protocol,

@@ -26,13 +26,13 @@ struct File {
 
 /// The files that were written, and what was done with them since somebody asked.
 #[derive(Default)]
-pub(super) struct Book {
+pub(super) struct WrittenFiles {
     files: HashMap<Id, File>,
     count: u32,
     is_cut: bool,
 }
 
-impl Book {
+impl WrittenFiles {
     /// Whether the file is known; only known ones may be read.
     pub(super) fn knows(&self, id: &Id) -> bool {
         self.files.contains_key(id)
@@ -126,35 +126,35 @@ mod tests {
 
     #[test]
     fn what_was_written_is_followed_under_any_name() {
-        let mut book = Book::default();
-        assert!(!book.note(id(1), "/read".into(), false, true, false));
-        assert!(book.note(id(2), "/a.tmp".into(), true, false, false));
-        let first = book.take();
+        let mut written = WrittenFiles::default();
+        assert!(!written.note(id(1), "/read".into(), false, true, false));
+        assert!(written.note(id(2), "/a.tmp".into(), true, false, false));
+        let first = written.take();
         assert_eq!((first.files.len(), first.files[0].path.as_str(), first.is_cut), (1, "/a.tmp", false));
-        assert_eq!(book.take(), Seen::default());
-        book.note(id(2), "/a".into(), false, true, false);
-        let touched = &book.take().files[0];
+        assert_eq!(written.take(), Seen::default());
+        written.note(id(2), "/a".into(), false, true, false);
+        let touched = &written.take().files[0];
         assert_eq!((touched.number, touched.path.as_str()), (first.files[0].number, "/a"));
         assert_eq!((touched.wrote, touched.read), (false, true));
         // What is gone is told once more, and then forgotten.
-        book.note(id(2), "/a".into(), true, false, true);
-        assert_eq!(book.take().files.len(), 1);
-        assert!(!book.knows(&id(2)));
+        written.note(id(2), "/a".into(), true, false, true);
+        assert_eq!(written.take().files.len(), 1);
+        assert!(!written.knows(&id(2)));
     }
 
     #[test]
     fn bounds_are_said() {
-        let mut book = Book::default();
+        let mut written = WrittenFiles::default();
         for number in 0..FILES_MAX as u64 {
-            assert!(book.note(id(number), "x".repeat(60), true, false, false));
+            assert!(written.note(id(number), "x".repeat(60), true, false, false));
         }
-        assert!(!book.note(id(FILES_MAX as u64), "/one/more".into(), true, false, false));
-        let seen = book.take();
+        assert!(!written.note(id(FILES_MAX as u64), "/one/more".into(), true, false, false));
+        let seen = written.take();
         assert!(
             seen.is_cut
                 && seen.files.len() < FILES_MAX
                 && serde_json::to_vec(&seen).unwrap().len() < 128 << 10
         );
-        assert!(!book.take().is_cut);
+        assert!(!written.take().is_cut);
     }
 }

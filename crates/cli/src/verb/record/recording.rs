@@ -20,7 +20,7 @@ use crate::ansi;
 const PATH_CHARS_MAX: usize = 80;
 
 /// The recording. Its lock is held for no longer than a change takes.
-pub(super) struct Tape(Mutex<State>);
+pub(super) struct Recording(Mutex<State>);
 
 struct State {
     /// `None` when it has become a journey.
@@ -36,7 +36,7 @@ struct State {
     strange: BTreeSet<String>,
 }
 
-impl Tape {
+impl Recording {
     /// For a service that knows itself by `authority`, if that is another name than the browser's.
     pub(super) fn new(recorder: Recorder, authority: Option<String>) -> Self {
         Self(Mutex::new(State {
