@@ -64,9 +64,9 @@ bench: ## Memory, start, readiness and throughput of a release build, beside ngi
 	python3 bench/run.py
 
 bench-gateway: ## The gateway beside nginx, HAProxy, Envoy, Traefik and Caddy: CPU, latency, memory (half an hour)
-	cargo build $(LOCKED) --release -p lethe-cli
+	cargo build $(LOCKED) --profile dist -p lethe-cli
 	cargo build $(LOCKED) --release -p lethe-gateway --example open_load --example fixed_roster
-	python3 bench/gateway/run.py
+	PROFILE=dist python3 bench/gateway/run.py
 
 bench-kill: ## What users lose when workers are killed, behind lethe and behind five others; ten minutes
 	cargo build $(LOCKED) --release -p lethe-cli -p lethe-bench-kill
@@ -85,5 +85,5 @@ bench-state: ## The state tier beside Redis, PostgreSQL and tower-sessions; a qu
 	cargo build $(LOCKED) --release -p lethe-cli
 	python3 bench/state/run.py
 
-install: ## Puts `lethe` into ~/.cargo/bin
-	cargo install --locked --path crates/cli
+install: ## Puts `lethe` into ~/.cargo/bin, compiled for speed: some minutes
+	cargo install --locked --profile dist --path crates/cli

@@ -97,6 +97,20 @@ impl Disk {
         (level == Level::Copied).then(|| self.folder.join("app"))
     }
 
+    /// What was written under this name, if that is there.
+    pub(crate) fn entry(&self, path: &Path) -> Option<Entry> {
+        let layers = self.layers.iter().enumerate();
+        let within = layers.filter_map(|(at, point)| Some((at, point, path.strip_prefix(point).ok()?)));
+        let (at, _, rest) = within.max_by_key(|(_, point, _)| point.components().count())?;
+        let written = self.folder.join(at.to_string()).join("upper").join(rest);
+        Some(Entry::of(&fs::symlink_metadata(&written).ok()?, written))
+    }
+
+    /// Whether the file at `path` was there before, with what was written to it now. Cheap where it was not.
+    pub(crate) fn is_as_before(&self, path: &Path) -> bool {
+        path.exists() && self.entry(path).is_some_and(|entry| entry.is_as(path))
+    }
+
     /// What has been written so far, up to a bound. What changes meanwhile may be missing.
     pub fn written(&self) -> Written {
         let mut written = Written::new();
@@ -135,7 +149,7 @@ impl Entry {
     }
 
     /// Whether the file at `path` has the same in it, and that is something. Of large ones the beginnings are compared.
-    pub fn is_as(&self, path: &Path) -> bool {
+    fn is_as(&self, path: &Path) -> bool {
         let read = |path: &Path| {
             let mut bytes = Vec::new();
             File::open(path)?.take(SEARCHED_BYTES_MAX).read_to_end(&mut bytes)?;

@@ -169,7 +169,8 @@ pub struct Proof {
 }
 
 /// What is said where events of files were lost.
-const MISSED: &str = "not all that its worker did with files was seen: there was too much of it";
+const MISSED: &str =
+    "not all that its worker did with files was seen: there was too much of it, or it could not be watched";
 
 /// Most files that are named which no finding is about.
 const WRITTEN_MAX: usize = 50;
@@ -207,7 +208,7 @@ pub fn prove(
     };
     let mut is_played = false;
     let (mut findings, mut responses, mut beside) = (Vec::new(), Vec::new(), BTreeSet::new());
-    let mut limited = Vec::new();
+    let (mut limited, mut all_covered) = (Vec::new(), Vec::new());
     for journey in journeys {
         let (mut trial, control) = Trial::open(stage, journey, workers, progress)?;
         match control {
@@ -231,7 +232,7 @@ pub fn prove(
                         let doubts = found.doubts.iter().chain(&found.unseen);
                         let doubted = doubts.map(|doubt| doubt.step.saturating_sub(1));
                         let covered = covered(journey.steps.len(), &trial.rows);
-                        coverage.steps_covered += doubted.fold(covered, usize::min);
+                        all_covered.push((&journey.name, doubted.fold(covered, usize::min)));
                         findings.extend(found.findings);
                         let doubts = found.doubts.into_iter().map(Unusable::NotRepeatable);
                         let doubts = doubts.chain(found.unseen.into_iter().map(Unusable::NotLookedAt));
@@ -279,7 +280,13 @@ pub fn prove(
         let (step, why) = trace.doubt()?;
         Some(Uncovered { journey: trace.journey.clone(), step, why, response: String::new() })
     });
-    coverage.uncovered.extend(doubts);
+    for doubt in doubts {
+        for (_, covered) in all_covered.iter_mut().filter(|(journey, _)| **journey == doubt.journey) {
+            *covered = doubt.step.saturating_sub(1).min(*covered);
+        }
+        coverage.uncovered.push(doubt);
+    }
+    coverage.steps_covered = all_covered.iter().map(|(_, covered)| covered).sum();
     coverage.runs = stage.runs();
     coverage.duration_ms = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     for journey in journeys {

@@ -226,7 +226,7 @@ impl Stage {
         let mut run = Run::default();
         let mut before = Written::new();
         if let (Some(_), Some(&at)) = (watch.noted, schedule.workers.first()) {
-            run.traces.add(0, seen(&cast.workers[at]));
+            run.traces.add(0, seen(&cast.workers[at]), |_| false);
         }
         for (step, (&at, kill)) in (1..).zip(schedule.workers.iter().zip(&schedule.kills)) {
             if let Some(tear) = schedule.tears.get(step - 1).copied().flatten() {
@@ -249,7 +249,8 @@ impl Stage {
             }
             let outcome = outcome(self.runtime.block_on(player.step(step, &cast.workers[at].destination)));
             if watch.noted.is_some() {
-                run.traces.add(step, seen(&cast.workers[at]));
+                let disk = cast.workers[at].worker.disk();
+                run.traces.add(step, seen(&cast.workers[at]), |path| disk.is_as_before(path));
             }
             if watch.noted.is_some_and(|(_, last)| last == step) {
                 let disk = cast.workers[at].worker.disk();

@@ -36,8 +36,8 @@ pub struct Trace {
     pub read_back: Option<(usize, usize)>,
     /// Whether it is still there after the last step.
     pub is_left: bool,
-    /// Whether it was there before the proof already, with the same in it as after the last step: then all workers have it, and it cannot
-    /// be seen whether one needs it that another one has written.
+    /// Whether it was there before the proof already, with the same in it as when `read_back` read it: then all workers have it, and it
+    /// cannot be seen whether one needs it that another one has written.
     pub was_there: bool,
     /// A text of the journey's own that is in it.
     pub canary: Option<String>,
@@ -55,16 +55,20 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Adds what was seen in a step; 0 is what came before the first one.
-    pub(crate) fn add(&mut self, step: usize, seen: Seen) {
+    /// Adds what was seen in a step, which has just been played; 0 is what came before the first one. `is_as_before` says of a file
+    /// whether it was there before the proof with the same in it: a later step may write another text, or remove it.
+    pub(crate) fn add(&mut self, step: usize, seen: Seen, is_as_before: impl Fn(&Path) -> bool) {
         self.is_cut |= seen.is_cut;
         for touched in seen.files {
             let trace = self.files.entry(touched.number).or_default();
             (trace.path, trace.inode) = (touched.path, touched.inode);
             // In which order a step wrote and read is not known.
-            if touched.read && !touched.wrote && trace.read_back.is_none() {
-                let writer = trace.written_in.last().filter(|writer| **writer > 0 && **writer < step);
-                trace.read_back = writer.map(|writer| (*writer, step));
+            let writer = trace.written_in.last().filter(|writer| **writer > 0 && **writer < step);
+            if let Some(writer) = writer.filter(|_| touched.read && !touched.wrote && !trace.was_there) {
+                trace.was_there = is_as_before(Path::new(&trace.path));
+                if trace.was_there || trace.read_back.is_none() {
+                    trace.read_back = Some((*writer, step));
+                }
             }
             if touched.wrote {
                 trace.written_in.insert(step);
@@ -90,13 +94,14 @@ impl Traces {
             });
             trace.written_in.extend(&file.written_in);
             trace.read_in.extend(&file.read_in);
-            trace.read_back = trace.read_back.or(file.read_back);
+            if trace.read_back.is_none() || (file.was_there && !trace.was_there) {
+                (trace.read_back, trace.was_there) = (file.read_back, file.was_there);
+            }
         }
         let mut traces: Vec<Trace> = named.into_values().collect();
         for trace in &mut traces {
             let entry = left.get(Path::new(&trace.path)).filter(|entry| entry.kind == Kind::File);
             trace.is_left = entry.is_some();
-            trace.was_there = entry.is_some_and(|entry| entry.is_as(Path::new(&trace.path)));
             trace.canary = entry.and_then(|entry| entry.find(canaries)).map(str::to_owned);
         }
         traces
@@ -190,7 +195,7 @@ mod tests {
     fn traces(steps: &[&[(u32, &str, bool, bool)]]) -> Vec<Trace> {
         let mut traces = Traces::default();
         for (step, files) in steps.iter().enumerate() {
-            traces.add(step, seen(files));
+            traces.add(step, seen(files), |_| false);
         }
         traces.by_name("j", &Written::new(), &[])
     }
@@ -213,7 +218,7 @@ mod tests {
     #[test]
     fn a_file_that_was_renamed_has_its_last_name() {
         let mut traces = Traces::default();
-        traces.add(1, seen(&[(7, "/a.tmp", true, false)]));
+        traces.add(1, seen(&[(7, "/a.tmp", true, false)]), |_| false);
         let entry = |inode| crate::disk::Entry {
             kind: Kind::File,
             size: 1,
@@ -225,6 +230,23 @@ mod tests {
             let found = traces.by_name("j", &Written::from([("/a".into(), entry(inode))]), &[]);
             assert_eq!((found[0].path.as_str(), found[0].is_left), (expected, expected == "/a"));
         }
+    }
+
+    #[test]
+    fn what_all_workers_have_is_in_doubt_though_it_is_removed_later() {
+        let mut traces = Traces::default();
+        for (step, (wrote, read), is_as_before) in [
+            (1, (true, false), true),
+            (2, (false, true), false),
+            (3, (false, true), true),
+            (4, (true, false), false),
+        ] {
+            traces.add(step, seen(&[(1, "/a", wrote, read)]), |_| is_as_before);
+        }
+        let found = traces.by_name("j", &Written::new(), &[]);
+        assert_eq!((found[0].read_back, found[0].is_left), (Some((1, 3)), false));
+        assert!(found[0].warning().is_none());
+        assert_eq!(found[0].doubt().unwrap().0, 3);
     }
 
     #[test]

@@ -152,11 +152,12 @@ impl Record {
             return Ok(());
         }
         let Some(url) = &self.url else { return self.started(&place) };
-        let (address, authority) = address(url)?;
-        ensure!(
-            TcpStream::connect_timeout(&address, CONNECT_MAX).is_ok(),
-            "nothing listens at {url}: start the service, or let lethe record start it: `lethe record -- COMMAND`"
-        );
+        let (addresses, authority) = address(url)?;
+        // `localhost` may be both of IPv6 and of IPv4, and the service at one of them.
+        let listens = |address: &SocketAddr| TcpStream::connect_timeout(address, CONNECT_MAX).is_ok();
+        let address = addresses.into_iter().find(listens).with_context(|| {
+            format!("nothing listens at {url}: start the service, or let lethe record start it: `lethe record -- COMMAND`")
+        })?;
         let way: Way = Arc::new(move || TcpStream::connect_timeout(&address, CONNECT_MAX));
         let upstream = Upstream { way, authority: Some(authority) };
         self.record(&place, async || Ok((upstream, None)))
@@ -208,6 +209,9 @@ impl Record {
             ));
             if let Some(service) = &service {
                 say(&format!("  {}", service.of_files()));
+                if let Some(text) = service.of_network() {
+                    say(&format!("  {text}"));
+                }
             }
             let end = listen_until(&listener, &proxy, service.as_mut(), &mut signals).await;
             // What was recorded is written however the service ends.
@@ -261,9 +265,8 @@ impl Record {
         for note in &kept.notes {
             say(&ansi::clean(&format!("  {note}"), false));
         }
-        if self.from.is_none() {
-            say("  what you typed is in it: read it before you share it");
-        }
+        let what = if self.from.is_none() { "what you typed" } else { "what was sent" };
+        say(&format!("  {what} is in it: read it before you share it"));
         let path = shell_words::quote(&path).into_owned();
         let prove = match (&self.path, self.command.as_slice()) {
             (_, [_, ..]) => format!("lethe prove --journey {path} -- {}", shell_words::join(&self.command)),
@@ -313,7 +316,7 @@ async fn ended(service: Option<&mut Service>) -> String {
 }
 
 /// Where the service at `url` is, and what it knows itself by.
-fn address(url: &str) -> anyhow::Result<(SocketAddr, String)> {
+fn address(url: &str) -> anyhow::Result<(Vec<SocketAddr>, String)> {
     let Some(rest) = url.strip_prefix("http://") else {
         bail!("{url} cannot be asked: write an address such as http://127.0.0.1:3000, without TLS");
     };
@@ -323,11 +326,11 @@ fn address(url: &str) -> anyhow::Result<(SocketAddr, String)> {
     ensure!(is_authority, "{url} has more than a host and a port: leave the path to your browser");
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let address = if has_port { authority.to_owned() } else { format!("{authority}:80") };
-    let address = address.to_socket_addrs().with_context(|| format!("{authority} has no address"))?.next();
-    let address = address.with_context(|| format!("{authority} has no address"))?;
+    let addresses =
+        address.to_socket_addrs().with_context(|| format!("{authority} has no address"))?.collect();
     // Browsers do not say the port that goes without saying, and so services do not.
     let authority = authority.strip_suffix(":80").unwrap_or(authority).to_owned();
-    Ok((address, authority))
+    Ok((addresses, authority))
 }
 
 #[cfg(test)]
@@ -337,9 +340,9 @@ mod tests {
     #[test]
     fn addresses_as_they_are_typed() {
         let (found, authority) = address("http://127.0.0.1:3000/").unwrap();
-        assert_eq!((found.port(), authority.as_str()), (3000, "127.0.0.1:3000"));
+        assert_eq!((found[0].port(), authority.as_str()), (3000, "127.0.0.1:3000"));
         let (found, authority) = address("http://127.0.0.1:80").unwrap();
-        assert_eq!((found.port(), authority.as_str()), (80, "127.0.0.1"));
+        assert_eq!((found[0].port(), authority.as_str()), (80, "127.0.0.1"));
         for (url, said) in [
             ("https://127.0.0.1", "without TLS"),
             ("127.0.0.1:3000", "without TLS"),

@@ -77,6 +77,7 @@ fn what_was_there_before_is_not_passed_over() {
     assert_eq!(proof.status.code(), Some(2), "{said}");
     assert_eq!(proof.json["verdict"], "inconclusive", "{said}");
     let why = proof.json["coverage"]["uncovered"][0]["why"].as_str().unwrap_or_default();
+    assert_eq!(proof.json["coverage"]["steps_covered"], 1, "{said}");
     assert!(why.contains("uploads/lake.txt") && why.contains("was there before the proof"), "{said}");
     fs::remove_file(home.join("uploads/lake.txt")).unwrap();
     let proof = lab.prove(&home, &journey, &["python3", "app.py"]);

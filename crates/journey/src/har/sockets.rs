@@ -170,14 +170,17 @@ pub(super) fn note(kept: &[Entry]) -> Option<String> {
     });
     let silent: Vec<String> = silent.map(|(_, number)| number.to_string()).collect();
     let said = kept.iter().filter_map(|entry| entry.talk.as_ref()).map(|talk| talk.says.len()).sum::<usize>();
-    let of_many = if said < SAID_MAX { "" } else { ", but for what is beyond the first 100 messages" };
+    let of_many = match said {
+        0..SAID_MAX => String::new(),
+        _ => format!(", of its first {SAID_MAX} messages"),
+    };
     let has_any = kept.iter().any(|entry| entry.talk.is_some());
     let of_silent = match silent.is_empty() {
         true => String::new(),
         false => format!("; of what step {} says nothing is known that must arrive", silent.join(", ")),
     };
     has_any.then(|| {
-        format!("what was said over WebSockets is in the journey as it was recorded{of_many}; {{{{identity}}}} in it tells runs apart{of_silent}")
+        format!("what was said over WebSockets is in the journey as it was recorded{of_many}; {{{{identity}}}} in it tells runs apart, and a password or token that was said is in it too{of_silent}")
     })
 }
 

@@ -60,6 +60,8 @@ pub fn init(spec: &str) -> ExitCode {
 #[derive(Default)]
 struct Service {
     watch: Option<Watch>,
+    /// Whether files should have been watched and could not be, though others may be watched: nothing seen is no sign then.
+    is_blind: bool,
     /// The one that was started.
     pid: Option<Pid>,
     has_booted: Arc<AtomicBool>,
@@ -139,6 +141,7 @@ fn make(spec: &str, channel: &Channel, service: &mut Service) -> io::Result<()> 
     };
     let mut notices = entered.notices;
     service.watch = watch(&spec, uppers, &mut notices);
+    service.is_blind = service.watch.is_none() && spec.is_watched && spec.level != Level::Copied;
     let doors = open_doors(&spec.doors);
     if let Err(error) = start(&spec, entered.has_own_processes, service) {
         channel.send(
@@ -296,7 +299,8 @@ fn serve(channel: &Channel, service: &Service) -> io::Result<()> {
                 channel.send(&Reply::Done, &[])?;
             }
             Request::Seen => {
-                let seen = service.watch.as_ref().map_or_else(Seen::default, Watch::seen);
+                let unwatched = || Seen { is_cut: service.is_blind, ..Seen::default() };
+                let seen = service.watch.as_ref().map_or_else(unwatched, Watch::seen);
                 channel.send(&Reply::Seen(seen), &[])?;
             }
             Request::Loaded(library) => {

@@ -45,6 +45,12 @@ impl Service {
             match Apart::start(scratch, chosen.service(start_timeout, tier), may_copy).await {
                 Ok(apart) => return Ok(Self::Apart(apart)),
                 Err(none @ Error::NoWorlds(_)) => refusal = Some(none),
+                Err(error @ Error::NotListening { .. }) => {
+                    return Err(anyhow::Error::from(error).context(
+                        "the service does not start in a world of its own, from which it reaches no other machine: if it needs one, \
+                         pass --in-place",
+                    ));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -78,6 +84,16 @@ impl Service {
                     "what the service writes to files stays: remove it before a proof, or all workers will find it there{why}"
                 )
             }
+        }
+    }
+
+    /// What it cannot reach, in a sentence.
+    pub(super) fn of_network(&self) -> Option<&'static str> {
+        match self {
+            Self::Apart(apart) if !apart.is_copied() => Some(
+                "the service reaches what listens on this machine, and no other machine: --in-place if it needs one",
+            ),
+            _ => None,
         }
     }
 
