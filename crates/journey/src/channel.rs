@@ -80,6 +80,15 @@ impl Act {
             Self::Say(saying) => &saying.texts,
         }
     }
+
+    /// The same, to be changed.
+    pub(crate) fn texts_mut(&mut self) -> &mut [Template] {
+        match self {
+            Self::Request => &mut [],
+            Self::Open(opening) => &mut opening.says,
+            Self::Say(saying) => &mut saying.texts,
+        }
+    }
 }
 
 impl fmt::Display for Protocol {

@@ -82,9 +82,8 @@ pub fn read(bytes: &[u8], file: &str, name: &str, options: &Options) -> Result<J
             problem(None, "no request to a web server is in the recording: record while pages are loaded, and export it again".into())
         })?,
     };
-    let (entries, received) = sockets::weave(entries, &host);
-    let (mut kept, left_out) = choose(entries, &host, options.assets);
-    sockets::listen(&mut kept, received);
+    let woven = sockets::weave(entries, &host);
+    let (mut kept, left_out) = choose(woven.entries, &host, options.assets);
     if kept.is_empty() {
         let message = format!("no request to {host} is left of the recording{}", reasons(&left_out));
         return Err(problem(None, message));
@@ -96,7 +95,10 @@ pub fn read(bytes: &[u8], file: &str, name: &str, options: &Options) -> Result<J
         );
         return Err(problem(None, message));
     }
-    Ok(journey(&kept, &host, name, &left_out, options, Headers::Exported))
+    sockets::listen(&mut kept, woven.received);
+    let mut notes = Vec::from_iter(noted(&left_out));
+    notes.extend(sockets::note(&kept, woven.is_cut));
+    Ok(journey(&kept, &host, name, notes, options, Headers::Exported))
 }
 
 /// Why requests were left out, and how many for each.
@@ -105,6 +107,11 @@ type LeftOut = BTreeMap<&'static str, usize>;
 fn reasons(left_out: &LeftOut) -> String {
     let reasons: Vec<String> = left_out.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     if reasons.is_empty() { String::new() } else { format!("; left out: {}", reasons.join(", ")) }
+}
+
+/// What is to be said of them.
+fn noted(left_out: &LeftOut) -> Option<String> {
+    (!left_out.is_empty()).then(|| reasons(left_out).trim_start_matches("; ").to_owned())
 }
 
 /// The host of the first page, or of the first request of all.
@@ -222,17 +229,12 @@ fn journey(
     kept: &[Entry],
     host: &str,
     name: &str,
-    left_out: &LeftOut,
+    mut notes: Vec<String>,
     options: &Options,
     headers: Headers,
 ) -> Journey {
-    let mut notes = Vec::new();
-    if !left_out.is_empty() {
-        notes.push(reasons(left_out).trim_start_matches("; ").to_owned());
-    }
     let person = Person::find(kept);
     notes.extend(person.note());
-    notes.extend(sockets::note(kept));
     let signed_up = person.clone();
     let mut sources = Sources::new(person);
     let mut steps: Vec<Step> = Vec::with_capacity(kept.len());

@@ -106,6 +106,32 @@ impl Template {
         }
     }
 
+    /// Puts the variable `name` wherever `text` is. Gives whether it was anywhere.
+    pub(crate) fn replace(&mut self, text: &str, name: &str) -> bool {
+        let mut replaced = Self::default();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Variable(other) => replaced.push_variable(other.clone()),
+                Piece::Text(piece) => {
+                    for (at, part) in piece.split(text).enumerate() {
+                        if at > 0 {
+                            replaced.push_variable(name);
+                        }
+                        replaced.push_text(part);
+                    }
+                }
+            }
+        }
+        let is_there = replaced != *self;
+        *self = replaced;
+        is_there
+    }
+
+    /// Whether `text` is in it, outside of variables.
+    pub(crate) fn contains(&self, text: &str) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Text(piece) if piece.contains(text)))
+    }
+
     /// The variables in it.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.pieces.iter().filter_map(|piece| match piece {

@@ -119,8 +119,8 @@ impl Recorder {
         }
         self.kept.sort_by_key(|(number, _)| *number);
         let kept: Vec<Entry> = self.kept.into_iter().map(|(_, entry)| entry).collect();
-        let mut journey =
-            super::journey(&kept, &self.host, name, &self.left_out, &self.options, super::Headers::All);
+        let notes = Vec::from_iter(super::noted(&self.left_out));
+        let mut journey = super::journey(&kept, &self.host, name, notes, &self.options, super::Headers::All);
         if self.is_full {
             let note = format!(
                 "more than {} MiB were sent or came: what was beyond is not here, nor looked for in requests",

@@ -8,12 +8,13 @@ use http::header;
 use super::{
     person::{self, Person},
     recording::Entry,
+    sockets,
 };
 use crate::{
     address,
     body::{Body, Content, Json},
     html::{self, Token},
-    journey::Journey,
+    journey::{Journey, Step},
     template::{self, Template},
 };
 
@@ -49,9 +50,8 @@ fn passwords(entries: &[Entry], person: &Person, journey: &mut Journey, taken: &
     let mut found: Vec<Password> = Vec::new();
     for (entry, number) in entries.iter().zip(1..) {
         let is_taken = entry.response.status < 400;
-        for (_, value) in
-            person::fields(entry).into_iter().filter(|(name, value)| is_password(name) && !value.is_empty())
-        {
+        let fields = person::fields(entry).into_iter().chain(sockets::said(entry));
+        for (_, value) in fields.filter(|(name, value)| is_password(name) && !value.is_empty()) {
             match found.iter_mut().find(|password| password.value == value) {
                 Some(password) => password.steps.push((number, is_taken)),
                 None => found.push(Password { value, steps: vec![(number, is_taken)] }),
@@ -65,7 +65,9 @@ fn passwords(entries: &[Entry], person: &Person, journey: &mut Journey, taken: &
         taken.insert(name.clone());
         let mut is_used = false;
         for step in &mut journey.steps {
-            is_used |= in_text(&mut step.body, &password.value, &name);
+            for text in texts(step) {
+                is_used |= password.value.len() >= SOUGHT_BYTES_MIN && text.replace(&password.value, &name);
+            }
             for_fields(&mut step.body, &mut |field, template| {
                 if is_password(field) && template.as_literal() == Some(password.value.as_str()) {
                     *template = Template::variable(&name);
@@ -95,37 +97,25 @@ fn passwords(entries: &[Entry], person: &Person, journey: &mut Journey, taken: &
     }
 }
 
-/// Puts the variable in the place of a password in text that is sent as it is, such as JSON under another name. Gives whether it was there.
-fn in_text(body: &mut Body, password: &str, name: &str) -> bool {
-    let Body::Raw { content: Content::Text(text), .. } = body else { return false };
-    if password.len() < SOUGHT_BYTES_MIN {
-        return false;
-    }
-    let mut replaced = Template::default();
-    for (at, piece) in text.as_literal().unwrap_or_default().split(password).enumerate() {
-        if at > 0 {
-            replaced.push_variable(name);
-        }
-        replaced.push_text(piece);
-    }
-    let is_there = replaced.names().next().is_some();
-    if is_there {
-        *text = replaced;
-    }
-    is_there
+/// What a step sends as it is: text such as JSON under another name, and what is said over a channel.
+fn texts(step: &mut Step) -> impl Iterator<Item = &mut Template> {
+    let sent = match &mut step.body {
+        Body::Raw { content: Content::Text(text), .. } => Some(text),
+        _ => None,
+    };
+    sent.into_iter().chain(step.act.texts_mut())
 }
 
 /// The step that sends, as text, a password that is too short to be looked for in there.
-fn in_short(journey: &Journey, password: &Password) -> Option<usize> {
+fn in_short(journey: &mut Journey, password: &Password) -> Option<usize> {
     let Password { value, steps } = password;
-    let has_it = |body: &Body| match body {
-        Body::Raw { content: Content::Text(text), .. } => {
-            text.as_literal().is_some_and(|text| text.contains(value))
-        }
-        _ => false,
-    };
-    let mut sent = journey.steps.iter().filter(|step| steps.iter().any(|(number, _)| *number == step.number));
-    sent.find(|step| value.len() < SOUGHT_BYTES_MIN && has_it(&step.body)).map(|step| step.number)
+    let mut sent =
+        journey.steps.iter_mut().filter(|step| steps.iter().any(|(number, _)| *number == step.number));
+    let found = sent.find_map(|step| {
+        let number = step.number;
+        texts(step).any(|text| text.contains(value)).then_some(number)
+    });
+    found.filter(|_| value.len() < SOUGHT_BYTES_MIN)
 }
 
 /// The fields into which pages have passwords typed.
@@ -224,6 +214,13 @@ fn mention(journey: &mut Journey) {
             note(&name, &Template::literal(value));
         }
         for_fields(&mut step.body, &mut |name, value| note(name, value));
+        for text in step.act.texts() {
+            // A value that is a variable stands in the text by its name.
+            let leaves = sockets::leaves(&text.to_string());
+            for (name, value) in leaves.into_iter().filter(|(_, value)| !value.contains("{{")) {
+                note(&name, &Template::literal(value));
+            }
+        }
     }
     names.dedup();
     if !names.is_empty() {

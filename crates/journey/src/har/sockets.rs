@@ -24,6 +24,9 @@ const AT_ONCE: f64 = 1.0;
 /// Most messages of a recording that are said.
 const SAID_MAX: usize = 100;
 
+/// Most messages of a recording that are looked through for what must arrive; each is compared with the steps before it.
+const RECEIVED_MAX: usize = 2000;
+
 /// Shortest text by which a message is recognised, in bytes; shorter ones are in others by chance.
 const WORD_BYTES_MIN: usize = 4;
 
@@ -64,18 +67,28 @@ struct Message {
     data: String,
 }
 
+/// A recording with what was said over its WebSockets.
+pub(super) struct Woven {
+    pub(super) entries: Vec<Entry>,
+    /// What came, [`RECEIVED_MAX`] at most.
+    pub(super) received: Vec<Received>,
+    /// Whether there was more than [`SAID_MAX`] to say, or more came than is looked through.
+    pub(super) is_cut: bool,
+}
+
 /// Puts what was said at `host` among the requests, and gives what came.
-pub(super) fn weave(entries: Vec<Entry>, host: &str) -> (Vec<Entry>, Vec<Received>) {
-    if !entries.iter().any(|entry| is_told(entry, host)) {
-        return (entries, Vec::new());
-    }
+pub(super) fn weave(entries: Vec<Entry>, host: &str) -> Woven {
     let (mut woven, mut received) = (Vec::new(), Vec::new());
-    let requests: Vec<f64> = entries
+    if !entries.iter().any(|entry| is_told(entry, host)) {
+        return Woven { entries, received, is_cut: false };
+    }
+    let mut requests: Vec<f64> = entries
         .iter()
         .filter(|entry| is_at(&entry.request.url, host) && !is_asset(entry))
         .filter_map(began)
         .collect();
-    let (mut sockets, mut left, mut last) = (0, SAID_MAX, f64::MIN);
+    requests.sort_by(f64::total_cmp);
+    let (mut sockets, mut left, mut last, mut is_cut) = (0, SAID_MAX, f64::MIN, false);
     for mut entry in entries {
         let own = began(&entry);
         let Some(opened) = own.filter(|_| is_told(&entry, host)) else {
@@ -87,9 +100,12 @@ pub(super) fn weave(entries: Vec<Entry>, host: &str) -> (Vec<Entry>, Vec<Receive
         };
         sockets += 1;
         let channel = if sockets == 1 { "websocket".to_owned() } else { format!("websocket-{sockets}") };
-        let until = requests.iter().copied().filter(|at| *at > opened).fold(opened + AT_ONCE, f64::min);
-        let (says, later, came) = sort(&entry, until, &mut left);
-        received.extend(came.into_iter().map(|message| Received {
+        let next = requests.get(requests.partition_point(|at| *at <= opened));
+        let until = next.copied().unwrap_or(f64::MAX).min(opened + AT_ONCE);
+        let Sorted { says, later, came, is_cut: is_more } = sort(&entry, until, &mut left);
+        let room = RECEIVED_MAX - received.len();
+        is_cut |= is_more || came.len() > room;
+        received.extend(came.into_iter().take(room).map(|message| Received {
             channel: channel.clone(),
             time: message.time,
             text: message.data,
@@ -100,27 +116,39 @@ pub(super) fn weave(entries: Vec<Entry>, host: &str) -> (Vec<Entry>, Vec<Receive
         woven.extend(later.into_iter().map(|message| saying(&url, &channel, message)));
     }
     woven.sort_by(|a, b| a.at.total_cmp(&b.at));
-    (woven, received)
+    Woven { entries: woven, received, is_cut }
 }
 
-/// What was said at once, until then, what was said later, and what came. No more is said than is `left`.
-fn sort(entry: &Entry, until: f64, left: &mut usize) -> (Vec<String>, Vec<Message>, Vec<Message>) {
+/// The messages of a connection.
+#[derive(Default)]
+struct Sorted {
+    /// What was said at once.
+    says: Vec<String>,
+    later: Vec<Message>,
+    came: Vec<Message>,
+    /// Whether there was more to say.
+    is_cut: bool,
+}
+
+/// Sorts what was said until then from what was said later, and from what came. No more is said than is `left`.
+fn sort(entry: &Entry, until: f64, left: &mut usize) -> Sorted {
     let is_engine = entry.request.url.contains("EIO=");
-    let (mut says, mut later, mut came) = (Vec::new(), Vec::new(), Vec::new());
+    let mut sorted = Sorted::default();
     for message in messages(entry).into_iter().filter(|message| !is_beat(message, is_engine)) {
         match message.direction.as_str() {
-            "receive" => came.push(message),
-            "send" if *left > 0 => {
+            "receive" => sorted.came.push(message),
+            "send" if *left == 0 => sorted.is_cut = true,
+            "send" => {
                 *left -= 1;
-                match message.time < until && later.is_empty() {
-                    true => says.push(message.data),
-                    false => later.push(message),
+                match message.time < until && sorted.later.is_empty() {
+                    true => sorted.says.push(message.data),
+                    false => sorted.later.push(message),
                 }
             }
             _ => {}
         }
     }
-    (says, later, came)
+    sorted
 }
 
 /// Finds the step that each message is the work of: the last one before it that has said something which is in it.
@@ -163,16 +191,15 @@ pub(super) fn take_over(step: &mut Step, entry: &Entry, sources: &mut Sources) -
     captured
 }
 
-/// What is to be said of it.
-pub(super) fn note(kept: &[Entry]) -> Option<String> {
+/// What is to be said of it, where `is_cut` tells whether some of it is not in the journey.
+pub(super) fn note(kept: &[Entry], is_cut: bool) -> Option<String> {
     let silent = kept.iter().zip(1..).filter(|(entry, _)| {
         entry.talk.as_ref().is_some_and(|talk| !talk.says.is_empty()) && entry.heard.is_none()
     });
     let silent: Vec<String> = silent.map(|(_, number)| number.to_string()).collect();
-    let said = kept.iter().filter_map(|entry| entry.talk.as_ref()).map(|talk| talk.says.len()).sum::<usize>();
-    let of_many = match said {
-        0..SAID_MAX => String::new(),
-        _ => format!(", of its first {SAID_MAX} messages"),
+    let of_many = match is_cut {
+        true => format!(" (the first {SAID_MAX} messages that were sent, and {RECEIVED_MAX} that came)"),
+        false => String::new(),
     };
     let has_any = kept.iter().any(|entry| entry.talk.is_some());
     let of_silent = match silent.is_empty() {
@@ -180,7 +207,7 @@ pub(super) fn note(kept: &[Entry]) -> Option<String> {
         false => format!("; of what step {} says nothing is known that must arrive", silent.join(", ")),
     };
     has_any.then(|| {
-        format!("what was said over WebSockets is in the journey as it was recorded{of_many}; {{{{identity}}}} in it tells runs apart, and a password or token that was said is in it too{of_silent}")
+        format!("what was said over WebSockets is in the journey as it was recorded{of_many}; {{{{identity}}}} in it tells runs apart{of_silent}")
     })
 }
 
@@ -268,8 +295,18 @@ fn shared(entry: &Entry, channel: &str, message: &str, is_next: bool) -> Option<
 
 /// The texts in a message, and it as a whole.
 fn words(text: &str) -> Vec<String> {
-    let leaves = json(text).map(|value| sources::leaves(&value)).unwrap_or_default();
-    leaves.into_iter().map(|(_, value)| value).chain([text.to_owned()]).collect()
+    leaves(text).into_iter().map(|(_, value)| value).chain([text.to_owned()]).collect()
+}
+
+/// What was said in an entry, as the fields of a form.
+pub(super) fn said(entry: &Entry) -> Vec<(String, String)> {
+    let says = entry.talk.iter().flat_map(|talk| &talk.says);
+    says.flat_map(|text| leaves(text)).collect()
+}
+
+/// What has a name in a message, if it is JSON.
+pub(super) fn leaves(text: &str) -> Vec<(String, String)> {
+    json(text).map(|value| sources::leaves(&value)).unwrap_or_default()
 }
 
 /// The JSON in a message; socket.io puts numbers before it.

@@ -28,6 +28,10 @@ fn message(direction: &str, seconds: f64, data: &str) -> Value {
 }
 
 fn chat(messages: &[Value]) -> Journey {
+    read(recorded(messages).as_bytes(), "chat.har", "chat", &Options::default()).unwrap()
+}
+
+fn recorded(messages: &[Value]) -> String {
     let socket = json!({
         "_resourceType": "websocket",
         "_webSocketMessages": messages,
@@ -43,8 +47,7 @@ fn chat(messages: &[Value]) -> Journey {
         socket,
         request(20, "GET", "/last", 200, "", "{}"),
     ];
-    let har = json!({ "log": { "entries": entries } }).to_string();
-    read(har.as_bytes(), "chat.har", "chat", &Options::default()).unwrap()
+    json!({ "log": { "entries": entries } }).to_string()
 }
 
 #[test]
@@ -107,4 +110,40 @@ fn moments_are_read() {
     ] {
         assert_eq!(seconds(text), expected, "{text}");
     }
+}
+
+/// Keys of others are secrets too, where they are said and not sent.
+#[test]
+fn passwords_that_were_said_are_hidden_and_tokens_named() {
+    let options = Options { to_keep: true, ..Options::default() };
+    let socket = |seconds: f64, data: &str| message("send", seconds, data);
+    let har = recorded(&[
+        socket(2.1, r#"{"login":"ada","password":"hunter22"}"#),
+        socket(9.0, r#"{"again":"hunter22","api_token":"k-1"}"#),
+    ]);
+    let journey = read(har.as_bytes(), "chat.har", "chat", &options).unwrap();
+    let written = crate::written::write(&journey, "chat-files").text;
+    let texts: Vec<String> =
+        journey.steps.iter().flat_map(|step| step.act.texts()).map(ToString::to_string).collect();
+    assert!(
+        texts[0].contains(r#""password":"{{password}}""#) && texts[1].contains("{{password}}"),
+        "{texts:?}"
+    );
+    assert_eq!(written.matches("hunter22").count(), 1, "{written}");
+    let notes = journey.notes.join("\n");
+    assert!(notes.contains("api_token (step 4)") && notes.contains("PASSWORD"), "{notes}");
+    assert!(!notes.contains("password (step"), "{notes}");
+}
+
+/// A recording of a day: it is not gone through in the square of what is in it.
+#[test]
+fn of_very_much_the_first_is_looked_through() {
+    let few = chat(&vec![message("send", 3.0, "again"); SAID_MAX]);
+    assert!(!few.notes.iter().any(|note| note.contains("the first 100 messages")), "{:?}", few.notes);
+    let many: Vec<Value> = (0..50_000)
+        .flat_map(|_| [message("send", 3.0, "again"), message("receive", 3.5, "and again")])
+        .collect();
+    let journey = chat(&many);
+    assert_eq!(journey.steps.iter().map(|step| step.act.texts().len()).sum::<usize>(), SAID_MAX);
+    assert!(journey.notes.iter().any(|note| note.contains("the first 100 messages")), "{:?}", journey.notes);
 }
