@@ -47,6 +47,13 @@ pub enum Progress<'p> {
         /// What it is called.
         title: &'p str,
     },
+    /// A step of it was played.
+    Step {
+        /// Its number, from 1.
+        step: usize,
+        /// How many there are.
+        of: usize,
+    },
     /// A schedule was played.
     Row(&'p Row),
 }

@@ -412,6 +412,7 @@ impl<'s> Trial<'s> {
     /// Plays a schedule until a step differs, without a second thought.
     pub(crate) fn play(&self, schedule: &Schedule, entropy: Option<u64>) -> Result<Run, Error> {
         let ends = |step: usize, outcome: &Outcome| {
+            (self.progress)(Progress::Step { step, of: schedule.workers.len() });
             !self.noise.differences(step, outcome, schedule.warm_ups > 0).is_empty()
         };
         self.stage.play(&self.journey, schedule, &Watch { ends: Some(&ends), entropy, ..Watch::default() })

@@ -1,7 +1,10 @@
-//! What a proof looks like in a terminal: a line for each schedule while it goes on, then the verdict, what was covered, and four
-//! lines for each finding.
+//! What a proof looks like in a terminal: a line for each schedule, with a bar while it is played, then the verdict, what was covered,
+//! and four lines for each finding.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    cell::RefCell,
+    io::{self, IsTerminal, Write},
+};
 
 use lethe_prover::{
     finding::Finding,
@@ -18,6 +21,9 @@ use crate::{
 /// Columns of a schedule's name.
 const TITLE_COLUMNS: usize = 24;
 
+/// Characters of a bar.
+const BAR: usize = 20;
+
 /// Files of which is said that a later step reads them again; the JSON names more.
 const WARNINGS_MAX: usize = 10;
 
@@ -27,24 +33,46 @@ const GIVEN_CHARS_MAX: usize = 400;
 /// What is said on standard error while it goes on.
 pub(super) struct Shown {
     is_terminal: bool,
+    /// What is being played.
+    title: RefCell<String>,
 }
 
 impl Shown {
     pub(super) fn new() -> Self {
-        Self { is_terminal: io::stderr().is_terminal() }
+        Self { is_terminal: io::stderr().is_terminal(), title: RefCell::default() }
     }
 
     pub(super) fn progress(&self, progress: Progress<'_>) {
+        // A bar is written over by the next, and at last by what came of it.
         let (text, end) = match progress {
             Progress::Journey { name, steps } => (format!("journey {name}, {steps} steps"), "\n"),
-            // The line is written over when it is known what came of it.
-            Progress::Begins { title } if self.is_terminal => (format!("  {title:TITLE_COLUMNS$} …"), "\r"),
-            Progress::Begins { .. } => return,
             Progress::Row(row) => (line(row), "\n"),
+            _ if !self.is_terminal => return,
+            Progress::Begins { title } => {
+                title.clone_into(&mut self.title.borrow_mut());
+                (format!("  {title:TITLE_COLUMNS$} …"), "")
+            }
+            Progress::Step { step, of } => (bar(&self.title.borrow(), step, of), ""),
         };
+        let begin = if self.is_terminal { "\r\x1b[K" } else { "" };
         // Who does not listen misses nothing that the report does not say.
-        let _ = write!(io::stderr().lock(), "{}{end}", ansi::clean(&text, false));
+        let _ = write!(io::stderr().lock(), "{begin}{}{end}", ansi::clean(&text, false));
     }
+}
+
+impl Drop for Shown {
+    /// What was begun last may have come to nothing that is said.
+    fn drop(&mut self) {
+        if self.is_terminal {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+        }
+    }
+}
+
+fn bar(title: &str, step: usize, of: usize) -> String {
+    let full = (BAR * step).checked_div(of).unwrap_or(BAR).min(BAR);
+    let bar = "#".repeat(full) + &"-".repeat(BAR - full);
+    format!("  {title:TITLE_COLUMNS$} [{bar}] {step} of {of} steps")
 }
 
 fn line(row: &Row) -> String {
@@ -172,4 +200,21 @@ fn heard(deliveries: Option<&Deliveries>) -> Vec<String> {
         format!("         sent to {}{cells}", Deliveries::worker(sender)).trim_end().to_owned()
     };
     std::iter::once(head).chain(deliveries.delivered.iter().enumerate().map(row)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars() {
+        let of = |step, of| bar("round robin", step, of);
+        assert_eq!(
+            of(1, 4),
+            format!("  {:24} [{}{}] 1 of 4 steps", "round robin", "#".repeat(5), "-".repeat(15))
+        );
+        assert!(of(4, 4).contains(&format!("[{}]", "#".repeat(20))));
+        // A schedule without any is done.
+        assert!(of(0, 0).contains(&"#".repeat(20)) && of(5, 4).contains("] 5 of 4"));
+    }
 }
