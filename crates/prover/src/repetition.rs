@@ -135,7 +135,12 @@ impl Trial<'_> {
             Ok(confidence) => confidence,
             Err(doubt) => return Ok(Err(doubt)),
         };
-        if !pair.is_reduced || whereabouts.kind == Kind::Elsewhere {
+        let is_unsure = match whereabouts.kind {
+            Kind::Elsewhere => true,
+            Kind::File => !self.stage.pool().yard().level().has_own_files(),
+            _ => false,
+        };
+        if !pair.is_reduced || is_unsure {
             confidence = confidence.max(Confidence::Likely);
         }
         let failed = repetition.failed;

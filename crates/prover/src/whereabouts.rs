@@ -34,15 +34,21 @@ pub(crate) fn find(trial: &Trial<'_>, pair: &Pair) -> Result<Whereabouts, Error>
         return in_memory(trial, pair);
     }
     let own = |kind, file, evidence: &str| Whereabouts { kind, file, evidence: evidence.into() };
-    if !trial.stage.pool().yard().level().has_own_files() {
-        return Ok(own(Kind::Elsewhere, None, "where it is kept is not known without overlays"));
-    }
-    if !fails_with_new {
-        return Ok(own(
-            Kind::Elsewhere,
-            None,
-            "it passes after kill -9, with the same disk and with a new one",
-        ));
+    match (fails_with_new, trial.stage.pool().yard().level().has_own_files()) {
+        (true, true) => {}
+        (true, false) => {
+            let evidence = "after kill -9 it passes with the same copy of the folder and fails with a new one; which file it is cannot be \
+                            told without overlays";
+            return Ok(own(Kind::File, None, evidence));
+        }
+        (false, true) => {
+            let evidence = "it passes after kill -9, with the same disk and with a new one";
+            return Ok(own(Kind::Elsewhere, None, evidence));
+        }
+        (false, false) => {
+            let evidence = "where it is kept is not known without overlays";
+            return Ok(own(Kind::Elsewhere, None, evidence));
+        }
     }
     let (file, is_read, others) = kept_file(trial, pair)?;
     let read = if is_read { format!(", and step {} reads it", pair.consumer) } else { String::new() };

@@ -28,6 +28,23 @@ pub struct Proof {
     pub json: Value,
 }
 
+/// The same command where no namespaces can be made: by a user who may do nothing, in a user namespace that has no room for another.
+pub fn without_privileges(command: &Command) -> Command {
+    const DROP: &str = "echo 0 > /proc/sys/user/max_user_namespaces || exit 99; \
+        exec setpriv --bounding-set=-all --inh-caps=-all --securebits=+noroot \"$@\"";
+    let mut wrapped = Command::new("unshare");
+    wrapped.args(["--user", "--map-root-user", "sh", "-c", DROP, "sh"]);
+    wrapped.arg(command.get_program()).args(command.get_args());
+    wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    wrapped.current_dir(command.get_current_dir().unwrap_or(Path::new(".")));
+    wrapped
+}
+
+/// Whether tests that need worlds are left out on purpose.
+pub fn is_without_worlds() -> bool {
+    std::env::var_os(WITHOUT_WORLDS).is_some()
+}
+
 /// Where the examples are.
 pub fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/violations").canonicalize().unwrap()
@@ -122,7 +139,7 @@ impl Proof {
         let has = isolation.starts_with("overlay");
         if !has {
             assert!(
-                std::env::var_os(WITHOUT_WORLDS).is_some(),
+                is_without_worlds(),
                 "worlds cannot be made here; {WITHOUT_WORLDS}=1 leaves the tests of them out\n{}",
                 self.text()
             );

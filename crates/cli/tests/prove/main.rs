@@ -9,6 +9,7 @@ mod chance;
 mod detectors;
 mod files;
 mod lab;
+mod levels;
 mod openapi;
 mod polls;
 mod recorded;
