@@ -232,8 +232,10 @@ impl Crawl<'_> {
             {
                 self.journey.steps[at].captures.push(capture);
                 self.seen.insert(here.clone());
-                let (_, observed) =
-                    self.play(Step::new(0, Method::GET, Template::variable(variable))).await?;
+                // A variable tells nobody where it led.
+                let name = Some(format!("GET {}", here.split('?').next().unwrap_or_default()));
+                let step = Step { name, ..Step::new(0, Method::GET, Template::variable(variable)) };
+                let (_, observed) = self.play(step).await?;
                 self.note(&here, &observed);
             }
         } else {

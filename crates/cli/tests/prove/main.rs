@@ -8,6 +8,7 @@ mod cases;
 mod chance;
 mod detectors;
 mod files;
+mod journeys;
 mod lab;
 mod levels;
 mod openapi;
@@ -16,6 +17,7 @@ mod recorded;
 #[path = "../e2e/recorder.rs"]
 mod recorder;
 mod replay;
+mod schedules;
 mod services;
 mod traces;
 #[allow(dead_code, reason = "other tests use more of it")]
