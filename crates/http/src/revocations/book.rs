@@ -34,6 +34,8 @@ pub(super) struct Book {
     ages: VecDeque<(Instant, Arc<str>)>,
     heard: u64,
     version: u64,
+    /// The version as which it was opened.
+    opened: u64,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,8 @@ struct Row {
     epoch: Option<Revision>,
     /// How much had been heard when it was told of last.
     told: u64,
+    /// The version of the book that it came with, or was changed with last.
+    changed: u64,
 }
 
 /// Why the book cannot be relied on any more, and is to be closed.
@@ -83,6 +87,11 @@ impl Book {
         self.version
     }
 
+    /// Whether nothing has become known of a row since it was of this version: it was neither told of nor read, and no feed was lost.
+    pub(super) fn is_since(&self, version: u64, key: &str) -> bool {
+        version >= self.opened && self.rows.get(key).is_none_or(|row| row.changed <= version)
+    }
+
     /// The epoch in a row; `None` while it is not known.
     pub(super) fn epoch(&self, key: &str) -> Option<Revision> {
         self.rows.get(key).map_or(Some(super::NO_ROW), |row| row.epoch)
@@ -113,6 +122,7 @@ impl Book {
     /// All that was there before has been read: from now on it can be relied on.
     pub(super) fn open(&mut self) -> Result<(), Fault> {
         self.version += 1;
+        self.opened = self.version;
         self.is_open = true;
         if self.is_timely() { Ok(()) } else { Err(Fault::Late) }
     }
@@ -146,8 +156,10 @@ impl Book {
         self.version += 1;
         self.beat()?;
         match self.rows.get_mut(key) {
-            Some(row) => *row = Row { is_renewed: true, epoch: None, told: self.heard },
-            None => self.insert(Arc::clone(key), Row { is_renewed: false, epoch: None, told: self.heard })?,
+            Some(row) => {
+                *row = Row { is_renewed: true, epoch: None, told: self.heard, changed: self.version };
+            }
+            None => self.insert(Arc::clone(key), None, self.heard)?,
         }
         Ok(self.heard)
     }
@@ -156,7 +168,7 @@ impl Book {
     pub(super) fn doubt(&mut self, key: Arc<str>) -> Result<(), Fault> {
         match self.rows.contains_key(&key) {
             true => Ok(()),
-            false => self.insert(key, Row { is_renewed: false, epoch: None, told: 0 }),
+            false => self.insert(key, None, 0),
         }
     }
 
@@ -165,7 +177,7 @@ impl Book {
         if self.rows.contains_key(key) {
             return Ok(());
         }
-        self.insert(key.into(), Row { is_renewed: false, epoch: Some(revision), told: 0 })
+        self.insert(key.into(), Some(revision), 0)
     }
 
     /// Notes what was read of a row after it was `told`, unless it was told of again; `None` when it is not there any more.
@@ -173,20 +185,21 @@ impl Book {
         match (self.rows.get_mut(key), revision) {
             // Somebody has taken it away: then it is as if it had never been.
             (Some(row), revision) if row.told == told => {
-                row.epoch = revision.or(Some(super::NO_ROW));
                 self.version += 1;
+                row.epoch = revision.or(Some(super::NO_ROW));
+                row.changed = self.version;
             }
             _ => {}
         }
     }
 
-    fn insert(&mut self, key: Arc<str>, row: Row) -> Result<(), Fault> {
+    fn insert(&mut self, key: Arc<str>, epoch: Option<Revision>, told: u64) -> Result<(), Fault> {
         if self.rows.len() >= ROWS_MAX {
             return Err(Fault::Full);
         }
         self.version += 1;
         self.ages.push_back((Instant::now(), Arc::clone(&key)));
-        self.rows.insert(key, row);
+        self.rows.insert(key, Row { is_renewed: false, epoch, told, changed: self.version });
         Ok(())
     }
 }
@@ -248,6 +261,37 @@ mod tests {
         tokio::time::advance(late).await;
         assert_eq!(book.open(), Err(Fault::Late));
         assert!(!book.follows());
+    }
+
+    /// What becomes known of a row, and the loss of a feed, is seen by whoever knows the version of before; what becomes known of others is
+    /// not their business.
+    #[tokio::test(start_paused = true)]
+    async fn a_row_is_as_it_was_until_something_becomes_known_of_it() {
+        type Change = fn(&mut Book);
+        let (ada, bob) = (of_user("ada"), of_user("bob"));
+        let mut book = open();
+        let changes: [(&str, Change); 5] = [
+            ("told", |book| _ = book.tell(&of_user("ada").into()).unwrap()),
+            ("learnt", |book| book.learn(&of_user("ada"), 1, Some(7))),
+            ("told again", |book| _ = book.tell(&of_user("ada").into()).unwrap()),
+            ("lost", |book| {
+                book.close();
+                book.begin();
+                book.open().unwrap();
+            }),
+            ("found", |book| book.find(&of_user("ada"), 8).unwrap()),
+        ];
+        for (what, change) in changes {
+            let before = book.version();
+            assert!(book.is_since(before, &ada) && book.is_since(before, &bob));
+            change(&mut book);
+            assert!(!book.is_since(before, &ada), "{what}");
+            assert_eq!(book.is_since(before, &bob), what != "lost", "{what}");
+        }
+        let before = book.version();
+        book.doubt(ada.clone().into()).unwrap();
+        book.doubt(bob.clone().into()).unwrap();
+        assert!(book.is_since(before, &ada) && !book.is_since(before, &bob), "the one was known already");
     }
 
     /// Whoever finds the version as it was has missed nothing: no revocation, and no epoch that came of one.

@@ -4,7 +4,7 @@
 //!
 //! What makes this safe is an order. Who ends a session ends it first and tells of it then ([`lethe_state::revocations`]). Who
 //! signs a pass notes what is known of revocations, then finds the session alive, and then signs, if nothing has become known
-//! since, in the epoch of before. So a session that ends after it was found alive is told of after the note: its pass is of an
+//! of its user since, in the epoch of before. So a session that ends after it was found alive is told of after the note: its pass is of an
 //! epoch that is over, and is doubted by all who have heard of it.
 //!
 //! A pass has a cookie to itself, and is bound to the id: an answer that comes late, with a pass of a session that has ended
