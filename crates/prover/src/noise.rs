@@ -100,6 +100,26 @@ impl Noise {
         is_one_more(&self.told(step, first, second, false))
     }
 
+    /// Whether what differs is nothing but cookies that are set or are not: some are set when it is time for it.
+    pub fn is_of_cookies(&self, step: usize, outcome: &Outcome, is_coarse: bool) -> bool {
+        let (Some(Outcome::Answered(first)), Outcome::Answered(second)) =
+            (self.reference.outcomes.get(step - 1), outcome)
+        else {
+            return false;
+        };
+        let told = self.told(step, first, second, is_coarse);
+        second.unmet.is_empty() && !told.is_empty() && told.iter().all(|each| each.place.is_cookie())
+    }
+
+    /// Masks what of a step differs now and is maskable: it was seen that it comes and goes.
+    pub fn excuse(&mut self, step: usize, outcome: &Outcome) {
+        if let (Some(Outcome::Answered(first)), Outcome::Answered(second)) =
+            (self.reference.outcomes.get(step - 1), outcome)
+        {
+            self.masks.learn(first, second);
+        }
+    }
+
     /// How an outcome of a step differs from both of `controls`, in words, beyond what differs between those; empty if it does not, and
     /// where these differ themselves in what is never masked, since then nothing can be said.
     pub fn differences_from(&self, step: usize, controls: [&Outcome; 2], outcome: &Outcome) -> Vec<String> {

@@ -21,6 +21,11 @@ const SHOWN_CHARS_MAX: usize = 200;
 /// Controls that are played because something differs, at most.
 const RECHECKS_MAX: u32 = 5;
 
+/// How often in a journey it is looked whether a cookie comes and goes, where nothing else differs, and how often the same is played
+/// again for that at most.
+const CHANCES_MAX: u32 = 10;
+const CHANCE_PLAYS: u32 = 5;
+
 /// Why a journey says nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unusable {
@@ -101,6 +106,8 @@ pub(crate) struct Trial<'s> {
     cuts: Vec<Option<usize>>,
     /// How many controls were looked at before something was called a failure.
     rechecks: u32,
+    /// How often it was looked whether a cookie came by chance.
+    chances: u32,
     /// What could not be done as it should.
     pub(crate) notices: Vec<String>,
     pub(crate) progress: &'s dyn Fn(Progress<'_>),
@@ -133,6 +140,7 @@ impl<'s> Trial<'s> {
             pairs: Vec::new(),
             cuts: Vec::new(),
             rechecks: 0,
+            chances: 0,
             notices: Vec::new(),
             progress,
         };
@@ -387,8 +395,7 @@ impl<'s> Trial<'s> {
 
     /// Plays a schedule until a step differs from what one worker gives.
     fn try_out(&mut self, schedule: &Schedule) -> Result<Option<Failure>, Halt> {
-        let run = self.play(schedule, None)?;
-        let mut failure = self.failure(schedule, &run);
+        let (run, mut failure) = self.settled(schedule)?;
         if failure.is_some() && self.rechecks < RECHECKS_MAX {
             // Before anything is called a failure, chance gets one more try to show itself: the minute may have changed again.
             self.rechecks += 1;
@@ -398,8 +405,7 @@ impl<'s> Trial<'s> {
             failure = self.failure(schedule, &run);
             if failure.is_none() {
                 // It said nothing, but the run had ended there.
-                let run = self.play(schedule, None)?;
-                failure = self.failure(schedule, &run);
+                (_, failure) = self.settled(schedule)?;
             }
         }
         // After other users the first step may differ as well, and there is a control for that.
@@ -407,6 +413,65 @@ impl<'s> Trial<'s> {
             failure.may_be_kept()?;
         }
         Ok(failure)
+    }
+
+    /// Plays a schedule until a step differs by more than cookies that come and go.
+    fn settled(&mut self, schedule: &Schedule) -> Result<(Run, Option<Failure>), Error> {
+        let mut run = self.play(schedule, None)?;
+        loop {
+            let failure = self.failure(schedule, &run);
+            let Some(step) = failure.as_ref().map(|failure| failure.step) else { return Ok((run, None)) };
+            if !self.may_be_chance(step, &run, schedule.warm_ups > 0) {
+                return Ok((run, failure));
+            }
+            let Some(again) = self.another(schedule, step)? else { return Ok((run, failure)) };
+            self.excuse(step, &run);
+            run = again;
+        }
+    }
+
+    /// Whether nothing but cookies differed at a step, and it may be looked once more whether they come and go.
+    pub(crate) fn may_be_chance(&mut self, step: usize, run: &Run, is_coarse: bool) -> bool {
+        let is_of_cookies = run
+            .outcomes
+            .get(step - 1)
+            .is_some_and(|outcome| self.noise.is_of_cookies(step, outcome, is_coarse));
+        if is_of_cookies && self.chances < CHANCES_MAX {
+            self.chances += 1;
+            return true;
+        }
+        false
+    }
+
+    /// A run of a schedule that does not fail at this step, if it can be had.
+    fn another(&self, schedule: &Schedule, step: usize) -> Result<Option<Run>, Error> {
+        for _ in 0..CHANCE_PLAYS {
+            let run = self.play(schedule, None)?;
+            if self.fails_at(schedule, &run) != Some(step) {
+                return Ok(Some(run));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether what failed once does not each time: `again` gives what the step gave if it failed.
+    pub(crate) fn passes_now_and_then(
+        &mut self,
+        again: &dyn Fn(&mut Self) -> Result<Option<String>, Error>,
+    ) -> Result<bool, Error> {
+        for _ in 0..CHANCE_PLAYS {
+            if again(self)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Masks what differed at a step, since it did not when the same was played again.
+    pub(crate) fn excuse(&mut self, step: usize, run: &Run) {
+        if let Some(outcome) = run.outcomes.get(step - 1) {
+            self.noise.excuse(step, outcome);
+        }
     }
 
     /// Plays a schedule until a step differs, without a second thought.

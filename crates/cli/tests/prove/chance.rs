@@ -1,6 +1,6 @@
 //! Honest services whose answers depend on what is beside them: nothing of that is called a violation.
 
-use crate::lab::{Lab, Store};
+use crate::lab::{Lab, Proof, Store};
 
 /// Keeps nothing: all requests of all users are counted in a store beside, and some of them are too many. `REFUSED` is one of them, and
 /// `REFUSED_FROM` the first after which all are.
@@ -72,4 +72,64 @@ fn a_worker_that_nobody_has_used_keeps_nothing() {
     // The first step of the first cut fails, and one worker passes after it.
     let Some(why) = inconclusive(OF_CONTROLS + 1, NEVER) else { return };
     assert!(why.contains("a worker that nobody had used"), "{why}");
+}
+
+/// Sets a cookie with each answer but one, by a count that all workers share. With `KEPT`, whoever a worker does not know gets a cookie:
+/// that is all that shows that it keeps who they are.
+const SETTING: &str = r#"
+import os, secrets
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import Request, urlopen
+
+known = set()
+
+class App(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        with urlopen(Request(os.environ["STORE"] + "/all", data=b"", method="POST")) as answer:
+            count = int(answer.read())
+        self.send_response(200)
+        if "KEPT" in os.environ:
+            if self.headers.get("Cookie", "") not in known:
+                session = secrets.token_hex(16)
+                known.add("session=" + session)
+                self.send_header("Set-Cookie", "session=" + session + "; HttpOnly")
+        elif count != int(os.environ["WITHOUT"]):
+            self.send_header("Set-Cookie", "tip=42; HttpOnly")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
+"#;
+
+fn setting(lab: &Lab, name: &str, value: &str) -> Proof {
+    let store = Store::start();
+    lab.write("app.py", SETTING);
+    let journey = lab.write("three.toml", &"[[steps]]\nget = \"/\"\n".repeat(3));
+    let mut command = lab.command_with(&["--idle", "0"], lab.path(), &journey, &["python3", "app.py"]);
+    lab.run(command.env("STORE", &store.url).env(name, value))
+}
+
+#[test]
+fn a_cookie_that_was_left_out_once_is_masked_and_one_that_says_more_is_not() {
+    let lab = Lab::new();
+    let without = (OF_CONTROLS + OF_A_CUT).to_string();
+    let proof = setting(&lab, "WITHOUT", &without);
+    if !proof.has_worlds() {
+        return;
+    }
+    let text = proof.text();
+    assert_eq!((proof.status.code(), &proof.json["verdict"]), (Some(0), &"stateless".into()), "{text}");
+    let masked = proof.json["coverage"]["masked"].to_string();
+    assert!(masked.contains("cookie tip"), "{masked}");
+
+    let proof = setting(&lab, "KEPT", "");
+    let finding = &proof.json["findings"][0];
+    assert_eq!(proof.status.code(), Some(1), "{}", proof.text());
+    assert_eq!((&finding["kind"], &finding["confidence"]), (&"memory".into(), &"proven".into()));
+    assert!(finding["proof"].as_str().unwrap().contains("cookie session"), "{finding}");
 }

@@ -258,9 +258,10 @@ fn cookie_line(shared: &Shared, persistent: bool) -> Option<HeaderValue> {
     }
 }
 
+/// A second that has begun is a whole one, so that a session of 30 days has a cookie of 30 days.
 fn seconds_until(then: lethe_state::Millis) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    u64::try_from(then).unwrap_or(0).saturating_sub(u64::try_from(now).unwrap_or(u64::MAX)) / 1000
+    u64::try_from(then).unwrap_or(0).saturating_sub(u64::try_from(now).unwrap_or(u64::MAX)).div_ceil(1000)
 }
 
 /// A stored response with a session cookie would sign its next reader in as somebody else (RFC 9111, section

@@ -36,6 +36,11 @@ impl Place {
         !matches!(self, Self::Status | Self::Redirect(_))
     }
 
+    /// Whether it is of a cookie that is set.
+    pub fn is_cookie(&self) -> bool {
+        matches!(self, Self::Cookie(_) | Self::CookieRules(_))
+    }
+
     /// What it is a part of.
     pub(super) fn whole(&self) -> Option<Self> {
         match self {
