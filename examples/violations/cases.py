@@ -54,11 +54,14 @@ EXAMPLES = {
     "events": Found("event-stream", 1, 2),
 }
 APPS, TWINS = ["app.py", "app.mjs", "rust"], ["fixed.py", "fixed.mjs", "rust --fixed"]
-# Further ones of a folder.
+# Further ones of a folder; those in Rust have names of their own.
 MORE = [
     ("schedule", "hourly.py", Found("schedule", 1, 1)),
     ("schedule", "hourly.mjs", Found("schedule", 1, 1)),
+    ("schedule", "rust hourly", Found("schedule", 1, 1)),
     ("schedule", "hourly_fixed.py", CLEAN),
+    ("schedule", "hourly_fixed.mjs", CLEAN),
+    ("schedule", "rust hourly --fixed", CLEAN),
 ]
 
 # What is given beside; this empties the store, so that there is something to migrate.
@@ -104,9 +107,10 @@ def journey_of(folder):
 
 def command_of(program, folder, rust):
     """What starts a program of a folder."""
-    language, *flags = program.split()
+    language, *words = program.split()
     if language == "rust":
-        return [rust, folder, *flags]
+        has_name = words and not words[0].startswith("-")
+        return [rust, *words] if has_name else [rust, folder, *words]
     return ["python3" if program.endswith(".py") else "node", program]
 
 

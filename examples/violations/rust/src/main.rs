@@ -1,5 +1,6 @@
 //! `violations NAME` is the service of the folder of that name, which keeps something in its worker; `violations NAME --fixed` is its
-//! twin, which does not. Like all workers they listen on `127.0.0.1:$PORT`; most keep things in the store that `STORE` names.
+//! twin, which does not; `hourly` is a second one of the folder `schedule`. Like all workers they listen on `127.0.0.1:$PORT`; most keep
+//! things in the store that `STORE` names.
 
 mod boot_secret;
 mod configuration;
@@ -9,6 +10,7 @@ mod failure;
 mod feed;
 mod file_upload;
 mod half_done;
+mod hourly;
 mod items_in_memory;
 mod job;
 mod key_in_memory;
@@ -62,6 +64,7 @@ async fn violation(name: &str) -> Result<Router, Failure> {
         "events" => events::app(),
         "file-upload" => file_upload::app(),
         "half-done" => half_done::app(Store::from_env()?),
+        "hourly" => hourly::app(Store::from_env()?),
         "items-in-memory" => items_in_memory::app(),
         "job" => job::app(),
         "key-in-memory" => key_in_memory::app(Store::from_env()?),
@@ -87,6 +90,7 @@ async fn fixed(name: &str) -> Result<Router, Failure> {
         "events" => events::fixed(Store::from_env()?),
         "file-upload" => file_upload::fixed(Store::from_env()?),
         "half-done" => half_done::fixed(Store::from_env()?),
+        "hourly" => hourly::fixed(Store::from_env()?),
         "items-in-memory" => items_in_memory::fixed(Store::from_env()?),
         "job" => job::fixed(Store::from_env()?),
         "key-in-memory" => key_in_memory::fixed(Store::from_env()?),
