@@ -50,6 +50,7 @@ EXAMPLES = {
     "sticky-cookie": Found("sticky-cookie", 1, 1),
     "configuration": Found("configuration", 1, 1),
     "job": Found("job", 1, 2),
+    "polling": Found("memory", 1, 3),
     "websocket": Found("websocket", 2, 3),
     "events": Found("event-stream", 1, 2),
 }

@@ -16,6 +16,7 @@ mod job;
 mod key_in_memory;
 mod migration;
 mod no_drain;
+mod polling;
 mod rate_limit;
 mod schedule;
 mod session_in_memory;
@@ -70,6 +71,7 @@ async fn violation(name: &str) -> Result<Router, Failure> {
         "key-in-memory" => key_in_memory::app(Store::from_env()?),
         "migration" => migration::app(Store::from_env()?).await?,
         "no-drain" => no_drain::app(),
+        "polling" => polling::app(Store::from_env()?),
         "rate-limit" => rate_limit::app(),
         "schedule" => schedule::app(Store::from_env()?),
         "session-in-memory" => session_in_memory::app(),
@@ -96,6 +98,7 @@ async fn fixed(name: &str) -> Result<Router, Failure> {
         "key-in-memory" => key_in_memory::fixed(Store::from_env()?),
         "migration" => migration::fixed(Store::from_env()?).await?,
         "no-drain" => no_drain::app(),
+        "polling" => polling::fixed(Store::from_env()?),
         "rate-limit" => rate_limit::fixed(Store::from_env()?),
         "schedule" => schedule::fixed(Store::from_env()?),
         "session-in-memory" => session_in_memory::fixed(),
