@@ -38,7 +38,7 @@ impl Trial<'_> {
             return Ok(false);
         }
         for _ in 0..TRIES {
-            if self.fails_in(&job.schedule, None)?.is_some() {
+            if self.fails_in(&job.schedule, Some(pair.consumer))?.is_some() {
                 return Ok(false);
             }
         }
