@@ -1,4 +1,4 @@
-//! What shows only when somebody asks often: limits that a journey does not reach, results that are waited for, and places in a list.
+//! What shows only when somebody asks often: limits that a journey does not reach, and results that are waited for.
 
 use serde_json::Value;
 
@@ -48,13 +48,4 @@ fn the_result_of_a_job_in_the_worker_that_did_it() {
     let steps = ["producer", "consumer"].map(|place| finding[place]["step"].clone());
     assert_eq!(steps, [1, 2].map(Value::from), "{finding}");
     clean("job", "journey.toml", "fixed.py");
-}
-
-#[test]
-fn the_place_of_who_polls_in_one_worker() {
-    let Some(finding) = found("polling", "journey.toml", "app.py", "memory") else { return };
-    // Not the step that says something, which is beside and comes wherever it was said, but the one that noted the place.
-    let steps = ["producer", "consumer"].map(|place| finding[place]["step"].clone());
-    assert_eq!(steps, [1, 3].map(Value::from), "{finding}");
-    clean("polling", "journey.toml", "fixed.py");
 }
