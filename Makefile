@@ -77,7 +77,8 @@ bench-scale: ## How soon load is followed: a step of it, and the first request t
 	cargo build $(LOCKED) --release -p lethe-scaler --example speed
 	python3 bench/scale/run.py
 
-bench-prove: ## What it costs a service to be watched by a proof: CPU for each request; five minutes, as root
+bench-prove: ## What it costs a service to be watched by a proof: CPU for each request; and how long a proof takes; some minutes, as root
+	cargo build $(LOCKED) --release -p lethe-cli
 	cargo build $(LOCKED) --release -p lethe-prover --example observed
 	python3 bench/prove/run.py
 

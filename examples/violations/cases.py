@@ -12,39 +12,57 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 REAL = HERE / "real"
 CLEAN = None
 
-# The kind that is found in what is in a folder, and nothing in its twin. Those in Rust are one program, which is told the folder.
+
+class Found(NamedTuple):
+    """One finding: its kind, the step that leaves something behind, and the one that needs it; both from 1, as in the report."""
+
+    kind: str
+    producer: int
+    consumer: int
+
+    def __str__(self):
+        return f"{self.kind} {self.producer}-{self.consumer}"
+
+
+# What is found in what is in a folder, and nothing in its twin. Those in Rust are one program, which is told the folder. What belongs to one
+# step alone has that twice, and what belongs to none the first.
 EXAMPLES = {
-    "session-in-memory": "memory",
-    "file-upload": "file",
-    "items-in-memory": "memory",
-    "boot-secret": "boot-secret",
-    "rate-limit": "rate-limit",
-    "stale-cache": "stale-cache",
-    "half-done": "half-done",
-    "no-drain": "drain",
-    "unsafe-retry": "retry",
-    "key-in-memory": "retry",
-    "schedule": "schedule",
-    "migration": "migration",
-    "slow-start": "slow-start",
-    "duplicate-id": "duplicate-id",
-    "sticky-cookie": "sticky-cookie",
-    "configuration": "configuration",
-    "job": "job",
-    "websocket": "websocket",
-    "events": "event-stream",
+    "session-in-memory": Found("memory", 2, 4),
+    "file-upload": Found("file", 2, 4),
+    "items-in-memory": Found("memory", 1, 2),
+    "boot-secret": Found("boot-secret", 2, 4),
+    "rate-limit": Found("rate-limit", 1, 4),
+    "stale-cache": Found("stale-cache", 2, 3),
+    "half-done": Found("half-done", 2, 3),
+    "no-drain": Found("drain", 2, 2),
+    "unsafe-retry": Found("retry", 2, 3),
+    "key-in-memory": Found("retry", 2, 3),
+    "schedule": Found("schedule", 1, 1),
+    "migration": Found("migration", 1, 1),
+    "slow-start": Found("slow-start", 1, 1),
+    "duplicate-id": Found("duplicate-id", 2, 2),
+    "sticky-cookie": Found("sticky-cookie", 1, 1),
+    "configuration": Found("configuration", 1, 1),
+    "job": Found("job", 1, 2),
+    "polling": Found("memory", 1, 3),
+    "websocket": Found("websocket", 2, 3),
+    "events": Found("event-stream", 1, 2),
 }
 APPS, TWINS = ["app.py", "app.mjs", "rust"], ["fixed.py", "fixed.mjs", "rust --fixed"]
-# Further ones of a folder.
+# Further ones of a folder; those in Rust have names of their own.
 MORE = [
-    ("schedule", "hourly.py", "schedule"),
-    ("schedule", "hourly.mjs", "schedule"),
+    ("schedule", "hourly.py", Found("schedule", 1, 1)),
+    ("schedule", "hourly.mjs", Found("schedule", 1, 1)),
+    ("schedule", "rust hourly", Found("schedule", 1, 1)),
     ("schedule", "hourly_fixed.py", CLEAN),
+    ("schedule", "hourly_fixed.mjs", CLEAN),
+    ("schedule", "rust hourly --fixed", CLEAN),
 ]
 
 # What is given beside; this empties the store, so that there is something to migrate.
@@ -62,21 +80,21 @@ LOOK = REAL / "look.toml"
 CHAT = REAL / "chat.toml"
 PHP = ["sh", "-c", 'exec php -S "127.0.0.1:$PORT" session.php']
 
-# Name, runtime, command, environment, journey, and the kind that is found.
+# Name, runtime, command, environment, journey, and what is found.
 MIDDLEWARE = [
-    ("express-session, in memory", "node", ["node", "session-memory.mjs"], {}, SIGN_IN, "memory"),
+    ("express-session, in memory", "node", ["node", "session-memory.mjs"], {}, SIGN_IN, Found("memory", 2, 4)),
     ("express-session, connect-redis", "node", ["node", "session-redis.mjs"], {}, SIGN_IN, CLEAN),
-    ("multer, on the disk", "node", ["node", "upload-disk.mjs"], {}, REAL / "upload.toml", "file"),
-    ("express-rate-limit, in memory", "node", ["node", "rate-limit.mjs"], {}, ASK_OFTEN, "rate-limit"),
-    ("socket.io, without an adapter", "node", ["node", "fan-out.mjs"], {}, CHAT, "websocket"),
+    ("multer, on the disk", "node", ["node", "upload-disk.mjs"], {}, REAL / "upload.toml", Found("file", 2, 3)),
+    ("express-rate-limit, in memory", "node", ["node", "rate-limit.mjs"], {}, ASK_OFTEN, Found("rate-limit", 1, 4)),
+    ("socket.io, without an adapter", "node", ["node", "fan-out.mjs"], {}, CHAT, Found("websocket", 2, 3)),
     ("socket.io, @socket.io/redis-adapter", "node", ["node", "fan-out-redis.mjs"], {}, CHAT, CLEAN),
-    ("socket.io, long polling", "node", ["node", "polling.mjs"], {}, REAL / "polling.toml", "memory"),
-    ("node-cron, in each worker", "node", ["node", "cron.mjs"], {}, LOOK, "schedule"),
-    ("bullmq, results in memory", "node", ["node", "job.mjs"], {}, REAL / "job.toml", "job"),
+    ("socket.io, long polling", "node", ["node", "polling.mjs"], {}, REAL / "polling.toml", Found("memory", 1, 2)),
+    ("node-cron, in each worker", "node", ["node", "cron.mjs"], {}, LOOK, Found("schedule", 1, 1)),
+    ("bullmq, results in memory", "node", ["node", "job.mjs"], {}, REAL / "job.toml", Found("job", 2, 3)),
     ("bullmq, results in Redis", "node", ["node", "job-redis.mjs"], {}, REAL / "job.toml", CLEAN),
-    ("flask, a random secret", "python", ["PYTHON", "session.py"], {}, SIGN_IN, "boot-secret"),
+    ("flask, a random secret", "python", ["PYTHON", "session.py"], {}, SIGN_IN, Found("boot-secret", 2, 4)),
     ("flask, a fixed secret", "python", ["PYTHON", "session.py"], {"SECRET": "only for this example"}, SIGN_IN, CLEAN),
-    ("php sessions, in files", "php", PHP, {}, SIGN_IN, "file"),
+    ("php sessions, in files", "php", PHP, {}, SIGN_IN, Found("file", 2, 4)),
 ]
 
 PROOF_SECONDS_MAX = 180
@@ -90,9 +108,10 @@ def journey_of(folder):
 
 def command_of(program, folder, rust):
     """What starts a program of a folder."""
-    language, *flags = program.split()
+    language, *words = program.split()
     if language == "rust":
-        return [rust, folder, *flags]
+        has_name = words and not words[0].startswith("-")
+        return [rust, *words] if has_name else [rust, folder, *words]
     return ["python3" if program.endswith(".py") else "node", program]
 
 
@@ -152,7 +171,7 @@ def start_redis(scratch):
 
 
 def prove(lethe, folder, command, journey, env, scratch, expected):
-    """The kinds that are found, of hints only what is expected, the verdict, and how long it took."""
+    """What is found, of hints only those of the kind that is expected, the verdict, and how long it took."""
     report = Path(scratch) / "proof.json"
     report.unlink(missing_ok=True)
     flags = FLAGS.get(folder.name, [])
@@ -168,22 +187,26 @@ def prove(lethe, folder, command, journey, env, scratch, expected):
     verdict = proof["verdict"]
     if verdict == "inconclusive":
         verdict += ": " + "; ".join(each["why"] for each in proof["coverage"]["uncovered"])
-    is_told = lambda found: found["confidence"] != "hint" or found["kind"] == expected
-    return [found["kind"] for found in proof["findings"] if is_told(found)], verdict, proof["coverage"]["duration_ms"] / 1000
+    is_told = lambda found: found["confidence"] != "hint" or (expected and found["kind"] == expected.kind)
+    findings = [
+        Found(found["kind"], found["producer"]["step"], found["consumer"]["step"])
+        for found in proof["findings"]
+        if is_told(found)
+    ]
+    return findings, verdict, proof["coverage"]["duration_ms"] / 1000
 
 
-def judge(expected, kinds, verdict):
-    """What a case counts as, and what is said of it."""
+def judge(expected, findings, verdict):
+    """What a case counts as, and what is said of it. A finding of the right kind at other steps is as false as one of another kind, and so is
+    the same one told twice."""
+    false = list(findings)
+    if expected in false:
+        false.remove(expected)
+    if false:
+        return "false", f"{expected or 'clean'}, but {', '.join(map(str, false))} was said"
     if expected is CLEAN:
-        if kinds:
-            return "false", f"clean, but {', '.join(kinds)} was said"
         return ("clean", "nothing found") if verdict == "stateless" else ("missed", f"clean, but {verdict}")
-    others = sorted({kind for kind in kinds if kind != expected})
-    if others:
-        return "false", f"{expected}, but {', '.join(others)} was said"
-    if kinds:
-        return "found", expected
-    return "missed", f"{expected}: {verdict}"
+    return ("found", str(expected)) if findings else ("missed", f"{expected}: {verdict}")
 
 
 def main():
@@ -199,8 +222,8 @@ def main():
     rust = rust and os.path.abspath(rust)
 
     cases = []
-    of_kind = lambda kind: [(app, kind) for app in APPS] + [(twin, CLEAN) for twin in TWINS]
-    examples = [(folder, program, expected) for folder, kind in EXAMPLES.items() for program, expected in of_kind(kind)]
+    both = lambda found: [(app, found) for app in APPS] + [(twin, CLEAN) for twin in TWINS]
+    examples = [(folder, program, expected) for folder, found in EXAMPLES.items() for program, expected in both(found)]
     for folder, program, expected in examples + MORE:
         command = command_of(program, folder, rust)
         cases.append((f"{folder}/{program}", HERE / folder, command, {}, journey_of(HERE / folder), expected))
@@ -221,9 +244,9 @@ def main():
                 # Users have the same names in each proof, and must not find what those of another one have left.
                 store, store_url = start_store()
                 env = {"STORE": store_url, "REDIS_URL": redis_url, **env}
-                kinds, verdict, seconds = prove(chosen.lethe, folder, command, journey, env, scratch, expected)
+                findings, verdict, seconds = prove(chosen.lethe, folder, command, journey, env, scratch, expected)
                 end(store)
-                outcome, said = judge(expected, kinds, verdict)
+                outcome, said = judge(expected, findings, verdict)
                 counts[outcome] += 1
                 print(f"{outcome:7} {name:38} {said} ({seconds:.1f} s)", flush=True)
         finally:

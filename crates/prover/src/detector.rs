@@ -45,7 +45,6 @@ pub(crate) fn look_once(
     coverage.notices.extend(drain::dismissal(stage, progress)?);
     let Some(window) = stage.idle() else {
         coverage.notices.push(idle::NOT_WAITED.into());
-        coverage.not_looked_at.push(idle::NOT_WAITED.into());
         return Ok(Vec::new());
     };
     let mut idle = idle::look(stage, journey, window, progress)?;
@@ -55,7 +54,6 @@ pub(crate) fn look_once(
     coverage.schedules.append(&mut idle.rows);
     if !stage.may_come_to_midnight() {
         coverage.notices.push(midnight::NOT_ALLOWED.into());
-        coverage.not_looked_at.push(midnight::NOT_ALLOWED.into());
         return Ok(idle.finding.into_iter().collect());
     }
     let mut midnight = midnight::look(stage, journey, &idle.seen, progress);

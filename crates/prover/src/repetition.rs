@@ -114,7 +114,7 @@ impl Trial<'_> {
 
     /// Finds where a pair's thing is kept, repeats it, and says so; or why nothing can be said.
     pub(crate) fn finding(&mut self, pair: &Pair) -> Result<Result<Finding, NotRepeatable>, Error> {
-        if self.waits_for_a_job(pair.consumer) {
+        if self.waits_for_a_job(pair.consumer) && !self.is_no_job(pair)? {
             return self.job_finding(&self.job(pair.consumer));
         }
         (self.progress)(Progress::Begins { title: "repeating what failed" });

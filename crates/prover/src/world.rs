@@ -46,9 +46,9 @@ impl Level {
             (Self::Overlay, WatchMethod::Fanotify) => "overlay+fanotify+netns+pidns",
             (Self::Overlay, WatchMethod::Inotify) => "overlay+inotify+netns+pidns",
             (Self::Overlay, WatchMethod::None) => "overlay+netns+pidns",
-            (Self::UserOverlay, WatchMethod::Fanotify) => "overlay+fanotify+netns+pidns (user namespace)",
             (Self::UserOverlay, WatchMethod::Inotify) => "overlay+inotify+netns+pidns (user namespace)",
-            (Self::UserOverlay, WatchMethod::None) => "overlay+netns+pidns (user namespace)",
+            // In a user namespace the kernel allows fanotify on mounts to nobody.
+            (Self::UserOverlay, _) => "overlay+netns+pidns (user namespace)",
             (Self::Copied, _) => Self::COPIED,
         }
     }

@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 const store = process.env.STORE;
 let last = new Date().getHours();
 
-// As node-cron does: looks at the clock each second.
+// As node-cron does: looks at the clock again and again.
 setInterval(() => {
   const now = new Date();
   if (now.getHours() === last) return;

@@ -150,6 +150,14 @@ fn a_number_that_each_worker_counts() {
 }
 
 #[test]
+fn the_place_of_who_polls_in_one_worker() {
+    // Not the step that says something, which is beside and comes wherever it was said, but the one that noted the place.
+    let flags = ["--idle", "0"];
+    found("polling", "app.py", &flags, "memory", [1, 3]);
+    clean("polling", "fixed.py", &flags);
+}
+
+#[test]
 fn a_cookie_that_names_a_worker_is_a_hint() {
     hint("sticky-cookie", "app.mjs", "sticky-cookie");
     clean("sticky-cookie", "fixed.py", &[]);

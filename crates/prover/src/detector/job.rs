@@ -1,5 +1,6 @@
 //! Results of jobs that stay in the worker that did them. A step that is asked until it is done (`within`) waits for a job, and which of
-//! several workers does that may be chance, where they take jobs from a queue: so it is asked more often than what fails each time.
+//! several workers does that may be chance, where they take jobs from a queue: so it is asked more often than what fails each time. Polling
+//! waits in the same way, and what it needs may be of another step; that is no job.
 
 use crate::{
     finding::{Confidence, Finding, Kind, Replay},
@@ -27,6 +28,21 @@ impl Trial<'_> {
         let changes = |step: &usize| self.journey.step(*step).is_some_and(|step| !step.method.is_safe());
         let producer = (1..consumer).rev().find(changes).unwrap_or_else(|| consumer.saturating_sub(1).max(1));
         Pair::new(producer, consumer, Schedule::pair(producer, consumer))
+    }
+
+    /// Whether what is waited for comes wherever it is begun, so that a pair is about another step that must be at the same worker: the one
+    /// that noted how far its user has read, for one.
+    pub(crate) fn is_no_job(&self, pair: &Pair) -> Result<bool, Error> {
+        let job = self.job(pair.consumer);
+        if !pair.is_reduced || pair.producer == job.producer {
+            return Ok(false);
+        }
+        for _ in 0..TRIES {
+            if self.fails_in(&job.schedule, Some(pair.consumer))?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Repeats it, and says what comes of it; or why nothing can be said.

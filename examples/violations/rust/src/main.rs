@@ -1,5 +1,6 @@
 //! `violations NAME` is the service of the folder of that name, which keeps something in its worker; `violations NAME --fixed` is its
-//! twin, which does not. Like all workers they listen on `127.0.0.1:$PORT`; most keep things in the store that `STORE` names.
+//! twin, which does not; `hourly` is a second one of the folder `schedule`. Like all workers they listen on `127.0.0.1:$PORT`; most keep
+//! things in the store that `STORE` names.
 
 mod boot_secret;
 mod configuration;
@@ -9,11 +10,13 @@ mod failure;
 mod feed;
 mod file_upload;
 mod half_done;
+mod hourly;
 mod items_in_memory;
 mod job;
 mod key_in_memory;
 mod migration;
 mod no_drain;
+mod polling;
 mod rate_limit;
 mod schedule;
 mod session_in_memory;
@@ -62,11 +65,13 @@ async fn violation(name: &str) -> Result<Router, Failure> {
         "events" => events::app(),
         "file-upload" => file_upload::app(),
         "half-done" => half_done::app(Store::from_env()?),
+        "hourly" => hourly::app(Store::from_env()?),
         "items-in-memory" => items_in_memory::app(),
         "job" => job::app(),
         "key-in-memory" => key_in_memory::app(Store::from_env()?),
         "migration" => migration::app(Store::from_env()?).await?,
         "no-drain" => no_drain::app(),
+        "polling" => polling::app(Store::from_env()?),
         "rate-limit" => rate_limit::app(),
         "schedule" => schedule::app(Store::from_env()?),
         "session-in-memory" => session_in_memory::app(),
@@ -87,11 +92,13 @@ async fn fixed(name: &str) -> Result<Router, Failure> {
         "events" => events::fixed(Store::from_env()?),
         "file-upload" => file_upload::fixed(Store::from_env()?),
         "half-done" => half_done::fixed(Store::from_env()?),
+        "hourly" => hourly::fixed(Store::from_env()?),
         "items-in-memory" => items_in_memory::fixed(Store::from_env()?),
         "job" => job::fixed(Store::from_env()?),
         "key-in-memory" => key_in_memory::fixed(Store::from_env()?),
         "migration" => migration::fixed(Store::from_env()?).await?,
         "no-drain" => no_drain::app(),
+        "polling" => polling::fixed(Store::from_env()?),
         "rate-limit" => rate_limit::fixed(Store::from_env()?),
         "schedule" => schedule::fixed(Store::from_env()?),
         "session-in-memory" => session_in_memory::fixed(),
