@@ -47,6 +47,12 @@ impl Noise {
 
     /// Takes in another control run. Status and redirects must be the same in all.
     pub fn learn(&mut self, control: &Run) -> Result<(), NotRepeatable> {
+        // A step takes as long as it does when nothing else is in its way.
+        for pair in self.reference.outcomes.iter_mut().zip(&control.outcomes) {
+            if let (Outcome::Answered(first), Outcome::Answered(second)) = pair {
+                first.took = first.took.min(second.took);
+            }
+        }
         for (step, pair) in (1..).zip(self.reference.outcomes.iter().zip(&control.outcomes)) {
             let (Outcome::Answered(first), Outcome::Answered(second)) = pair else {
                 let Some(Outcome::Lost(why)) = control.outcomes.get(step - 1) else { continue };
@@ -235,6 +241,20 @@ mod tests {
             (vec![differs(Place::Status, "200", "201")], false),
         ] {
             assert_eq!(is_one_more(&differences), expected, "{differences:?}");
+        }
+    }
+
+    /// A machine that was busy for a moment makes no step a long one.
+    #[test]
+    fn a_step_takes_what_it_takes_at_least() {
+        use crate::stage::tests::answered;
+        use std::time::Duration;
+        let run = |ms: u64| Run { outcomes: vec![answered(1, Duration::from_millis(ms))], ..Run::default() };
+        let mut noise = Noise::new(run(400));
+        for (ms, expected) in [(9, 9), (300, 9)] {
+            noise.learn(&run(ms)).unwrap();
+            let Outcome::Answered(first) = &noise.reference().outcomes[0] else { panic!("it is answered") };
+            assert_eq!(first.took, Duration::from_millis(expected));
         }
     }
 
