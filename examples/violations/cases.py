@@ -218,8 +218,8 @@ def main():
     chosen = parser.parse_args()
     chosen.cache.mkdir(parents=True, exist_ok=True)
     cache = chosen.cache.resolve()
-    rust = shutil.which(chosen.rust)
-    rust = rust and os.path.abspath(rust)
+    # They are started in other folders.
+    lethe, rust = (path and str(Path(path).resolve()) for path in map(shutil.which, (chosen.lethe, chosen.rust)))
 
     cases = []
     both = lambda found: [(app, found) for app in APPS] + [(twin, CLEAN) for twin in TWINS]
@@ -235,6 +235,8 @@ def main():
         install(cache)
     if any(None in case[2] for case in cases):
         sys.exit(f"{chosen.rust} is not there; `cargo build -p violations` makes it, and --rust says where it is")
+    if not lethe:
+        sys.exit(f"{chosen.lethe} is not there; `cargo build -p lethe-cli` makes it, and --lethe says where it is")
 
     counts = dict.fromkeys(["found", "clean", "missed", "false"], 0)
     with tempfile.TemporaryDirectory() as scratch:
@@ -244,7 +246,7 @@ def main():
                 # Users have the same names in each proof, and must not find what those of another one have left.
                 store, store_url = start_store()
                 env = {"STORE": store_url, "REDIS_URL": redis_url, **env}
-                findings, verdict, seconds = prove(chosen.lethe, folder, command, journey, env, scratch, expected)
+                findings, verdict, seconds = prove(lethe, folder, command, journey, env, scratch, expected)
                 end(store)
                 outcome, said = judge(expected, findings, verdict)
                 counts[outcome] += 1

@@ -33,7 +33,8 @@ impl Trial<'_> {
         let steps = self.journey.steps.len();
         // What a fresh worker lacks is known from the cut before the step, and says nothing here.
         let all: Vec<usize> = (1..=steps)
-            .filter(|at| steps > 1 && !self.has_failed_cut(at - 1) && self.has_request(*at))
+            .filter(|at| steps > 1 && self.has_request(*at))
+            .filter(|at| !self.has_failed_cut(at - 1) && !self.is_lost_before(*at))
             .collect();
         for at in all {
             match self.middle(at)? {

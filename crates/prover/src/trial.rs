@@ -104,6 +104,8 @@ pub(crate) struct Trial<'s> {
     pairs: Vec<Pair>,
     /// The step at which each cut failed; the first is the cut after step 1.
     cuts: Vec<Option<usize>>,
+    /// The step whose traces are lost when its worker is killed, though living ones have them.
+    lost_after: Option<usize>,
     /// How many controls were looked at before something was called a failure.
     rechecks: u32,
     /// How often it was looked whether a cookie came by chance.
@@ -139,6 +141,7 @@ impl<'s> Trial<'s> {
             twice: Twice::new(),
             pairs: Vec::new(),
             cuts: Vec::new(),
+            lost_after: None,
             rechecks: 0,
             chances: 0,
             notices: Vec::new(),
@@ -191,6 +194,12 @@ impl<'s> Trial<'s> {
         }
         self.detect(&mut found, workers)?;
         Ok(Ok(found))
+    }
+
+    /// Whether what a step before this one left is lost with the worker, as is known: that it is missed when the worker is killed in this
+    /// one says nothing of this one.
+    pub(crate) fn is_lost_before(&self, at: usize) -> bool {
+        self.lost_after.is_some_and(|producer| producer < at)
     }
 
     /// Whether the cut after this step failed anywhere; before the first step there is none.
@@ -348,6 +357,7 @@ impl<'s> Trial<'s> {
         for producer in (1..failure.step).rev() {
             let smaller = Schedule::kill_after(producer, failure.step, Restart::SameDisk);
             if let Some(found) = self.try_out(&smaller)? {
+                self.lost_after = Some(producer);
                 self.keep(producer, found, smaller, true);
                 return Ok(());
             }

@@ -185,5 +185,11 @@ fn messages_that_stay_in_their_worker() {
     let own = serde_json::json!([[true, false, false], [false, true, false], [false, false, true]]);
     assert_eq!(proof.json["coverage"]["deliveries"][0]["delivered"], own, "{}", proof.text());
     assert!(proof.out.contains("sent to B  -     yes   -"), "{}", proof.out);
+}
+
+#[test]
+fn a_chat_that_stays_in_its_worker() {
+    let Some(finding) = found("websocket", "app.py", &["--idle", "0"], "websocket", [2, 3]) else { return };
+    assert!(finding["fix"].as_str().is_some_and(|fix| !fix.is_empty()), "{finding}");
     clean("websocket", "fixed.py", &[]);
 }

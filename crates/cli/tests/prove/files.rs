@@ -36,6 +36,40 @@ class App(BaseHTTPRequestHandler):
 HTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
 "#;
 
+/// Writes the number of its process to files and listens at unix sockets, at its start and when it is asked; at `/again` it reads the
+/// number that it has written when it was asked.
+const RUNNING: &str = r#"
+import os, socket
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+listening = []
+
+def run(name):
+    with open(f"{name}.pid", "w") as file:
+        file.write(str(os.getpid()))
+    if os.path.exists(f"{name}.sock"):
+        os.unlink(f"{name}.sock")
+    listening.append(socket.socket(socket.AF_UNIX))
+    listening[-1].bind(f"{name}.sock")
+    listening[-1].listen()
+
+class App(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/asked":
+            run("asked")
+            run("quiet")
+        elif self.path == "/again" and os.path.exists("asked.pid"):
+            with open("asked.pid") as file:
+                file.read()
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"42")
+
+run("start")
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
+"#;
+
 /// Who is not root, by number: `nobody`.
 const NOBODY: u32 = 65534;
 
@@ -55,6 +89,29 @@ fn files_that_a_later_step_reads_are_a_warning_and_others_a_note() {
     let (home, journey) = made(&lab);
     let by = if rustix::process::geteuid().is_root() { "fanotify" } else { "inotify" };
     each_file_is_told(&lab.prove(&home, &journey, &["python3", "app.py"]), by);
+}
+
+#[test]
+fn files_of_process_numbers_and_sockets_are_no_violations() {
+    let lab = Lab::new();
+    let home = lab.path().join("home");
+    fs::create_dir(&home).unwrap();
+    fs::write(home.join("app.py"), RUNNING).unwrap();
+    let steps = ["/", "/asked", "/again"].map(|path| format!("[[steps]]\nget = \"{path}\"\n"));
+    let journey = lab.write("j.toml", &steps.concat());
+    let proof = lab.run(&mut lab.command_with(&["--idle", "0"], &home, &journey, &["python3", "app.py"]));
+    if !proof.has_worlds() {
+        return;
+    }
+    let text = proof.text();
+    assert_eq!(proof.status.code(), Some(0), "{text}");
+    assert_eq!(proof.json["findings"].as_array().unwrap().len(), 0, "{text}");
+    let lines = |start: &str| proof.out.lines().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
+    let [warning] = lines("warning: ")[..] else { panic!("{text}") };
+    assert!(warning.contains("asked.pid, which step 2 writes, is read again by step 3"), "{text}");
+    let [note] = lines("note: written in workers")[..] else { panic!("{text}") };
+    assert!(note.contains("quiet.pid") && !note.contains("asked.pid"), "{text}");
+    assert_eq!(fs::read_dir(&home).unwrap().count(), 1, "{text}");
 }
 
 /// A photo of yesterday: all workers have it, so that nobody misses that of today.

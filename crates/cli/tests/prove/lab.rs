@@ -45,6 +45,15 @@ pub fn is_without_worlds() -> bool {
     std::env::var_os(WITHOUT_WORLDS).is_some()
 }
 
+/// Whether [`without_privileges`] can do that here. If not, it is said: in many containers there are no user namespaces.
+pub fn can_lose_privileges() -> bool {
+    let done = without_privileges(&Command::new("true")).output().is_ok_and(|done| done.status.success());
+    if !done {
+        println!("NOT TESTED: privileges cannot be taken away here, since there are no user namespaces");
+    }
+    done && !is_without_worlds()
+}
+
 /// Where the examples are.
 pub fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/violations").canonicalize().unwrap()

@@ -122,3 +122,85 @@ fn what_shows_after_kill_9_alone() {
     assert_eq!((proof.status.code(), failed(&proof)), (Some(0), vec![]), "{}", proof.text());
     assert_eq!(proof.json["findings"].as_array().map(Vec::len), Some(0), "{}", proof.text());
 }
+
+/// Keeps items in a grid of all workers: who is asked for one that it does not have asks the others, by a note in the store, and who has
+/// it puts it there. So each worker finds each item, as long as the one that was given it lives. With `--fixed` it is put there at once.
+const GRID: &str = r#"
+import os, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+STORE = os.environ["STORE"]
+items = {}
+
+def put(path, body):
+    urlopen(Request(STORE + path, data=body, method="PUT")).close()
+
+def get(path):
+    try:
+        with urlopen(STORE + path) as answer:
+            return answer.read()
+    except HTTPError:
+        return None
+
+def hand_over():
+    while True:
+        for path, body in list(items.items()):
+            if get("/wanted" + path) is not None:
+                put("/items" + path, body)
+        time.sleep(0.01)
+
+class App(BaseHTTPRequestHandler):
+    def do_PUT(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if "--fixed" in sys.argv:
+            put("/items" + self.path, body)
+        else:
+            items[self.path] = body
+        self.answer(204)
+    def do_GET(self):
+        body = items.get(self.path) or get("/items" + self.path)
+        if body is None:
+            put("/wanted" + self.path, b"")
+        until = time.monotonic() + 1
+        while body is None and time.monotonic() < until:
+            body = get("/items" + self.path)
+        self.answer(200 if body else 404)
+    def answer(self, status):
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+
+threading.Thread(target=hand_over, daemon=True).start()
+ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
+"#;
+
+fn grid(more: &[&str]) -> Proof {
+    let (lab, store) = (Lab::new(), Store::start());
+    lab.write("app.py", GRID);
+    let steps =
+        "[[steps]]\nput = \"/{{identity}}\"\nbody = \"the lake\"\n[[steps]]\nget = \"/{{identity}}\"\n";
+    let journey = lab.write("item.toml", steps);
+    let words = [&["python3", "app.py"], more].concat();
+    lab.run(lab.command_with(&["--idle", "0"], lab.path(), &journey, &words).env("STORE", &store.url))
+}
+
+/// That it is missed after a worker was killed in the middle of the second step says nothing of that step.
+#[test]
+fn what_is_lost_with_the_worker_alone() {
+    let proof = grid(&[]);
+    if !proof.has_worlds() {
+        return;
+    }
+    let text = proof.text();
+    assert_eq!((proof.status.code(), failed(&proof)), (Some(1), vec!["kill -9 after every step"]), "{text}");
+    let findings = proof.json["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{text}");
+    assert_eq!((&findings[0]["kind"], &findings[0]["confidence"]), (&"memory".into(), &"proven".into()));
+    assert_eq!((&findings[0]["producer"]["step"], &findings[0]["consumer"]["step"]), (&1.into(), &2.into()));
+    let proof = grid(&["--fixed"]);
+    assert_eq!((proof.status.code(), failed(&proof)), (Some(0), vec![]), "{}", proof.text());
+}

@@ -25,6 +25,19 @@ fn the_guestbook_is_stateless() {
 }
 
 #[test]
+fn the_shop_is_stateless() {
+    let lab = Lab::new();
+    let shop = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop").canonicalize().unwrap();
+    let proof = lab.run(lab.lethe(&[]).arg("--journey").arg(shop.join("shopping.toml")).arg(&shop));
+    if !proof.has_worlds() {
+        return;
+    }
+    assert_eq!(proof.status.code(), Some(0), "{}", proof.text());
+    assert_eq!(proof.json["verdict"], "stateless", "{}", proof.text());
+    assert_eq!(proof.json["coverage"]["steps_covered"], 7, "{}", proof.text());
+}
+
+#[test]
 fn one_page_without_links_shows_nothing() {
     let (lab, folder) = (Lab::new(), examples().join("session-in-memory"));
     let proof = lab.run(lab.lethe(&[]).args(["--", "python3", "app.py"]).current_dir(&folder));
