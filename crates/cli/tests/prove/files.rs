@@ -196,3 +196,90 @@ fn each_file_is_told(proof: &Proof, by: &str) {
     let note = proof.out.lines().find(|line| line.starts_with("note: written in workers")).unwrap();
     assert!(note.contains("app.log") && note.contains("half.tmp") && !note.contains("cache.txt"), "{text}");
 }
+
+/// Keeps a note in a file that it opens, writes and closes through io_uring alone (io_uring_setup(2)), so that no call says so. Ends with
+/// status 77 where there is none.
+const RING: &str = r#"
+import ctypes, mmap, os, struct, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+libc = ctypes.CDLL(None, use_errno=True)
+SETUP, ENTER, OPENAT, CLOSE, WRITE, HERE = 425, 426, 18, 19, 23, -100
+params = ctypes.create_string_buffer(120)
+ring = libc.syscall(SETUP, 4, params)
+if ring < 0:
+    print("io_uring is refused: errno", ctypes.get_errno(), file=sys.stderr)
+    sys.exit(77)
+# struct io_uring_params: ten numbers, the places in the ring of submissions, and those in the ring of completions.
+numbers = struct.unpack("30I", params.raw)
+entries, (_, sq_tail, _, _, _, _, sq_array), (cq_head, _, cq_mask, _, _, cqes) = numbers[0], numbers[10:17], numbers[20:26]
+submissions = mmap.mmap(ring, sq_array + 4 * entries)
+completions = mmap.mmap(ring, cqes + 16 * numbers[1], offset=0x8000000)
+queue = mmap.mmap(ring, 64 * entries, offset=0x10000000)
+
+def number(at, value=None, of=submissions):
+    if value is not None:
+        of[at:at + 4] = struct.pack("I", value)
+    return struct.unpack("I", of[at:at + 4])[0]
+
+def done(operation, fd, place=0, address=0, length=0, flags=0):
+    tail = number(sq_tail)
+    queue[0:64] = struct.pack("BBHiQQIIQ24x", operation, 0, 0, fd, place, address, length, flags, 1)
+    number(sq_array + 4 * (tail % entries), 0)
+    number(sq_tail, tail + 1)
+    libc.syscall(ENTER, ring, 1, 1, 1, None, 0)
+    head = number(cq_head, of=completions)
+    at = cqes + 16 * (head & number(cq_mask, of=completions))
+    result = struct.unpack("i", completions[at + 8:at + 12])[0]
+    number(cq_head, head + 1, completions)
+    assert result >= 0, (operation, result)
+    return result
+
+class App(BaseHTTPRequestHandler):
+    def do_PUT(self):
+        name = ctypes.create_string_buffer(b"note.txt")
+        text = ctypes.create_string_buffer(self.rfile.read(int(self.headers["Content-Length"])))
+        fd = done(OPENAT, HERE, address=ctypes.addressof(name), length=0o600, flags=os.O_WRONLY | os.O_CREAT)
+        done(WRITE, fd, address=ctypes.addressof(text), length=len(text.raw) - 1)
+        done(CLOSE, fd)
+        self.answer(201, b"")
+    def do_GET(self):
+        known = os.path.exists("note.txt")
+        self.answer(200 if known else 404, open("note.txt", "rb").read() if known else b"")
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
+"#;
+
+#[test]
+fn a_file_that_io_uring_writes_is_seen() {
+    let lab = Lab::new();
+    let home = lab.path().join("home");
+    fs::create_dir(&home).unwrap();
+    fs::write(home.join("app.py"), RING).unwrap();
+    let steps = "[[steps]]\nput = \"/note\"\nbody = \"of {{identity}}\"\n[[steps]]\nget = \"/note\"\n";
+    let journey = lab.write("j.toml", steps);
+    let proof = lab.prove(&home, &journey, &["python3", "app.py"]);
+    if proof.err.contains("io_uring is refused") {
+        println!("NOT TESTED: this kernel refuses io_uring\n{}", proof.text());
+        return;
+    }
+    if !proof.has_worlds() {
+        return;
+    }
+    let text = proof.text();
+    assert_eq!(proof.status.code(), Some(1), "{text}");
+    let finding = &proof.json["findings"][0];
+    assert_eq!((&finding["kind"], &finding["confidence"]), (&"file".into(), &"proven".into()), "{text}");
+    assert_eq!(finding["file"]["path"].as_str(), home.join("note.txt").to_str(), "{text}");
+    let said = finding["proof"].as_str().unwrap();
+    assert!(said.contains(finding["file"]["canary"].as_str().unwrap()), "{finding}");
+    // Which step wrote it is known from watching alone: no call of the program's says so.
+    let files = proof.json["coverage"]["files"].as_array().unwrap();
+    let file = files.iter().find(|file| file["path"].as_str().unwrap().ends_with("note.txt"));
+    assert_eq!(file.map(|file| &file["written_in"]), Some(&vec![1].into()), "{text}");
+}
