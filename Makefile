@@ -49,7 +49,7 @@ test-cgroups: ## Workers' limits in a virtual machine, since they need cgroup v2
 	.ci/cgroups
 
 prove-cases: ## Proves all examples of violations and services with published middleware: found, missed, false; some minutes
-	.ci/programs python3:python3 node:nodejs npm:npm php:php-cli redis-server:redis-server
+	.ci/programs python3:python3 node:nodejs npm:npm php:php-cli redis-server:redis-server chromium:chromium
 	cargo build $(LOCKED) --release -p lethe-cli -p violations
 	built="$${CARGO_TARGET_DIR:-$$PWD/target}/release"; \
 		python3 examples/violations/cases.py --lethe "$$built/lethe" --rust "$$built/violations"

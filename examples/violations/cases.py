@@ -78,12 +78,16 @@ SIGN_IN = HERE / "session-in-memory/journey.toml"
 ASK_OFTEN = HERE / "rate-limit/journey.toml"
 LOOK = REAL / "look.toml"
 CHAT = REAL / "chat.toml"
+# Made by a browser that signs in at the first of these services, when they have been installed.
+RECORDING = Path("recorded.har")
 PHP = ["sh", "-c", 'exec php -S "127.0.0.1:$PORT" session.php']
 
 # Name, runtime, command, environment, journey, and what is found.
 MIDDLEWARE = [
     ("express-session, in memory", "node", ["node", "session-memory.mjs"], {}, SIGN_IN, Found("memory", 2, 4)),
     ("express-session, connect-redis", "node", ["node", "session-redis.mjs"], {}, SIGN_IN, CLEAN),
+    ("express-session, recorded by Chromium", "node", ["node", "session-memory.mjs"], {}, RECORDING, Found("memory", 2, 3)),
+    ("connect-redis, recorded by Chromium", "node", ["node", "session-redis.mjs"], {}, RECORDING, CLEAN),
     ("multer, on the disk", "node", ["node", "upload-disk.mjs"], {}, REAL / "upload.toml", Found("file", 2, 3)),
     ("express-rate-limit, in memory", "node", ["node", "rate-limit.mjs"], {}, ASK_OFTEN, Found("rate-limit", 1, 4)),
     ("socket.io, without an adapter", "node", ["node", "fan-out.mjs"], {}, CHAT, Found("websocket", 2, 3)),
@@ -233,6 +237,8 @@ def main():
     cases = [case for case in cases if chosen.only in case[0]]
     if any(case[1].is_relative_to(cache) for case in cases):
         install(cache)
+    if any(case[4] == RECORDING for case in cases):
+        run(["node", "record.mjs", RECORDING, "node", "session-memory.mjs"], cache / "node")
     if any(None in case[2] for case in cases):
         sys.exit(f"{chosen.rust} is not there; `cargo build -p violations` makes it, and --rust says where it is")
     if not lethe:
