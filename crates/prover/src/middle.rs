@@ -55,7 +55,7 @@ impl Trial<'_> {
     fn middle(&mut self, at: usize) -> Result<Option<Result<Finding, NotRepeatable>>, Error> {
         let has_beside = !self.noise.reference().beside.is_empty();
         let answers = (1..=ANSWERS_MAX).filter(|_| has_beside).map(Moment::Exchange);
-        let mut was_too_late = false;
+        let (mut was_too_late, mut doubt) = (false, None);
         for moment in [Moment::Delivered, Moment::Answered].into_iter().chain(answers) {
             // There is no second answer where there was no first one.
             if was_too_late && matches!(moment, Moment::Exchange(_)) {
@@ -77,11 +77,14 @@ impl Trial<'_> {
                 failure = self.half_done(at, &run)?;
             }
             self.row(&schedule, failure.as_ref());
-            if let Some(failure) = failure {
-                return self.half_done_finding(at, &schedule.until(failure.step), &failure).map(Some);
+            let Some(failure) = failure else { continue };
+            match self.half_done_finding(at, &schedule.until(failure.step), &failure)? {
+                Ok(finding) => return Ok(Some(Ok(finding))),
+                // How far a quick worker comes before it is killed is chance; after a certain answer it is not.
+                Err(not) => doubt = doubt.or(Some(not)),
             }
         }
-        Ok(None)
+        Ok(doubt.map(Err))
     }
 
     fn half_done_finding(
