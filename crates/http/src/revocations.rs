@@ -114,12 +114,12 @@ impl Revocations {
     /// The epoch of a user's sessions at the moment of the mark, if nothing has become known of them since: neither was a revocation told,
     /// nor an epoch read, which may be that of a revocation that is still to be told. What is signed in it about a session that was
     /// found alive *after* the mark is doubted as soon as the revocation is told that ended the session later. Revocations of others say
-    /// nothing of it: where somebody signs out in each moment, passes are signed all the same.
-    pub(crate) fn epoch_at(&self, mark: Mark, user: Option<&str>) -> Option<Revision> {
+    /// nothing of it: where somebody signs out in each moment, passes are signed all the same. A session that is known to have ended has none.
+    pub(crate) fn epoch_at(&self, mark: Mark, user: Option<&str>, session: &str) -> Option<Revision> {
         let book = self.inner.read();
         let key = user.map(of_user).unwrap_or_default();
         let epoch = user.map_or(Some(NO_ROW), |_| book.epoch(&key));
-        epoch.filter(|_| book.follows() && book.is_since(mark.0, &key))
+        epoch.filter(|epoch| book.trusts(user, session, *epoch) && book.is_since(mark.0, &key))
     }
 
     /// The epoch of a user's tokens, as the tables have it.
@@ -205,10 +205,10 @@ mod tests {
         let mark = revocations.mark().unwrap();
         // The session is found alive here, and ended, in epoch 7.
         change(&|book| book.learn(&ada, 1, Some(7)));
-        assert_eq!(revocations.epoch_at(mark, Some("ada")), None);
+        assert_eq!(revocations.epoch_at(mark, Some("ada"), "s"), None);
         let mark = revocations.mark().unwrap();
-        assert_eq!(revocations.epoch_at(mark, Some("ada")), Some(7), "now it is known from the beginning");
-        assert_eq!(revocations.epoch_at(mark, None), Some(NO_ROW));
+        assert_eq!(revocations.epoch_at(mark, Some("ada"), "s"), Some(7), "now it is known from the beginning");
+        assert_eq!(revocations.epoch_at(mark, None, "s"), Some(NO_ROW));
     }
 
     /// A feed that was lost and opened again in between brings all that has happened meanwhile, without telling of it.
@@ -223,17 +223,21 @@ mod tests {
             book.find(&of_user("ada"), 7).unwrap();
             book.open().unwrap();
         });
-        assert_eq!(revocations.epoch_at(mark, Some("ada")), None);
-        assert_eq!(revocations.epoch_at(revocations.mark().unwrap(), Some("ada")), Some(7));
+        assert_eq!(revocations.epoch_at(mark, Some("ada"), "s"), None);
+        assert_eq!(revocations.epoch_at(revocations.mark().unwrap(), Some("ada"), "s"), Some(7));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_told_after_the_mark_is_signed_by_nobody() {
         let revocations = followed();
         let mark = revocations.mark().unwrap();
-        assert_eq!(revocations.epoch_at(mark, Some("bob")), Some(NO_ROW));
+        assert_eq!(revocations.epoch_at(mark, Some("bob"), "s"), Some(NO_ROW));
         revocations.inner.write(|book| book.tell(&of_user("bob").into())).unwrap();
-        assert_eq!(revocations.epoch_at(mark, Some("bob")), None);
-        assert_eq!(revocations.epoch_at(mark, Some("ada")), Some(NO_ROW), "it is not about her");
+        assert_eq!(revocations.epoch_at(mark, Some("bob"), "s"), None);
+        assert_eq!(revocations.epoch_at(mark, Some("ada"), "s"), Some(NO_ROW), "it is not about her");
+        revocations.doubt("s");
+        let mark = revocations.mark().unwrap();
+        assert_eq!(revocations.epoch_at(mark, Some("ada"), "s"), None, "her session has ended");
+        assert_eq!(revocations.epoch_at(mark, Some("ada"), "t"), Some(NO_ROW));
     }
 }

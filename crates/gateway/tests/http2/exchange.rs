@@ -8,12 +8,17 @@ use h2::{
     client::{ResponseFuture, SendRequest},
 };
 use http::{Method, Request, Response, StatusCode};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::JoinHandle};
 
 use crate::lab::{Lab, Peer, run};
 
 /// A connection with prior knowledge.
 pub async fn client(address: SocketAddr) -> SendRequest<Bytes> {
+    watched(address).await.0
+}
+
+/// A connection with prior knowledge, and what tells of its end.
+pub async fn watched(address: SocketAddr) -> (SendRequest<Bytes>, JoinHandle<Result<(), h2::Error>>) {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let (send, connection) = h2::client::Builder::new()
@@ -22,8 +27,8 @@ pub async fn client(address: SocketAddr) -> SendRequest<Bytes> {
         .handshake(stream)
         .await
         .unwrap();
-    tokio::spawn(connection);
-    send.ready().await.unwrap()
+    let end = tokio::spawn(connection);
+    (send.ready().await.unwrap(), end)
 }
 
 fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> Request<()> {

@@ -34,8 +34,8 @@ pub(super) struct Book {
     ages: VecDeque<(Instant, Arc<str>)>,
     heard: u64,
     version: u64,
-    /// The version as which it was opened.
-    opened: u64,
+    /// The version from which on `rows` has all that has become known: as which it was opened, or of the newest that was let go.
+    whole_from: u64,
 }
 
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Book {
 
     /// Whether nothing has become known of a row since it was of this version: it was neither told of nor read, and no feed was lost.
     pub(super) fn is_since(&self, version: u64, key: &str) -> bool {
-        version >= self.opened && self.rows.get(key).is_none_or(|row| row.changed <= version)
+        version >= self.whole_from && self.rows.get(key).is_none_or(|row| row.changed <= version)
     }
 
     /// The epoch in a row; `None` while it is not known.
@@ -122,7 +122,7 @@ impl Book {
     /// All that was there before has been read: from now on it can be relied on.
     pub(super) fn open(&mut self) -> Result<(), Fault> {
         self.version += 1;
-        self.opened = self.version;
+        self.whole_from = self.version;
         self.is_open = true;
         if self.is_timely() { Ok(()) } else { Err(Fault::Late) }
     }
@@ -144,7 +144,10 @@ impl Book {
                     row.is_renewed = false;
                     self.ages.push_back((now, key));
                 }
-                _ => drop(self.rows.remove(&key)),
+                _ => {
+                    let changed = self.rows.remove(&key).map_or(0, |row| row.changed);
+                    self.whole_from = self.whole_from.max(changed);
+                }
             }
         }
         Ok(())
@@ -377,6 +380,19 @@ mod tests {
         );
         hear(&mut book, KEPT + GRACE + Duration::from_millis(1)).await;
         assert_eq!((book.rows(), book.ages.len(), book.epoch(&of_user("ada"))), (0, 0, Some(0)));
+    }
+
+    /// Who has waited for an answer since before a row came is not told that nothing came, though the row is over.
+    #[tokio::test(start_paused = true)]
+    async fn a_row_that_went_is_not_forgotten_by_who_knows_the_version_of_before() {
+        let mut book = open();
+        let before = book.version();
+        book.tell(&of_user("ada").into()).unwrap();
+        let after = book.version();
+        hear(&mut book, KEPT + GRACE + Duration::from_millis(1)).await;
+        assert_eq!(book.rows(), 0);
+        assert!(!book.is_since(before, &of_user("ada")));
+        assert!(book.is_since(after, &of_user("ada")));
     }
 
     #[tokio::test(start_paused = true)]

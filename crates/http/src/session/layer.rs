@@ -6,12 +6,13 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header, request::Parts};
 use lethe_state::{
+    Millis,
+    clock::{Clock, SystemClock},
     revocations,
     sessions::{Lifetime, Sessions},
 };
@@ -258,10 +259,14 @@ fn cookie_line(shared: &Shared, persistent: bool) -> Option<HeaderValue> {
     }
 }
 
-/// A second that has begun is a whole one, so that a session of 30 days has a cookie of 30 days.
-fn seconds_until(then: lethe_state::Millis) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    u64::try_from(then).unwrap_or(0).saturating_sub(u64::try_from(now).unwrap_or(u64::MAX)).div_ceil(1000)
+fn seconds_until(then: Millis) -> u64 {
+    whole_seconds(then.saturating_sub(SystemClock.now()))
+}
+
+/// To the nearest: a session of an hour has a cookie of an hour, though the engine's clock is a little before or behind
+/// this one.
+fn whole_seconds(left: Millis) -> u64 {
+    u64::try_from(left.saturating_add(500).div_euclid(1000)).unwrap_or(0)
 }
 
 /// A stored response with a session cookie would sign its next reader in as somebody else (RFC 9111, section
@@ -275,5 +280,19 @@ fn forbid_storing(headers: &mut HeaderMap) {
     if !headers.get_all(header::CACHE_CONTROL).into_iter().any(says_so) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.remove(HeaderName::from_static("expires"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_seconds;
+
+    #[test]
+    fn a_cookie_lives_as_long_as_its_session() {
+        for (left, seconds) in
+            [(3_600_000, 3600), (3_600_001, 3600), (3_599_999, 3600), (3_600_499, 3600), (499, 0), (-5000, 0)]
+        {
+            assert_eq!(whole_seconds(left), seconds, "{left}");
+        }
     }
 }

@@ -136,13 +136,14 @@ impl Passes {
     /// known meanwhile, or the keys are away.
     pub(super) async fn sign(&self, id: &SessionId, session: &Held, mark: Mark) -> Option<Signed> {
         let user = session.user.as_deref();
-        let epoch = self.revocations.epoch_at(mark, user)?;
+        let session_name = id.public_name();
+        let epoch = self.revocations.epoch_at(mark, user, &session_name)?;
         let left = session.ends_unless_used_at.saturating_sub(self.issuer.keys().now());
         let life = PASS_LIFE.min(Duration::from_secs(u64::try_from(left).unwrap_or(0) / 1000));
         if life.is_zero() {
             return None;
         }
-        let says = [(SESSION.to_owned(), id.public_name().into()), (EPOCH.to_owned(), Value::from(epoch))];
+        let says = [(SESSION.to_owned(), session_name.into()), (EPOCH.to_owned(), Value::from(epoch))];
         match self.issuer.clone().life(life).issue(user, Map::from_iter(says)).await {
             Ok(token) => (token.len() <= COOKIE_TOKEN_BYTES_MAX).then_some(Signed { token, life }),
             Err(error) => {
