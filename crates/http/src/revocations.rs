@@ -207,7 +207,11 @@ mod tests {
         change(&|book| book.learn(&ada, 1, Some(7)));
         assert_eq!(revocations.epoch_at(mark, Some("ada"), "s"), None);
         let mark = revocations.mark().unwrap();
-        assert_eq!(revocations.epoch_at(mark, Some("ada"), "s"), Some(7), "now it is known from the beginning");
+        assert_eq!(
+            revocations.epoch_at(mark, Some("ada"), "s"),
+            Some(7),
+            "now it is known from the beginning"
+        );
         assert_eq!(revocations.epoch_at(mark, None, "s"), Some(NO_ROW));
     }
 

@@ -132,6 +132,15 @@ impl Template {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Text(piece) if piece.contains(text)))
     }
 
+    /// The text, with `stand_in` for each variable.
+    pub(crate) fn text_with(&self, stand_in: &str) -> String {
+        let text = |piece| match piece {
+            &Piece::Text(ref text) => text.as_str(),
+            &Piece::Variable(_) => stand_in,
+        };
+        self.pieces.iter().map(text).collect()
+    }
+
     /// The variables in it.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.pieces.iter().filter_map(|piece| match piece {
@@ -312,6 +321,27 @@ mod tests {
         assert_eq!(Template::parse("{{who}}").unwrap().fill(&variables()), Err(Missing("who".into())));
         for text in ["{{", "{{a b}}", "{{}}", "{{ä}}"] {
             assert!(Template::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn text_becomes_a_variable_wherever_it_is() {
+        let replaced = |text: &str| {
+            let mut template = Template::parse(text).unwrap();
+            let is_there = template.replace("ink", "ware");
+            assert!(!template.contains("ink"), "{text}");
+            (template.to_string(), is_there)
+        };
+        for (text, expected, is_there) in [
+            ("ink", "{{ware}}", true),
+            ("ink and ink", "{{ware}} and {{ware}}", true),
+            ("pinkink{{ink}}i", "p{{ware}}{{ware}}{{ink}}i", true),
+            (r"\{{ink}}", r"\{{{{ware}}}}", true),
+            ("{{ink}}", "{{ink}}", false),
+            ("in{{a}}k", "in{{a}}k", false),
+            ("", "", false),
+        ] {
+            assert_eq!(replaced(text), (expected.to_owned(), is_there), "{text}");
         }
     }
 

@@ -9,12 +9,11 @@ use std::collections::BTreeMap;
 use lethe_journey::channel::Act;
 
 use crate::{
-    contrast,
     failure::Failure,
     finding::{Finding, Kind, Replay},
     noise::NotRepeatable,
     proof::Progress,
-    repetition::TIMES,
+    repetition::{Retake, TIMES},
     schedule::{Moment, Schedule},
     stage::{Outcome, Run, Watch},
     trial::{Found, Trial},
@@ -32,10 +31,16 @@ impl Trial<'_> {
     pub(crate) fn middles(&mut self, found: &mut Found) -> Result<(), Error> {
         let steps = self.journey.steps.len();
         // What a fresh worker lacks is known from the cut before the step, and says nothing here.
-        let all: Vec<usize> = (1..=steps)
-            .filter(|at| steps > 1 && self.has_request(*at))
-            .filter(|at| !self.has_failed_cut(at - 1) && !self.is_lost_before(*at))
-            .collect();
+        let says_nothing = |at: usize| self.has_failed_cut(at - 1) || self.is_lost_before(at);
+        let (left_out, all): (Vec<_>, Vec<_>) =
+            (1..=steps).filter(|at| steps > 1 && self.has_request(*at)).partition(|at| says_nothing(*at));
+        if !left_out.is_empty() {
+            let steps = left_out.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            self.notices.push(format!(
+                "{}: no worker was killed in the middle of step {steps}: what earlier steps left is lost with it as it is",
+                self.journey.name,
+            ));
+        }
         for at in all {
             match self.middle(at)? {
                 None => {}
@@ -69,12 +74,11 @@ impl Trial<'_> {
                 continue;
             }
             let mut failure = self.half_done(at, &run)?;
-            if let Some(step) = failure.as_ref().map(|failure| failure.step)
-                && self.may_be_chance(step, &run, false)
-                && self.passes_now_and_then(&|trial| trial.tears_again(at, &schedule, Some(step)))?
-            {
-                self.excuse(step, &run);
-                failure = self.half_done(at, &run)?;
+            if let Some(step) = failure.as_ref().map(|failure| failure.step) {
+                let again = |trial: &mut Self| trial.tears_again(at, &schedule, Some(step));
+                if self.is_chance(step, &run, &schedule.control(), &again)? {
+                    failure = self.half_done(at, &run)?;
+                }
             }
             self.row(&schedule, failure.as_ref());
             let Some(failure) = failure else { continue };
@@ -119,18 +123,16 @@ impl Trial<'_> {
         }))
     }
 
-    /// Plays a schedule in which step `at` is torn, and gives what the first step gave that failed; if `only` is given, it must be that
-    /// one.
+    /// Plays a schedule once more in which step `at` was torn, and a step failed; with `only`, it must be that one.
     pub(crate) fn tears_again(
         &mut self,
         at: usize,
         schedule: &Schedule,
         only: Option<usize>,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Retake, Error> {
         let run = self.torn(schedule)?;
-        let step = self.half_done(at, &run)?.map(|failure| failure.step);
-        let step = step.filter(|step| only.is_none_or(|only| only == *step));
-        Ok(step.and_then(|step| run.outcomes.get(step - 1)).map(contrast::text))
+        let failed_at = self.half_done(at, &run)?.map(|failure| failure.step);
+        Ok(if run.was_too_late { Retake::CutShort } else { Retake::of(&run, failed_at, only) })
     }
 
     /// Plays on though steps differ from what one worker gives: they may be as if one had been sent twice.

@@ -47,13 +47,7 @@ impl Noise {
 
     /// Takes in another control run. Status and redirects must be the same in all.
     pub fn learn(&mut self, control: &Run) -> Result<(), NotRepeatable> {
-        // A step takes as long as it does when nothing else is in its way.
-        for pair in self.reference.outcomes.iter_mut().zip(&control.outcomes) {
-            if let (Outcome::Answered(first), Outcome::Answered(second)) = pair {
-                first.took = first.took.min(second.took);
-            }
-        }
-        for (step, pair) in (1..).zip(self.reference.outcomes.iter().zip(&control.outcomes)) {
+        for (step, pair) in (1..).zip(self.reference.outcomes.iter_mut().zip(&control.outcomes)) {
             let (Outcome::Answered(first), Outcome::Answered(second)) = pair else {
                 let Some(Outcome::Lost(why)) = control.outcomes.get(step - 1) else { continue };
                 return Err(NotRepeatable { step, why: format!("the second time {why}") });
@@ -69,6 +63,8 @@ impl Noise {
             if let Some(unmet) = second.unmet.first() {
                 return Err(NotRepeatable { step, why: format!("the second time {unmet}") });
             }
+            // A step takes as long as it does when nothing else is in its way; how soon another answer came says nothing of it.
+            first.took = first.took.min(second.took);
         }
         Ok(())
     }
@@ -256,6 +252,12 @@ mod tests {
             let Outcome::Answered(first) = &noise.reference().outcomes[0] else { panic!("it is answered") };
             assert_eq!(first.took, Duration::from_millis(expected));
         }
+        let mut refused = run(1);
+        let Outcome::Answered(answer) = &mut refused.outcomes[0] else { panic!("it is answered") };
+        answer.status = http::StatusCode::SERVICE_UNAVAILABLE;
+        noise.learn(&refused).unwrap_err();
+        let Outcome::Answered(first) = &noise.reference().outcomes[0] else { panic!("it is answered") };
+        assert_eq!(first.took, Duration::from_millis(9), "another answer is another step");
     }
 
     #[test]

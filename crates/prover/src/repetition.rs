@@ -10,6 +10,7 @@ use crate::{
     noise::NotRepeatable,
     proof::Progress,
     schedule::Schedule,
+    stage::Run,
     trial::{Pair, Trial},
     whereabouts::{self, Whereabouts},
     worker::Error,
@@ -55,6 +56,29 @@ impl Repetition {
     }
 }
 
+/// What came of it when what had failed at a step was played once more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Retake {
+    /// The step failed, and what it gave, for people.
+    Failed(String),
+    /// It did not.
+    Passed,
+    /// It did not come so far, or not in the same way: that says nothing of the step.
+    CutShort,
+}
+
+impl Retake {
+    /// Of a run that `failed_at` a step, of `only` which it is asked, or of whichever failed.
+    pub(crate) fn of(run: &Run, failed_at: Option<usize>, only: Option<usize>) -> Self {
+        let Some(asked) = only.or(failed_at) else { return Self::Passed };
+        match (run.outcomes.get(asked - 1), failed_at) {
+            (Some(outcome), Some(at)) if at == asked => Self::Failed(contrast::text(outcome)),
+            (Some(_), failed_at) if failed_at.is_none_or(|at| at > asked) => Self::Passed,
+            _ => Self::CutShort,
+        }
+    }
+}
+
 const STALE: &str =
     "a worker that was not asked before gives the new value, one that was asked before gives the old one";
 
@@ -75,19 +99,19 @@ fn is_engine_io(response: &str) -> bool {
 
 impl Trial<'_> {
     /// Does again what made a step fail that has `failed` before, [`TIMES`] times in all, and after each time plays the same steps on one
-    /// worker, which must still pass. `again` gives what the step gave if it failed.
+    /// worker, which must still pass. `again` plays it.
     pub(crate) fn repeat(
         &mut self,
         step: usize,
         failed: usize,
         control: &Schedule,
-        again: &dyn Fn(&mut Self) -> Result<Option<String>, Error>,
+        again: &dyn Fn(&mut Self) -> Result<Retake, Error>,
     ) -> Result<Repetition, Error> {
         let mut repetition = Repetition::new(step, failed);
         let (mut left, mut has_learned) = (TIMES - failed, false);
         while left > 0 {
             left -= 1;
-            if let Some(given) = again(self)? {
+            if let Retake::Failed(given) = again(self)? {
                 repetition.failed += 1;
                 repetition.given = Some(given);
             }
@@ -105,11 +129,10 @@ impl Trial<'_> {
         Ok(repetition)
     }
 
-    /// Plays a schedule, and gives what the first step gave that failed; if `only` is given, it must be that one.
-    pub(crate) fn fails_in(&self, schedule: &Schedule, only: Option<usize>) -> Result<Option<String>, Error> {
+    /// Plays a schedule once more in which a step failed; with `only`, it must be that one.
+    pub(crate) fn fails_in(&self, schedule: &Schedule, only: Option<usize>) -> Result<Retake, Error> {
         let run = self.play(schedule, None)?;
-        let step = self.fails_at(schedule, &run).filter(|step| only.is_none_or(|only| only == *step));
-        Ok(step.and_then(|step| run.outcomes.get(step - 1)).map(contrast::text))
+        Ok(Retake::of(&run, self.fails_at(schedule, &run), only))
     }
 
     /// Finds where a pair's thing is kept, repeats it, and says so; or why nothing can be said.
@@ -197,6 +220,29 @@ mod tests {
             assert_eq!(repetition.confidence().ok(), expected, "{failed} times");
         }
         assert_eq!(Repetition::new(4, 1).confidence().unwrap_err().step, 4);
+    }
+
+    /// That a step before it failed, or that it did not come so far, does not excuse a step.
+    #[test]
+    fn a_retake_that_is_cut_short_says_nothing() {
+        let answered = crate::stage::tests::answered;
+        let run = |steps| Run {
+            outcomes: (1..=steps).map(|step| answered(step, std::time::Duration::ZERO)).collect(),
+            ..Run::default()
+        };
+        let failed = |at: usize| Retake::Failed(contrast::text(&run(at).outcomes[at - 1]));
+        for (steps, failed_at, only, expected) in [
+            (5, None, Some(3), Retake::Passed),
+            (3, Some(3), Some(3), failed(3)),
+            (4, Some(4), Some(3), Retake::Passed),
+            (2, Some(2), Some(3), Retake::CutShort),
+            (2, None, Some(3), Retake::CutShort),
+            (5, Some(2), Some(3), Retake::CutShort),
+            (5, None, None, Retake::Passed),
+            (2, Some(2), None, failed(2)),
+        ] {
+            assert_eq!(Retake::of(&run(steps), failed_at, only), expected, "{steps} {failed_at:?} {only:?}");
+        }
     }
 
     #[test]

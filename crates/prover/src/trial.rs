@@ -11,6 +11,7 @@ use crate::{
     middle::Twice,
     noise::{Noise, NotRepeatable},
     proof::{Deliveries, Progress, Row},
+    repetition::Retake,
     schedule::{Restart, Schedule},
     stage::{Outcome, Run, Stage, Watch},
     worker::Error,
@@ -21,8 +22,8 @@ const SHOWN_CHARS_MAX: usize = 200;
 /// Controls that are played because something differs, at most.
 const RECHECKS_MAX: u32 = 5;
 
-/// How often in a journey it is looked whether a cookie comes and goes, where nothing else differs, and how often the same is played
-/// again for that at most.
+/// How often in a journey it is looked whether a cookie comes and goes, where nothing else differs, and how often the same, and one
+/// worker, are played again for that at most.
 const CHANCES_MAX: u32 = 10;
 const CHANCE_PLAYS: u32 = 5;
 
@@ -362,6 +363,7 @@ impl<'s> Trial<'s> {
                 return Ok(());
             }
         }
+        self.lost_after = Some(failure.step - 1);
         self.keep(failure.step - 1, failure, schedule, false);
         Ok(())
     }
@@ -427,61 +429,52 @@ impl<'s> Trial<'s> {
 
     /// Plays a schedule until a step differs by more than cookies that come and go.
     fn settled(&mut self, schedule: &Schedule) -> Result<(Run, Option<Failure>), Error> {
-        let mut run = self.play(schedule, None)?;
+        let control = schedule.control();
         loop {
+            let run = self.play(schedule, None)?;
             let failure = self.failure(schedule, &run);
             let Some(step) = failure.as_ref().map(|failure| failure.step) else { return Ok((run, None)) };
-            if !self.may_be_chance(step, &run, schedule.warm_ups > 0) {
+            let again = |trial: &mut Self| trial.fails_in(schedule, Some(step));
+            if !self.is_chance(step, &run, &control, &again)? {
                 return Ok((run, failure));
             }
-            let Some(again) = self.another(schedule, step)? else { return Ok((run, failure)) };
-            self.excuse(step, &run);
-            run = again;
         }
     }
 
-    /// Whether nothing but cookies differed at a step, and it may be looked once more whether they come and go.
-    pub(crate) fn may_be_chance(&mut self, step: usize, run: &Run, is_coarse: bool) -> bool {
-        let is_of_cookies = run
-            .outcomes
-            .get(step - 1)
-            .is_some_and(|outcome| self.noise.is_of_cookies(step, outcome, is_coarse));
-        if is_of_cookies && self.chances < CHANCES_MAX {
-            self.chances += 1;
-            return true;
-        }
-        false
-    }
-
-    /// A run of a schedule that does not fail at this step, if it can be had.
-    fn another(&self, schedule: &Schedule, step: usize) -> Result<Option<Run>, Error> {
-        for _ in 0..CHANCE_PLAYS {
-            let run = self.play(schedule, None)?;
-            if self.fails_at(schedule, &run) != Some(step) {
-                return Ok(Some(run));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whether what failed once does not each time: `again` gives what the step gave if it failed.
-    pub(crate) fn passes_now_and_then(
+    /// Whether nothing but cookies differed at a step, and they come and go: they do on one worker too, or they did not differ once more
+    /// when the same was played `again`. What differed is masked then.
+    pub(crate) fn is_chance(
         &mut self,
-        again: &dyn Fn(&mut Self) -> Result<Option<String>, Error>,
+        step: usize,
+        run: &Run,
+        control: &Schedule,
+        again: &dyn Fn(&mut Self) -> Result<Retake, Error>,
     ) -> Result<bool, Error> {
+        let Some(outcome) = run.outcomes.get(step - 1) else { return Ok(false) };
+        let is_coarse = control.warm_ups > 0;
+        if self.chances == CHANCES_MAX || !self.noise.is_of_cookies(step, outcome, is_coarse) {
+            return Ok(false);
+        }
+        self.chances += 1;
+        let (mut failed, mut passed) = (0, 0);
         for _ in 0..CHANCE_PLAYS {
-            if again(self)?.is_none() {
-                return Ok(true);
+            match again(self)? {
+                Retake::Failed(_) => failed += 1,
+                Retake::Passed => passed += 1,
+                Retake::CutShort => {}
+            }
+            let alone = self.play(control, None)?;
+            let given = alone.outcomes.get(step - 1);
+            if given.is_some_and(|given| self.noise.is_of_cookies(step, given, is_coarse)) {
+                (failed, passed) = (0, 1);
+                break;
             }
         }
-        Ok(false)
-    }
-
-    /// Masks what differed at a step, since it did not when the same was played again.
-    pub(crate) fn excuse(&mut self, step: usize, run: &Run) {
-        if let Some(outcome) = run.outcomes.get(step - 1) {
+        let comes_and_goes = failed == 0 && passed > 0;
+        if comes_and_goes {
             self.noise.excuse(step, outcome);
         }
+        Ok(comes_and_goes)
     }
 
     /// Plays a schedule until a step differs, without a second thought.

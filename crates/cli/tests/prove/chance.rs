@@ -75,7 +75,7 @@ fn a_worker_that_nobody_has_used_keeps_nothing() {
 }
 
 /// Sets a cookie with each answer but one, by a count that all workers share. With `KEPT`, whoever a worker does not know gets a cookie:
-/// that is all that shows that it keeps who they are.
+/// that is all that shows that it keeps who they are. With `LAZY`, it lets who has one be, in each second request of all.
 const SETTING: &str = r#"
 import os, secrets
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -91,7 +91,9 @@ class App(BaseHTTPRequestHandler):
             count = int(answer.read())
         self.send_response(200)
         if "KEPT" in os.environ:
-            if self.headers.get("Cookie", "") not in known:
+            cookie = self.headers.get("Cookie", "")
+            is_lazy = cookie and "LAZY" in os.environ and count % 2 == 0
+            if cookie not in known and not is_lazy:
                 session = secrets.token_hex(16)
                 known.add("session=" + session)
                 self.send_header("Set-Cookie", "session=" + session + "; HttpOnly")
@@ -106,19 +108,19 @@ class App(BaseHTTPRequestHandler):
 ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
 "#;
 
-fn setting(lab: &Lab, name: &str, value: &str) -> Proof {
+fn setting(lab: &Lab, steps: usize, environment: &[(&str, &str)]) -> Proof {
     let store = Store::start();
     lab.write("app.py", SETTING);
-    let journey = lab.write("three.toml", &"[[steps]]\nget = \"/\"\n".repeat(3));
+    let journey = lab.write("asks.toml", &"[[steps]]\nget = \"/\"\n".repeat(steps));
     let mut command = lab.command_with(&["--idle", "0"], lab.path(), &journey, &["python3", "app.py"]);
-    lab.run(command.env("STORE", &store.url).env(name, value))
+    lab.run(command.env("STORE", &store.url).envs(environment.iter().copied()))
 }
 
 #[test]
 fn a_cookie_that_was_left_out_once_is_masked_and_one_that_says_more_is_not() {
     let lab = Lab::new();
     let without = (OF_CONTROLS + OF_A_CUT).to_string();
-    let proof = setting(&lab, "WITHOUT", &without);
+    let proof = setting(&lab, 3, &[("WITHOUT", &without)]);
     if !proof.has_worlds() {
         return;
     }
@@ -127,9 +129,21 @@ fn a_cookie_that_was_left_out_once_is_masked_and_one_that_says_more_is_not() {
     let masked = proof.json["coverage"]["masked"].to_string();
     assert!(masked.contains("cookie tip"), "{masked}");
 
-    let proof = setting(&lab, "KEPT", "");
-    let finding = &proof.json["findings"][0];
-    assert_eq!(proof.status.code(), Some(1), "{}", proof.text());
+    let proof = setting(&lab, 2, &[("KEPT", "")]);
+    let findings = proof.json["findings"].as_array().unwrap();
+    assert_eq!((proof.status.code(), findings.len()), (Some(1), 1), "{}", proof.text());
+    let finding = &findings[0];
     assert_eq!((&finding["kind"], &finding["confidence"]), (&"memory".into(), &"proven".into()));
     assert!(finding["proof"].as_str().unwrap().contains("cookie session"), "{finding}");
+}
+
+/// It comes and goes between workers, and never on one: that is no chance.
+#[test]
+fn a_cookie_that_one_worker_never_leaves_out_is_not_masked() {
+    let lab = Lab::new();
+    let proof = setting(&lab, 2, &[("KEPT", ""), ("LAZY", "")]);
+    if !proof.has_worlds() {
+        return;
+    }
+    assert_ne!(proof.json["verdict"], "stateless", "{}", proof.text());
 }

@@ -20,12 +20,8 @@ const TWO: [(&str, &str); 2] = [
 fn of_several_journeys_it_is_said_which() {
     let (lab, folder) = (Lab::new(), examples().join("session-in-memory"));
     let [look, enter] = TWO.map(|(name, text)| lab.write(name, text));
-    let mut command = lab.command(&folder, &enter, &["python3", "app.py"]);
-    // Before the `--` of the command.
-    let mut told = lab.lethe(&["--journey", look.to_str().unwrap()]);
-    told.args(command.get_args().skip_while(|word| *word != "--journey")).current_dir(&folder);
-    std::mem::swap(&mut command, &mut told);
-    let proof = lab.run(&mut command);
+    let flags = ["--journey", look.to_str().unwrap()];
+    let proof = lab.run(&mut lab.command_with(&flags, &folder, &enter, &["python3", "app.py"]));
     if !proof.has_worlds() {
         return;
     }

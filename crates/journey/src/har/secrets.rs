@@ -21,6 +21,9 @@ use crate::{
 /// The shortest password that is looked for in text, in bytes: a shorter one may be part of any word.
 const SOUGHT_BYTES_MIN: usize = 4;
 
+/// Stands for a variable in a text: a character that Unicode leaves to private use (section 23.5).
+const STAND_IN: &str = "\u{e000}";
+
 /// A password that was sent.
 struct Password {
     value: String,
@@ -58,26 +61,39 @@ fn passwords(entries: &[Entry], person: &Person, journey: &mut Journey, taken: &
             }
         }
     }
-    for (nth, password) in found.iter().enumerate() {
-        let is_refused = password.steps.iter().all(|(_, is_taken)| !is_taken);
-        let is_new = person.step > 0 && password.steps.iter().any(|(number, _)| *number == person.step);
-        let name = template::unused(if is_refused { "wrong-password" } else { "password" }, taken);
-        taken.insert(name.clone());
-        let mut is_used = false;
+    let names: Vec<(bool, String)> = found
+        .iter()
+        .map(|password| {
+            let is_refused = password.steps.iter().all(|(_, is_taken)| !is_taken);
+            let name = template::unused(if is_refused { "wrong-password" } else { "password" }, taken);
+            taken.insert(name.clone());
+            (is_refused, name)
+        })
+        .collect();
+    // One may begin with another.
+    let mut longest_first: Vec<usize> = (0..found.len()).collect();
+    longest_first.sort_by_key(|nth| std::cmp::Reverse(found[*nth].value.len()));
+    let mut used = vec![false; found.len()];
+    for nth in longest_first {
+        let (value, (_, name)) = (&found[nth].value, &names[nth]);
         for step in &mut journey.steps {
             for text in texts(step) {
-                is_used |= password.value.len() >= SOUGHT_BYTES_MIN && text.replace(&password.value, &name);
+                used[nth] |= value.len() >= SOUGHT_BYTES_MIN && text.replace(value, name);
             }
             for_fields(&mut step.body, &mut |field, template| {
-                if is_password(field) && template.as_literal() == Some(password.value.as_str()) {
-                    *template = Template::variable(&name);
-                    is_used = true;
+                if is_password(field) && template.as_literal() == Some(value) {
+                    *template = Template::variable(name);
+                    used[nth] = true;
                 }
             });
         }
-        if let Some(number) = in_short(journey, password) {
+    }
+    for (nth, (password, (is_refused, name))) in found.iter().zip(names).enumerate() {
+        let (is_used, is_new) =
+            (used[nth], person.step > 0 && password.steps.iter().any(|(number, _)| *number == person.step));
+        if let Some(number) = left(journey, password) {
             journey.notes.push(format!(
-                "the password of step {number} is in this file as it was typed: it is too short to be told from other text"
+                "the password of step {number} is in this file as it was typed: it cannot be told from the text that it is in"
             ));
         }
         if !is_used {
@@ -106,16 +122,18 @@ fn texts(step: &mut Step) -> impl Iterator<Item = &mut Template> {
     sent.into_iter().chain(step.act.texts_mut())
 }
 
-/// The step that sends, as text, a password that is too short to be looked for in there.
-fn in_short(journey: &mut Journey, password: &Password) -> Option<usize> {
+/// The step that still sends a password as part of a text: it is too short to be looked for in there, or stands there in JSON, where a
+/// variable would not be quoted as it must be.
+fn left(journey: &mut Journey, password: &Password) -> Option<usize> {
     let Password { value, steps } = password;
-    let mut sent =
-        journey.steps.iter_mut().filter(|step| steps.iter().any(|(number, _)| *number == step.number));
-    let found = sent.find_map(|step| {
-        let number = step.number;
-        texts(step).any(|text| text.contains(value)).then_some(number)
-    });
-    found.filter(|_| value.len() < SOUGHT_BYTES_MIN)
+    let quoted = serde_json::Value::from(value.as_str()).to_string();
+    let quoted = quoted.trim_matches('"');
+    journey.steps.iter_mut().filter(|step| steps.iter().any(|(number, _)| *number == step.number)).find_map(
+        |step| {
+            let number = step.number;
+            texts(step).any(|text| text.contains(value) || text.contains(quoted)).then_some(number)
+        },
+    )
 }
 
 /// The fields into which pages have passwords typed.
@@ -215,9 +233,8 @@ fn mention(journey: &mut Journey) {
         }
         for_fields(&mut step.body, &mut |name, value| note(name, value));
         for text in step.act.texts() {
-            // A value that is a variable stands in the text by its name.
-            let leaves = sockets::leaves(&text.to_string());
-            for (name, value) in leaves.into_iter().filter(|(_, value)| !value.contains("{{")) {
+            let leaves = sockets::leaves(&text.text_with(STAND_IN));
+            for (name, value) in leaves.into_iter().filter(|(_, value)| !value.contains(STAND_IN)) {
                 note(&name, &Template::literal(value));
             }
         }

@@ -70,7 +70,7 @@ struct Message {
 /// A recording with what was said over its WebSockets.
 pub(super) struct Woven {
     pub(super) entries: Vec<Entry>,
-    /// What came, [`RECEIVED_MAX`] at most.
+    /// What came, in the order of time, [`RECEIVED_MAX`] at most.
     pub(super) received: Vec<Received>,
     /// Whether there was more than [`SAID_MAX`] to say, or more came than is looked through.
     pub(super) is_cut: bool,
@@ -103,9 +103,8 @@ pub(super) fn weave(entries: Vec<Entry>, host: &str) -> Woven {
         let next = requests.get(requests.partition_point(|at| *at <= opened));
         let until = next.copied().unwrap_or(f64::MAX).min(opened + AT_ONCE);
         let Sorted { says, later, came, is_cut: is_more } = sort(&entry, until, &mut left);
-        let room = RECEIVED_MAX - received.len();
-        is_cut |= is_more || came.len() > room;
-        received.extend(came.into_iter().take(room).map(|message| Received {
+        is_cut |= is_more;
+        received.extend(came.into_iter().map(|message| Received {
             channel: channel.clone(),
             time: message.time,
             text: message.data,
@@ -116,6 +115,10 @@ pub(super) fn weave(entries: Vec<Entry>, host: &str) -> Woven {
         woven.extend(later.into_iter().map(|message| saying(&url, &channel, message)));
     }
     woven.sort_by(|a, b| a.at.total_cmp(&b.at));
+    // Of all connections those that came first, and not all of the first connection.
+    received.sort_by(|a, b| a.time.total_cmp(&b.time));
+    is_cut |= received.len() > RECEIVED_MAX;
+    received.truncate(RECEIVED_MAX);
     Woven { entries: woven, received, is_cut }
 }
 
@@ -152,8 +155,7 @@ fn sort(entry: &Entry, until: f64, left: &mut usize) -> Sorted {
 }
 
 /// Finds the step that each message is the work of: the last one before it that has said something which is in it.
-pub(super) fn listen(kept: &mut [Entry], mut received: Vec<Received>) {
-    received.sort_by(|a, b| a.time.total_cmp(&b.time));
+pub(super) fn listen(kept: &mut [Entry], received: Vec<Received>) {
     for Received { channel, time, text } in received {
         let opened = kept
             .iter()

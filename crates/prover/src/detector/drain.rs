@@ -8,11 +8,10 @@
 use std::time::Duration;
 
 use crate::{
-    contrast,
     failure::Failure,
     finding::{Finding, Kind, Replay},
     proof::Progress,
-    repetition::TIMES,
+    repetition::{Retake, TIMES},
     schedule::Schedule,
     stage::{
         Outcome, Run, Stage,
@@ -68,8 +67,8 @@ impl Trial<'_> {
     ) -> Result<Option<Finding>, Error> {
         let again = |trial: &mut Self| {
             let leaving = trial.leave(at)?;
-            let has_failed = leaving.was_at_work && trial.fails_at(schedule, &leaving.run) == Some(at);
-            Ok(leaving.run.outcomes.get(at - 1).filter(|_| has_failed).map(contrast::text))
+            let failed_at = trial.fails_at(schedule, &leaving.run).filter(|_| leaving.was_at_work);
+            Ok(Retake::of(&leaving.run, failed_at, Some(at)))
         };
         let repetition = self.repeat(at, 1, schedule, &again)?;
         let given = failure.differences.first().map_or("something else", String::as_str);

@@ -6,7 +6,7 @@ use crate::{
     finding::{Confidence, Finding, Kind, Replay},
     noise::NotRepeatable,
     proof::Progress,
-    repetition::Repetition,
+    repetition::{Repetition, Retake},
     schedule::Schedule,
     trial::{Pair, Trial},
     whereabouts::{self, Whereabouts},
@@ -38,7 +38,7 @@ impl Trial<'_> {
             return Ok(false);
         }
         for _ in 0..TRIES {
-            if self.fails_in(&job.schedule, Some(pair.consumer))?.is_some() {
+            if self.fails_in(&job.schedule, Some(pair.consumer))? != Retake::Passed {
                 return Ok(false);
             }
         }
@@ -52,7 +52,7 @@ impl Trial<'_> {
         let control = Schedule::single(step);
         let mut repetition = Repetition::new(step, 0);
         for _ in 0..TRIES {
-            if let Some(given) = self.fails_in(&pair.schedule, Some(step))? {
+            if let Retake::Failed(given) = self.fails_in(&pair.schedule, Some(step))? {
                 repetition.failed += 1;
                 repetition.given = Some(given);
             }

@@ -5,7 +5,7 @@ use crate::{
     contrast,
     finding::{Finding, Kind, Replay},
     proof::Progress,
-    repetition::TIMES,
+    repetition::{Retake, TIMES},
     schedule::Schedule,
     stage::{Outcome, Watch},
     trial::{Found, Trial},
@@ -78,7 +78,10 @@ impl Trial<'_> {
         workers: usize,
     ) -> Result<Option<Finding>, Error> {
         let step = fallen.step.unwrap_or(1);
-        let again = |trial: &mut Self| Ok(trial.start_at_once(schedule)?.map(|fallen| fallen.given));
+        let again = |trial: &mut Self| {
+            let fallen = trial.start_at_once(schedule)?;
+            Ok(fallen.map_or(Retake::Passed, |fallen| Retake::Failed(fallen.given)))
+        };
         let repetition = self.repeat(step, 1, &Schedule::single(schedule.workers.len()), &again)?;
         let confidence = match repetition.confidence() {
             Ok(confidence) => confidence,

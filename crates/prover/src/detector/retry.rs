@@ -10,11 +10,10 @@ use http::Method;
 use lethe_journey::{expectation::Unmet, journey::Step};
 
 use crate::{
-    contrast,
     failure::Failure,
     finding::{Confidence, Finding, Kind, Replay},
     proof::Progress,
-    repetition::TIMES,
+    repetition::{Retake, TIMES},
     schedule::Schedule,
     stage::{Outcome, Run, Watch},
     trial::{Found, Trial},
@@ -101,17 +100,15 @@ impl Trial<'_> {
         None
     }
 
-    /// Plays a schedule in which steps are sent twice, and gives what the first other step gave that failed; if `only` is given, it must be
-    /// that one.
+    /// Plays a schedule once more in which steps are sent twice, and another one failed; with `only`, it must be that one.
     pub(crate) fn retries_again(
         &mut self,
         schedule: &Schedule,
         only: Option<usize>,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Retake, Error> {
         let run = self.resent(schedule)?;
-        let step = self.resend_failure(schedule, &run).map(|failure| failure.step);
-        let step = step.filter(|step| only.is_none_or(|only| only == *step));
-        Ok(step.and_then(|step| run.outcomes.get(step - 1)).map(contrast::text))
+        let failed_at = self.resend_failure(schedule, &run).map(|failure| failure.step);
+        Ok(Retake::of(&run, failed_at, only))
     }
 
     /// `None`, and a notice, if it was not seen again.
@@ -142,7 +139,7 @@ impl Trial<'_> {
             confidence = Confidence::Hint;
         }
         let alone = Schedule::twice(self.journey.steps.len(), at).until(step);
-        let is_one_enough = self.retries_again(&alone, Some(step))?.is_some();
+        let is_one_enough = matches!(self.retries_again(&alone, Some(step))?, Retake::Failed(_));
         let failed = repetition.failed;
         self.contrast(step, &schedule, repetition);
         Ok(Some(Finding {

@@ -13,6 +13,11 @@ const port = await new Promise((known) => {
 });
 const service = spawn(command, words, { env: { ...process.env, PORT: port }, stdio: 'inherit' });
 service.once('exit', () => process.exit(1));
+process.once('exit', () => service.kill('SIGKILL'));
+setTimeout(() => {
+  console.error('the browser has recorded nothing for a minute');
+  process.exit(1);
+}, 60_000).unref();
 const listens = () => new Promise((said) => {
   const socket = connect(port, '127.0.0.1', () => said(true)).once('error', () => said(false));
   socket.unref();
@@ -36,5 +41,4 @@ await page.waitForURL('**/me');
 await page.reload();
 await context.close();
 await browser.close();
-service.removeAllListeners('exit');
-service.kill('SIGKILL');
+process.exit(0);

@@ -166,7 +166,7 @@ fn passwords_in_parts_and_short_ones() {
     assert!(text.contains("= \"{{password}}\"") && text.matches("Pa55word!").count() == 1, "{text}");
     assert!(text.contains(r#"{"data": "a", "password": "a"}"#), "{text}");
     assert!(
-        text.contains("the password of step 2 is in this file as it was typed: it is too short"),
+        text.contains("the password of step 2 is in this file as it was typed: it cannot be told"),
         "{text}"
     );
 }

@@ -32,21 +32,28 @@ fn chat(messages: &[Value]) -> Journey {
 }
 
 fn recorded(messages: &[Value]) -> String {
-    let socket = json!({
-        "_resourceType": "websocket",
-        "_webSocketMessages": messages,
-        "startedDateTime": "2026-01-01T00:00:02.000Z",
-        "request": { "method": "GET", "url": "wss://chat.example/socket", "headers": [
-            { "name": "Sec-WebSocket-Key", "value": "x" }, { "name": "Sec-WebSocket-Extensions", "value": "permessage-deflate" },
-            { "name": "Sec-WebSocket-Protocol", "value": "chat" }, { "name": "Origin", "value": "https://chat.example" } ] },
-        "response": { "status": 101, "headers": [], "content": {} },
-    });
-    let entries = [
+    recorded_over(&[messages])
+}
+
+/// Over one connection after the other.
+fn recorded_over(connections: &[&[Value]]) -> String {
+    let socket = |messages: &&[Value]| {
+        json!({
+            "_resourceType": "websocket",
+            "_webSocketMessages": messages,
+            "startedDateTime": "2026-01-01T00:00:02.000Z",
+            "request": { "method": "GET", "url": "wss://chat.example/socket", "headers": [
+                { "name": "Sec-WebSocket-Key", "value": "x" }, { "name": "Sec-WebSocket-Extensions", "value": "permessage-deflate" },
+                { "name": "Sec-WebSocket-Protocol", "value": "chat" }, { "name": "Origin", "value": "https://chat.example" } ] },
+            "response": { "status": 101, "headers": [], "content": {} },
+        })
+    };
+    let mut entries = vec![
         request(1, "POST", "/tickets", 201, "", r#"{"ticket": "t-93ab7f20cd"}"#),
         request(6, "POST", "/say", 202, r#"{"text": "from the form"}"#, "{}"),
-        socket,
-        request(20, "GET", "/last", 200, "", "{}"),
     ];
+    entries.extend(connections.iter().map(socket));
+    entries.push(request(20, "GET", "/last", 200, "", "{}"));
     json!({ "log": { "entries": entries } }).to_string()
 }
 
@@ -146,4 +153,39 @@ fn of_very_much_the_first_is_looked_through() {
     let journey = chat(&many);
     assert_eq!(journey.steps.iter().map(|step| step.act.texts().len()).sum::<usize>(), SAID_MAX);
     assert!(journey.notes.iter().any(|note| note.contains("the first 100 messages")), "{:?}", journey.notes);
+}
+
+/// A connection over which much comes does not keep another one from being heard.
+#[test]
+fn of_several_connections_what_came_first_is_looked_through() {
+    let of = |count: usize| {
+        let news: Vec<Value> = (0..count).map(|_| message("receive", 15.0, "news of others")).collect();
+        let chat = [message("send", 9.0, "hello"), message("receive", 9.1, r#"{"id":18,"text":"hello"}"#)];
+        let har = recorded_over(&[&news, &chat]);
+        let journey = read(har.as_bytes(), "chat.har", "chat", &Options::default()).unwrap();
+        let arrivals: Vec<_> = journey.steps.iter().filter_map(|step| step.arrives.clone()).collect();
+        assert!(arrivals.iter().any(|arrival| arrival.text.to_string() == "hello"), "{arrivals:?}");
+        journey.notes.iter().any(|note| note.contains("and 2000 that came"))
+    };
+    assert!(!of(RECEIVED_MAX - 1) && of(RECEIVED_MAX));
+}
+
+/// Where a variable cannot stand for it, it is said that the password is still there.
+#[test]
+fn a_password_that_cannot_be_replaced_is_told_of() {
+    let options = Options { to_keep: true, ..Options::default() };
+    let har = recorded(&[
+        message("send", 2.1, r#"{"login":"ada","password":"say \"please\""}"#),
+        message("send", 9.0, r#"{"login":"bob","password":"hunter22"}"#),
+        message("send", 10.0, r#"{"login":"eve","password":"hunter22-longer"}"#),
+        message("send", 11.0, r#"{"api_token":"{{k}}"}"#),
+    ]);
+    let journey = read(har.as_bytes(), "chat.har", "chat", &options).unwrap();
+    let texts: Vec<String> =
+        journey.steps.iter().flat_map(|step| step.act.texts()).map(ToString::to_string).collect();
+    assert!(texts[1].contains(r#""password":"{{password-2}}""#), "{texts:?}");
+    assert!(texts[2].contains(r#""password":"{{password-3}}""#), "{texts:?}");
+    let notes = journey.notes.join("\n");
+    assert!(notes.contains("the password of step 2 is in this file as it was typed: it cannot"), "{notes}");
+    assert!(notes.contains("api_token (step 6)"), "{notes}");
 }
