@@ -134,11 +134,14 @@ impl Template {
 
     /// The text, with `stand_in` for each variable.
     pub(crate) fn text_with(&self, stand_in: &str) -> String {
-        let text = |piece| match piece {
-            &Piece::Text(ref text) => text.as_str(),
-            &Piece::Variable(_) => stand_in,
-        };
-        self.pieces.iter().map(text).collect()
+        let mut whole = String::new();
+        for piece in &self.pieces {
+            whole.push_str(match piece {
+                Piece::Text(text) => text,
+                Piece::Variable(_) => stand_in,
+            });
+        }
+        whole
     }
 
     /// The variables in it.

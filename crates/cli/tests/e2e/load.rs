@@ -94,6 +94,15 @@ async fn a_journey_at_a_constant_rate() -> anyhow::Result<()> {
     ensure!(run["users"]["arrived"] == 80 && run["users"]["finished"] == 80, "{report:#}");
     ensure!(run["requests"]["ok"] == 160 && run["steps"][1]["title"] == "again", "{report:#}");
     ensure!(names(run) == ["app-1", "app-2"], "the gateway says who answered: {report:#}");
+    let workers = run["workers"].as_array().context("a list")?;
+    let of_each = |pointer: &str| -> Vec<u64> {
+        workers.iter().filter_map(|worker| worker.pointer(pointer)?.as_u64()).collect()
+    };
+    ensure!(of_each("/requests/total").iter().sum::<u64>() == 160, "{report:#}");
+    for percentile in ["p50_us", "p99_us", "p999_us", "max_us"] {
+        let figures = of_each(&format!("/latency/{percentile}"));
+        ensure!(figures.len() == 2 && figures.iter().all(|figure| *figure > 0), "{percentile} in {report:#}");
+    }
     let p50 = run["latency"]["p50_us"].as_u64().context("a number")?;
     ensure!(p50 > 0 && run["latency"]["max_us"].as_u64() >= Some(p50), "{report:#}");
 
@@ -138,6 +147,10 @@ async fn users_notice_nothing_while_workers_are_killed() -> anyhow::Result<()> {
     let run = &report["run"];
     let kills = run["kills"].as_array().context("a list")?;
     ensure!(kills.len() >= 2 && kills.iter().all(|kill| kill["worker"].is_string()), "{report:#}");
+    let instants: Vec<f64> = kills.iter().filter_map(|kill| kill["at_s"].as_f64()).collect();
+    // A kill may be late, and none is early: the n-th comes after n times the interval.
+    let is_due = |(nth, at): (usize, &f64)| *at > 0.3 * (nth + 1) as f64 - 0.001;
+    ensure!(instants.len() == kills.len() && instants.iter().enumerate().all(is_due), "{report:#}");
     // Each is a GET, which is given to another worker, or waits for one.
     ensure!(run["users"]["finished"] == 120 && run["requests"]["total"] == 240, "{report:#}");
     ensure!(names(run).len() > 2, "those who took the place of others have answered: {report:#}");

@@ -19,6 +19,7 @@ mod recorder;
 mod replay;
 mod schedules;
 mod services;
+mod terminal;
 mod traces;
 #[allow(dead_code, reason = "other tests use more of it")]
 #[path = "../e2e/visitor.rs"]

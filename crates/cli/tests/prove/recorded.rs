@@ -76,3 +76,81 @@ async fn a_recording_leaves_no_file_behind() -> anyhow::Result<()> {
     );
     Ok(())
 }
+
+/// Gives out tokens, which it keeps in its memory, and knows who has one.
+const TOKENS: &str = r#"
+import json, os, secrets
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+tokens = set()
+
+class App(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, status, body):
+        body = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        token = secrets.token_hex(16)
+        tokens.add("Bearer " + token)
+        self.answer(201, {"access_token": token})
+
+    def do_GET(self):
+        known = self.headers.get("Authorization") in tokens
+        self.answer(200 if known else 401, {"known": known})
+
+    def log_message(self, *_):
+        pass
+
+ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
+"#;
+
+/// Browsers take it out of what they export; others leave it in.
+#[test]
+fn a_token_of_a_recording_is_that_of_the_replay() {
+    let lab = Lab::new();
+    lab.write("app.py", TOKENS);
+    let token = "0123456789abcdef0123456789abcdef";
+    let entry = |method: &str,
+                 path: &str,
+                 headers: serde_json::Value,
+                 status: u16,
+                 body: serde_json::Value| {
+        serde_json::json!({
+            "startedDateTime": "2026-01-31T09:05:00Z", "_resourceType": "fetch",
+            "request": { "method": method, "url": format!("https://app.example{path}"), "headers": headers },
+            "response": { "status": status, "headers": [],
+                "content": { "mimeType": "application/json", "text": body.to_string() } },
+        })
+    };
+    let bearer = serde_json::json!([{ "name": "Authorization", "value": format!("Bearer {token}") }]);
+    for (name, sent) in [("whole.har", bearer), ("exported.har", serde_json::json!([]))] {
+        let entries = [
+            entry(
+                "POST",
+                "/tokens",
+                serde_json::json!([]),
+                201,
+                serde_json::json!({ "access_token": token }),
+            ),
+            entry("GET", "/me", sent, 200, serde_json::json!({ "known": true })),
+        ];
+        let har = serde_json::json!({ "log": { "version": "1.2", "entries": entries } }).to_string();
+        let journey = lab.write(name, &har);
+        let proof = lab.prove(lab.path(), &journey, &["python3", "app.py"]);
+        if !proof.has_worlds() {
+            return;
+        }
+        let findings = proof.json["findings"].as_array().unwrap();
+        assert_eq!((proof.status.code(), findings.len()), (Some(1), 1), "{name}: {}", proof.text());
+        assert_eq!(findings[0]["kind"], "memory", "{name}: {}", proof.text());
+        let steps = ["producer", "consumer"].map(|place| findings[0][place]["step"].clone());
+        assert_eq!(steps, [1, 2].map(serde_json::Value::from), "{name}: {}", proof.text());
+    }
+}

@@ -37,3 +37,25 @@ fn a_finding_fails_again_until_it_is_mended() {
     assert_eq!(unknown.status.code(), Some(2), "{}", unknown.text());
     assert!(unknown.err.contains("no finding F9: that proof found F1"), "{}", unknown.text());
 }
+
+/// Two journeys find the same service wanting, each in a way of its own.
+#[test]
+fn one_of_several_findings_is_repeated() {
+    let (lab, folder) = (Lab::new(), examples().join("session-in-memory"));
+    let sign_in = "[[steps]]\npost = \"/sign-in\"\nform = { name = \"ada-{{identity}}\" }\n";
+    let me = "[[steps]]\nget = \"/me\"\n";
+    let short = lab.write("short.toml", &format!("name = \"short\"\n{sign_in}{me}"));
+    let long = lab.write("long.toml", &format!("name = \"long\"\n[[steps]]\nget = \"/\"\n{sign_in}{me}"));
+    let flags = ["--journey", short.to_str().unwrap()];
+    let proof = lab.run(&mut lab.command_with(&flags, &folder, &long, &["python3", "app.py"]));
+    if !proof.has_worlds() {
+        return;
+    }
+    let findings = proof.json["findings"].as_array().unwrap();
+    let told: Vec<_> = findings.iter().map(|found| [&found["id"], &found["replay"]["journey"]]).collect();
+    assert_eq!(told, [["F1", "long"], ["F2", "short"]], "{}", proof.text());
+    let again = replay(&lab, &["F2"]);
+    assert_eq!(again.status.code(), Some(1), "{}", again.text());
+    assert!(again.out.contains("F2 fails again (3 of 3 times)"), "{}", again.text());
+    assert!(again.err.contains("journey short, 2 steps") && !again.err.contains("long"), "{}", again.text());
+}

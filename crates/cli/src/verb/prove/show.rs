@@ -12,6 +12,7 @@ use lethe_prover::{
     replay::Again,
     trace::{self, Trace},
 };
+use rustix::termios::tcgetwinsize;
 
 use crate::{
     ansi, output,
@@ -55,6 +56,13 @@ impl Shown {
             Progress::Step { step, of } => (bar(&self.title.borrow(), step, of), ""),
         };
         let begin = if self.is_terminal { "\r\x1b[K" } else { "" };
+        // What came to the edge would go on in the next line, where nothing is written over it.
+        let columns =
+            tcgetwinsize(io::stderr()).ok().map(|size| usize::from(size.ws_col)).filter(|_| end.is_empty());
+        let text = match columns {
+            Some(columns) if columns > 0 => text.chars().take(columns - 1).collect(),
+            _ => text,
+        };
         // Who does not listen misses nothing that the report does not say.
         let _ = write!(io::stderr().lock(), "{begin}{}{end}", ansi::clean(&text, false));
     }
