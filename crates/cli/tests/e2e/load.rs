@@ -147,10 +147,6 @@ async fn users_notice_nothing_while_workers_are_killed() -> anyhow::Result<()> {
     let run = &report["run"];
     let kills = run["kills"].as_array().context("a list")?;
     ensure!(kills.len() >= 2 && kills.iter().all(|kill| kill["worker"].is_string()), "{report:#}");
-    let instants: Vec<f64> = kills.iter().filter_map(|kill| kill["at_s"].as_f64()).collect();
-    // A kill may be late, and none is early: the n-th comes after n times the interval.
-    let is_due = |(nth, at): (usize, &f64)| *at > 0.3 * (nth + 1) as f64 - 0.001;
-    ensure!(instants.len() == kills.len() && instants.iter().enumerate().all(is_due), "{report:#}");
     // Each is a GET, which is given to another worker, or waits for one.
     ensure!(run["users"]["finished"] == 120 && run["requests"]["total"] == 240, "{report:#}");
     ensure!(names(run).len() > 2, "those who took the place of others have answered: {report:#}");
