@@ -10,6 +10,8 @@ pub enum Kind {
     Memory,
     /// In a file on one worker's disk.
     File,
+    /// On the disk, where a worker that was killed has left it, and where it is in the way of the one that is started there.
+    LeftBehind,
     /// It is signed or sealed with a secret that each worker makes for itself.
     BootSecret,
     /// A limit that each worker counts for itself.
@@ -46,9 +48,10 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Memory,
         Self::File,
+        Self::LeftBehind,
         Self::BootSecret,
         Self::RateLimit,
         Self::StaleCache,
@@ -72,6 +75,7 @@ impl Kind {
         match self {
             Self::Memory => "lethe/memory",
             Self::File => "lethe/local-file",
+            Self::LeftBehind => "lethe/left-behind",
             Self::BootSecret => "lethe/boot-secret",
             Self::RateLimit => "lethe/local-rate-limit",
             Self::StaleCache => "lethe/stale-cache",
@@ -100,6 +104,10 @@ impl Kind {
             }
             Self::File => {
                 "keep it in shared storage (an object store, a database, or lethe's blobs) and read it from there"
+            }
+            Self::LeftBehind => {
+                "let what ends with its process say who runs (a lock of the kernel on the file, as by flock, and not a number in a pid file), \
+                 and take over or remove at start what one that was killed has left"
             }
             Self::BootSecret => {
                 "give all workers the same secret, from the environment or a secret store, and make none at start"
@@ -268,6 +276,10 @@ impl Finding {
             }
             Kind::StickyCookie => format!("in {journey}, {producer} sets a cookie that names the worker"),
             Kind::Configuration => "what is configured is read only when a worker starts".into(),
+            Kind::LeftBehind => format!(
+                "in {journey}, a worker that is killed after {producer} leaves something on its disk that is in the way of who is started there, \
+                 and {consumer} fails"
+            ),
             _ => format!("in {journey}, {producer} leaves something in its worker that {consumer} needs"),
         }
     }
@@ -280,6 +292,7 @@ impl Finding {
                 format!("in the file {} of the worker's disk, {} bytes", file.path, file.bytes)
             }
             (Kind::File, None) => "in a file on the worker's disk".into(),
+            (Kind::LeftBehind, _) => "on the disk of a worker that was killed".into(),
             (Kind::BootSecret, _) => "in a secret that each worker makes for itself when it starts".into(),
             (Kind::RateLimit, _) => "in a count of requests that each worker keeps for itself".into(),
             (Kind::StaleCache, _) => "in a cache of a worker that is not told of changes elsewhere".into(),

@@ -7,7 +7,7 @@ use lethe_journey::journey::{Journey, Step};
 use crate::{
     contrast::Contrast,
     failure::{Failure, Halt},
-    finding::{Finding, Place},
+    finding::{Finding, Kind, Place},
     middle::Twice,
     noise::{Noise, NotRepeatable},
     proof::{Deliveries, Progress, Row},
@@ -184,7 +184,13 @@ impl<'s> Trial<'s> {
         let mut found = Found::default();
         for pair in std::mem::take(&mut self.pairs) {
             match self.finding(&pair)? {
-                Ok(finding) => found.findings.push(finding),
+                Ok(finding) => {
+                    // Who takes over elsewhere misses nothing.
+                    if finding.kind == Kind::LeftBehind {
+                        self.lost_after = None;
+                    }
+                    found.findings.push(finding);
+                }
                 Err(doubt) => found.doubts.push(doubt),
             }
         }

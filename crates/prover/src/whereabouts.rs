@@ -1,5 +1,6 @@
 //! Where the thing is kept that a step needs: the worker is killed and started again, with the same disk and with a new one.
-//! What neither brings back was in memory, or was signed with a secret of boot; what only the same disk brings back is a file.
+//! What neither brings back was in memory, or was signed with a secret of boot; what only the same disk brings back is a file; and where only
+//! a new one helps, what the killed worker left is in the way.
 
 use crate::{
     disk::{Entry, Kind as Written},
@@ -30,10 +31,13 @@ pub(crate) fn find(trial: &Trial<'_>, pair: &Pair) -> Result<Whereabouts, Error>
         Ok(trial.fails_at(schedule, &trial.play(schedule, None)?).is_some())
     };
     let (fails_with_same, fails_with_new) = (fails(&same)?, fails(&new)?);
-    if fails_with_same {
-        return in_memory(trial, pair);
-    }
     let own = |kind, file, evidence: &str| Whereabouts { kind, file, evidence: evidence.into() };
+    if fails_with_same {
+        // Who shows it between two workers that both live is not hindered by what one of them left.
+        let is_hindered = !fails_with_new && pair.schedule.width == 1;
+        let evidence = "after kill -9 it fails with the same disk and passes with a new one";
+        return if is_hindered { Ok(own(Kind::LeftBehind, None, evidence)) } else { in_memory(trial, pair) };
+    }
     match (fails_with_new, trial.stage.pool().yard().level().has_own_files()) {
         (true, true) => {}
         (true, false) => {

@@ -116,7 +116,14 @@ fn what_shows_after_kill_9_alone() {
     }
     let text = proof.text();
     assert_eq!((proof.status.code(), failed(&proof)), (Some(1), vec!["kill -9 after every step"]), "{text}");
-    let finding = &proof.json["findings"][0];
+    let findings = proof.json["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{text}");
+    let finding = &findings[0];
+    assert_eq!(
+        (&finding["kind"], &finding["confidence"]),
+        (&"left-behind".into(), &"proven".into()),
+        "{text}"
+    );
     assert!(finding["proof"].as_str().unwrap().contains("app.pid says that it runs already"), "{text}");
     let proof = jealous(&["--fixed"]);
     assert_eq!((proof.status.code(), failed(&proof)), (Some(0), vec![]), "{}", proof.text());
@@ -163,7 +170,7 @@ class App(BaseHTTPRequestHandler):
         body = items.get(self.path) or get("/items" + self.path)
         if body is None:
             put("/wanted" + self.path, b"")
-        until = time.monotonic() + 1
+        until = time.monotonic() + 2
         while body is None and time.monotonic() < until:
             body = get("/items" + self.path)
         self.answer(200 if body else 404)
