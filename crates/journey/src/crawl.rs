@@ -233,7 +233,7 @@ impl Crawl<'_> {
                 self.journey.steps[at].captures.push(capture);
                 self.seen.insert(here.clone());
                 // A variable tells nobody where it led.
-                let name = Some(format!("GET {}", here.split('?').next().unwrap_or_default()));
+                let name = Some(format!("GET {}", without_ids(&here)));
                 let step = Step { name, ..Step::new(0, Method::GET, Template::variable(variable)) };
                 let (_, observed) = self.play(step).await?;
                 self.note(&here, &observed);
@@ -278,6 +278,13 @@ impl Crawl<'_> {
             self.journey.steps.push(step);
         }
     }
+}
+
+/// A path whose parts with digits, which are others in another run, are left out.
+fn without_ids(path: &str) -> String {
+    let has_id = |part: &str| part.bytes().any(|byte| byte.is_ascii_digit());
+    let path = path.split('?').next().unwrap_or_default();
+    path.split('/').map(|part| if has_id(part) { "…" } else { part }).collect::<Vec<_>>().join("/")
 }
 
 /// The strings of JSON that are paths.

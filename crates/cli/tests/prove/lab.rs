@@ -120,6 +120,13 @@ impl Lab {
         self.run(&mut self.command(folder, journey, command))
     }
 
+    /// `lethe prove --replay …` in `folder`, of what was proven there last.
+    pub fn replay(&self, folder: &Path, words: &[&str]) -> Proof {
+        let mut lethe = Command::new(env!("CARGO_BIN_EXE_lethe"));
+        lethe.args(["prove", "--replay"]).args(words).current_dir(folder);
+        self.run(lethe.env("TMPDIR", self.scratch()))
+    }
+
     pub fn run(&self, command: &mut Command) -> Proof {
         let output = command.env("XDG_STATE_HOME", self.remembered()).output().unwrap();
         let json = fs::read(self.path().join("proof.json")).ok();

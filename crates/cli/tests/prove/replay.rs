@@ -1,14 +1,10 @@
 //! A finding of an earlier proof, repeated.
 
-use std::process::Command;
-
 use crate::lab::{Lab, Proof, examples};
 
 /// `lethe prove --replay …` where the last proof was.
 fn replay(lab: &Lab, words: &[&str]) -> Proof {
-    let mut lethe = Command::new(env!("CARGO_BIN_EXE_lethe"));
-    lethe.args(["prove", "--replay"]).args(words).current_dir(examples().join("session-in-memory"));
-    lab.run(lethe.env("TMPDIR", lab.scratch()))
+    lab.replay(&examples().join("session-in-memory"), words)
 }
 
 #[test]
