@@ -302,7 +302,8 @@ async fn a_killed_worker_is_replaced_and_its_lines_stay() {
         }
     };
     tokio::time::timeout(PATIENCE, died).await.expect("its death is told");
-    assert_eq!(printed, ["hello from shop-1"]);
+    // Where there is one core, it prints before it too.
+    assert!(printed.len() == 1 && printed[0].ends_with("hello from shop-1"), "{printed:?}");
     place.ready(2).await;
     let names = place.names().await;
     assert!(!names.contains(&"shop-1".into()) && names.len() == 2, "{names:?}");

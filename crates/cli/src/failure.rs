@@ -47,8 +47,17 @@ pub struct NothingProven;
 
 /// A service that was to be proven did not start.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NotStarted(pub lethe_prover::worker::Error);
+#[error("{error}{}", noted(.notes))]
+pub struct NotStarted {
+    /// Why not.
+    pub error: lethe_prover::worker::Error,
+    /// What else is known of where it was to start.
+    pub notes: Vec<String>,
+}
+
+fn noted(notes: &[String]) -> String {
+    notes.iter().map(|note| format!("\nnote: {note}")).collect()
+}
 
 /// Why a verb was not done.
 #[derive(Debug)]

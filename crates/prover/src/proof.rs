@@ -210,7 +210,7 @@ pub fn prove(
         beside: Vec::new(),
         written: Vec::new(),
         files: Vec::new(),
-        notices: yard.notices().to_vec(),
+        notices: Vec::new(),
         not_looked_at: NOT_LOOKED_AT.map(String::from).into(),
     };
     let mut is_played = false;
@@ -271,6 +271,8 @@ pub fn prove(
     if !coverage.uncovered.is_empty() {
         coverage.notices.extend(stage.want_of_room());
     }
+    // Also what came up while workers were started.
+    coverage.notices.splice(0..0, yard.notices());
     coverage.beside = beside.iter().map(ToString::to_string).collect();
     coverage.not_looked_at.extend(not_allowed(stage));
     // Where no journey can be played there is something else to mend first.

@@ -247,7 +247,11 @@ impl Stage {
             if watch.noted.is_some_and(|(first, _)| first == step) {
                 before = cast.workers[at].worker.disk().written();
             }
-            let outcome = outcome(self.runtime.block_on(player.step(step, &cast.workers[at].destination)));
+            let mut outcome =
+                outcome(self.runtime.block_on(player.step(step, &cast.workers[at].destination)));
+            if let Outcome::Lost(why) = &mut outcome {
+                why.push_str(&fate(&cast.workers[at].worker));
+            }
             if watch.noted.is_some() {
                 let disk = cast.workers[at].worker.disk();
                 run.traces.add(step, seen(&cast.workers[at]), |path| disk.is_as_before(path));
@@ -359,6 +363,13 @@ fn run_reset(command: &str, max: Duration) -> io::Result<()> {
 fn stays_down(why: &str, output: &[String]) -> String {
     let said = output.last().map(|line| format!(", and printed {:?}", line.trim())).unwrap_or_default();
     format!("the worker does not start again after kill -9 with its disk: {why}{said}")
+}
+
+/// What a worker that has given no answer says of it itself.
+fn fate(worker: &Worker) -> String {
+    let ended = worker.ended().ok().flatten().map(|how| format!("; {how}")).unwrap_or_default();
+    let said = worker.tail().last().map(|line| format!("; it printed {:?} last", line.trim()));
+    ended + &said.unwrap_or_default()
 }
 
 /// The workers of a run.

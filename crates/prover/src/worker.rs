@@ -35,6 +35,10 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Largest first line of it, in bytes.
 const LINE_BYTES_MAX: u64 = 1024;
 
+/// How long it is tried to make a world like those before it, and how often.
+const UNLIKE_MAX: Duration = Duration::from_secs(5);
+const UNLIKE_EVERY: Duration = Duration::from_millis(50);
+
 /// How often a starting worker is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(3);
 
@@ -54,6 +58,12 @@ pub enum Error {
          it does with other files, with ports and with processes, it does to this machine"
     )]
     NoWorlds(String),
+    /// Another world than those before is no ground to compare a worker with theirs.
+    #[error(
+        "a worker cannot have a world like those before it: what it can do with {0} has changed, as when a file system is mounted or unmounted \
+         there; prove again when that is over"
+    )]
+    Unlike(String),
     /// The program could not be started.
     #[error("the program cannot be started: {0}")]
     Program(String),
@@ -99,7 +109,13 @@ impl Worker {
     /// Starts a worker on `disk` and waits until it listens.
     pub fn start(yard: &Yard, start: &Start, disk: Arc<Disk>) -> Result<Self, Error> {
         let began = Instant::now();
-        let mut world = World::make(yard, start, &disk)?;
+        let mut world = loop {
+            match World::make(yard, start, &disk) {
+                // Most of what is mounted in passing is soon gone.
+                Err(Error::Unlike(_)) if began.elapsed() < UNLIKE_MAX => thread::sleep(UNLIKE_EVERY),
+                made => break made?,
+            }
+        };
         let address = world.until_listening(yard, start.port)?;
         world.ask(&Request::Booted)?;
         let mut worker = Self { name: start.instance.clone(), world, address, disk, clock: yard.clock()? };
@@ -277,8 +293,9 @@ impl World {
         collected?;
         let said = world.channel.lock().unwrap_or_else(PoisonError::into_inner).receive::<Reply>()?;
         match said {
-            Some((Reply::Ready { doors, watch_method, notices }, files)) => {
+            Some((Reply::Ready { doors, watch_method, notices, weak }, files)) => {
                 yard.note(&notices);
+                yard.expect(weak);
                 world.watch_method = watch_method;
                 world.doors = doors.iter().copied().collect();
                 let listeners = files.into_iter().map(TcpListener::from);
@@ -287,6 +304,7 @@ impl World {
                 Ok(world)
             }
             Some((Reply::NoWorld(why), _)) => Err(Error::World(why)),
+            Some((Reply::Unlike(what), _)) => Err(Error::Unlike(what)),
             Some((Reply::NoProgram(why), _)) => Err(Error::Program(why)),
             _ => Err(Error::World(world.output.tail(LINES_SHOWN).join(" "))),
         }

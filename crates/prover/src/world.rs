@@ -75,6 +75,8 @@ pub struct Spec {
     pub root: PathBuf,
     /// What its files are.
     pub mounts: mounts::Mounts,
+    /// The layers that can only be read, or are not there, in the worlds before this one: it must be as they are.
+    pub weak: Option<Vec<PathBuf>>,
     /// A folder that is shown empty: where this and other worlds are made.
     pub hidden: PathBuf,
     /// Addresses that are listened on inside, for services beside that workers use.

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     net::{SocketAddr, TcpListener},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
@@ -75,6 +76,8 @@ pub struct Yard {
     /// Where the service listens though it is told another port; the first worker shows it.
     learned: OnceLock<u16>,
     notices: Mutex<Vec<String>>,
+    /// The layers that can only be read, or are not there, as the first world has shown.
+    weak: OnceLock<Vec<PathBuf>>,
     /// Whether the library is there that moves clocks.
     made: Mutex<bool>,
 }
@@ -110,6 +113,7 @@ impl Yard {
             port,
             learned: OnceLock::new(),
             notices: Mutex::default(),
+            weak: OnceLock::new(),
             made: Mutex::default(),
         };
         let mut refusals = Vec::new();
@@ -131,6 +135,9 @@ impl Yard {
                     yard.watch_method = watch_method;
                     yard.note(&refusals);
                     yard.note(&yard.mounts.notices());
+                    if level == Level::UserOverlay {
+                        yard.note(foreign(&yard.service.directory).as_slice());
+                    }
                     return Ok(yard);
                 }
                 Err(error) => refusals.push(format!("not {}: {error}", level.text(WatchMethod::None))),
@@ -151,7 +158,9 @@ impl Yard {
         let disk = self.disk()?;
         let tried =
             Self { service: Service { command: Vec::new(), ..self.service.clone() }, ..self.shallow() };
-        try_world(&tried, &start, &disk)
+        let watch_method = try_world(&tried, &start, &disk)?;
+        self.expect(tried.weak.into_inner().unwrap_or_default());
+        Ok(watch_method)
     }
 
     fn shallow(&self) -> Self {
@@ -166,6 +175,7 @@ impl Yard {
             port: self.port,
             learned: OnceLock::new(),
             notices: Mutex::new(self.notices()),
+            weak: self.weak.clone(),
             made: Mutex::default(),
         }
     }
@@ -297,6 +307,12 @@ impl Yard {
         Some(first)
     }
 
+    /// Notes how worlds are here, so that all are alike.
+    pub(crate) fn expect(&self, weak: Vec<PathBuf>) {
+        // The first one says it.
+        let _ = self.weak.set(weak);
+    }
+
     pub(crate) fn spec(&self, start: &Start, disk: &Disk) -> io::Result<Spec> {
         let mut mounts = self.mounts.clone();
         mounts.binds.extend(self.service.sockets.iter().cloned());
@@ -312,6 +328,7 @@ impl Yard {
             disk: disk.folder().to_owned(),
             root: self.scratch.folder("root")?,
             mounts,
+            weak: self.weak.get().cloned(),
             hidden: self.scratch.path().to_owned(),
             doors: self.doors.clone(),
             command: self.service.command.clone(),
@@ -364,6 +381,20 @@ impl Yard {
         }
         Ok(path)
     }
+}
+
+/// What is to be said of a folder of somebody else: a user namespace knows one user and one group (user_namespaces(7)), and an overlay
+/// that cannot give a copy the owner of what it copies refuses the change with `EOVERFLOW`.
+fn foreign(folder: &Path) -> Option<String> {
+    let metadata = fs::metadata(folder).ok()?;
+    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    ((metadata.uid(), metadata.gid()) != own).then(|| {
+        format!(
+            "{} is not of the user and the group of who proves: without root, workers can change nothing in it (\"Value too large for \
+             defined data type\"); prove as its owner with its group, or as root",
+            folder.display()
+        )
+    })
 }
 
 /// Where to connect to reach who listens there.

@@ -335,9 +335,10 @@ impl Prove {
         let service = chosen.service(self.start_timeout, tier.as_ref());
         let framework = Framework::recognise(&service.command, &service.directory);
         let shown = show::Shown::new();
-        let yard =
-            Yard::open(Arc::clone(&scratch), service, Level::Overlay, self.copied).map_err(not_started)?;
-        let (yard, _) = source::with_ports(yard).map_err(not_started)?;
+        let yard = Yard::open(Arc::clone(&scratch), service, Level::Overlay, self.copied)
+            .map_err(|error| not_started(error, Vec::new()))?;
+        let notes = yard.notices();
+        let (yard, _) = source::with_ports(yard).map_err(|error| not_started(error, notes.clone()))?;
         // Those that are started ahead would take jobs from a queue that nobody has sent them.
         let waits_for_jobs =
             journeys.iter().flat_map(|journey| &journey.steps).any(|step| step.within.is_some());
@@ -345,12 +346,12 @@ impl Prove {
         let stage =
             Stage::new(pool, self.reset.clone(), self.seed)?.with_idle(self.idle.map(Duration::from_secs));
         if journeys.is_empty() {
-            journeys.push(Arc::new(stage.crawl().map_err(not_started)?));
+            journeys.push(Arc::new(stage.crawl().map_err(|error| not_started(error, notes.clone()))?));
         }
         let played = play(&stage, journeys, &|progress| shown.progress(progress));
         drop(stage);
         drop(tier);
-        Ok((played.map_err(not_started)?, framework))
+        Ok((played.map_err(|error| not_started(error, notes))?, framework))
     }
 }
 
@@ -363,12 +364,14 @@ fn to_reader(shown: io::Result<()>) -> io::Result<()> {
 }
 
 /// Whether it was the service that failed, or something else.
-fn not_started(error: worker::Error) -> anyhow::Error {
+fn not_started(error: worker::Error, notes: Vec<String>) -> anyhow::Error {
     match error {
         // Its kind is not told: a pipe of a worker's world that breaks is not a reader who has left.
         worker::Error::Io(error) => io::Error::other(error).into(),
-        error @ worker::Error::NoWorlds(_) => error.into(),
-        error => NotStarted(error).into(),
+        error @ (worker::Error::NoWorlds(_) | worker::Error::World(_) | worker::Error::Unlike(_)) => {
+            error.into()
+        }
+        error => NotStarted { error, notes }.into(),
     }
 }
 

@@ -3,11 +3,11 @@
 use std::{
     fs,
     os::unix::{fs::chown, process::CommandExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
 };
 
-use crate::lab::{Lab, Proof, examples};
+use crate::lab::{Lab, Proof, examples, is_without_worlds};
 
 /// Writes a cache, a log and a temporary file when it is asked to keep something, and reads the cache when it is asked for it, which is
 /// as well made anew.
@@ -141,6 +141,21 @@ fn what_was_there_before_is_not_passed_over() {
     assert_eq!(proof.json["findings"][0]["kind"], "file", "{}", proof.text());
 }
 
+/// `lethe prove` by somebody who is not root, of whom all is but the group of the service's folder.
+fn as_nobody(lab: &Lab, home: &Path, group: u32, journey: &Path, command: &[&str]) -> Proof {
+    let lethe = lab.path().join("lethe");
+    fs::copy(env!("CARGO_BIN_EXE_lethe"), &lethe).unwrap();
+    for path in [lab.path(), &lab.scratch(), &home.join("app.py"), journey, &lethe] {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    chown(home, Some(NOBODY), Some(group)).unwrap();
+    let told = lab.command(home, journey, command);
+    let mut command = Command::new(&lethe);
+    command.args(told.get_args()).current_dir(home).uid(NOBODY).gid(NOBODY);
+    command.envs(told.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    lab.run(&mut command)
+}
+
 #[test]
 fn without_root_they_are_told_too() {
     // Who is not root has tested it already.
@@ -149,16 +164,27 @@ fn without_root_they_are_told_too() {
     }
     let lab = Lab::new();
     let (home, journey) = made(&lab);
-    let lethe = lab.path().join("lethe");
-    fs::copy(env!("CARGO_BIN_EXE_lethe"), &lethe).unwrap();
-    for path in [lab.path(), &lab.scratch(), &home, &home.join("app.py"), &journey, &lethe] {
-        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    let proof = as_nobody(&lab, &home, NOBODY, &journey, &["python3", "app.py"]);
+    each_file_is_told(&proof, "inotify");
+}
+
+/// The service fails there for no fault of its own.
+#[test]
+fn a_folder_of_another_group_is_told_of() {
+    if !rustix::process::geteuid().is_root() {
+        return;
     }
-    let told = lab.command(&home, &journey, &["python3", "app.py"]);
-    let mut command = Command::new(&lethe);
-    command.args(told.get_args()).current_dir(&home).uid(NOBODY).gid(NOBODY);
-    command.envs(told.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    each_file_is_told(&lab.run(&mut command), "inotify");
+    let lab = Lab::new();
+    let (home, journey) = made(&lab);
+    let script = "mkdir made-at-start && exec python3 app.py";
+    let proof = as_nobody(&lab, &home, 0, &journey, &["sh", "-c", script]);
+    if proof.err.contains("cannot be kept apart") || is_without_worlds() {
+        assert!(is_without_worlds(), "{}", proof.text());
+        return;
+    }
+    assert_eq!(proof.status.code(), Some(3), "{}", proof.text());
+    let note = format!("note: {} is not of the user and the group", home.display());
+    assert!(proof.err.contains(&note), "{}", proof.text());
 }
 
 fn each_file_is_told(proof: &Proof, by: &str) {

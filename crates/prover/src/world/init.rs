@@ -8,7 +8,7 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::process::CommandExt,
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -139,6 +139,22 @@ fn make(spec: &str, channel: &Channel, service: &mut Service) -> io::Result<()> 
             return Err(error);
         }
     };
+    // A file system that was mounted somewhere below a layer meanwhile keeps that from being one, in a user namespace. What a service does
+    // where it can only read says nothing of it.
+    if spec.weak.as_ref().is_some_and(|weak| *weak != entered.weak) {
+        let differ = |path: &&PathBuf| {
+            spec.weak.iter().flatten().any(|known| known == *path) != entered.weak.contains(path)
+        };
+        let paths = spec
+            .mounts
+            .layers
+            .iter()
+            .filter(differ)
+            .map(|path| path.display().to_string())
+            .collect::<Vec<_>>();
+        channel.send(&Reply::Unlike(paths.join(", ")), &[])?;
+        return Err(io::Error::other("it is not like others"));
+    }
     let mut notices = entered.notices;
     service.watch = watch(&spec, uppers, &mut notices);
     service.is_blind = service.watch.is_none() && spec.is_watched && spec.level != Level::Copied;
@@ -153,7 +169,7 @@ fn make(spec: &str, channel: &Channel, service: &mut Service) -> io::Result<()> 
     let files: Vec<BorrowedFd<'_>> = doors.iter().map(|(_, listener)| listener.as_fd()).collect();
     let doors = doors.iter().map(|(address, _)| *address).collect();
     let watch_method = service.watch.as_ref().map_or(WatchMethod::None, Watch::watch_method);
-    channel.send(&Reply::Ready { doors, watch_method, notices }, &files)
+    channel.send(&Reply::Ready { doors, watch_method, notices, weak: entered.weak }, &files)
 }
 
 /// Leaves nothing in a file. What is below the overlay stays as it is.
@@ -168,7 +184,7 @@ fn surroundings(spec: &Spec) -> io::Result<Entered> {
     rustix::process::setsid()?;
     if spec.level == Level::Copied {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-        return Ok(Entered { notices: Vec::new(), has_own_processes: true });
+        return Ok(Entered { notices: Vec::new(), weak: Vec::new(), has_own_processes: true });
     }
     let entered = root::enter(spec)?;
     loopback_up()?;

@@ -31,13 +31,15 @@ const HOSTS: &str = "/etc/hosts";
 pub(super) struct Entered {
     /// What could not be done, one sentence each.
     pub(super) notices: Vec<String>,
+    /// The layers that can only be read, or are not there.
+    pub(super) weak: Vec<PathBuf>,
     /// Whether the numbers in `/proc` are those of this world.
     pub(super) has_own_processes: bool,
 }
 
 /// Puts the root together and enters it.
 pub(super) fn enter(spec: &Spec) -> io::Result<Entered> {
-    let mut notices = Vec::new();
+    let (mut notices, mut weak) = (Vec::new(), Vec::new());
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     if spec.level == Level::UserOverlay {
         new_root(spec)?;
@@ -48,6 +50,7 @@ pub(super) fn enter(spec: &Spec) -> io::Result<Entered> {
             if point == Path::new("/") {
                 return Err(io::Error::new(error.kind(), format!("cannot lay an overlay over /: {error}")));
             }
+            weak.push(point.clone());
             if read_only(point, &target).is_err() {
                 notices.push(format!("{} cannot be shown to workers: {error}", point.display()));
             } else {
@@ -72,7 +75,7 @@ pub(super) fn enter(spec: &Spec) -> io::Result<Entered> {
         mount("tmpfs", &shared, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=1777")?;
     }
     leave_the_old(&spec.root)?;
-    Ok(Entered { notices, has_own_processes })
+    Ok(Entered { notices, weak, has_own_processes })
 }
 
 /// A root that has only folders and links; the rest is laid over it.

@@ -40,7 +40,11 @@ pub enum Reply {
         watch_method: WatchMethod,
         /// What could not be made as it should, one sentence each.
         notices: Vec<String>,
+        /// The layers that can only be read, or are not there.
+        weak: Vec<PathBuf>,
     },
+    /// The world could not be made as those before it: in what.
+    Unlike(String),
     /// The world could not be made.
     NoWorld(String),
     /// The world is there, but the program could not be started.

@@ -27,6 +27,10 @@ use lethe_prover::{
     world::Level,
     yard::{Start, Yard},
 };
+use rustix::{
+    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
+    thread::{UnshareFlags, unshare_unsafe},
+};
 
 /// A service in Python: prints and keeps what it is asked to, over one line of text for each connection.
 const SERVICE: &str = r#"
@@ -150,6 +154,29 @@ fn ask(worker: &Worker, line: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
+}
+
+/// What is mounted in a folder keeps that from being a layer, in a user namespace.
+fn a_world_that_is_unlike_those_before_it_is_none(level: Level) {
+    if level != Level::UserOverlay || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    // What this thread mounts, it has for itself.
+    let apart = thread::spawn(move || {
+        // SAFETY: only the mounts and the working folder of this thread become its own.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+        let lab = Lab::new(level);
+        drop(lab.start());
+        let target = lab.file("mounted");
+        fs::create_dir(&target).unwrap();
+        mount("tmpfs", &target, "tmpfs", MountFlags::NOSUID, c"size=1m").unwrap();
+        let refusal = lab.refusal();
+        assert!(matches!(&refusal, Error::Unlike(path) if lab.folder.path().starts_with(path)), "{refusal}");
+        unmount(&target, UnmountFlags::DETACH).unwrap();
+        assert_eq!(ask(&lab.start(), &format!("write {} x", lab.file("photo").display())), "written");
+    });
+    apart.join().unwrap();
 }
 
 fn files_are_a_workers_own_and_stay_for_its_disk(level: Level) {
@@ -443,6 +470,7 @@ const TESTS: &[Test] = &[
     ("random_numbers_of_boot_come_again", random_numbers_of_boot_come_again),
     ("a_clock_is_loaded_beside_what_a_service_loads", a_clock_is_loaded_beside_what_a_service_loads),
     ("what_does_not_start_says_why", what_does_not_start_says_why),
+    ("a_world_that_is_unlike_those_before_it_is_none", a_world_that_is_unlike_those_before_it_is_none),
     ("a_program_may_fork_into_the_background", a_program_may_fork_into_the_background),
     ("a_worker_is_waited_for_until_it_is_ready", a_worker_is_waited_for_until_it_is_ready),
     ("nobody_outlives_a_worker", nobody_outlives_a_worker),
