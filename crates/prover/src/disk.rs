@@ -10,7 +10,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use crate::{scratch, world::Level};
+use crate::{content, scratch, world::Level};
 
 /// Most files of which is noted that they were written.
 const FILES_MAX: usize = 20_000;
@@ -146,6 +146,14 @@ impl Entry {
             !word.is_empty() && bytes.windows(word.len()).any(|window| window == word.as_bytes())
         };
         words.iter().find(is_in).map(String::as_str)
+    }
+
+    /// What it has in it, in a few words.
+    pub(crate) fn content(&self) -> &'static str {
+        if self.kind == Kind::Link {
+            return "symbolic link";
+        }
+        content::of(&self.at)
     }
 
     /// Whether the file at `path` has the same in it, and that is something. Of large ones the beginnings are compared.

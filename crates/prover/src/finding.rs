@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::content;
+
 /// Where something is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -208,6 +210,8 @@ pub struct Place {
 pub struct KeptFile {
     /// Where workers see it.
     pub path: String,
+    /// What is in it, such as `SQLite database` or `text`.
+    pub kind: &'static str,
     /// Its size, in bytes.
     pub bytes: u64,
     /// A text of the journey's own that is in it.
@@ -289,7 +293,10 @@ impl Finding {
         match (self.kind, &self.file) {
             (Kind::Memory, _) => "in the memory of the worker".into(),
             (Kind::File, Some(file)) => {
-                format!("in the file {} of the worker's disk, {} bytes", file.path, file.bytes)
+                format!(
+                    "in the file {} of the worker's disk ({}, {} bytes)",
+                    file.path, file.kind, file.bytes
+                )
             }
             (Kind::File, None) => "in a file on the worker's disk".into(),
             (Kind::LeftBehind, _) => "on the disk of a worker that was killed".into(),
@@ -314,6 +321,11 @@ impl Finding {
             (Kind::Configuration, None) => "in a file beside the program".into(),
             (Kind::Elsewhere, _) => "not known: it shows only while several workers run".into(),
         }
+    }
+
+    /// Whether it is kept in a database that is a file, which is mended otherwise than other files.
+    pub(crate) fn is_in_a_database(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.kind == content::SQLITE)
     }
 
     /// Whether it makes the verdict a violation: a hint does not.

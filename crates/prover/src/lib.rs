@@ -6,6 +6,7 @@
 //! `whereabouts` finds where the thing is kept, `middle` what a step leaves behind whose worker is killed at work on it. `proof` is all of it.
 
 mod clock;
+mod content;
 pub mod contrast;
 mod detector;
 pub mod disk;

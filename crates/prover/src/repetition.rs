@@ -4,7 +4,7 @@
 use lethe_journey::channel::Act;
 
 use crate::{
-    contrast,
+    content, contrast,
     failure::Failure,
     finding::{Confidence, Finding, Kind, Replay},
     noise::NotRepeatable,
@@ -88,6 +88,10 @@ const CONNECTED: &str = "it belongs to the connection that the step keeps open: 
 const CONNECTION: &str = "let any worker take what is meant for a connection, and publish it to a topic that the worker at its other end subscribes to, or send \
      it over the connection itself (a WebSocket); sending all requests of a client to one worker helps until that worker ends";
 
+/// What mends rows in a database that is a file.
+const DATABASE: &str = "use a database that all workers reach (PostgreSQL, MySQL, or tables of lethe's state API): a file of SQLite is on one machine, and no \
+     two workers on different ones have it";
+
 /// What mends long polling of Engine.IO, which socket.io is made with: no store keeps its sessions.
 const ENGINE_IO: &str = "let clients use WebSockets alone (transports: [\"websocket\"]), since a session of Engine.IO's long polling is in the worker that \
      began it; sending all its requests there (a cookie of the balancer) helps until that worker ends";
@@ -170,6 +174,7 @@ impl Trial<'_> {
         let fix = match repetition.given.as_deref() {
             Some(given) if is_engine_io(given) => ENGINE_IO,
             _ if is_of_connection => CONNECTION,
+            _ if whereabouts.file.as_ref().is_some_and(|file| file.kind == content::SQLITE) => DATABASE,
             _ => whereabouts.kind.fix(),
         };
         self.contrast(pair.consumer, &pair.schedule, repetition);

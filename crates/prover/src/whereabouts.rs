@@ -67,8 +67,11 @@ pub(crate) fn find(trial: &Trial<'_>, pair: &Pair) -> Result<Whereabouts, Error>
 
 fn named(file: &KeptFile) -> String {
     match &file.canary {
-        Some(canary) => format!("; {} ({} bytes) has {canary:?} of the journey in it", file.path, file.bytes),
-        None => format!("; {} ({} bytes) was written", file.path, file.bytes),
+        Some(canary) => format!(
+            "; {} ({}, {} bytes) has {canary:?} of the journey in it",
+            file.path, file.kind, file.bytes
+        ),
+        None => format!("; {} ({}, {} bytes) was written", file.path, file.kind, file.bytes),
     }
 }
 
@@ -129,6 +132,7 @@ fn files(run: &Run) -> Vec<KeptFile> {
     files
         .map(|(path, entry)| KeptFile {
             path: path.display().to_string(),
+            kind: entry.content(),
             bytes: entry.size,
             canary: entry.find(&run.canaries).map(str::to_owned),
         })

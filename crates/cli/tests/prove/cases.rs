@@ -97,6 +97,7 @@ fn an_upload_on_the_local_disk() {
         let folder = examples().join("file-upload/uploads");
         assert!(file["path"].as_str().unwrap().starts_with(folder.to_str().unwrap()), "{file}");
         let canary = file["canary"].as_str().unwrap();
+        assert_eq!(file["kind"], "text");
         assert_eq!(file["bytes"], "the photo of ".len() + canary.len());
         let said = finding["proof"].as_str().unwrap();
         assert!(said.contains(canary), "{finding}");

@@ -309,3 +309,47 @@ fn a_file_that_io_uring_writes_is_seen() {
     let file = files.iter().find(|file| file["path"].as_str().unwrap().ends_with("note.txt"));
     assert_eq!(file.map(|file| &file["written_in"]), Some(&vec![1].into()), "{text}");
 }
+
+/// Keeps notes in a database beside the program.
+const TABLE: &str = r#"
+import os, sqlite3
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+table = sqlite3.connect("notes.db", isolation_level=None)
+table.execute("create table if not exists notes (text text)")
+
+class App(BaseHTTPRequestHandler):
+    def do_PUT(self):
+        text = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        table.execute("insert into notes values (?)", (text,))
+        self.answer(201, "")
+    def do_GET(self):
+        self.answer(200, ", ".join(text for text, in table.execute("select text from notes")))
+    def answer(self, status, text):
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
+"#;
+
+#[test]
+fn a_database_that_is_a_file_is_told_from_other_files() {
+    let lab = Lab::new();
+    let home = lab.path().join("home");
+    fs::create_dir(&home).unwrap();
+    fs::write(home.join("app.py"), TABLE).unwrap();
+    let steps = "[[steps]]\nput = \"/note\"\nbody = \"of {{identity}}\"\n[[steps]]\nget = \"/note\"\n";
+    let journey = lab.write("j.toml", steps);
+    let proof = lab.prove(&home, &journey, &["python3", "app.py"]);
+    if !proof.has_worlds() {
+        return;
+    }
+    let finding = &proof.json["findings"][0];
+    assert_eq!((proof.status.code(), &finding["kind"]), (Some(1), &"file".into()), "{}", proof.text());
+    assert_eq!(finding["file"]["kind"], "SQLite database", "{finding}");
+    assert!(finding["fix"].as_str().unwrap().contains("PostgreSQL"), "{finding}");
+    assert!(proof.out.contains("notes.db of the worker's disk (SQLite database, "), "{}", proof.text());
+}

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    content,
     finding::{Confidence, Finding, KeptFile, Kind, Replay},
     proof::Progress,
     schedule::Schedule,
@@ -85,7 +86,12 @@ impl Trial<'_> {
         let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
         let bytes = fs::metadata(file).map_or(0, |metadata| metadata.len());
         Finding {
-            file: Some(KeptFile { path: file.display().to_string(), bytes, canary: None }),
+            file: Some(KeptFile {
+                path: file.display().to_string(),
+                kind: content::of(file),
+                bytes,
+                canary: None,
+            }),
             ..Finding::new(
                 Kind::Configuration,
                 Confidence::Hint,

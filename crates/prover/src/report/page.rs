@@ -92,7 +92,8 @@ fn push_finding(page: &mut String, proof: &Proof, finding: &Finding, framework: 
         heard::push(page, deliveries);
     }
     if let Some(file) = &finding.file {
-        let _ = write!(page, "<p class=\"card\">{}<br>{} bytes", Escaped(&file.path), file.bytes);
+        let _ =
+            write!(page, "<p class=\"card\">{}<br>{}, {} bytes", Escaped(&file.path), file.kind, file.bytes);
         if let Some(canary) = &file.canary {
             let _ = write!(page, "<br>has “{}” of the journey in it", Escaped(canary));
         }
@@ -106,7 +107,9 @@ fn push_finding(page: &mut String, proof: &Proof, finding: &Finding, framework: 
     if let Some(of_it) = proof.responses.iter().find(is_its) {
         contrast::push(page, of_it);
     }
-    let snippet = framework.and_then(|framework| Some((framework, framework.snippet(finding.kind)?)));
+    let snippet = framework
+        .filter(|_| !finding.is_in_a_database())
+        .and_then(|framework| Some((framework, framework.snippet(finding.kind)?)));
     if let Some((framework, snippet)) = snippet {
         let _ = writeln!(page, "<h3>With {}</h3><pre>{}</pre>", framework.name(), Escaped(snippet));
     }

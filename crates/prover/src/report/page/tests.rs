@@ -29,7 +29,8 @@ fn hostile() -> Proof {
     }
     let finding = &mut proof.findings[0];
     (finding.id, finding.proof, finding.consumer.title) = (HOSTILE.into(), HOSTILE.into(), HOSTILE.into());
-    finding.file = Some(KeptFile { path: HOSTILE.into(), bytes: 1, canary: Some(HOSTILE.into()) });
+    finding.file =
+        Some(KeptFile { path: HOSTILE.into(), kind: "text", bytes: 1, canary: Some(HOSTILE.into()) });
     let (alone, among) = ("200 OK\n\nhello".to_owned(), format!("500\n\n{HOSTILE}"));
     let [journey, workers] = ["a <b>", "B A B"].map(str::to_owned);
     proof.responses.push(Contrast { journey, step: 3, workers, alone, among });
