@@ -90,7 +90,7 @@ pub(crate) fn after(now: Millis, duration: Duration) -> Millis {
 }
 
 /// Between half of a time and all of it, by chance, so that many who wait do not come back at once.
-#[cfg(any(feature = "near", feature = "postgres", feature = "redis", feature = "s3"))]
+#[cfg(any(feature = "near", feature = "postgres", feature = "redis", feature = "objects"))]
 pub fn jittered(most: Duration) -> Duration {
     // Without random numbers it is all of it: only the spread is lost.
     let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));

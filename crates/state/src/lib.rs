@@ -3,13 +3,15 @@
 //! [`idempotency::Idempotency`], [`locks::Locks`], [`cache::Cache`]); each engine implements the kinds it can, and passes the kind's
 //! contract suite.
 //!
-//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `redis`, `postgres` and `s3` (features of these names),
+//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `redis`, `postgres`, `s3` and `azure` (features of these names),
 //! `remote` (feature `remote`: the state API of another process, which `server` serves). In front of any of them, `near` (feature
 //! `near`) keeps copies of what was read.
 
 mod absent;
+#[cfg(feature = "azure")]
+pub mod azure;
 pub mod blobs;
-#[cfg(any(feature = "postgres", feature = "redis", feature = "s3"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "objects"))]
 mod breaker;
 pub mod cache;
 pub mod clock;
@@ -30,12 +32,14 @@ pub mod locks;
 pub mod metered;
 #[cfg(feature = "near")]
 pub mod near;
+#[cfg(feature = "objects")]
+mod objects;
 pub mod open;
 pub mod place;
 pub mod portable;
 #[cfg(feature = "postgres")]
 pub mod postgres;
-#[cfg(any(feature = "redis", feature = "s3"))]
+#[cfg(any(feature = "redis", feature = "objects"))]
 mod query;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -46,7 +50,7 @@ pub mod revocations;
     feature = "embedded",
     feature = "postgres",
     feature = "redis",
-    feature = "s3",
+    feature = "objects",
     feature = "server"
 ))]
 mod rules;

@@ -26,6 +26,8 @@ enum Server {
     Postgres(crate::postgres::Postgres),
     #[cfg(feature = "s3")]
     S3(crate::s3::S3),
+    #[cfg(feature = "azure")]
+    Azure(crate::azure::Azure),
 }
 
 impl Server {
@@ -44,7 +46,9 @@ impl Server {
             Self::Postgres(engine) => engine.ready().await,
             #[cfg(feature = "s3")]
             Self::S3(engine) => engine.engines().blobs.head("lethe-is-there", "none").await.map(drop),
-            #[cfg(not(any(feature = "redis", feature = "postgres", feature = "s3")))]
+            #[cfg(feature = "azure")]
+            Self::Azure(engine) => engine.engines().blobs.head("lethe-is-there", "none").await.map(drop),
+            #[cfg(not(any(feature = "redis", feature = "postgres", feature = "objects")))]
             _ => Ok(()),
         }
     }
@@ -57,13 +61,15 @@ impl Server {
             Self::Postgres(engine) => engine.engines(),
             #[cfg(feature = "s3")]
             Self::S3(engine) => engine.engines(),
-            #[cfg(not(any(feature = "redis", feature = "postgres", feature = "s3")))]
+            #[cfg(feature = "azure")]
+            Self::Azure(engine) => engine.engines(),
+            #[cfg(not(any(feature = "redis", feature = "postgres", feature = "objects")))]
             _ => Engines::absent("unknown"),
         }
     }
 
     #[cfg_attr(
-        not(any(feature = "redis", feature = "postgres", feature = "s3")),
+        not(any(feature = "redis", feature = "postgres", feature = "objects")),
         allow(unused_variables, reason = "there is nothing to tell")
     )]
     fn watch(&self, figures: &mut Figures) {
@@ -74,7 +80,9 @@ impl Server {
             Self::Postgres(engine) => engine.watch(figures),
             #[cfg(feature = "s3")]
             Self::S3(engine) => engine.watch(figures),
-            #[cfg(not(any(feature = "redis", feature = "postgres", feature = "s3")))]
+            #[cfg(feature = "azure")]
+            Self::Azure(engine) => engine.watch(figures),
+            #[cfg(not(any(feature = "redis", feature = "postgres", feature = "objects")))]
             _ => {}
         }
     }
@@ -176,6 +184,8 @@ pub fn check(address: &Address) -> Result<(), String> {
         }
         #[cfg(feature = "s3")]
         EngineName::S3 => url.parse::<crate::s3::Url>().map(drop).map_err(|error| error.to_string()),
+        #[cfg(feature = "azure")]
+        EngineName::Azure => url.parse::<crate::azure::Url>().map(drop).map_err(|error| error.to_string()),
         engine => {
             let _ = url;
             Err(format!("this lethe was built without the engine `{}`", engine.name()))
@@ -197,6 +207,11 @@ fn open_url(engine: EngineName, url: &str) -> Result<Server, Error> {
         EngineName::S3 => {
             let url = url.parse::<crate::s3::Url>().map_err(|error| Error::Invalid(error.to_string()))?;
             Ok(Server::S3(crate::s3::S3::open(&url)?))
+        }
+        #[cfg(feature = "azure")]
+        EngineName::Azure => {
+            let url = url.parse::<crate::azure::Url>().map_err(|error| Error::Invalid(error.to_string()))?;
+            Ok(Server::Azure(crate::azure::Azure::open(&url)?))
         }
         _ => {
             let _ = url;

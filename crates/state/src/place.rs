@@ -61,6 +61,8 @@ pub enum EngineName {
     Postgres,
     /// S3, or what speaks its protocol.
     S3,
+    /// Azure Blob Storage.
+    Azure,
 }
 
 impl EngineName {
@@ -71,6 +73,7 @@ impl EngineName {
             Self::Redis => "redis",
             Self::Postgres => "postgres",
             Self::S3 => "s3",
+            Self::Azure => "azure",
         }
     }
 
@@ -80,7 +83,7 @@ impl EngineName {
             Self::Embedded => true,
             Self::Redis => kind != Kind::Blobs,
             Self::Postgres => !matches!(kind, Kind::Blobs | Kind::Limits | Kind::Cache),
-            Self::S3 => kind == Kind::Blobs,
+            Self::S3 | Self::Azure => kind == Kind::Blobs,
         }
     }
 
@@ -90,6 +93,7 @@ impl EngineName {
             "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel" | "valkey" | "valkeys" => Self::Redis,
             "postgres" | "postgresql" => Self::Postgres,
             "s3" => Self::S3,
+            "azure" => Self::Azure,
             _ => return None,
         })
     }
@@ -124,7 +128,7 @@ impl Address {
             },
             None => Err(format!(
                 "needs the engine `{scheme}`, which this version does not have; \
-                 there are `embedded`, `redis://`, `postgres://` and `s3://`"
+                 there are `embedded`, `redis://`, `postgres://`, `s3://` and `azure://`"
             )),
         }
     }
@@ -245,6 +249,7 @@ mod tests {
             ("postgres://app@db/app", EngineName::Postgres),
             ("postgresql:///app?host=/run/postgresql", EngineName::Postgres),
             ("s3://bucket?region=eu-1", EngineName::S3),
+            ("azure://account@container", EngineName::Azure),
         ] {
             assert_eq!(Address::parse(text).map(|address| address.engine()), Ok(engine), "{text}");
         }

@@ -1,13 +1,13 @@
 //! The rules for what callers give: names, keys, sizes and the fields of sessions. Every engine checks them before it
 //! does anything, so that all refuse the same things with the same words.
 
-#[cfg(any(feature = "embedded", feature = "s3"))]
+#[cfg(any(feature = "embedded", feature = "objects"))]
 use std::ops::Range;
 use std::time::Duration;
 
 use serde_json::Value;
 
-#[cfg(any(feature = "embedded", feature = "s3"))]
+#[cfg(any(feature = "embedded", feature = "objects"))]
 use crate::blobs::{ByteRange, CONTENT_TYPE_BYTES_MAX};
 #[cfg(doc)]
 use crate::sessions::SESSION_BYTES_MAX;
@@ -85,7 +85,7 @@ pub(crate) fn key_range(prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>)
 }
 
 /// Checks that a media type can stand in a header field (RFC 9110, section 5.5).
-#[cfg(any(feature = "embedded", feature = "s3"))]
+#[cfg(any(feature = "embedded", feature = "objects"))]
 pub(crate) fn check_content_type(text: &str) -> Result<(), Error> {
     let visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
     if text.is_empty() || text.len() > CONTENT_TYPE_BYTES_MAX || !text.bytes().all(visible) {
@@ -97,7 +97,7 @@ pub(crate) fn check_content_type(text: &str) -> Result<(), Error> {
 }
 
 /// The bytes that a range means (RFC 9110, section 14.1.2).
-#[cfg(any(feature = "embedded", feature = "s3"))]
+#[cfg(any(feature = "embedded", feature = "objects"))]
 pub(crate) fn resolve(range: Option<ByteRange>, size: u64) -> Result<Range<u64>, Error> {
     let resolved = match range {
         None => Some(0..size),
@@ -212,7 +212,7 @@ mod tests {
         assert!(holds("\u{10ffff}", None, "\u{10ffff}z"));
     }
 
-    #[cfg(any(feature = "embedded", feature = "s3"))]
+    #[cfg(any(feature = "embedded", feature = "objects"))]
     #[test]
     fn ranges_are_resolved_as_http_says() {
         let cases = [

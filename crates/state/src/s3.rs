@@ -1,57 +1,47 @@
-//! The S3 engine: blobs in a bucket of Amazon S3, or of what speaks its protocol. Each blob is one object, under the name of its
-//! bucket and key, and can be read with any tool; what the engine adds is in the object's metadata.
-//!
-//! What is acknowledged is the store's, and as durable as that is. A blob that fits into one part is put by one request; a larger
-//! one is uploaded in parts of which two are in memory at a time, and appears when all are there. `docs/engines.md` says what a
-//! store must be able to do.
-//!
-//! A call goes `blobs` → `upload`, `download` or `list` → `object_store`, which signs it → `link`, where connections, timeouts
-//! and retries are; `failure` says what an error means, and [`crate::breaker`] when the store is left alone.
+//! The S3 engine: blobs in a bucket of Amazon S3, or of what speaks its protocol. How that is done is the same for all object stores:
+//! see `objects`.
 
-mod blobs;
-mod body;
-mod conditions;
-mod download;
-mod failure;
-mod key;
-mod link;
-mod list;
-mod object;
-mod portable;
-mod shelf;
-mod tls;
-mod upload;
 mod url;
 
-use std::{
-    ffi::OsString,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::{ffi::OsString, sync::Arc};
 
+use async_trait::async_trait;
 use object_store::{
-    RetryConfig, StaticCredentialProvider,
-    aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential},
+    ObjectStoreExt, RetryConfig, StaticCredentialProvider,
+    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential},
+    path::Path,
 };
 
-use self::{blobs::Bucket, link::Link, shelf::Shelf, url::Login};
-use tokio::sync::OnceCell;
-
-pub use self::{
-    failure::Refusal,
-    url::{CONNECT_TIMEOUT, PART_MIB, RESPONSE_TIMEOUT, Url, UrlError},
+pub use self::url::{Url, UrlError};
+pub use crate::objects::{
+    Refusal,
+    address::{CONNECT_TIMEOUT, PART_MIB, RESPONSE_TIMEOUT},
 };
 use crate::{
     Engines,
     clock::{Clock, SystemClock},
     error::Error,
+    objects::{Objects, address::Login, dialect::Dialect, link::Link, shelf::Remove},
     place::EngineName,
 };
 
+const DIALECT: Dialect = Dialect {
+    engine: EngineName::S3,
+    bucket: "bucket",
+    on_wrong_login: "; check the access key and its secret: they stand in the URL, or in AWS_ACCESS_KEY_ID and \
+                     AWS_SECRET_ACCESS_KEY",
+    on_missing_rights: "; the access key needs s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and \
+                        s3:AbortMultipartUpload on its objects",
+    credentials: "an access key (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)",
+    on_left_parts: "a lifecycle rule that aborts incomplete uploads removes them",
+    list: "list-type=",
+    has_lists_without_prefix: false,
+    upload: &["uploadId="],
+    signature: None,
+};
+
 /// An engine that keeps blobs in a bucket.
-pub struct S3 {
-    bucket: Bucket,
-    link: Link,
-}
+pub struct S3(Objects);
 
 impl S3 {
     /// An engine at this URL. Nothing is asked before the first call: a store that is away now is an error then, and none any more
@@ -75,8 +65,8 @@ impl S3 {
         env: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Error> {
         let mut builder = builder_in(env);
-        if let Some(Login { key, secret }) = &url.login {
-            let credential = AwsCredential { key_id: key.clone(), secret_key: secret.clone(), token: None };
+        if let Some(Login { name, secret }) = &url.login {
+            let credential = AwsCredential { key_id: name.clone(), secret_key: secret.clone(), token: None };
             builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(credential)));
         }
         if let Some(region) = &url.region {
@@ -87,12 +77,13 @@ impl S3 {
         }
         let said = |key| builder.get_config_value(&key);
         let endpoint = said(AmazonS3ConfigKey::S3Endpoint).or_else(|| said(AmazonS3ConfigKey::Endpoint));
-        let link = Link::new(server(url, endpoint.as_deref()), url)?;
+        let host = endpoint.as_deref().map(|text| text.split_once("://").map_or(text, |(_, host)| host));
+        let link = Link::new(&DIALECT, host, &url.place.bucket, &url.settings, None)?;
         // TLS keeps bytes whole: their hash in each request would only be computed once more.
         let has_tls = endpoint.is_none_or(|endpoint| !endpoint.starts_with("http://"));
         let store = builder
             .with_unsigned_payload(has_tls)
-            .with_bucket_name(&url.bucket)
+            .with_bucket_name(&url.place.bucket)
             .with_virtual_hosted_style_request(url.is_virtual_host)
             .with_disable_bulk_delete(true)
             // Requests are tried again where it is known what they are.
@@ -100,26 +91,25 @@ impl S3 {
             .with_http_connector(link.clone())
             .build()
             .map_err(|error| Error::Invalid(error.to_string()))?;
-        let shelf = Shelf {
-            store: Arc::new(store),
-            names: url.names.clone(),
-            part_bytes: url.part_bytes,
-            clock,
-            server: link.server().to_owned(),
-            has_bucket: AtomicBool::new(false),
-            heeded: OnceCell::new(),
-        };
-        Ok(Self { bucket: Bucket(Arc::new(shelf)), link })
+        let store = Arc::new(store);
+        Ok(Self(Objects::new(store.clone(), store, link, &url.place, &url.settings, clock)))
     }
 
     /// What it is doing, for who watches.
     pub fn watch(&self, figures: &mut crate::figures::Figures) {
-        self.link.watch(figures);
+        self.0.watch(figures);
     }
 
     /// The engine, by kind of state: blobs alone.
     pub fn engines(&self) -> Engines {
-        Engines { blobs: Arc::new(self.bucket.clone()), ..Engines::absent(EngineName::S3.name()) }
+        self.0.engines()
+    }
+}
+
+#[async_trait]
+impl Remove for AmazonS3 {
+    async fn remove(&self, path: &Path) -> object_store::Result<()> {
+        self.delete(path).await
     }
 }
 
@@ -138,16 +128,8 @@ fn builder_in(env: impl IntoIterator<Item = (OsString, OsString)>) -> AmazonS3Bu
 fn endpoint(url: &Url) -> Option<String> {
     let endpoint = url.endpoint.as_ref()?;
     let scheme = if endpoint.is_tls { "https" } else { "http" };
-    let bucket = if url.is_virtual_host { format!("{}.", url.bucket) } else { String::new() };
+    let bucket = if url.is_virtual_host { format!("{}.", url.place.bucket) } else { String::new() };
     Some(format!("{scheme}://{bucket}{}", endpoint.authority))
-}
-
-/// What messages call the store.
-fn server(url: &Url, endpoint: Option<&str>) -> String {
-    let place = endpoint.map_or_else(String::new, |endpoint| {
-        format!(" at {}", endpoint.split_once("://").map_or(endpoint, |(_, place)| place))
-    });
-    format!("s3{place}, bucket {},", url.bucket)
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ mod faults;
 mod moto;
 #[path = "s3/moving.rs"]
 mod moving;
+#[path = "objects/names.rs"]
+mod names;
 #[path = "redis/proxy.rs"]
 mod proxy;
 #[path = "s3/refusals.rs"]

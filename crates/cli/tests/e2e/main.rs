@@ -3,6 +3,8 @@
 #![allow(missing_docs, clippy::print_stdout)]
 
 mod any_program;
+#[path = "../../../state/tests/azure/azurite.rs"]
+mod azurite;
 mod bad_input;
 mod browser;
 mod caller;

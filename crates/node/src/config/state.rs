@@ -164,7 +164,8 @@ fn said(lines: &[String]) -> String {
 
 /// The engines that keep a kind.
 fn keepers(kind: Kind) -> String {
-    let engines = [EngineName::Embedded, EngineName::Redis, EngineName::Postgres, EngineName::S3];
+    let engines =
+        [EngineName::Embedded, EngineName::Redis, EngineName::Postgres, EngineName::S3, EngineName::Azure];
     let keepers = engines.into_iter().filter(|engine| engine.keeps(kind)).map(EngineName::name);
     format!("there are {} for it", listed(keepers))
 }
@@ -188,7 +189,9 @@ fn variables(text: &str) -> impl Iterator<Item = String> {
 
 fn state_folder(path: &str, folder: &Path) -> Result<PathBuf, String> {
     if path.contains("//") {
-        return Err("is no folder: an address begins with `redis://`, `postgres://` or `s3://`".into());
+        return Err(
+            "is no folder: an address begins with `redis://`, `postgres://`, `s3://` or `azure://`".into()
+        );
     }
     if path.is_empty() {
         return Err("names no folder: write \".lethe\" or \"embedded:.lethe\"".into());
@@ -256,7 +259,7 @@ mod tests {
             (
                 "[state]\ntables = 'mysql://app:secret@db'",
                 "lethe.toml:2:10: `tables`: the address needs the engine `mysql`, which this version does not have; \
-                 there are `embedded`, `redis://`, `postgres://` and `s3://`",
+                 there are `embedded`, `redis://`, `postgres://`, `s3://` and `azure://`",
             ),
             (
                 "[state]\nlimits = 'postgres://app:secret@db'",

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use object_store::ObjectStoreExt;
 
 use super::{
     download,
@@ -50,7 +49,7 @@ impl Bucket {
             Some(now) if now.is_still(found) && self.0.heeds_conditional_deletes().await? => {}
             Some(_) => return Err(failure.into()),
         }
-        match under(if_match(found), self.0.store.delete(&place.path)).await {
+        match under(if_match(found), self.0.remover.remove(&place.path)).await {
             Ok(()) => Ok(true),
             Err(error) => match Failure::of(&error) {
                 gone if gone.is_absence() => Ok(true),
@@ -114,7 +113,7 @@ impl Blobs for Bucket {
                 }
                 _ => None,
             };
-            match under(must_be, self.0.store.delete(&place.path)).await {
+            match under(must_be, self.0.remover.remove(&place.path)).await {
                 Ok(()) => return Ok(true),
                 Err(error) => match Failure::of(&error) {
                     // It has gone since, perhaps by an earlier copy of the request.

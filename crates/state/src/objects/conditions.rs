@@ -2,9 +2,7 @@
 //! write that has one is preceded by some on objects of no meaning, of which it must refuse three.
 
 use http::{HeaderName, HeaderValue, header::IF_MATCH};
-use object_store::{
-    Error as StoreError, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion, path::Path,
-};
+use object_store::{Error as StoreError, PutMode, PutOptions, PutPayload, UpdateVersion, path::Path};
 
 use super::{
     failure::Failure,
@@ -39,9 +37,9 @@ pub(super) async fn try_out(shelf: &Shelf) -> Result<Heeded, Error> {
     let path = shelf.names.beside(&format!("{DELETES}-{}", PutId::new()?))?;
     alone(put(shelf, &path, PutMode::Overwrite)).await?;
     let is_other: (HeaderName, HeaderValue) = (IF_MATCH, HeaderValue::from_static(NO_TAG));
-    let deletes = !done(shelf, under(Some(is_other), shelf.store.delete(&path)).await).await?;
+    let deletes = !done(shelf, under(Some(is_other), shelf.remover.remove(&path)).await).await?;
     if deletes {
-        done(shelf, alone(shelf.store.delete(&path)).await).await?;
+        done(shelf, alone(shelf.remover.remove(&path)).await).await?;
     }
     Ok(Heeded { puts, deletes })
 }

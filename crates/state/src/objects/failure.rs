@@ -3,12 +3,24 @@
 
 use std::error::Error as StdError;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
+use super::dialect::Dialect;
 use crate::error::Error;
 
 /// Most of a refusal's text that is kept, in characters.
 const SAID_CHARS_MAX: usize = 300;
+/// Where Azure repeats the code, also in an answer without a body ("Status and error codes" of its REST API).
+const CODE_FIELD: &str = "x-ms-error-code";
+/// Codes of refusals that look as if others had written meanwhile, and are not.
+const LASTING: [&str; 6] = [
+    "BlobImmutableDueToPolicy",
+    "ContainerBeingDeleted",
+    "InvalidBlobType",
+    "LeaseIdMissing",
+    "LeaseIdMismatchWithBlobOperation",
+    "SnapshotsPresent",
+];
 
 /// Why a request was not answered as it should be.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -38,7 +50,7 @@ pub(super) enum Failure {
 
 /// What a store said no to. It never says a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{server} refused: {}{}", said(self), advice(self))]
+#[error("{server} refused: {}{advice}", said(self))]
 pub struct Refusal {
     /// Which server, and which bucket.
     pub(super) server: String,
@@ -46,6 +58,8 @@ pub struct Refusal {
     /// The code, such as `NoSuchBucket`; empty in an answer without a body.
     pub(super) code: String,
     pub(super) message: String,
+    /// What to do about it.
+    advice: &'static str,
 }
 
 fn said(refusal: &Refusal) -> String {
@@ -54,47 +68,57 @@ fn said(refusal: &Refusal) -> String {
     if words.is_empty() { format!("status {}", refusal.status) } else { words.join(", ") }
 }
 
-/// What to do about it.
-fn advice(refusal: &Refusal) -> &'static str {
-    match refusal.code.as_str() {
-        "NoSuchBucket" | "ContainerNotFound" => "; make the bucket, or correct its name in the URL",
+/// What to do about a refusal.
+fn advice(dialect: &Dialect, status: StatusCode, code: &str) -> &'static str {
+    match code {
+        "NoSuchBucket" => "; make the bucket, or correct its name in the URL",
+        "ContainerNotFound" => "; make the container, or correct its name in the URL",
         "InvalidAccessKeyId"
         | "SignatureDoesNotMatch"
         | "InvalidToken"
         | "ExpiredToken"
         | "NotSignedUp"
-        | "AuthenticationFailed" => {
-            "; check the access key and its secret: they stand in the URL, or in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        | "AuthenticationFailed"
+        | "InvalidAuthenticationInfo" => dialect.on_wrong_login,
+        "SnapshotsPresent" => "; remove its snapshots first",
+        "LeaseIdMissing" | "LeaseIdMismatchWithBlobOperation" => {
+            "; somebody holds a lease on it: break that, or wait for its end"
         }
         "RequestTimeTooSkewed" => "; set this machine's clock",
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
             "; the bucket is elsewhere: say in the URL where, with `region` or `endpoint`"
         }
         "NotImplemented" => "; this server lacks what is needed for it",
-        _ if matches!(refusal.status, 301 | 307) => {
+        _ if matches!(status.as_u16(), 301 | 307) => {
             "; the bucket is elsewhere: say in the URL where, with `region` or `endpoint`"
         }
-        _ if matches!(refusal.status, 401 | 403) => {
-            "; the access key needs s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and \
-             s3:AbortMultipartUpload on its objects"
-        }
+        _ if matches!(status.as_u16(), 401 | 403) => dialect.on_missing_rights,
         _ => "",
     }
 }
 
 impl Refusal {
-    /// Reads the body of a refusal (Amazon S3's API reference, "Error responses").
-    pub(super) fn read(server: &str, status: StatusCode, body: &[u8]) -> Self {
+    /// Reads a refusal (Amazon S3's API reference, "Error responses", which Azure's are like).
+    pub(super) fn read(
+        dialect: &Dialect,
+        server: &str,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Self {
         let body = String::from_utf8_lossy(body);
         let element = |name: &str| {
             let (_, behind) = body.split_once(&format!("<{name}>"))?;
             let (text, _) = behind.split_once('<')?;
             Some(text.trim().chars().filter(|char| !char.is_control()).take(SAID_CHARS_MAX).collect())
         };
+        let told = || headers.get(CODE_FIELD).and_then(|code| code.to_str().ok()).map(str::to_owned);
+        let code: String = element("Code").or_else(told).unwrap_or_default();
         Self {
             server: server.to_owned(),
             status: status.as_u16(),
-            code: element("Code").unwrap_or_default(),
+            advice: advice(dialect, status, &code),
+            code,
             message: element("Message").unwrap_or_default(),
         }
     }
@@ -164,9 +188,14 @@ impl Failure {
         })
     }
 
-    /// Whether a condition did not hold. Where one was to match, an absent object says so, too.
+    /// Whether a condition did not hold. Where one was to match, an absent object says so, too. In Azure, who writes a blob throws
+    /// away the blocks of all uploads to it, which are then no blocks to the next of them.
     pub(super) fn is_contest(&self) -> bool {
-        self.refusal().is_some_and(|refusal| matches!(refusal.status, 304 | 409 | 412)) || self.is_absence()
+        let is_told = self.refusal().is_some_and(|refusal| match refusal.code.as_str() {
+            "InvalidBlockList" => true,
+            code => matches!(refusal.status, 304 | 409 | 412) && !LASTING.contains(&code),
+        });
+        is_told || self.is_absence()
     }
 
     /// Whether the range that was asked for holds nothing.
@@ -195,9 +224,40 @@ impl From<Failure> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::place::EngineName;
+
+    const DIALECT: Dialect = Dialect {
+        engine: EngineName::S3,
+        bucket: "bucket",
+        on_wrong_login: "; check the login",
+        on_missing_rights: "; it needs s3:PutObject",
+        credentials: "a key",
+        on_left_parts: "a rule removes them",
+        list: "list-type=",
+        has_lists_without_prefix: false,
+        upload: &["uploadId="],
+        signature: None,
+    };
 
     fn refusal(status: u16, body: &str) -> Refusal {
-        Refusal::read("s3 at minio, bucket photos,", StatusCode::from_u16(status).unwrap(), body.as_bytes())
+        let status = StatusCode::from_u16(status).unwrap();
+        Refusal::read(&DIALECT, "s3 at minio, bucket photos,", status, &HeaderMap::new(), body.as_bytes())
+    }
+
+    #[test]
+    fn a_code_stands_in_the_head_too() {
+        let headers = HeaderMap::from_iter([(
+            http::HeaderName::from_static(CODE_FIELD),
+            http::HeaderValue::from_static("LeaseIdMissing"),
+        )]);
+        let status = StatusCode::PRECONDITION_FAILED;
+        let leased = Refusal::read(&DIALECT, "azure, container photos,", status, &headers, b"");
+        assert!(leased.to_string().ends_with(
+            "refused: LeaseIdMissing; somebody holds a lease on it: break that, or wait for its end"
+        ));
+        assert!(!Failure::from(leased).is_contest());
+        assert!(Failure::from(refusal(400, "<Code>InvalidBlockList</Code>")).is_contest());
+        assert!(!Failure::from(refusal(400, "<Code>InvalidInput</Code>")).is_contest());
     }
 
     #[test]

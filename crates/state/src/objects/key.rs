@@ -2,7 +2,9 @@
 //! an object is escaped so that names sort as keys do, byte by byte, and begin alike when keys do.
 //!
 //! Escaped are characters that XML does not carry or may trim, up to the space, `!` and `~` (which the escapes begin with), and
-//! segments that servers or programs on the way resolve: `.`, `..` and empty ones.
+//! segments that servers or programs on the way resolve: `.`, `..` and empty ones. A store whose names are those of Windows takes `\`
+//! for `/` and sorts by the units of UTF-16: there `\` is escaped too, `[` for the room that this takes, and what is beyond U+FFFF,
+//! which would be sorted before U+E000.
 
 use object_store::path::Path;
 
@@ -12,7 +14,7 @@ use crate::{blobs::BUCKET_NAME_BYTES_MAX, error::Error, rules::check_name};
 pub(super) const NAME_BYTES_MAX: usize = 1024;
 /// Longest folder, in bytes. With it, a bucket and escapes of each character, keys of
 /// [`KEY_BYTES_SURE`](crate::blobs::KEY_BYTES_SURE) fit into a name.
-pub(super) const FOLDER_BYTES_MAX: usize = 128;
+pub(crate) const FOLDER_BYTES_MAX: usize = 128;
 
 const _: () = assert!(
     FOLDER_BYTES_MAX + 1 + BUCKET_NAME_BYTES_MAX + 1 + 3 * crate::blobs::KEY_BYTES_SURE < NAME_BYTES_MAX
@@ -24,21 +26,31 @@ const END: &str = "!";
 const DOT: &str = ".e";
 /// An empty segment. It sorts behind [`DOT`], as `/` does behind `.`, and before all else that may stand there.
 const EMPTY: &str = ".f";
-/// Begins the escapes of U+FFFD, U+FFFE and U+FFFF, of which XML carries the first alone.
+/// Stand for `[` and `\` in names of Windows. What sorts before them still does, and so does what sorts behind.
+const BRACKET: &str = "[a";
+const BACKSLASH: &str = "[b";
+/// Begins the escapes of U+FFFD, U+FFFE and U+FFFF, of which XML carries the first alone, and in names of Windows of all that is behind.
 const LAST: char = '\u{fffd}';
 
 /// The names of a folder's objects.
 #[derive(Clone, Debug)]
-pub(super) struct Names {
+pub(crate) struct Names {
     /// The folder, empty or with a `/` at its end.
     folder: String,
+    /// Whether the store's names are those of Windows.
+    is_windows: bool,
 }
 
 impl Names {
     /// Those in a folder, which may be empty.
-    pub(super) fn new(folder: &str) -> Self {
+    pub(crate) fn new(folder: &str) -> Self {
         let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-        Self { folder }
+        Self { folder, is_windows: false }
+    }
+
+    /// The same in a store whose names are those of Windows.
+    pub(crate) fn of_windows(self) -> Self {
+        Self { is_windows: true, ..self }
     }
 
     /// What the names of all objects begin with, if anything.
@@ -52,7 +64,7 @@ impl Names {
     }
 
     /// Where a blob's object is.
-    pub(super) fn object(&self, bucket: &str, key: &str) -> Result<Path, Error> {
+    pub(crate) fn object(&self, bucket: &str, key: &str) -> Result<Path, Error> {
         let name = self.after(bucket, key);
         if name.len() > NAME_BYTES_MAX {
             return Err(Error::TooLarge {
@@ -66,19 +78,19 @@ impl Names {
 
     /// What the names of all blobs begin with whose keys begin with `prefix`.
     pub(super) fn prefix(&self, bucket: &str, prefix: &str) -> String {
-        format!("{}{bucket}/{}", self.folder, escaped(prefix))
+        format!("{}{bucket}/{}", self.folder, self.escaped(prefix))
     }
 
     /// The name behind which those of all greater keys are.
     pub(super) fn after(&self, bucket: &str, key: &str) -> String {
-        format!("{}{bucket}/{}", self.folder, whole(key))
+        format!("{}{bucket}/{}", self.folder, self.whole(key))
     }
 
     /// The key of a bucket's object; `None` for what is no blob's.
     pub(super) fn key(&self, bucket: &str, name: &Path) -> Option<String> {
         let name = name.as_ref().strip_prefix(&self.folder)?.strip_prefix(bucket)?.strip_prefix('/')?;
-        let key = read(name)?;
-        (whole(&key) == name).then_some(key)
+        let key = self.read(name)?;
+        (self.whole(&key) == name).then_some(key)
     }
 
     /// The bucket and key of a blob's object; `None` for what is no blob's.
@@ -87,83 +99,95 @@ impl Names {
         check_name("bucket", bucket, BUCKET_NAME_BYTES_MAX).ok()?;
         Some((bucket.to_owned(), self.key(bucket, name)?))
     }
-}
 
-/// A key, escaped.
-fn whole(key: &str) -> String {
-    let end = if key.ends_with('/') { END } else { "" };
-    escaped(key) + end
-}
-
-/// The beginning of a key, escaped.
-fn escaped(key: &str) -> String {
-    let mut name = String::with_capacity(key.len() + 8);
-    let mut is_start = true;
-    for char in key.chars() {
-        match char {
-            '/' if is_start => name.extend([EMPTY, "/"]),
-            '.' if is_start => name.push_str(DOT),
-            ..='!' => push_hex(&mut name, '!', char),
-            '~' | '\u{7f}' => push_hex(&mut name, '~', char),
-            LAST => name.extend([LAST, 'd']),
-            '\u{fffe}' => name.extend([LAST, 'e']),
-            '\u{ffff}' => name.extend([LAST, 'f']),
-            char => name.push(char),
-        }
-        is_start = char == '/';
+    /// A key, escaped.
+    fn whole(&self, key: &str) -> String {
+        let end = if key.ends_with('/') { END } else { "" };
+        self.escaped(key) + end
     }
-    name
+
+    /// The beginning of a key, escaped.
+    fn escaped(&self, key: &str) -> String {
+        let mut name = String::with_capacity(key.len() + 8);
+        let mut is_start = true;
+        for char in key.chars() {
+            match char {
+                '/' if is_start => name.extend([EMPTY, "/"]),
+                '.' if is_start => name.push_str(DOT),
+                ..='!' => push_hex(&mut name, '!', char),
+                '~' | '\u{7f}' => push_hex(&mut name, '~', char),
+                '[' if self.is_windows => name.push_str(BRACKET),
+                '\\' if self.is_windows => name.push_str(BACKSLASH),
+                LAST => name.extend([LAST, 'd']),
+                '\u{fffe}' => name.extend([LAST, 'e']),
+                '\u{ffff}' => name.extend([LAST, 'f']),
+                '\u{10000}'.. if self.is_windows => name.extend([LAST, 'g', char]),
+                char => name.push(char),
+            }
+            is_start = char == '/';
+        }
+        name
+    }
+
+    /// Undoes the escapes.
+    fn read(&self, name: &str) -> Option<String> {
+        let mut key = String::with_capacity(name.len());
+        let mut rest = name;
+        let mut is_start = true;
+        while let Some(char) = rest.chars().next() {
+            if is_start && let Some(behind) = rest.strip_prefix(DOT) {
+                key.push('.');
+                (rest, is_start) = (behind, false);
+                continue;
+            }
+            if is_start && let Some(behind) = rest.strip_prefix(EMPTY) {
+                // The `/` behind it is read next.
+                (rest, is_start) = (behind, false);
+                continue;
+            }
+            if is_start && rest == END {
+                return Some(key);
+            }
+            let taken = match char {
+                '[' if self.is_windows => {
+                    key.push(match rest.as_bytes().get(1)? {
+                        b'a' => '[',
+                        b'b' => '\\',
+                        _ => return None,
+                    });
+                    2
+                }
+                '!' | '~' => {
+                    let code = u8::from_str_radix(rest.get(1..3)?, 16).ok()?;
+                    key.push(char::from(code));
+                    3
+                }
+                LAST => {
+                    let last = rest.as_bytes().get(LAST.len_utf8())?;
+                    key.push(match last {
+                        b'd' => LAST,
+                        b'e' => '\u{fffe}',
+                        b'f' => '\u{ffff}',
+                        b'g' if self.is_windows => rest.get(LAST.len_utf8() + 1..)?.chars().next()?,
+                        _ => return None,
+                    });
+                    LAST.len_utf8() + 1 + if *last == b'g' { 4 } else { 0 }
+                }
+                char => {
+                    key.push(char);
+                    char.len_utf8()
+                }
+            };
+            rest = rest.get(taken..)?;
+            is_start = char == '/';
+        }
+        (!key.is_empty()).then_some(key)
+    }
 }
 
 fn push_hex(name: &mut String, lead: char, char: char) {
     let digit = |value: u32| char::from_digit(value & 0xf, 16).unwrap_or('0');
     name.extend([lead, digit(u32::from(char) >> 4), digit(u32::from(char))]);
-}
-
-/// Undoes the escapes.
-fn read(name: &str) -> Option<String> {
-    let mut key = String::with_capacity(name.len());
-    let mut rest = name;
-    let mut is_start = true;
-    while let Some(char) = rest.chars().next() {
-        if is_start && let Some(behind) = rest.strip_prefix(DOT) {
-            key.push('.');
-            (rest, is_start) = (behind, false);
-            continue;
-        }
-        if is_start && let Some(behind) = rest.strip_prefix(EMPTY) {
-            // The `/` behind it is read next.
-            (rest, is_start) = (behind, false);
-            continue;
-        }
-        if is_start && rest == END {
-            return Some(key);
-        }
-        let taken = match char {
-            '!' | '~' => {
-                let code = u8::from_str_radix(rest.get(1..3)?, 16).ok()?;
-                key.push(char::from(code));
-                3
-            }
-            LAST => {
-                let last = rest.as_bytes().get(LAST.len_utf8())?;
-                key.push(match last {
-                    b'd' => LAST,
-                    b'e' => '\u{fffe}',
-                    b'f' => '\u{ffff}',
-                    _ => return None,
-                });
-                LAST.len_utf8() + 1
-            }
-            char => {
-                key.push(char);
-                char.len_utf8()
-            }
-        };
-        rest = rest.get(taken..)?;
-        is_start = char == '/';
-    }
-    (!key.is_empty()).then_some(key)
 }
 
 #[cfg(test)]
@@ -220,6 +244,21 @@ mod tests {
     }
 
     #[test]
+    fn names_of_windows_have_more_escapes() {
+        let names = Names::new("f").of_windows();
+        for (key, expected) in
+            [("a\\b", "f/b/a[bb"), ("[a]", "f/b/[aa]"), ("\\", "f/b/[b"), ("a🦀", "f/b/a\u{fffd}g🦀")]
+        {
+            let object = names.object("b", key).unwrap();
+            assert_eq!((object.as_ref(), names.key("b", &object).as_deref()), (expected, Some(key)));
+        }
+        for name in ["f/b/[c", "f/b/🦀", "f/b/\u{fffd}g", "f/b/\u{fffd}ga"] {
+            assert_eq!(names.key("b", &Path::parse(name).unwrap()), None, "{name}");
+        }
+        assert_eq!(Names::new("f").object("b", "a\\b").unwrap().as_ref(), "f/b/a\\b");
+    }
+
+    #[test]
     fn an_object_names_its_bucket_and_key() {
         let names = Names::new("in/here");
         let blob = |name: &str| names.blob(&Path::parse(name).unwrap());
@@ -240,16 +279,22 @@ mod tests {
 
     /// Keys of few characters, so that they often begin alike.
     fn keys() -> impl Strategy<Value = String> {
-        let chars = "/.!~-0ef \u{1}\u{7f}é\u{fffd}\u{fffe}\u{ffff}\u{10ffff}".chars().collect::<Vec<_>>();
+        let chars =
+            "/.!~-0efabZ[\\] \u{1}\u{7f}é\u{fffd}\u{fffe}\u{ffff}\u{10ffff}".chars().collect::<Vec<_>>();
         vec(select(chars), 1..7).prop_map(String::from_iter)
     }
 
     proptest! {
         #[test]
-        fn names_sort_and_begin_as_their_keys_do(one in keys(), other in keys()) {
+        fn names_sort_and_begin_as_their_keys_do(one in keys(), other in keys(), is_windows in any::<bool>()) {
             let names = Names::new("f");
-            prop_assert_eq!(name(&one).cmp(&name(&other)), one.cmp(&other));
-            let begins = name(&one).starts_with(&escaped(&other));
+            let names = if is_windows { names.of_windows() } else { names };
+            let (first, second) = (names.after("b", &one), names.after("b", &other));
+            prop_assert_eq!(first.cmp(&second), one.cmp(&other));
+            if is_windows {
+                prop_assert_eq!(first.encode_utf16().cmp(second.encode_utf16()), one.cmp(&other));
+            }
+            let begins = names.whole(&one).starts_with(&names.escaped(&other));
             prop_assert_eq!(begins, one.starts_with(&other), "{:?} {:?}", one, other);
             let object = names.object("b", &one).unwrap();
             prop_assert_eq!(object.as_ref(), names.after("b", &one));

@@ -16,8 +16,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Method, Uri,
-    header::{AUTHORIZATION, IF_MATCH, IF_NONE_MATCH},
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    header::{CONTENT_LENGTH, IF_MATCH, IF_NONE_MATCH},
 };
 use http_body_util::{BodyExt, Limited};
 use hyper_rustls::HttpsConnector;
@@ -37,12 +37,13 @@ use tokio::{
 };
 
 use super::{
+    address::Settings,
     body::{Received, Sent},
+    dialect::Dialect,
     failure::{Failure, Refusal},
     tls,
-    url::Url,
 };
-use crate::{breaker::Breaker, clock::jittered, error::Error, figures::Figures, place::EngineName};
+use crate::{breaker::Breaker, clock::jittered, error::Error, figures::Figures};
 
 /// Requests that are under way at once, with the answers that are still being read; more wait for a place.
 pub(super) const REQUESTS_MAX: usize = 1024;
@@ -70,9 +71,9 @@ tokio::task_local! {
     static ALONE: ();
 }
 
-/// Makes a call's requests conditional. Completed uploads and deletes have conditions in S3 that `object_store` has no words
-/// for. The field is added after the request was signed, which the signature allows: of the fields, it must cover `host` and
-/// `x-amz-*` alone (Amazon S3's API reference, "Authenticating requests").
+/// Makes a call's requests conditional. Completed uploads and deletes have conditions that `object_store` has no words for. The field
+/// is added after the request was signed. In S3 the signature allows it: of the fields, it must cover `host` and `x-amz-*` alone
+/// (Amazon S3's API reference, "Authenticating requests"). Elsewhere there is a [`Signer`].
 pub(super) async fn under<T>(
     condition: Option<(HeaderName, HeaderValue)>,
     call: impl Future<Output = T>,
@@ -88,15 +89,23 @@ pub(super) async fn alone<T>(call: impl Future<Output = T>) -> T {
     ALONE.scope((), call).await
 }
 
+/// Signs requests again that were changed, where a signature covers what was changed.
+pub(crate) trait Signer: Send + Sync {
+    /// Signs one that was signed before. The error says why it cannot be.
+    fn sign_again(&self, request: &mut HttpRequest) -> Result<(), String>;
+}
+
 /// The way to one store. Clones are the same.
 #[derive(Clone)]
-pub(super) struct Link(Arc<Line>);
+pub(crate) struct Link(Arc<Line>);
 
 struct Line {
     client: Client<HttpsConnector<HttpConnector>, Sent>,
     breaker: Breaker,
     places: Arc<Semaphore>,
     response_timeout: Duration,
+    dialect: &'static Dialect,
+    signer: Option<Arc<dyn Signer>>,
     /// Which server and bucket, for messages.
     server: String,
     /// The same, for who watches.
@@ -110,35 +119,55 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// A way to what `server` names in messages. Nothing is connected yet.
-    pub(super) fn new(server: String, url: &Url) -> Result<Self, Error> {
+    /// A way to a bucket at a host, if one is said. Nothing is connected yet.
+    pub(crate) fn new(
+        dialect: &'static Dialect,
+        host: Option<&str>,
+        bucket: &str,
+        settings: &Settings,
+        signer: Option<Arc<dyn Signer>>,
+    ) -> Result<Self, Error> {
+        let engine = dialect.engine.name();
+        let bucket = format!("{} {bucket}", dialect.bucket);
+        let server = match host {
+            Some(host) => format!("{engine} at {host}, {bucket},"),
+            None => format!("{engine}, {bucket},"),
+        };
+        let place = format!("{}, {bucket}", host.unwrap_or(engine));
         let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(url.connect_timeout));
+        connector.set_connect_timeout(Some(settings.connect_timeout));
         connector.set_nodelay(true);
         connector.enforce_http(false);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(IDLE_MAX)
-            .build(tls::connector(connector, url.ca.as_deref())?);
+            .build(tls::connector(connector, settings.ca.as_deref())?);
         Ok(Self(Arc::new(Line {
             client,
             breaker: Breaker::new(server.clone()),
-            place: server.trim_start_matches("s3 at ").trim_end_matches(',').to_owned(),
+            place,
+            dialect,
+            signer,
             places: Arc::new(Semaphore::new(REQUESTS_MAX)),
-            response_timeout: url.response_timeout,
+            response_timeout: settings.response_timeout,
             server,
         })))
     }
 
     /// What it is doing, for who watches. Its connections are those of the client beneath, which tells nothing of them.
     pub(super) fn watch(&self, figures: &mut Figures) {
-        figures.breakers.push(self.0.breaker.figures(EngineName::S3.name(), &self.0.place));
+        figures.breakers.push(self.0.breaker.figures(self.0.dialect.engine.name(), &self.0.place));
     }
 
     /// Which server and bucket, for messages.
-    pub(super) fn server(&self) -> &str {
+    pub(crate) fn server(&self) -> &str {
         &self.0.server
+    }
+
+    /// How the store speaks.
+    pub(super) fn dialect(&self) -> &'static Dialect {
+        self.0.dialect
     }
 }
 
@@ -151,13 +180,16 @@ impl object_store::client::HttpConnector for Link {
 #[async_trait]
 impl HttpService for Link {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        if !request.headers().contains_key(AUTHORIZATION) {
+        if !self.0.dialect.is_signed(&request) {
             return self.0.ask_for_credentials(request).await.map_err(to_http);
         }
         if let Ok((name, value)) = CONDITION.try_with(Clone::clone) {
             request.headers_mut().insert(name, value);
+            if let Some(signer) = &self.0.signer {
+                signer.sign_again(&mut request).map_err(|why| to_http(Failure::Strange(why)))?;
+            }
         }
-        let is_repeatable = is_repeatable(&request) || ALONE.try_with(|()| ()).is_ok();
+        let is_repeatable = self.0.is_repeatable(&request) || ALONE.try_with(|()| ()).is_ok();
         let (began, mut pause, mut retries) = (Instant::now(), PAUSE, 0);
         loop {
             let failure = match self.0.ask(request.clone()).await {
@@ -186,8 +218,12 @@ impl Line {
     /// One request to the store, if it is not left alone.
     async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, Failure> {
         let pass = self.breaker.enter().map_err(|resting| Failure::Resting(resting.to_string()))?;
-        let is_object = request.method() == Method::GET && !is_list(request.uri());
+        let is_object = request.method() == Method::GET && !self.dialect.is_list(request.uri());
         let answer = match self.exchange(request).await {
+            // Azurite answers so, and not with 416, where a range begins at the object's end.
+            Ok(answer) if is_part_of_nothing(&answer) => {
+                Err(self.read(StatusCode::RANGE_NOT_SATISFIABLE, answer.headers(), b"").into())
+            }
             Ok(answer) if answer.status().is_success() && is_object => Ok(answer),
             Ok(answer) if answer.status().is_success() => self.whole(answer).await,
             Ok(answer) => Err(self.refusal(answer).await),
@@ -206,9 +242,9 @@ impl Line {
         let host = request.uri().host().unwrap_or_default().to_owned();
         self.exchange(request).await.map_err(|failure| {
             Failure::NoCredentials(format!(
-                "no credentials for {}: neither the URL nor the environment has an access key (AWS_ACCESS_KEY_ID and \
-                 AWS_SECRET_ACCESS_KEY), and {host}, which gives those of a role, does not answer: {failure}",
-                self.server
+                "no credentials for {}: neither the URL nor the environment has {}, and {host}, which gives those of a role, does \
+                 not answer: {failure}",
+                self.server, self.dialect.credentials
             ))
         })
     }
@@ -245,37 +281,40 @@ impl Line {
         let read = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
         let body = read.map_err(|error| Failure::Away(format!("{}: {error}", self.server)))?.to_bytes();
         if body.windows(FAILED.len()).any(|part| part == FAILED) {
-            return Err(Refusal::read(&self.server, parts.status, &body).into());
+            return Err(self.read(parts.status, &parts.headers, &body).into());
         }
         Ok(HttpResponse::from_parts(parts, body.into()))
     }
 
     /// Reads why the store said no.
     async fn refusal(&self, answer: HttpResponse) -> Failure {
-        let status = answer.status();
-        let read = Limited::new(answer.into_body(), REFUSAL_BYTES_MAX).collect().await;
+        let (parts, body) = answer.into_parts();
+        let read = Limited::new(body, REFUSAL_BYTES_MAX).collect().await;
         let body = match read {
             Ok(body) => body.to_bytes(),
             // The status alone says enough, unless it is one to be explained.
             Err(_) => Bytes::new(),
         };
-        Refusal::read(&self.server, status, &body).into()
+        self.read(parts.status, &parts.headers, &body).into()
+    }
+
+    fn read(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
+        Refusal::read(self.dialect, &self.server, status, headers, body)
+    }
+
+    /// Whether a request may be done twice: it reads, or goes on with an upload, which nobody else knows, or it writes under a
+    /// condition, which holds once.
+    fn is_repeatable(&self, request: &HttpRequest) -> bool {
+        let writes = [Method::PUT, Method::DELETE].contains(request.method());
+        let has_condition = [IF_MATCH, IF_NONE_MATCH].iter().any(|name| request.headers().contains_key(name));
+        !writes || has_condition || self.dialect.is_upload(request.uri())
     }
 }
 
-/// Whether a request may be done twice: it reads, or goes on with an upload, which nobody else knows, or it writes under a
-/// condition, which holds once.
-fn is_repeatable(request: &HttpRequest) -> bool {
-    let writes = [Method::PUT, Method::DELETE].contains(request.method());
-    let has_condition = [IF_MATCH, IF_NONE_MATCH].iter().any(|name| request.headers().contains_key(name));
-    let is_upload =
-        request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("uploadId=")));
-    !writes || has_condition || is_upload
-}
-
-/// Whether a list is asked for. What is asked for stands in the query.
-fn is_list(uri: &Uri) -> bool {
-    uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("list-type=")))
+/// Whether a part was sent that has no byte, which no part may be (RFC 9110, section 15.3.7).
+fn is_part_of_nothing(answer: &HttpResponse) -> bool {
+    answer.status() == StatusCode::PARTIAL_CONTENT
+        && answer.headers().get(CONTENT_LENGTH).is_some_and(|length| length == "0")
 }
 
 /// An error and its causes, in one line.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use object_store::{list::PaginatedListOptions, path::Path};
+use object_store::{ObjectMeta, list::PaginatedListOptions, path::Path};
 
 use super::{
     key::NAME_BYTES_MAX,
@@ -40,7 +40,7 @@ pub(super) async fn list(
 
 /// The keys of one page and their objects, and whether there are more.
 async fn names(
-    shelf: &Shelf,
+    shelf: &Arc<Shelf>,
     bucket: &str,
     prefix: &str,
     after: Option<&str>,
@@ -50,8 +50,52 @@ async fn names(
     if begin.len() > NAME_BYTES_MAX {
         return Ok((Vec::new(), false));
     }
+    let offset = after.map(|after| cut(shelf.names.after(bucket, after)));
+    let wanted = |object: ObjectMeta| {
+        let key = shelf.names.key(bucket, &object.location)?;
+        // What was cut is still to be compared.
+        after.is_none_or(|after| key.as_str() > after).then_some((key, object.location))
+    };
+    let mut first = itself(shelf, bucket, prefix, &begin).await?;
+    first.retain(|(key, _)| after.is_none_or(|after| key.as_str() > after));
+    // One more than there is room for tells whether there is more.
+    let room = limit.saturating_sub(first.len()).max(1);
+    let (found, has_more) = page(shelf, Some(&begin), offset, room, wanted).await?;
+    first.extend(found);
+    let is_cut = first.len() > limit;
+    first.truncate(limit);
+    Ok((first, has_more || is_cut))
+}
+
+/// The object whose name is all that a list was asked for, where lists leave it out.
+async fn itself(
+    shelf: &Arc<Shelf>,
+    bucket: &str,
+    prefix: &str,
+    begin: &str,
+) -> Result<Vec<(String, Path)>, Error> {
+    if prefix.is_empty() || !shelf.dialect.has_lists_without_prefix {
+        return Ok(Vec::new());
+    }
+    match shelf.place(bucket, prefix) {
+        Ok(place) if place.path.as_ref() == begin => {
+            Ok(place.look().await?.map(|_| (prefix.to_owned(), place.path)).into_iter().collect())
+        }
+        // No object has that name.
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Some of the objects behind a name, as what `wanted` makes of them, and whether there are more. Those that it makes nothing of are
+/// passed over. Not every store heeds where a list is to begin (Azurite does not): `wanted` has to know that, too.
+pub(super) async fn page<T>(
+    shelf: &Shelf,
+    prefix: Option<&str>,
+    mut offset: Option<String>,
+    limit: usize,
+    wanted: impl Fn(ObjectMeta) -> Option<T>,
+) -> Result<(Vec<T>, bool), Error> {
     let mut token = None;
-    let mut offset = after.map(|after| cut(shelf.names.after(bucket, after)));
     loop {
         let options = PaginatedListOptions {
             offset: offset.take(),
@@ -59,22 +103,14 @@ async fn names(
             page_token: token.take(),
             ..PaginatedListOptions::default()
         };
-        let page = match shelf.store.list_paginated(Some(&begin), options).await {
+        let page = match shelf.store.list_paginated(prefix, options).await {
             Ok(page) => page,
             Err(error) => return Err(shelf.explained(&error).await),
         };
-        let keys: Vec<_> = page
-            .result
-            .objects
-            .into_iter()
-            .filter_map(|object| Some((shelf.names.key(bucket, &object.location)?, object.location)))
-            // What was cut is still to be compared.
-            .filter(|(key, _)| after.is_none_or(|after| key.as_str() > after))
-            .collect();
+        let found: Vec<_> = page.result.objects.into_iter().filter_map(&wanted).collect();
         match page.page_token {
-            // Only objects of something else.
-            Some(next) if keys.is_empty() => token = Some(next),
-            next => return Ok((keys, next.is_some())),
+            Some(next) if found.is_empty() => token = Some(next),
+            next => return Ok((found, next.is_some())),
         }
     }
 }

@@ -3,9 +3,13 @@
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use object_store::list::PaginatedListOptions;
+use object_store::ObjectMeta;
 
-use super::{blobs::Bucket, list::ASKED_MAX, shelf::Place};
+use super::{
+    blobs::Bucket,
+    list::{self, ASKED_MAX},
+    shelf::Place,
+};
 use crate::{
     error::Error,
     portable::{Blob, PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Page, Part, Portable, Record},
@@ -18,16 +22,11 @@ impl Portable for Bucket {
         if part != Part::Blobs {
             return shelf.cannot(part.name());
         }
-        let options = PaginatedListOptions {
-            offset: after.map(str::to_owned),
-            max_keys: Some(PAGE_RECORDS_MAX),
-            ..PaginatedListOptions::default()
-        };
-        let listed = match shelf.store.list_paginated(shelf.names.folder(), options).await {
-            Ok(listed) => listed,
-            Err(error) => return Err(shelf.explained(&error).await),
-        };
-        let mut objects = listed.result.objects;
+        let is_behind = |object: &ObjectMeta| after.is_none_or(|after| object.location.as_ref() > after);
+        let offset = after.map(str::to_owned);
+        let wanted = |object| Some(object).filter(is_behind);
+        let (mut objects, is_cut) =
+            list::page(shelf, shelf.names.folder(), offset, PAGE_RECORDS_MAX, wanted).await?;
         let mut bytes = 0_u64;
         let fits = objects.iter().take_while(|object| {
             let has_room = bytes < PAGE_BYTES_MAX as u64;
@@ -35,7 +34,7 @@ impl Portable for Bucket {
             has_room
         });
         let fits = fits.count();
-        let has_more = fits < objects.len() || listed.page_token.is_some();
+        let has_more = fits < objects.len() || is_cut;
         objects.truncate(fits);
         let last = objects.last().map(|object| object.location.to_string());
         let asked = objects.into_iter().filter_map(|object| {

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, header::IF_MATCH};
 use object_store::{
     GetOptions, ObjectStore,
@@ -16,23 +17,33 @@ use tokio::sync::OnceCell;
 
 use super::{
     conditions::{self, Heeded},
+    dialect::Dialect,
     failure::Failure,
     key::Names,
     object::Found,
 };
-use crate::{blobs::Condition, clock::Clock, error::Error, place::EngineName};
+use crate::{blobs::Condition, clock::Clock, error::Error};
 
 /// A store of `object_store`.
-pub(super) trait Store: ObjectStore + PaginatedListStore {}
+pub(crate) trait Store: ObjectStore + PaginatedListStore {}
 
 impl<T: ObjectStore + PaginatedListStore> Store for T {}
+
+/// Removes objects, each by a request of its own: one for many has no conditions.
+#[async_trait]
+pub(crate) trait Remove: Send + Sync {
+    /// Removes one, under the condition of [`under`](super::link::under).
+    async fn remove(&self, path: &Path) -> object_store::Result<()>;
+}
 
 /// A folder of a bucket.
 pub(super) struct Shelf {
     pub(super) store: Arc<dyn Store>,
+    pub(super) remover: Arc<dyn Remove>,
     pub(super) names: Names,
     pub(super) part_bytes: usize,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) dialect: &'static Dialect,
     /// Which server and bucket, for messages.
     pub(super) server: String,
     /// Whether the bucket was seen to be there.
@@ -86,7 +97,7 @@ impl Shelf {
 
     /// The refusal of what this kind of store cannot do.
     pub(super) fn cannot<T>(&self, what: &'static str) -> Result<T, Error> {
-        Err(Error::Unsupported { engine: EngineName::S3.name(), what })
+        Err(Error::Unsupported { engine: self.dialect.engine.name(), what })
     }
 
     /// Refuses a put with a condition if the store would not heed it.

@@ -22,7 +22,7 @@ use crate::{
     error::Error,
 };
 
-/// Most parts of an upload, in S3.
+/// Most parts of an upload, in S3; in Azure there may be more.
 pub(super) const PARTS_MAX: u64 = 10_000;
 /// How often a put with a condition is tried that others keep from being decided.
 const CONTESTS_MAX: usize = 16;
@@ -106,7 +106,12 @@ async fn put_parts(
         Ok(upload) => upload,
         Err(error) => return Err(shelf.explained(&error).await),
     };
-    let upload = Upload { inner: Arc::new(Mutex::new(upload)), is_done: false, server: shelf.server.clone() };
+    let upload = Upload {
+        inner: Arc::new(Mutex::new(upload)),
+        is_done: false,
+        server: shelf.server.clone(),
+        on_left_parts: shelf.dialect.on_left_parts,
+    };
     let mut part = first;
     loop {
         let sending = upload.send(part);
@@ -179,6 +184,8 @@ struct Upload {
     is_done: bool,
     /// Which server and bucket, for messages.
     server: String,
+    /// What removes parts that were left.
+    on_left_parts: &'static str,
 }
 
 impl Upload {
@@ -195,13 +202,14 @@ impl Drop for Upload {
         if !self.is_done
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(take_back(self.inner.clone(), std::mem::take(&mut self.server)));
+            let server = std::mem::take(&mut self.server);
+            runtime.spawn(take_back(self.inner.clone(), server, self.on_left_parts));
         }
     }
 }
 
 /// Removes the parts of an upload. The store may be away just now, which may be why the upload is taken back.
-async fn take_back(upload: Arc<Mutex<Box<dyn MultipartUpload>>>, server: String) {
+async fn take_back(upload: Arc<Mutex<Box<dyn MultipartUpload>>>, server: String, on_left_parts: &str) {
     let mut pause = Duration::from_secs(1);
     for _ in 0..ABORTS_MAX {
         let result = upload.lock().await.abort().await.map_err(|error| Failure::of(&error));
@@ -214,10 +222,7 @@ async fn take_back(upload: Arc<Mutex<Box<dyn MultipartUpload>>>, server: String)
         tokio::time::sleep(jittered(pause)).await;
         pause = (2 * pause).min(ABORT_PAUSE_MAX);
     }
-    tracing::warn!(
-        "{server}: the parts of an upload that failed could not be removed; a lifecycle rule that aborts incomplete uploads \
-         removes them"
-    );
+    tracing::warn!("{server}: the parts of an upload that failed could not be removed; {on_left_parts}");
 }
 
 /// A body that comes in parts.

@@ -158,9 +158,9 @@ fn refusal(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<St
     {
         is_refusal |= error.is::<crate::postgres::failure::Failure>();
     }
-    #[cfg(feature = "s3")]
+    #[cfg(feature = "objects")]
     {
-        is_refusal |= error.is::<crate::s3::Refusal>();
+        is_refusal |= error.is::<crate::objects::Refusal>();
     }
     is_refusal.then(|| error.to_string())
 }

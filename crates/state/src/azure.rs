@@ -1,0 +1,252 @@
+//! The azure engine: blobs in a container of Azure Blob Storage. How that is done is the same for all object stores: see `objects`.
+
+mod url;
+
+use std::{ffi::OsString, sync::Arc};
+
+use async_trait::async_trait;
+use http::{Method, Uri, header::AUTHORIZATION};
+use object_store::{
+    RetryConfig,
+    azure::{AzureAccessKey, AzureAuthorizer, AzureConfigKey, AzureCredential, MicrosoftAzureBuilder},
+    client::{HttpClient, HttpRequest, HttpRequestBody},
+    path::Path,
+};
+
+pub use self::url::{Url, UrlError};
+pub use crate::objects::{
+    Refusal,
+    address::{CONNECT_TIMEOUT, PART_MIB, RESPONSE_TIMEOUT},
+};
+use crate::{
+    Engines,
+    clock::{Clock, SystemClock},
+    error::Error,
+    objects::{
+        Objects,
+        dialect::Dialect,
+        link::{Link, Signer},
+        shelf::Remove,
+    },
+    place::EngineName,
+};
+
+const DIALECT: Dialect = Dialect {
+    engine: EngineName::Azure,
+    bucket: "container",
+    on_wrong_login: "; check the account and its key: they stand in the URL, or in AZURE_STORAGE_ACCOUNT_NAME and \
+                     AZURE_STORAGE_ACCOUNT_KEY; and this machine's clock",
+    on_missing_rights: "; check the account's key; a role must be `Storage Blob Data Contributor` on the container, a shared access \
+                        signature needs read, write, delete and list, and the account's firewall must let this machine in",
+    credentials: "a key of the account (AZURE_STORAGE_ACCOUNT_KEY), a shared access signature (AZURE_STORAGE_SAS_TOKEN) or a client \
+                  (AZURE_CLIENT_ID with AZURE_CLIENT_SECRET and AZURE_TENANT_ID)",
+    on_left_parts: "the store removes them after a week",
+    list: "comp=list",
+    has_lists_without_prefix: true,
+    upload: &["comp=block"],
+    signature: Some("sig="),
+};
+
+/// An engine that keeps blobs in a container.
+pub struct Azure(Objects);
+
+impl Azure {
+    /// An engine at this URL. Nothing is asked before the first call: a store that is away now is an error then, and none any more
+    /// once it is back. What the URL does not say is taken from the environment (`AZURE_…`). To be called within a tokio runtime.
+    ///
+    /// Fails with [`Error::Engine`] when the file of certificates that the URL names cannot be read, and with
+    /// [`Error::Invalid`] for a key that is none, and for an environment that contradicts itself.
+    pub fn open(url: &Url) -> Result<Self, Error> {
+        Self::open_with(url, Arc::new(SystemClock))
+    }
+
+    /// The same with a clock, by which blobs are dated that fit into one part.
+    pub fn open_with(url: &Url, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        Self::open_in(url, clock, std::env::vars_os())
+    }
+
+    /// The same in an environment.
+    fn open_in(
+        url: &Url,
+        clock: Arc<dyn Clock>,
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, Error> {
+        let invalid = |error: object_store::Error| Error::Invalid(error.to_string());
+        let mut builder = builder_in(env).with_account(&url.account).with_container_name(&url.place.bucket);
+        if let Some(key) = &url.key {
+            builder = builder.with_access_key(key).with_config(AzureConfigKey::CredentialType, "access_key");
+        }
+        if let Some(endpoint) = &url.endpoint {
+            builder = builder.with_endpoint(endpoint.to_string());
+        }
+        let said = |key| builder.get_config_value(&key);
+        let base = said(AzureConfigKey::Endpoint)
+            .unwrap_or_else(|| format!("https://{}.blob.core.windows.net", url.account));
+        let signer = match said(AzureConfigKey::AccessKey) {
+            Some(key) => Some(Arc::new(Key::new(&key, &url.account)?) as Arc<dyn Signer>),
+            None => None,
+        };
+        let host = base.split_once("://").map_or(base.as_str(), |(_, host)| host);
+        let link = Link::new(&DIALECT, Some(host), &url.place.bucket, &url.settings, signer)?;
+        let store = builder
+            // Requests are tried again where it is known what they are.
+            .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+            .with_http_connector(link.clone())
+            .build()
+            .map_err(invalid)?;
+        let remover = Remover {
+            credentials: store.credentials().clone(),
+            account: url.account.clone(),
+            container: format!("{}/{}", base.trim_end_matches('/'), url.place.bucket),
+            client: HttpClient::new(link.clone()),
+        };
+        let (store, remover) = (Arc::new(store), Arc::new(remover));
+        Ok(Self(Objects::new(store, remover, link, &url.place, &url.settings, clock)))
+    }
+
+    /// What it is doing, for who watches.
+    pub fn watch(&self, figures: &mut crate::figures::Figures) {
+        self.0.watch(figures);
+    }
+
+    /// The engine, by kind of state: blobs alone.
+    pub fn engines(&self) -> Engines {
+        self.0.engines()
+    }
+}
+
+/// What the environment says: variables that begin with `AZURE_`.
+fn builder_in(env: impl IntoIterator<Item = (OsString, OsString)>) -> MicrosoftAzureBuilder {
+    env.into_iter().fold(MicrosoftAzureBuilder::new(), |builder, (name, value)| {
+        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { return builder };
+        match name.to_ascii_lowercase().parse::<AzureConfigKey>() {
+            // Its other place for blobs is not the one that the URL names.
+            Ok(AzureConfigKey::UseEmulator | AzureConfigKey::UseFabricEndpoint) => builder,
+            Ok(key) if name.starts_with("AZURE_") => builder.with_config(key, value),
+            _ => builder,
+        }
+    })
+}
+
+/// The key of an account, whose signature covers a request's conditions ("Authorize with Shared Key" of Azure's REST API).
+struct Key {
+    credential: AzureCredential,
+    account: String,
+}
+
+impl Key {
+    fn new(key: &str, account: &str) -> Result<Self, Error> {
+        let key = AzureAccessKey::try_new(key)
+            .map_err(|_| Error::Invalid("the key of the azure account is not in base64".into()))?;
+        Ok(Self { credential: AzureCredential::AccessKey(key), account: account.to_owned() })
+    }
+}
+
+impl Signer for Key {
+    fn sign_again(&self, request: &mut HttpRequest) -> Result<(), String> {
+        let by_key = |value: &http::HeaderValue| value.as_bytes().starts_with(b"SharedKey ");
+        // Other signatures and tokens cover no fields.
+        if !request.headers().get(AUTHORIZATION).is_some_and(by_key) {
+            return Ok(());
+        }
+        request.headers_mut().remove(AUTHORIZATION);
+        sign(&self.credential, &self.account, request).map_err(|error| error.to_string())
+    }
+}
+
+fn sign(
+    credential: &AzureCredential,
+    account: &str,
+    request: &mut HttpRequest,
+) -> Result<(), object_store::Error> {
+    AzureAuthorizer::new(credential, account).try_authorize(request)
+}
+
+/// Removes objects by a request for each, where `object_store` sends one for many.
+struct Remover {
+    credentials: object_store::azure::AzureCredentialProvider,
+    account: String,
+    /// What the URLs of all objects begin with.
+    container: String,
+    client: HttpClient,
+}
+
+#[async_trait]
+impl Remove for Remover {
+    async fn remove(&self, path: &Path) -> object_store::Result<()> {
+        let failed = |source| object_store::Error::Generic { store: "MicrosoftAzure", source };
+        let credential = self.credentials.get_credential().await?;
+        let uri: Uri = format!("{}/{}", self.container, encoded(path))
+            .parse()
+            .map_err(|error| failed(Box::from(error)))?;
+        let mut request = HttpRequest::new(HttpRequestBody::empty());
+        *request.method_mut() = Method::DELETE;
+        *request.uri_mut() = uri;
+        sign(&credential, &self.account, &mut request)?;
+        self.client.execute(request).await.map(drop).map_err(|error| failed(Box::from(error)))
+    }
+}
+
+/// A name as it stands in a URL (RFC 3986, section 2.1).
+fn encoded(path: &Path) -> String {
+    use std::fmt::Write;
+    path.as_ref().bytes().fold(String::new(), |mut text, byte| {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
+            byte => _ = write!(text, "%{byte:02X}"),
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn asked_in(url: &str, env: &[(&str, &str)]) -> Result<(), Error> {
+        let env = env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let engine = Azure::open_in(&url.parse().unwrap(), Arc::new(SystemClock), env)?;
+        engine.engines().blobs.head("b", "k").await.map(drop)
+    }
+
+    /// A port that nothing listens on.
+    fn nowhere() -> String {
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    }
+
+    #[tokio::test]
+    async fn the_environment_says_what_the_url_does_not() {
+        let (one, other) = (nowhere(), nowhere());
+        let endpoint = format!("http://{one}/shop");
+        let login = [("AZURE_STORAGE_ACCOUNT_KEY", "Z2VoZWlt")];
+        let env = [&login[..], &[("AZURE_STORAGE_ENDPOINT", endpoint.as_str())]].concat();
+        let away = asked_in("azure://shop@photos", &env).await.unwrap_err();
+        assert!(matches!(&away, Error::Unavailable(text) if text.contains(&one)), "{away:?}");
+        let away = asked_in(&format!("azure://shop@photos?endpoint=http://{other}"), &env).await.unwrap_err();
+        assert!(matches!(&away, Error::Unavailable(text) if text.contains(&other)), "{away:?}");
+        let signature = [("AZURE_STORAGE_SAS_TOKEN", "sv=2023-11-03&sig=geheim")];
+        let away =
+            asked_in(&format!("azure://shop@photos?endpoint=http://{other}"), &signature).await.unwrap_err();
+        assert!(matches!(&away, Error::Unavailable(text) if text.contains(&other)), "{away:?}");
+        assert!(!away.to_string().contains("geheim"), "{away}");
+        let none = [("AZURE_STORAGE_ACCOUNT_KEY", "no base64!")];
+        let none = asked_in("azure://shop@photos", &none).await.unwrap_err();
+        assert!(matches!(&none, Error::Invalid(text) if !text.contains("no base64!")), "{none:?}");
+    }
+
+    #[tokio::test]
+    async fn missing_credentials_are_said() {
+        let machine = format!("http://{}/token", nowhere());
+        let error = asked_in("azure://shop@photos", &[("AZURE_MSI_ENDPOINT", &machine)]).await.unwrap_err();
+        let Error::Engine(source) = error else { panic!("{error:?}") };
+        let text = source.to_string();
+        assert!(text.contains("AZURE_STORAGE_ACCOUNT_KEY") && text.contains("does not answer"), "{text}");
+    }
+
+    #[test]
+    fn names_stand_in_urls() {
+        let path = Path::parse("shop/two!20words/ä+~.jpg").unwrap();
+        assert_eq!(encoded(&path), "shop/two%2120words/%C3%A4%2B~.jpg");
+    }
+}
