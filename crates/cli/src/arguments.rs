@@ -1,8 +1,14 @@
 //! What can be typed: the verbs, and what those that talk to a running `lethe` have in common.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use crate::verb;
 
@@ -56,8 +62,41 @@ impl Arguments {
             let is_json = is_json(&matches);
             Ok((Self::from_arg_matches_mut(&mut matches)?, is_json))
         });
-        read.unwrap_or_else(|error| refuse(&error, std::env::args_os().skip(1)))
+        read.unwrap_or_else(|error| {
+            let line: Vec<_> = std::env::args_os().skip(1).collect();
+            refuse(&with_hyphens(error, &line), line.into_iter())
+        })
     }
+}
+
+/// Verbs that take a program behind `--`.
+const RUNNING: [&str; 3] = ["up", "prove", "record"];
+
+/// Where a program was typed without the `--` that belongs before it, says how the whole line is meant.
+fn with_hyphens(mut error: clap::Error, line: &[OsString]) -> clap::Error {
+    if error.kind() == ErrorKind::UnknownArgument
+        && error.get(ContextKind::SuggestedArg).is_none()
+        && let Some(ContextValue::String(unexpected)) = error.get(ContextKind::InvalidArg)
+        && let Some(meant) = hyphenated(line, unexpected)
+    {
+        let tip = format!("to run a program, write it behind `--`: `{meant}`");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
+/// The line with `--` before the word that stands before `unexpected`, if that may be a program.
+fn hyphenated(line: &[OsString], unexpected: &str) -> Option<String> {
+    let words: Vec<&str> = line.iter().map(|word| word.to_str()).collect::<Option<_>>()?;
+    let (verb, rest) = words.split_first()?;
+    let at = rest.iter().position(|word| *word == unexpected)?.checked_sub(1)?;
+    let (before, program) = rest.split_at(at);
+    let first = *program.first()?;
+    let is_service = first.ends_with(".toml") || first.contains("Procfile") || Path::new(first).is_dir();
+    if !RUNNING.contains(verb) || rest.contains(&"--") || first.starts_with('-') || is_service {
+        return None;
+    }
+    Some(shell_words::join(["lethe", verb].iter().chain(before).chain(&["--"]).chain(program)))
 }
 
 /// Ends the process with what is wrong with its command line, as a JSON object if that was asked for.
@@ -160,6 +199,31 @@ mod tests {
     #[test]
     fn a_handle_is_no_option() {
         assert_eq!(exit_status("lethe state sessions revoke ada --handle -u4wC4LEDUAB"), 0);
+    }
+
+    #[test]
+    fn a_program_without_hyphens_is_recognized() {
+        for (line, expected) in [
+            ("lethe prove python3 app.py", Some("lethe prove -- python3 app.py")),
+            (
+                "lethe prove --seed 7 venv/bin/python -u app.py",
+                Some("lethe prove --seed 7 -- venv/bin/python -u app.py"),
+            ),
+            ("lethe up --listen 80 gunicorn --bind x", Some("lethe up --listen 80 -- gunicorn --bind x")),
+            ("lethe record ./serve x --json", Some("lethe record -- ./serve x --json")),
+            ("lethe up src more", None),
+            ("lethe up lethe.toml more", None),
+            ("lethe prove --jurney x", None),
+            ("lethe ps shop-1 more", None),
+        ] {
+            let words: Vec<OsString> = line.split(' ').skip(1).map(OsString::from).collect();
+            let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();
+            let text = with_hyphens(error, &words).render().to_string();
+            match expected {
+                Some(meant) => assert!(text.contains(&format!("behind `--`: `{meant}`")), "{line}: {text}"),
+                None => assert!(!text.contains("behind `--`"), "{line}: {text}"),
+            }
+        }
     }
 
     #[test]

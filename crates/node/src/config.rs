@@ -60,6 +60,7 @@ pub use self::{
     instances::Instances,
     problem::{Errors, Problem},
     rollout::Rollout,
+    source::program,
 };
 use crate::interruption::Interruption;
 

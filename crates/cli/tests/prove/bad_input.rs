@@ -155,6 +155,25 @@ fn a_file_that_is_no_journey_is_wrong_usage() {
     assert!(proof.err.contains("there are no steps"), "{}", proof.text());
 }
 
+/// Who names a program as if it were a configuration, or leaves out the `--` before it, is told what to type.
+#[test]
+fn a_program_in_the_wrong_place_is_recognized() {
+    let lab = Lab::new();
+    lab.write("app.py", "");
+    for line in [&["app.py"][..], &["python3", "app.py"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_lethe"))
+            .arg("prove")
+            .args(line)
+            .current_dir(lab.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line:?}: {said}");
+        assert!(said.contains("`lethe prove -- python3 app.py`"), "{line:?}: {said}");
+    }
+}
+
 /// A service whose POST writes 8 MiB, and whose page at `/broken` always fails; `HOME` is its first page's status.
 const LARGE: &str = r#"
 import os

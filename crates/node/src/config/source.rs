@@ -42,8 +42,8 @@ pub(super) fn read(path: &Path) -> Result<Draft, Vec<Problem>> {
     }
 }
 
-/// How to run the file, if it is rather a program than a configuration.
-fn program(file: &Path, shown: &str) -> Option<String> {
+/// How to run the file, as it would be typed, if it is rather a program than a configuration. `shown` is its name for who types.
+pub fn program(file: &Path, shown: &str) -> Option<String> {
     /// Endings of scripts, and what runs them.
     const RUNNERS: [(&str, &str); 9] = [
         ("py", "python3"),

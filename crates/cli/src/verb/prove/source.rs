@@ -101,6 +101,11 @@ fn is_service(path: &Path, verb: &str) -> anyhow::Result<()> {
              one of them"
         );
     }
+    if path.is_file()
+        && let Some(command) = config::program(path, &shown.to_string())
+    {
+        bail!("{shown}: is a program, not a configuration: to run it, write `lethe {verb} -- {command}`");
+    }
     let is_recording = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("har"));
     let has_steps = || {
         let text = std::fs::read_to_string(path).unwrap_or_default();
