@@ -76,19 +76,19 @@ impl Azure {
         if let Some(key) = &url.key {
             builder = builder.with_access_key(key).with_config(AzureConfigKey::CredentialType, "access_key");
         }
-        if let Some(endpoint) = &url.endpoint {
-            builder = builder.with_endpoint(endpoint.to_string());
-        }
-        let said = |key| builder.get_config_value(&key);
-        let base = said(AzureConfigKey::Endpoint)
-            .unwrap_or_else(|| format!("https://{}.blob.core.windows.net", url.account));
-        let signer = match said(AzureConfigKey::AccessKey) {
+        let base = match (&url.endpoint, builder.get_config_value(&AzureConfigKey::Endpoint)) {
+            (Some(endpoint), _) => endpoint.to_string(),
+            (None, Some(endpoint)) => endpoint.trim_end_matches('/').to_owned(),
+            (None, None) => format!("https://{}.blob.core.windows.net", url.account),
+        };
+        let signer = match builder.get_config_value(&AzureConfigKey::AccessKey) {
             Some(key) => Some(Arc::new(Key::new(&key, &url.account)?) as Arc<dyn Signer>),
             None => None,
         };
         let host = base.split_once("://").map_or(base.as_str(), |(_, host)| host);
         let link = Link::new(&DIALECT, Some(host), &url.place.bucket, &url.settings, signer)?;
         let store = builder
+            .with_endpoint(base.clone())
             // Requests are tried again where it is known what they are.
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
             .with_http_connector(link.clone())
@@ -97,7 +97,7 @@ impl Azure {
         let remover = Remover {
             credentials: store.credentials().clone(),
             account: url.account.clone(),
-            container: format!("{}/{}", base.trim_end_matches('/'), url.place.bucket),
+            container: format!("{base}/{}", url.place.bucket),
             client: HttpClient::new(link.clone()),
         };
         let (store, remover) = (Arc::new(store), Arc::new(remover));
@@ -120,8 +120,12 @@ fn builder_in(env: impl IntoIterator<Item = (OsString, OsString)>) -> MicrosoftA
     env.into_iter().fold(MicrosoftAzureBuilder::new(), |builder, (name, value)| {
         let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { return builder };
         match name.to_ascii_lowercase().parse::<AzureConfigKey>() {
-            // Its other place for blobs is not the one that the URL names.
-            Ok(AzureConfigKey::UseEmulator | AzureConfigKey::UseFabricEndpoint) => builder,
+            // These would ask another place than the one that the URL names, or nobody's leave.
+            Ok(
+                AzureConfigKey::UseEmulator
+                | AzureConfigKey::UseFabricEndpoint
+                | AzureConfigKey::SkipSignature,
+            ) => builder,
             Ok(key) if name.starts_with("AZURE_") => builder.with_config(key, value),
             _ => builder,
         }

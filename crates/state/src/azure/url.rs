@@ -60,6 +60,9 @@ fn read(url: &str) -> Result<Url, String> {
     let (container, folder) = place.split_once('/').unwrap_or((place, ""));
     check_container(container)?;
     let place = Place::parse(container, folder)?;
+    if folder.contains('\\') {
+        return Err("has a folder with a `\\`, which Azure takes for `/`".into());
+    }
     let endpoint = options.take("endpoint").map(|text| Endpoint::parse(&text)).transpose()?;
     Ok(Url {
         account,
@@ -127,6 +130,7 @@ mod tests {
             ("azure://shop@Photos", "no container"),
             ("azure://shop@photos--eu", "no container"),
             ("azure://shop@photos//x", "empty segment"),
+            ("azure://shop@photos/a\\b", "takes for `/`"),
             ("azure://shop@photos?region=eu", "option `region`"),
             ("azure://shop@photos?endpoint=127.0.0.1:10000", "https:// or http://"),
             ("azure://shop@photos?endpoint=http://h&ca=/x", "https://"),

@@ -13,7 +13,9 @@ const SAID_CHARS_MAX: usize = 300;
 /// Where Azure repeats the code, also in an answer without a body ("Status and error codes" of its REST API).
 const CODE_FIELD: &str = "x-ms-error-code";
 /// Codes of refusals that look as if others had written meanwhile, and are not.
-const LASTING: [&str; 6] = [
+const LASTING: [&str; 8] = [
+    "BlobArchived",
+    "BlobBeingRehydrated",
     "BlobImmutableDueToPolicy",
     "ContainerBeingDeleted",
     "InvalidBlobType",
@@ -80,6 +82,7 @@ fn advice(dialect: &Dialect, status: StatusCode, code: &str) -> &'static str {
         | "NotSignedUp"
         | "AuthenticationFailed"
         | "InvalidAuthenticationInfo" => dialect.on_wrong_login,
+        "BlobArchived" => "; it is in the archive tier: have it brought back first",
         "SnapshotsPresent" => "; remove its snapshots first",
         "LeaseIdMissing" | "LeaseIdMismatchWithBlobOperation" => {
             "; somebody holds a lease on it: break that, or wait for its end"
