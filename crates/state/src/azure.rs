@@ -140,8 +140,12 @@ struct Key {
 
 impl Key {
     fn new(key: &str, account: &str) -> Result<Self, Error> {
-        let key = AzureAccessKey::try_new(key)
-            .map_err(|_| Error::Invalid("the key of the azure account is not in base64".into()))?;
+        let key = AzureAccessKey::try_new(key).map_err(|_| {
+            Error::Invalid(
+                "the key of the azure account is not in base64: copy it whole into AZURE_STORAGE_ACCOUNT_KEY"
+                    .into(),
+            )
+        })?;
         Ok(Self { credential: AzureCredential::AccessKey(key), account: account.to_owned() })
     }
 }

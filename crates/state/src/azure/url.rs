@@ -3,6 +3,8 @@
 
 use std::{fmt, str::FromStr};
 
+use object_store::azure::AzureAccessKey;
+
 use crate::{
     objects::address::{Endpoint, Login, Place, Settings},
     query::{Query, decoded},
@@ -57,6 +59,12 @@ fn read(url: &str) -> Result<Url, String> {
         false => (decoded(login).ok_or("has a broken percent-encoding in its login")?, None),
     };
     check_account(&account)?;
+    if key.as_ref().is_some_and(|key| AzureAccessKey::try_new(key).is_err()) {
+        return Err(
+            "has a key that is not in base64: copy it whole, and write its `/` as %2F and its `+` as %2B"
+                .into(),
+        );
+    }
     let (container, folder) = place.split_once('/').unwrap_or((place, ""));
     check_container(container)?;
     let place = Place::parse(container, folder)?;
@@ -104,10 +112,10 @@ mod tests {
     #[test]
     fn everything_can_be_said() {
         let url: Url =
-            "azure://shop:ab%2Fcd%2Be%3D@photos/shop/eu?endpoint=http://127.0.0.1:10000/shop/&part_mib=16"
+            "azure://shop:ab%2Fcd%2Bc%3D@photos/shop/eu?endpoint=http://127.0.0.1:10000/shop/&part_mib=16"
                 .parse()
                 .unwrap();
-        assert_eq!((url.account.as_str(), url.key.as_deref()), ("shop", Some("ab/cd+e=")));
+        assert_eq!((url.account.as_str(), url.key.as_deref()), ("shop", Some("ab/cd+c=")));
         assert_eq!((url.place.bucket.as_str(), url.settings.part_bytes), ("photos", 16 << 20));
         assert_eq!(url.place.names.object("b", "k").unwrap().as_ref(), "shop/eu/b/k");
         assert_eq!(url.endpoint.unwrap().to_string(), "http://127.0.0.1:10000/shop");
@@ -126,6 +134,7 @@ mod tests {
             ("azure://Shop@photos", "no account"),
             ("azure://shop:@photos", "not `key:secret@`"),
             ("azure://shop:%zz@photos", "percent-encoding in its login"),
+            ("azure://shop:geheim@photos", "not in base64"),
             ("azure://shop@", "no container"),
             ("azure://shop@Photos", "no container"),
             ("azure://shop@photos--eu", "no container"),
@@ -143,9 +152,10 @@ mod tests {
 
     #[test]
     fn the_key_is_never_shown() {
-        let url: Url = "azure://shop:geheim@photos".parse().unwrap();
+        let url: Url = "azure://shop:geheimen@photos".parse().unwrap();
         assert!(!format!("{url:?}").contains("geheim"));
         for url in [
+            "azure://shop:geheim@photos",
             "azure://shop:geheim@",
             "azure://shop:geheim/b",
             "azure://geheim/x@photos",
