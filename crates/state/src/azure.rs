@@ -24,6 +24,7 @@ use crate::{
     error::Error,
     objects::{
         Objects,
+        address::Endpoint,
         dialect::Dialect,
         link::{Link, Signer},
         shelf::Remove,
@@ -34,13 +35,24 @@ use crate::{
 const DIALECT: Dialect = Dialect {
     engine: EngineName::Azure,
     bucket: "container",
-    on_wrong_login: "; check the account and its key: they stand in the URL, or in AZURE_STORAGE_ACCOUNT_NAME and \
-                     AZURE_STORAGE_ACCOUNT_KEY; and this machine's clock",
+    on_wrong_login: "; check the account in the URL and its key, for how long the shared access signature or the secret of the client \
+                     is valid, and this machine's clock",
     on_missing_rights: "; check the account's key; a role must be `Storage Blob Data Contributor` on the container, a shared access \
                         signature needs read, write, delete and list, and the account's firewall must let this machine in",
     credentials: "a key of the account (AZURE_STORAGE_ACCOUNT_KEY), a shared access signature (AZURE_STORAGE_SAS_TOKEN) or a client \
                   (AZURE_CLIENT_ID with AZURE_CLIENT_SECRET and AZURE_TENANT_ID)",
-    on_left_parts: "the store removes them after a week",
+    on_left_parts: None,
+    // The last one is of an upload whose blocks another writer of the blob has thrown away.
+    contests: Some(&[
+        "ConditionNotMet",
+        "BlobAlreadyExists",
+        "UnauthorizedBlobOverwrite",
+        "InvalidBlockList",
+    ]),
+    has_conditions: true,
+    // `startFrom` needs a newer version of the protocol than `object_store` speaks.
+    has_list_offset: false,
+    list_max: 5000,
     list: "comp=list",
     has_lists_without_prefix: true,
     upload: &["comp=block"],
@@ -78,7 +90,12 @@ impl Azure {
         }
         let base = match (&url.endpoint, builder.get_config_value(&AzureConfigKey::Endpoint)) {
             (Some(endpoint), _) => endpoint.to_string(),
-            (None, Some(endpoint)) => endpoint.trim_end_matches('/').to_owned(),
+            (None, Some(text)) => match Endpoint::parse(&text) {
+                Ok(endpoint) => endpoint.to_string(),
+                Err(why) => {
+                    return Err(Error::Invalid(format!("the environment (AZURE_STORAGE_ENDPOINT) {why}")));
+                }
+            },
             (None, None) => format!("https://{}.blob.core.windows.net", url.account),
         };
         let signer = match builder.get_config_value(&AzureConfigKey::AccessKey) {
@@ -119,6 +136,8 @@ impl Azure {
 fn builder_in(env: impl IntoIterator<Item = (OsString, OsString)>) -> MicrosoftAzureBuilder {
     env.into_iter().fold(MicrosoftAzureBuilder::new(), |builder, (name, value)| {
         let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { return builder };
+        // App Service and its like say so where a managed identity's tokens are.
+        let name = if name == "IDENTITY_ENDPOINT" { "AZURE_MSI_ENDPOINT" } else { name };
         match name.to_ascii_lowercase().parse::<AzureConfigKey>() {
             // These would ask another place than the one that the URL names, or nobody's leave.
             Ok(
@@ -238,6 +257,10 @@ mod tests {
             asked_in(&format!("azure://shop@photos?endpoint=http://{other}"), &signature).await.unwrap_err();
         assert!(matches!(&away, Error::Unavailable(text) if text.contains(&other)), "{away:?}");
         assert!(!away.to_string().contains("geheim"), "{away}");
+        let endpoint = [("AZURE_STORAGE_ENDPOINT", "https://shop.blob.core.windows.net/?sv=1&sig=geheim")];
+        let odd = asked_in("azure://shop@photos", &[&login[..], &endpoint].concat()).await.unwrap_err();
+        assert!(matches!(&odd, Error::Invalid(text) if text.contains("AZURE_STORAGE_ENDPOINT")), "{odd:?}");
+        assert!(!format!("{odd:?}").contains("geheim"), "{odd:?}");
         let none = [("AZURE_STORAGE_ACCOUNT_KEY", "no base64!")];
         let none = asked_in("azure://shop@photos", &none).await.unwrap_err();
         assert!(matches!(&none, Error::Invalid(text) if !text.contains("no base64!")), "{none:?}");
@@ -246,10 +269,35 @@ mod tests {
     #[tokio::test]
     async fn missing_credentials_are_said() {
         let machine = format!("http://{}/token", nowhere());
-        let error = asked_in("azure://shop@photos", &[("AZURE_MSI_ENDPOINT", &machine)]).await.unwrap_err();
-        let Error::Engine(source) = error else { panic!("{error:?}") };
-        let text = source.to_string();
-        assert!(text.contains("AZURE_STORAGE_ACCOUNT_KEY") && text.contains("does not answer"), "{text}");
+        for name in ["AZURE_MSI_ENDPOINT", "IDENTITY_ENDPOINT"] {
+            let error = asked_in("azure://shop@photos", &[(name, &machine)]).await.unwrap_err();
+            let Error::Engine(source) = error else { panic!("{error:?}") };
+            let text = source.to_string();
+            assert!(text.contains("AZURE_STORAGE_ACCOUNT_KEY") && text.contains("does not answer"), "{text}");
+        }
+    }
+
+    fn refusal(status: u16, code: &str) -> crate::objects::failure::Failure {
+        let (status, headers) = (http::StatusCode::from_u16(status).unwrap(), http::HeaderMap::new());
+        let body = format!("<Error><Code>{code}</Code></Error>");
+        Refusal::read(&DIALECT, "azure at h, container photos,", status, &headers, body.as_bytes()).into()
+    }
+
+    #[test]
+    fn what_lasts_is_no_race() {
+        for (status, code, expected) in [
+            (412, "ConditionNotMet", true),
+            (409, "BlobAlreadyExists", true),
+            (400, "InvalidBlockList", true),
+            (409, "BlobImmutableDueToLegalHold", false),
+            (409, "BlobImmutableDueToPolicy", false),
+            (412, "LeaseIdMissing", false),
+            (409, "ContainerBeingDeleted", false),
+        ] {
+            assert_eq!(refusal(status, code).is_contest(), expected, "{code}");
+        }
+        let text = refusal(403, "AuthenticationFailed").to_string();
+        assert!(text.contains("check the account") && text.contains("shared access signature"), "{text}");
     }
 
     #[test]

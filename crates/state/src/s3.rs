@@ -33,7 +33,11 @@ const DIALECT: Dialect = Dialect {
     on_missing_rights: "; the access key needs s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and \
                         s3:AbortMultipartUpload on its objects",
     credentials: "an access key (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)",
-    on_left_parts: "a lifecycle rule that aborts incomplete uploads removes them",
+    on_left_parts: Some("a lifecycle rule that aborts incomplete uploads removes them"),
+    contests: None,
+    has_conditions: false,
+    has_list_offset: true,
+    list_max: 1000,
     list: "list-type=",
     has_lists_without_prefix: false,
     upload: &["uploadId="],

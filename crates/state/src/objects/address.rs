@@ -108,7 +108,9 @@ impl Endpoint {
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let parsed = authority.parse::<http::uri::Authority>();
-        if authority.contains('@') || parsed.is_err() {
+        // What stands behind a `?` may be a secret, and nothing that a path goes on with.
+        let is_odd = |byte: u8| matches!(byte, b'?' | b'#' | b'@' | b'\\') || !byte.is_ascii_graphic();
+        if authority.contains('@') || parsed.is_err() || rest.bytes().any(is_odd) {
             return Err("has an `endpoint` that is not a host, or a host and a port, behind `://`".into());
         }
         Ok(Self { is_tls, authority: authority.to_owned(), path: path.to_owned() })

@@ -1,6 +1,6 @@
 //! What one kind of store says, and wants to be told, otherwise than the others.
 
-use http::{Uri, header::AUTHORIZATION};
+use http::{StatusCode, Uri, header::AUTHORIZATION};
 use object_store::client::HttpRequest;
 
 use crate::place::EngineName;
@@ -17,8 +17,16 @@ pub(crate) struct Dialect {
     pub(crate) on_missing_rights: &'static str,
     /// Which credentials are looked for, before those of the machine's role are asked for.
     pub(crate) credentials: &'static str,
-    /// What removes the parts of an upload that could not be taken back.
-    pub(crate) on_left_parts: &'static str,
+    /// What removes the parts of an upload that could not be taken back, if an upload can be.
+    pub(crate) on_left_parts: Option<&'static str>,
+    /// Codes that say that a condition did not hold, where they alone do; otherwise the status says it.
+    pub(crate) contests: Option<&'static [&'static str]>,
+    /// Whether every server of it heeds conditions, so that none need be tried.
+    pub(crate) has_conditions: bool,
+    /// Whether a list begins where it is asked to.
+    pub(crate) has_list_offset: bool,
+    /// Most objects of one page of a list.
+    pub(crate) list_max: usize,
     /// What the query of a list has in it.
     pub(crate) list: &'static str,
     /// Whether a list leaves out the object whose name is all that was asked for (`object_store` takes it for the folder).
@@ -38,6 +46,14 @@ impl Dialect {
     /// Whether a request goes on with an upload.
     pub(super) fn is_upload(&self, uri: &Uri) -> bool {
         self.upload.iter().any(|begin| has(uri, begin))
+    }
+
+    /// Whether a refusal says that a condition did not hold.
+    pub(super) fn is_contest(&self, status: StatusCode, code: &str) -> bool {
+        match self.contests {
+            Some(codes) => codes.contains(&code),
+            None => matches!(status.as_u16(), 304 | 409 | 412),
+        }
     }
 
     /// Whether a request is one to the store. Others go to whoever gives credentials.

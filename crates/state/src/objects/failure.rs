@@ -12,21 +12,10 @@ use crate::error::Error;
 const SAID_CHARS_MAX: usize = 300;
 /// Where Azure repeats the code, also in an answer without a body ("Status and error codes" of its REST API).
 const CODE_FIELD: &str = "x-ms-error-code";
-/// Codes of refusals that look as if others had written meanwhile, and are not.
-const LASTING: [&str; 8] = [
-    "BlobArchived",
-    "BlobBeingRehydrated",
-    "BlobImmutableDueToPolicy",
-    "ContainerBeingDeleted",
-    "InvalidBlobType",
-    "LeaseIdMissing",
-    "LeaseIdMismatchWithBlobOperation",
-    "SnapshotsPresent",
-];
 
 /// Why a request was not answered as it should be.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// No answer, or one that says to come again.
     #[error("{0}")]
     Away(String),
@@ -60,6 +49,8 @@ pub struct Refusal {
     /// The code, such as `NoSuchBucket`; empty in an answer without a body.
     pub(super) code: String,
     pub(super) message: String,
+    /// Whether it says that a condition did not hold.
+    is_contest: bool,
     /// What to do about it.
     advice: &'static str,
 }
@@ -102,7 +93,7 @@ fn advice(dialect: &Dialect, status: StatusCode, code: &str) -> &'static str {
 
 impl Refusal {
     /// Reads a refusal (Amazon S3's API reference, "Error responses", which Azure's are like).
-    pub(super) fn read(
+    pub(crate) fn read(
         dialect: &Dialect,
         server: &str,
         status: StatusCode,
@@ -120,6 +111,7 @@ impl Refusal {
         Self {
             server: server.to_owned(),
             status: status.as_u16(),
+            is_contest: dialect.is_contest(status, &code),
             advice: advice(dialect, status, &code),
             code,
             message: element("Message").unwrap_or_default(),
@@ -191,14 +183,9 @@ impl Failure {
         })
     }
 
-    /// Whether a condition did not hold. Where one was to match, an absent object says so, too. In Azure, who writes a blob throws
-    /// away the blocks of all uploads to it, which are then no blocks to the next of them.
-    pub(super) fn is_contest(&self) -> bool {
-        let is_told = self.refusal().is_some_and(|refusal| match refusal.code.as_str() {
-            "InvalidBlockList" => true,
-            code => matches!(refusal.status, 304 | 409 | 412) && !LASTING.contains(&code),
-        });
-        is_told || self.is_absence()
+    /// Whether a condition did not hold. Where one was to match, an absent object says so, too.
+    pub(crate) fn is_contest(&self) -> bool {
+        self.refusal().is_some_and(|refusal| refusal.is_contest) || self.is_absence()
     }
 
     /// Whether the range that was asked for holds nothing.
@@ -235,7 +222,11 @@ mod tests {
         on_wrong_login: "; check the login",
         on_missing_rights: "; it needs s3:PutObject",
         credentials: "a key",
-        on_left_parts: "a rule removes them",
+        on_left_parts: Some("a rule removes them"),
+        contests: None,
+        has_conditions: false,
+        has_list_offset: true,
+        list_max: 1000,
         list: "list-type=",
         has_lists_without_prefix: false,
         upload: &["uploadId="],
@@ -258,9 +249,6 @@ mod tests {
         assert!(leased.to_string().ends_with(
             "refused: LeaseIdMissing; somebody holds a lease on it: break that, or wait for its end"
         ));
-        assert!(!Failure::from(leased).is_contest());
-        assert!(Failure::from(refusal(400, "<Code>InvalidBlockList</Code>")).is_contest());
-        assert!(!Failure::from(refusal(400, "<Code>InvalidInput</Code>")).is_contest());
     }
 
     #[test]

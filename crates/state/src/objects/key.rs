@@ -12,6 +12,8 @@ use crate::{blobs::BUCKET_NAME_BYTES_MAX, error::Error, rules::check_name};
 
 /// Longest name of an object, in bytes.
 pub(super) const NAME_BYTES_MAX: usize = 1024;
+/// Most segments of a name of Windows ("Naming and referencing containers, blobs, and metadata" of Azure's REST API).
+const SEGMENTS_MAX: usize = 254;
 /// Longest folder, in bytes. With it, a bucket and escapes of each character, keys of
 /// [`KEY_BYTES_SURE`](crate::blobs::KEY_BYTES_SURE) fit into a name.
 pub(crate) const FOLDER_BYTES_MAX: usize = 128;
@@ -49,6 +51,7 @@ impl Names {
     }
 
     /// The same in a store whose names are those of Windows.
+    #[cfg(feature = "azure")]
     pub(crate) fn of_windows(self) -> Self {
         Self { is_windows: true, ..self }
     }
@@ -71,6 +74,14 @@ impl Names {
                 what: "the name of the blob's object (folder, bucket and escaped key)",
                 size: name.len() as u64,
                 max: NAME_BYTES_MAX as u64,
+            });
+        }
+        let segments = name.split('/').count();
+        if self.is_windows && segments > SEGMENTS_MAX {
+            return Err(Error::TooLarge {
+                what: "the number of parts between `/` in the name of the blob's object",
+                size: segments as u64,
+                max: SEGMENTS_MAX as u64,
             });
         }
         Path::parse(&name).map_err(|error| Error::Invalid(error.to_string()))
@@ -243,6 +254,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "azure")]
     #[test]
     fn names_of_windows_have_more_escapes() {
         let names = Names::new("f").of_windows();
@@ -252,6 +264,8 @@ mod tests {
             let object = names.object("b", key).unwrap();
             assert_eq!((object.as_ref(), names.key("b", &object).as_deref()), (expected, Some(key)));
         }
+        let deep = names.object("b", &"a/".repeat(300)).unwrap_err();
+        assert!(matches!(deep, Error::TooLarge { max: 254, .. }), "{deep:?}");
         for name in ["f/b/[c", "f/b/🦀", "f/b/\u{fffd}g", "f/b/\u{fffd}ga"] {
             assert_eq!(names.key("b", &Path::parse(name).unwrap()), None, "{name}");
         }
@@ -288,7 +302,7 @@ mod tests {
         #[test]
         fn names_sort_and_begin_as_their_keys_do(one in keys(), other in keys(), is_windows in any::<bool>()) {
             let names = Names::new("f");
-            let names = if is_windows { names.of_windows() } else { names };
+            let names = Names { is_windows, ..names };
             let (first, second) = (names.after("b", &one), names.after("b", &other));
             prop_assert_eq!(first.cmp(&second), one.cmp(&other));
             if is_windows {

@@ -237,16 +237,40 @@ impl Line {
         answer
     }
 
-    /// A request to whoever gives credentials: the machine, or its cloud. Its answer is for `object_store` to read.
+    /// A request to whoever gives credentials: the machine, or its cloud. Its answer is for `object_store` to read, which does not ask
+    /// again.
     async fn ask_for_credentials(&self, request: HttpRequest) -> Result<HttpResponse, Failure> {
         let host = request.uri().host().unwrap_or_default().to_owned();
-        self.exchange(request).await.map_err(|failure| {
-            Failure::NoCredentials(format!(
-                "no credentials for {}: neither the URL nor the environment has {}, and {host}, which gives those of a role, does \
-                 not answer: {failure}",
-                self.server, self.dialect.credentials
-            ))
-        })
+        let (began, mut pause, mut retries) = (Instant::now(), PAUSE, 0);
+        loop {
+            let asked = self.exchange(request.clone()).await;
+            let trouble = match &asked {
+                Ok(answer) if matches!(answer.status().as_u16(), 408 | 429 | 500..) => {
+                    format!("answers with status {}", answer.status().as_u16())
+                }
+                // Where nobody is there, there is nothing to be waited for.
+                Ok(_) | Err(Failure::Unsent(_)) => {
+                    return asked.map_err(|failure| self.no_credentials(&host, &failure));
+                }
+                Err(failure) => format!("does not answer: {failure}"),
+            };
+            if retries == RETRIES_MAX || began.elapsed() > RETRY_SPAN {
+                return Err(Failure::Away(format!(
+                    "{}: {host}, which gives credentials, {trouble}",
+                    self.server
+                )));
+            }
+            tokio::time::sleep(jittered(pause)).await;
+            (pause, retries) = (2 * pause, retries + 1);
+        }
+    }
+
+    fn no_credentials(&self, host: &str, failure: &Failure) -> Failure {
+        Failure::NoCredentials(format!(
+            "no credentials for {}: neither the URL nor the environment has {}, and {host}, which gives those of a role, does not \
+             answer: {failure}",
+            self.server, self.dialect.credentials
+        ))
     }
 
     /// Sends a request and waits for the head of its answer for as long as something moves.

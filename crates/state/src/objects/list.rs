@@ -87,19 +87,23 @@ async fn itself(
 }
 
 /// Some of the objects behind a name, as what `wanted` makes of them, and whether there are more. Those that it makes nothing of are
-/// passed over. Not every store heeds where a list is to begin (Azurite does not): `wanted` has to know that, too.
+/// passed over. Not every store heeds where a list is to begin: `wanted` has to know that, too, and what is passed over comes in the
+/// largest pages there are. Fails where a store sorts otherwise than by bytes, since something would be left out.
 pub(super) async fn page<T>(
     shelf: &Shelf,
     prefix: Option<&str>,
-    mut offset: Option<String>,
+    offset: Option<String>,
     limit: usize,
     wanted: impl Fn(ObjectMeta) -> Option<T>,
 ) -> Result<(Vec<T>, bool), Error> {
-    let mut token = None;
+    let is_behind = offset.is_some();
+    let mut offset = offset.filter(|_| shelf.dialect.has_list_offset);
+    let is_passed_over = is_behind && offset.is_none();
+    let (mut token, mut last) = (None, Path::default());
     loop {
         let options = PaginatedListOptions {
             offset: offset.take(),
-            max_keys: Some(limit),
+            max_keys: Some(if is_passed_over { shelf.dialect.list_max } else { limit }),
             page_token: token.take(),
             ..PaginatedListOptions::default()
         };
@@ -107,10 +111,24 @@ pub(super) async fn page<T>(
             Ok(page) => page,
             Err(error) => return Err(shelf.explained(&error).await),
         };
-        let found: Vec<_> = page.result.objects.into_iter().filter_map(&wanted).collect();
+        for object in &page.result.objects {
+            if object.location.as_ref() < last.as_ref() {
+                return Err(Error::Engine(
+                    format!(
+                        "{}: `{}` is listed behind `{last}`: it does not sort by bytes, and blobs would be left out",
+                        shelf.server, object.location
+                    )
+                    .into(),
+                ));
+            }
+            last.clone_from(&object.location);
+        }
+        let mut found: Vec<_> = page.result.objects.into_iter().filter_map(&wanted).collect();
+        let is_cut = found.len() > limit;
+        found.truncate(limit);
         match page.page_token {
             Some(next) if found.is_empty() => token = Some(next),
-            next => return Ok((found, next.is_some())),
+            next => return Ok((found, is_cut || next.is_some())),
         }
     }
 }

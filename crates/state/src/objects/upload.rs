@@ -184,8 +184,8 @@ struct Upload {
     is_done: bool,
     /// Which server and bucket, for messages.
     server: String,
-    /// What removes parts that were left.
-    on_left_parts: &'static str,
+    /// What removes parts that were left, if they can be removed at all.
+    on_left_parts: Option<&'static str>,
 }
 
 impl Upload {
@@ -200,10 +200,11 @@ impl Drop for Upload {
     fn drop(&mut self) {
         // Without a runtime, the process ends.
         if !self.is_done
+            && let Some(on_left_parts) = self.on_left_parts
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let server = std::mem::take(&mut self.server);
-            runtime.spawn(take_back(self.inner.clone(), server, self.on_left_parts));
+            runtime.spawn(take_back(self.inner.clone(), server, on_left_parts));
         }
     }
 }

@@ -13,5 +13,5 @@ async fn a_container_names_every_blob() {
 
 #[tokio::test]
 async fn azure_has_blobs_alone() {
-    there_are_blobs_alone(engine(&new_folder("")).engines()).await;
+    there_are_blobs_alone("azure", engine(&new_folder("")).engines()).await;
 }

@@ -37,5 +37,5 @@ async fn many_come_in_pages() {
 
 #[tokio::test]
 async fn s3_has_blobs_alone() {
-    there_are_blobs_alone(Server::start().await.engine("").engines()).await;
+    there_are_blobs_alone("s3", Server::start().await.engine("").engines()).await;
 }

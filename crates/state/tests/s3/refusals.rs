@@ -8,6 +8,7 @@ use futures_util::{StreamExt, stream};
 use lethe_state::{
     blobs::{Blobs, ByteStream, Condition, Put},
     error::Error,
+    portable::Part,
     s3::{Refusal, S3},
 };
 
@@ -142,6 +143,23 @@ async fn conditions_that_are_ignored_are_refused() {
     assert!(blobs.delete("b", "k", Condition::Any, None).await.unwrap());
     // What was tried is no blob.
     assert_eq!(blobs.list("b", "", None, 0).await.unwrap().blobs, []);
+}
+
+/// Some stores sort names otherwise: blobs would be left out of what begins behind another one.
+#[tokio::test]
+async fn a_list_in_another_order_is_refused() {
+    let server = Server::start().await;
+    let blobs = server.engine("").engines().blobs;
+    for key in ["a", "b"] {
+        blobs.put("b", key, one("x"), Put::default()).await.unwrap();
+    }
+    assert_eq!(blobs.list("b", "", None, 0).await.unwrap().blobs.len(), 2);
+    server.vault.list_backwards();
+    let refused = blobs.list("b", "", None, 0).await.unwrap_err();
+    let text = refused.source().unwrap().to_string();
+    assert!(text.contains("`b/a` is listed behind `b/b`") && text.contains("left out"), "{text}");
+    let refused = blobs.portable().unwrap().dump(Part::Blobs, None).await.unwrap_err();
+    assert!(matches!(refused, Error::Engine(_)), "{refused:?}");
 }
 
 /// A certificate as text (RFC 7468).

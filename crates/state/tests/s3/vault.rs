@@ -33,6 +33,8 @@ pub struct Vault {
     events: Arc<Mutex<HashMap<Done, Event>>>,
     /// Whether conditions of writes are ignored, as by servers that do not know them.
     is_heedless: Arc<AtomicBool>,
+    /// Whether each page of a list is in the wrong order.
+    is_unsorted: Arc<AtomicBool>,
 }
 
 type Event = Box<dyn FnOnce() + Send>;
@@ -58,6 +60,7 @@ impl Vault {
             uploads: Arc::default(),
             events: Arc::default(),
             is_heedless: Arc::default(),
+            is_unsorted: Arc::default(),
         }
     }
 
@@ -69,6 +72,11 @@ impl Vault {
     /// Ignores conditions of writes from now on.
     pub fn ignore_conditions(&self) {
         self.is_heedless.store(true, Ordering::SeqCst);
+    }
+
+    /// Lists in the wrong order from now on.
+    pub fn list_backwards(&self) {
+        self.is_unsorted.store(true, Ordering::SeqCst);
     }
 
     /// Does something when this has been done the next time, before it is said.
@@ -230,6 +238,9 @@ impl S3 for Vault {
         }
         let last = contents.last().and_then(|object| object.key.clone());
         let is_truncated = found.next().is_some();
+        if self.is_unsorted.load(Ordering::SeqCst) {
+            contents.reverse();
+        }
         Ok(S3Response::new(ListObjectsV2Output {
             name: Some(input.bucket),
             key_count: i32::try_from(contents.len()).ok(),
