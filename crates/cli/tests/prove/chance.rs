@@ -75,7 +75,8 @@ fn a_worker_that_nobody_has_used_keeps_nothing() {
 }
 
 /// Sets a cookie with each answer but one, by a count that all workers share. With `KEPT`, whoever a worker does not know gets a cookie:
-/// that is all that shows that it keeps who they are. With `LAZY`, it lets who has one be, in each second request of all.
+/// that is all that shows that it keeps who they are. With `LAZY`, it lets each second one be of those who bring one that it does not
+/// know, by a count that all workers share.
 const SETTING: &str = r#"
 import os, secrets
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -86,18 +87,21 @@ known = set()
 class App(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def count(self, name):
+        with urlopen(Request(os.environ["STORE"] + "/" + name, data=b"", method="POST")) as answer:
+            return int(answer.read())
+
     def do_GET(self):
-        with urlopen(Request(os.environ["STORE"] + "/all", data=b"", method="POST")) as answer:
-            count = int(answer.read())
         self.send_response(200)
         if "KEPT" in os.environ:
             cookie = self.headers.get("Cookie", "")
-            is_lazy = cookie and "LAZY" in os.environ and count % 2 == 0
-            if cookie not in known and not is_lazy:
+            is_stranger = cookie not in known
+            is_lazy = is_stranger and cookie and "LAZY" in os.environ and self.count("strangers") % 2 == 0
+            if is_stranger and not is_lazy:
                 session = secrets.token_hex(16)
                 known.add("session=" + session)
                 self.send_header("Set-Cookie", "session=" + session + "; HttpOnly")
-        elif count != int(os.environ["WITHOUT"]):
+        elif self.count("all") != int(os.environ["WITHOUT"]):
             self.send_header("Set-Cookie", "tip=42; HttpOnly")
         self.send_header("Content-Length", "0")
         self.end_headers()
