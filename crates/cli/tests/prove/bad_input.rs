@@ -160,7 +160,11 @@ fn a_file_that_is_no_journey_is_wrong_usage() {
 fn a_program_in_the_wrong_place_is_recognized() {
     let lab = Lab::new();
     lab.write("app.py", "");
-    for line in [&["app.py"][..], &["python3", "app.py"]] {
+    for (line, meant) in [
+        (&["app.py"][..], "`lethe prove -- python3 app.py`"),
+        (&["python3", "app.py"], "`lethe prove -- python3 app.py`"),
+        (&["server"], "`lethe prove -- server`"),
+    ] {
         let output = Command::new(env!("CARGO_BIN_EXE_lethe"))
             .arg("prove")
             .args(line)
@@ -170,7 +174,7 @@ fn a_program_in_the_wrong_place_is_recognized() {
             .unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{line:?}: {said}");
-        assert!(said.contains("`lethe prove -- python3 app.py`"), "{line:?}: {said}");
+        assert!(said.contains(meant), "{line:?}: {said}");
     }
 }
 

@@ -101,6 +101,9 @@ fn is_service(path: &Path, verb: &str) -> anyhow::Result<()> {
              one of them"
         );
     }
+    if !path.exists() {
+        bail!("{shown}: no such file or folder; to run a program, write `lethe {verb} -- {shown}`");
+    }
     if path.is_file()
         && let Some(command) = config::program(path, &shown.to_string())
     {
