@@ -60,7 +60,7 @@ pub use self::{
     instances::Instances,
     problem::{Errors, Problem},
     rollout::Rollout,
-    source::program,
+    source::command_for,
 };
 use crate::interruption::Interruption;
 

@@ -52,7 +52,6 @@ const DIALECT: Dialect = Dialect {
     has_conditions: true,
     // `startFrom` needs a newer version of the protocol than `object_store` speaks.
     has_list_offset: false,
-    list_max: 5000,
     list: "comp=list",
     has_lists_without_prefix: true,
     upload: &["comp=block"],
@@ -275,6 +274,29 @@ mod tests {
             let text = source.to_string();
             assert!(text.contains("AZURE_STORAGE_ACCOUNT_KEY") && text.contains("does not answer"), "{text}");
         }
+    }
+
+    /// A short trouble of whoever gives credentials is waited for, and one that lasts is no fault of the configuration.
+    #[tokio::test]
+    async fn who_gives_credentials_is_asked_again() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let machine = format!("http://{}/token", listener.local_addr().unwrap());
+        let (asked, questions) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let mut socket = socket.unwrap();
+                let _ = socket.read(&mut [0; 4096]);
+                let answer = "HTTP/1.1 503 Later\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                let _ = socket.write_all(answer.as_bytes());
+                if asked.send(()).is_err() {
+                    return;
+                }
+            }
+        });
+        let error = asked_in("azure://shop@photos", &[("AZURE_MSI_ENDPOINT", &machine)]).await.unwrap_err();
+        assert!(matches!(&error, Error::Unavailable(text) if text.contains("status 503")), "{error:?}");
+        assert!(questions.try_iter().count() > 1);
     }
 
     fn refusal(status: u16, code: &str) -> crate::objects::failure::Failure {

@@ -25,7 +25,7 @@ use crate::{
     place::EngineName,
 };
 
-const DIALECT: Dialect = Dialect {
+pub(crate) const DIALECT: Dialect = Dialect {
     engine: EngineName::S3,
     bucket: "bucket",
     on_wrong_login: "; check the access key and its secret: they stand in the URL, or in AWS_ACCESS_KEY_ID and \
@@ -37,7 +37,6 @@ const DIALECT: Dialect = Dialect {
     contests: None,
     has_conditions: false,
     has_list_offset: true,
-    list_max: 1000,
     list: "list-type=",
     has_lists_without_prefix: false,
     upload: &["uploadId="],

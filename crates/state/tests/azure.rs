@@ -5,6 +5,8 @@
 
 #[path = "azure/azurite.rs"]
 mod azurite;
+#[path = "objects/calls.rs"]
+mod calls;
 #[path = "azure/contract.rs"]
 mod contract;
 #[path = "azure/engine.rs"]
@@ -19,3 +21,5 @@ mod names;
 mod proxy;
 #[path = "azure/refusals.rs"]
 mod refusals;
+#[path = "objects/refused.rs"]
+mod refused;

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "objects/calls.rs"]
+mod calls;
 #[path = "s3/contract.rs"]
 mod contract;
 #[path = "s3/faults.rs"]
@@ -17,6 +19,8 @@ mod names;
 mod proxy;
 #[path = "s3/refusals.rs"]
 mod refusals;
+#[path = "objects/refused.rs"]
+mod refused;
 #[path = "s3/server.rs"]
 mod server;
 #[path = "s3/vault.rs"]

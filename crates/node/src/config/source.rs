@@ -29,7 +29,7 @@ pub(super) fn read(path: &Path) -> Result<Draft, Vec<Problem>> {
     };
     let folder =
         folder.canonicalize().map_err(|error| problem(format!("{shown}: cannot be read: {error}")))?;
-    if let Some(command) = program(&file, &shown) {
+    if let Some(command) = command_for(&file, &shown) {
         return Err(problem(format!(
             "{shown}: is a program, not a configuration: to run it, write `lethe up -- {command}`"
         )));
@@ -43,7 +43,7 @@ pub(super) fn read(path: &Path) -> Result<Draft, Vec<Problem>> {
 }
 
 /// How to run the file, as it would be typed, if it is rather a program than a configuration. `shown` is its name for who types.
-pub fn program(file: &Path, shown: &str) -> Option<String> {
+pub fn command_for(file: &Path, shown: &str) -> Option<String> {
     /// Endings of scripts, and what runs them.
     const RUNNERS: [(&str, &str); 9] = [
         ("py", "python3"),

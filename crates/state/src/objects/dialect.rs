@@ -25,8 +25,6 @@ pub(crate) struct Dialect {
     pub(crate) has_conditions: bool,
     /// Whether a list begins where it is asked to.
     pub(crate) has_list_offset: bool,
-    /// Most objects of one page of a list.
-    pub(crate) list_max: usize,
     /// What the query of a list has in it.
     pub(crate) list: &'static str,
     /// Whether a list leaves out the object whose name is all that was asked for (`object_store` takes it for the folder).

@@ -211,27 +211,11 @@ impl From<Failure> for Error {
     }
 }
 
+#[cfg(feature = "s3")]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::place::EngineName;
-
-    const DIALECT: Dialect = Dialect {
-        engine: EngineName::S3,
-        bucket: "bucket",
-        on_wrong_login: "; check the login",
-        on_missing_rights: "; it needs s3:PutObject",
-        credentials: "a key",
-        on_left_parts: Some("a rule removes them"),
-        contests: None,
-        has_conditions: false,
-        has_list_offset: true,
-        list_max: 1000,
-        list: "list-type=",
-        has_lists_without_prefix: false,
-        upload: &["uploadId="],
-        signature: None,
-    };
+    use crate::s3::DIALECT;
 
     fn refusal(status: u16, body: &str) -> Refusal {
         let status = StatusCode::from_u16(status).unwrap();

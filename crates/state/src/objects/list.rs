@@ -87,8 +87,8 @@ async fn itself(
 }
 
 /// Some of the objects behind a name, as what `wanted` makes of them, and whether there are more. Those that it makes nothing of are
-/// passed over. Not every store heeds where a list is to begin: `wanted` has to know that, too, and what is passed over comes in the
-/// largest pages there are. Fails where a store sorts otherwise than by bytes, since something would be left out.
+/// passed over. Not every store heeds where a list is to begin: `wanted` has to know that, too, and what is passed over comes in large
+/// pages. Fails where a store sorts otherwise than by bytes, since something would be left out.
 pub(super) async fn page<T>(
     shelf: &Shelf,
     prefix: Option<&str>,
@@ -103,7 +103,7 @@ pub(super) async fn page<T>(
     loop {
         let options = PaginatedListOptions {
             offset: offset.take(),
-            max_keys: Some(if is_passed_over { shelf.dialect.list_max } else { limit }),
+            max_keys: Some(if is_passed_over { LIST_MAX } else { limit }),
             page_token: token.take(),
             ..PaginatedListOptions::default()
         };

@@ -1,79 +1,18 @@
 //! A network that fails, and writers who meet: a blob is there whole or not at all, nothing is done twice, nothing hangs, and all goes
 //! on without a restart when the server is back.
 
-use std::{sync::Arc, time::Duration};
-
-use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lethe_state::{
-    blobs::{Blob, Blobs, ByteStream, Condition, Put},
+    blobs::{Condition, Put},
     error::Error,
 };
-use tokio::sync::oneshot;
 
 use crate::{
     azurite::{self, new_folder, shared},
+    calls::{LARGE, body, ends, halting, pieces, read, recovery, when, whole},
     engine::engine,
     proxy::{Proxy, Weather},
 };
-
-/// No call may take so long: far more than its timeouts and retries together.
-const NEVER: Duration = Duration::from_secs(60);
-/// More than one part, in pieces.
-const LARGE: usize = 13 << 20;
-const PIECE: usize = 64 << 10;
-
-fn body(seed: usize, size: usize) -> Bytes {
-    (0..size).map(|n| (n / 251 + n + seed) as u8).collect()
-}
-
-fn pieces(body: &Bytes) -> ByteStream {
-    let pieces: Vec<_> = (0..body.len())
-        .step_by(PIECE)
-        .map(|start| Ok(body.slice(start..body.len().min(start + PIECE))))
-        .collect();
-    stream::iter(pieces).boxed()
-}
-
-/// A body that says when its last piece is about to be asked for, and waits for a word before its end.
-fn halting(body: &Bytes) -> (ByteStream, oneshot::Receiver<()>, oneshot::Sender<()>) {
-    let (told, is_near) = oneshot::channel();
-    let (go_on, may_go_on) = oneshot::channel::<()>();
-    let halt = stream::once(async move {
-        told.send(()).unwrap();
-        may_go_on.await.unwrap();
-        Ok(Bytes::new())
-    });
-    (pieces(body).chain(halt).boxed(), is_near, go_on)
-}
-
-async fn whole(blob: Blob) -> std::io::Result<Bytes> {
-    Ok(blob.body.try_collect::<Vec<_>>().await?.concat().into())
-}
-
-async fn read(blobs: &Arc<dyn Blobs>, key: &str) -> Option<Bytes> {
-    Some(whole(ends(blobs.get("b", key, None)).await.unwrap()?).await.unwrap())
-}
-
-fn when(condition: Condition) -> Put {
-    Put { condition, ..Put::default() }
-}
-
-/// Does what must end.
-async fn ends<T>(call: impl Future<Output = T>) -> T {
-    tokio::time::timeout(NEVER, call).await.expect("a call hangs")
-}
-
-/// Asks until the store answers again.
-async fn recovery(blobs: &Arc<dyn Blobs>) {
-    let answered = async {
-        while let Err(error) = blobs.head("b", "k").await {
-            assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    ends(answered).await;
-}
 
 /// Conditions hold for blobs in several parts, too, at the moment at which they appear.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,7 +37,7 @@ async fn an_upload_that_was_overtaken_fails() {
     let engine = engine(&new_folder("&part_mib=5"));
     let blobs = engine.engines().blobs;
     for condition in [Condition::Any, Condition::Absent] {
-        let (large, is_near, go_on) = halting(&body(1, LARGE));
+        let (large, is_near, go_on) = halting(&body(1, LARGE), LARGE);
         let upload = tokio::spawn({
             let (blobs, put) = (blobs.clone(), when(condition.clone()));
             async move { ends(blobs.put("b", "k", large, put)).await }
@@ -128,7 +67,7 @@ async fn an_upload_that_is_given_up_leaves_nothing() {
         let cut = pieces(&body(1, LARGE)).chain(stream::iter([Err(std::io::Error::other("cut"))]));
         let refused = ends(blobs.put("b", key, cut.boxed(), Put::default())).await;
         assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
-        let (large, is_near, _go_on) = halting(&body(1, LARGE));
+        let (large, is_near, _go_on) = halting(&body(1, LARGE), LARGE);
         let put = tokio::spawn({
             let blobs = blobs.clone();
             async move { blobs.put("b", key, large, Put::default()).await }
@@ -174,7 +113,7 @@ async fn a_lost_answer_is_not_noticed() {
     }
     // The last answer of an upload is that to its list of blocks, or to the question before it: either may get lost.
     for key in ["large", "larger"] {
-        let (large, is_near, go_on) = halting(&body(1, LARGE));
+        let (large, is_near, go_on) = halting(&body(1, LARGE), LARGE);
         let put = tokio::spawn({
             let blobs = blobs.clone();
             async move { ends(blobs.put("b", key, large, Put::default())).await }

@@ -1,70 +1,26 @@
 //! A server that is killed and a network that fails: a blob is there whole or not at all, nothing is left behind or done twice,
 //! nothing hangs, and all goes on without a restart when the server is back.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lethe_state::{
-    blobs::{Blob, BlobInfo, Blobs, ByteRange, ByteStream, Condition, Put},
+    blobs::{BlobInfo, ByteRange, ByteStream, Condition, Put},
     error::Error,
     s3::S3,
 };
 use tokio::sync::oneshot;
 
 use crate::{
+    calls::{LARGE, body, ends, halting, pieces, read, recovery, when, whole},
     proxy::{Proxy, Weather},
     server::{self, Server},
     vault::Done,
 };
 
-/// No call may take so long: far more than its timeouts and retries together.
-const NEVER: Duration = Duration::from_secs(60);
-/// More than one part, in pieces.
-const LARGE: usize = 13 << 20;
-const PIECE: usize = 64 << 10;
-
-fn body(size: usize) -> Bytes {
-    (0..size).map(|n| (n / 251 + n) as u8).collect()
-}
-
-fn pieces(body: &Bytes) -> ByteStream {
-    let pieces: Vec<_> = (0..body.len())
-        .step_by(PIECE)
-        .map(|start| Ok(body.slice(start..body.len().min(start + PIECE))))
-        .collect();
-    stream::iter(pieces).boxed()
-}
-
-/// A large body that says when more than a part of it has been taken, and then waits for a word.
-fn halting(body: &Bytes) -> (ByteStream, oneshot::Receiver<()>, oneshot::Sender<()>) {
-    let (half, is_half) = oneshot::channel();
-    let (go_on, may_go_on) = oneshot::channel::<()>();
-    let (before, behind) = (pieces(&body.slice(..8 << 20)), pieces(&body.slice(8 << 20..)));
-    let halt = stream::once(async move {
-        half.send(()).unwrap();
-        may_go_on.await.unwrap();
-        Ok(Bytes::new())
-    });
-    (before.chain(halt).chain(behind).boxed(), is_half, go_on)
-}
-
-async fn whole(blob: Blob) -> std::io::Result<Bytes> {
-    Ok(blob.body.try_collect::<Vec<_>>().await?.concat().into())
-}
-
-async fn read(blobs: &Arc<dyn Blobs>, key: &str) -> Option<Bytes> {
-    Some(whole(ends(blobs.get("b", key, None)).await.unwrap()?).await.unwrap())
-}
-
-fn when(condition: Condition) -> Put {
-    Put { condition, ..Put::default() }
-}
-
-/// Does what must end.
-async fn ends<T>(call: impl Future<Output = T>) -> T {
-    tokio::time::timeout(NEVER, call).await.expect("a call hangs")
-}
+/// Where a large body halts: when more than a part of it has been taken.
+const HALF: usize = 8 << 20;
 
 /// Waits until no part of an upload is left.
 async fn until_nothing_is_left(server: &Server) {
@@ -74,17 +30,6 @@ async fn until_nothing_is_left(server: &Server) {
         }
     };
     ends(gone).await;
-}
-
-/// Asks until the store answers again.
-async fn recovery(blobs: &Arc<dyn Blobs>) {
-    let answered = async {
-        while let Err(error) = blobs.head("b", "k").await {
-            assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    ends(answered).await;
 }
 
 /// A put in the background.
@@ -102,8 +47,8 @@ fn putting(
 async fn an_upload_outlives_a_restart() {
     let mut server = Server::start().await;
     let engine = server.engine("&part_mib=5");
-    let expected = body(LARGE);
-    let (body, is_half, go_on) = halting(&expected);
+    let expected = body(0, LARGE);
+    let (body, is_half, go_on) = halting(&expected, HALF);
     let put = putting(&engine, "k", body);
     is_half.await.unwrap();
     server.kill().await;
@@ -124,7 +69,7 @@ async fn a_failed_upload_leaves_nothing() {
     let engine = server.engine("&part_mib=5");
     let blobs = engine.engines().blobs;
     blobs.put("b", "k", pieces(&"old".into()), Put::default()).await.unwrap();
-    let (body, is_half, go_on) = halting(&body(LARGE));
+    let (body, is_half, go_on) = halting(&body(0, LARGE), HALF);
     let put = putting(&engine, "k", body);
     is_half.await.unwrap();
     let opened = async {
@@ -151,13 +96,13 @@ async fn an_upload_that_is_given_up_leaves_nothing() {
     let server = Server::start().await;
     let engine = server.engine("&part_mib=5");
     let blobs = engine.engines().blobs;
-    let cut = pieces(&body(LARGE)).chain(stream::iter([Err(std::io::Error::other("cut"))]));
+    let cut = pieces(&body(0, LARGE)).chain(stream::iter([Err(std::io::Error::other("cut"))]));
     let refused = blobs.put("b", "k", cut.boxed(), Put::default()).await;
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     let limited = Put { bytes_max: 12 << 20, ..Put::default() };
-    let refused = blobs.put("b", "k", pieces(&body(LARGE)), limited).await;
+    let refused = blobs.put("b", "k", pieces(&body(0, LARGE)), limited).await;
     assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
-    let (body, is_half, _go_on) = halting(&body(LARGE));
+    let (body, is_half, _go_on) = halting(&body(0, LARGE), HALF);
     let put = putting(&engine, "k", body);
     is_half.await.unwrap();
     put.abort();
@@ -271,12 +216,12 @@ async fn a_lost_completion_is_not_noticed() {
         server.vault.when(Done::Completed, move || _ = weather.send_replace(Weather::LosesAnAnswer)).await;
         let condition = etag.take().map_or(condition, Condition::Etag);
         let key = if condition == Condition::Any { "any" } else { "k" };
-        let info = ends(blobs.put("b", key, pieces(&body(LARGE)), when(condition))).await.unwrap();
+        let info = ends(blobs.put("b", key, pieces(&body(0, LARGE)), when(condition))).await.unwrap();
         assert_eq!(proxy.weather(), Weather::Fair, "no answer was lost");
         assert_eq!(blobs.head("b", key).await.unwrap().unwrap(), info);
         etag = (key == "k").then_some(info.etag);
     }
-    let refused = ends(blobs.put("b", "k", pieces(&body(LARGE)), when(Condition::Absent))).await;
+    let refused = ends(blobs.put("b", "k", pieces(&body(0, LARGE)), when(Condition::Absent))).await;
     assert!(matches!(refused, Err(Error::Conflict { .. })), "{refused:?}");
     until_nothing_is_left(&server).await;
 }
@@ -288,7 +233,7 @@ async fn a_download_outlives_a_cut() {
     let proxy = Proxy::start(server.port).await;
     let direct = server.engine("&part_mib=5").engines().blobs;
     let through = S3::open(&server::url(proxy.port, "&part_mib=5")).unwrap().engines().blobs;
-    let expected = body(LARGE);
+    let expected = body(0, LARGE);
     direct.put("b", "k", pieces(&expected), Put::default()).await.unwrap();
     for range in [None, Some(ByteRange::From(1000))] {
         let mut blob = through.get("b", "k", range).await.unwrap().unwrap();
@@ -353,7 +298,7 @@ async fn slow_is_well_and_cut_is_not() {
     proxy.set(Weather::Slow(Duration::from_millis(5)));
     let engine = S3::open(&server::url(proxy.port, "&part_mib=5")).unwrap();
     let blobs = engine.engines().blobs;
-    let expected = body(6 << 20);
+    let expected = body(0, 6 << 20);
     ends(blobs.put("b", "k", pieces(&expected), Put::default())).await.unwrap();
     assert!(read(&blobs, "k").await.unwrap() == expected);
     proxy.set(Weather::Cut);

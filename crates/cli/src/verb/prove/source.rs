@@ -105,7 +105,7 @@ fn is_service(path: &Path, verb: &str) -> anyhow::Result<()> {
         bail!("{shown}: no such file or folder; to run a program, write `lethe {verb} -- {shown}`");
     }
     if path.is_file()
-        && let Some(command) = config::program(path, &shown.to_string())
+        && let Some(command) = config::command_for(path, &shown.to_string())
     {
         bail!("{shown}: is a program, not a configuration: to run it, write `lethe {verb} -- {command}`");
     }
