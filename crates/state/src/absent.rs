@@ -14,6 +14,7 @@ use crate::{
     idempotency::{Answer, Beginning, Begun, Claim, Idempotency},
     limits::{self, Limits, Take, Verdict},
     locks::{self, Lease, Locks, Token},
+    realm::Realm,
     sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
     tables::{self, Outcome, Row, Scan, Tables, Write},
 };
@@ -66,11 +67,11 @@ impl Sessions for Absent {
         self.refuse("sessions")
     }
 
-    async fn list(&self, _: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, _: &Realm, _: &str) -> Result<Vec<SessionInfo>, Error> {
         self.refuse("sessions")
     }
 
-    async fn revoke(&self, _: &str, _: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, _: &Realm, _: &str, _: Option<&str>) -> Result<u64, Error> {
         self.refuse("sessions")
     }
 

@@ -39,6 +39,7 @@ pub mod linear;
 pub mod locks;
 pub mod moving;
 pub mod near;
+pub mod realms;
 mod register;
 pub mod sessions;
 pub mod tables;

@@ -6,7 +6,7 @@ mod company;
 use std::{collections::BTreeMap, fmt};
 
 pub use self::company::Asked;
-use crate::{blobs, cache, idempotency, limits, locks, rules::check_name, tables};
+use crate::{blobs, cache, idempotency, limits, locks, realm::Realm, rules::check_name, tables};
 
 /// Most names that a grant has of one resource.
 pub const NAMES_MAX: usize = 256;
@@ -159,8 +159,8 @@ impl fmt::Display for Pattern {
 pub struct Grant {
     /// In order; none covers another.
     names: BTreeMap<Resource, Vec<Pattern>>,
-    /// Whether it has sessions.
-    pub sessions: bool,
+    /// The sessions that it has, if any.
+    pub sessions: Option<Realm>,
 }
 
 impl Grant {
@@ -192,13 +192,13 @@ impl Grant {
         if names.is_empty() { "none".into() } else { names.join(", ") }
     }
 
-    /// Both together; `None` is all there is.
+    /// Both together; `None` is all there is. Sessions are only of one realm: those of `one`, if it has any.
     pub fn either(one: Option<&Self>, other: Option<&Self>) -> Option<Self> {
         let (mut both, other) = (one?.clone(), other?);
         for (resource, patterns) in &other.names {
             both.give(*resource, patterns.iter().cloned());
         }
-        both.sessions |= other.sessions;
+        both.sessions = both.sessions.or_else(|| other.sessions.clone());
         Some(both)
     }
 }
@@ -248,9 +248,12 @@ mod tests {
     #[test]
     fn both_together() {
         let (mut one, two) = (tables(&["a"]), tables(&["b*"]));
-        one.sessions = true;
+        one.sessions = Some(Realm::default());
         let both = Grant::either(Some(&one), Some(&two)).unwrap();
-        assert_eq!((both.listed(Resource::Tables).as_str(), both.sessions), ("`a`, `b*`", true));
+        assert_eq!((both.listed(Resource::Tables).as_str(), &both.sessions), ("`a`, `b*`", &one.sessions));
+        assert_eq!(Grant::either(Some(&two), Some(&one)).unwrap(), both);
+        let other = Grant { sessions: Some(Realm::named("shop").unwrap()), ..Grant::default() };
+        assert_eq!(Grant::either(Some(&other), Some(&one)).unwrap().sessions, other.sessions, "of one realm");
         assert_eq!(Grant::either(Some(&one), None), None, "all there is");
     }
 

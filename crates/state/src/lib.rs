@@ -41,6 +41,7 @@ pub mod portable;
 pub mod postgres;
 #[cfg(any(feature = "redis", feature = "objects"))]
 mod query;
+pub mod realm;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "remote")]

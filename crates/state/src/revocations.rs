@@ -21,6 +21,7 @@ use crate::{
     error::Error,
     feed::Feed,
     portable::{Page, Part, Portable, Record},
+    realm::Realm,
     sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
     tables::{Action, BATCH_WRITES_MAX, Condition, Tables, Write},
 };
@@ -54,6 +55,28 @@ pub fn of_session(name: &str) -> String {
 /// Whether a row is of a session: then its revision says nothing.
 pub fn is_of_session(key: &str) -> bool {
     key.starts_with(OF_SESSION)
+}
+
+/// Stands in the key of a row of a realm before its name. No hash has it.
+const REALM_MARK: char = '~';
+
+/// The key under which a row is kept that somebody of this realm asks for. Sessions need none of their own: their public names are of their
+/// realm alone.
+pub(crate) fn kept(realm: &Realm, key: &str) -> String {
+    match realm.name() {
+        Some(name) if !is_of_session(key) => format!("{key}{REALM_MARK}{name}"),
+        _ => key.to_owned(),
+    }
+}
+
+/// The key that somebody of this realm knows a row by; `None` if it is of another realm.
+#[cfg(feature = "server")]
+pub(crate) fn seen<'a>(realm: &Realm, kept: &'a str) -> Option<&'a str> {
+    if is_of_session(kept) {
+        return Some(kept);
+    }
+    let (key, name) = kept.split_once(REALM_MARK).map_or((kept, None), |(key, name)| (key, Some(name)));
+    (name == realm.name()).then_some(key)
 }
 
 /// User names may be longer than keys, and the table is nobody's list of who was revoked.
@@ -166,13 +189,14 @@ impl Sessions for Telling {
         let (sessions, tables) = (Arc::clone(&self.sessions), Arc::clone(&self.tables));
         let (id, user) = (id.clone(), user.map(str::to_owned));
         whole(async move {
+            let row = user.as_deref().map(|user| kept(id.realm(), &of_user(user)));
             tell(&*tables, [of_session(&id.public_name())]).await?;
             let renewed = sessions.renew(&id, user.as_deref(), patch).await;
-            if let Some(user) = user.as_deref()
+            if let Some(row) = row
                 && (renewed.is_ok() || is_doubtful(&renewed))
-                && tell(&*tables, [of_user(user)]).await.is_err()
+                && tell(&*tables, [row.clone()]).await.is_err()
             {
-                tokio::spawn(tell_on(tables, vec![of_user(user)]));
+                tokio::spawn(tell_on(tables, vec![row]));
             }
             renewed
         })
@@ -192,20 +216,21 @@ impl Sessions for Telling {
         .await
     }
 
-    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
-        self.sessions.list(user).await
+    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        self.sessions.list_in(realm, user).await
     }
 
     /// Of a single session only the handle is known here, so all of the user's are doubted, once.
-    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+        let realm = realm.clone();
         let (sessions, tables) = (Arc::clone(&self.sessions), Arc::clone(&self.tables));
         let (user, handle) = (user.to_owned(), handle.map(str::to_owned));
         whole(async move {
-            let ended = sessions.revoke(&user, handle.as_deref()).await;
+            let ended = sessions.revoke_in(&realm, &user, handle.as_deref()).await;
             if ended.is_ok() || is_doubtful(&ended) {
                 let tokens = handle.is_none().then(|| of_tokens(&user));
-                let keys: Vec<_> = tokens.into_iter().chain([of_user(&user)]).collect();
-                tell(&*tables, keys).await.and(ended)
+                let rows = tokens.into_iter().chain([of_user(&user)]).map(|row| kept(&realm, &row));
+                tell(&*tables, rows.collect::<Vec<_>>()).await.and(ended)
             } else {
                 ended
             }

@@ -145,7 +145,7 @@ where
 /// Every route there is.
 fn routes() -> Vec<Route> {
     use Resource::{Buckets, Caches, Idempotency, Limits, Locks, Tables};
-    use Rule::{Free, InBody, Listed, Named, Operator, Sessions};
+    use Rule::{Free, InBody, Listed, Named, Operator, Session, Sessions};
 
     const ROW: &str = "/v1/tables/{table}/{key}";
     const SESSION: &str = "/v1/sessions/{id}";
@@ -161,10 +161,11 @@ fn routes() -> Vec<Route> {
         route(Method::GET, "/v1/tables/{table}", Named(Tables), tables::scan),
         route(Method::POST, "/v1/batch", InBody(Tables), tables::batch),
         route(Method::POST, "/v1/sessions", Sessions, sessions::create),
-        route(Method::GET, SESSION, Sessions, sessions::load).with_direct(sessions::load_direct),
-        route(Method::PATCH, SESSION, Sessions, sessions::patch),
+        route(Method::GET, SESSION, Session, sessions::load).with_direct(sessions::load_direct),
+        route(Method::PATCH, SESSION, Session, sessions::patch),
+        // To end what is not there is no error.
         route(Method::DELETE, SESSION, Sessions, sessions::destroy),
-        route(Method::POST, "/v1/sessions/{id}/renew", Sessions, sessions::renew),
+        route(Method::POST, "/v1/sessions/{id}/renew", Session, sessions::renew),
         route(Method::GET, USER, Sessions, sessions::list),
         route(Method::DELETE, USER, Sessions, sessions::revoke_all),
         route(Method::DELETE, "/v1/users/{user}/sessions/{handle}", Sessions, sessions::revoke),

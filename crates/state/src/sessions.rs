@@ -11,7 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Millis, Revision, error::Error, feed::Feed};
+use crate::{
+    Millis, Revision,
+    error::Error,
+    feed::Feed,
+    realm::{self, Realm},
+};
 
 /// Random bytes in a session id: 128 bits, twice what OWASP's Session Management Cheat Sheet asks for.
 pub const ID_BYTES: usize = 16;
@@ -26,46 +31,84 @@ pub const LIST_MAX: usize = 1000;
 /// How long after a renewal the old id may be renewed again for the same user: see [`Sessions::renew`].
 pub const RENEW_GRACE: Duration = Duration::from_secs(30);
 
-/// The secret id of a session. Its text form is 22 characters of URL-safe base64 (RFC 4648, section 5).
-/// `Debug` does not show it.
+/// Longest text form of an id, in bytes.
+pub const ID_TEXT_BYTES_MAX: usize = RANDOM_TEXT_BYTES + 1 + realm::NAME_BYTES_MAX;
+/// How long the text form of the random bytes is.
+const RANDOM_TEXT_BYTES: usize = 22;
+/// Stands in the text form between the random bytes and the realm. It needs no escape in a URL (RFC 3986, section 2.3) and is allowed in a
+/// cookie (RFC 6265, section 4.1.1).
+const REALM_MARK: char = '~';
+
+/// The secret id of a session. Its text form is 22 characters of URL-safe base64 (RFC 4648, section 5), and `~` and the name of its realm
+/// unless that is the common one. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct SessionId([u8; ID_BYTES]);
+pub struct SessionId {
+    random: [u8; ID_BYTES],
+    realm: Realm,
+}
 
 impl SessionId {
-    /// A new one from the operating system's random numbers.
+    /// A new one of the common realm, from the operating system's random numbers.
     pub fn random() -> Result<Self, Error> {
-        let mut bytes = [0; ID_BYTES];
-        getrandom::fill(&mut bytes)
+        Self::random_in(Realm::default())
+    }
+
+    /// A new one of a realm.
+    pub fn random_in(realm: Realm) -> Result<Self, Error> {
+        let mut random = [0; ID_BYTES];
+        getrandom::fill(&mut random)
             .map_err(|error| Error::Unavailable(format!("the system gives no random numbers: {error}")))?;
-        Ok(Self(bytes))
+        Ok(Self { random, realm })
     }
 
     /// Reads the text form; `None` when it is not one.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = [0; ID_BYTES];
-        let length = BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
-        (length == ID_BYTES).then_some(Self(bytes))
+        let (text, realm) = match text.split_once(REALM_MARK) {
+            // The common realm has no other text than none.
+            Some((text, name)) => (text, Some(Realm::named(name).ok()?).filter(|realm| !realm.is_common())?),
+            None => (text, Realm::default()),
+        };
+        let mut random = [0; ID_BYTES];
+        let length = BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut random).ok()?;
+        (length == ID_BYTES).then_some(Self { random, realm })
     }
 
     #[cfg(test)]
-    pub(crate) fn from_bytes(bytes: [u8; ID_BYTES]) -> Self {
-        Self(bytes)
+    pub(crate) fn from_bytes(random: [u8; ID_BYTES]) -> Self {
+        Self { random, realm: Realm::default() }
+    }
+
+    /// Of which realm it is.
+    pub fn realm(&self) -> &Realm {
+        &self.realm
     }
 
     /// The text form. It is a secret: for a cookie, never for a log.
     pub fn to_text(&self) -> String {
-        BASE64_URL_SAFE_NO_PAD.encode(self.0)
+        let mut text = String::with_capacity(ID_TEXT_BYTES_MAX);
+        BASE64_URL_SAFE_NO_PAD.encode_string(self.random, &mut text);
+        if let Some(realm) = self.realm.name() {
+            text.push(REALM_MARK);
+            text.push_str(realm);
+        }
+        text
     }
 
-    /// By which a feed and a log may name the session: the SHA-256 of the id (FIPS 180-4), in URL-safe base64. It tells nothing
-    /// of the id.
+    /// By which a feed and a log may name the session: its [hash](Self::hash), in URL-safe base64. It tells nothing of the id.
     pub fn public_name(&self) -> String {
-        BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(self.0))
+        BASE64_URL_SAFE_NO_PAD.encode(self.hash())
     }
 
-    /// The raw bytes. They are a secret; engines keep a hash of them.
+    /// What engines keep of it: the SHA-256 (FIPS 180-4) of its random bytes and the name of its realm.
+    pub fn hash(&self) -> [u8; 32] {
+        let mut hash = Sha256::new_with_prefix(self.random);
+        hash.update(self.realm.name().unwrap_or_default());
+        hash.finalize().into()
+    }
+
+    /// The random bytes. They are a secret.
     pub fn as_bytes(&self) -> &[u8; ID_BYTES] {
-        &self.0
+        &self.random
     }
 }
 
@@ -123,6 +166,8 @@ pub struct Session {
 /// A session to create.
 #[derive(Clone, Debug, Default)]
 pub struct NewSession {
+    /// Of which realm it is. Through a socket of the state API it may be left out, as the default.
+    pub realm: Realm,
     /// Who is signed in.
     pub user: Option<String>,
     /// The first fields.
@@ -152,6 +197,9 @@ pub struct Patch {
 pub struct SessionInfo {
     /// Names the session in lists and for revocation; not a secret, and no help in guessing the id.
     pub handle: String,
+    /// Of which realm it is.
+    #[serde(default, skip_serializing_if = "Realm::is_common")]
+    pub realm: Realm,
     /// When it was first created.
     pub created_at: Millis,
     /// When it ends unless it is used.
@@ -217,11 +265,21 @@ pub trait Sessions: Send + Sync + 'static {
     /// Ends a session. Ending one that is gone or was never there is no error.
     async fn destroy(&self, id: &SessionId) -> Result<(), Error>;
 
-    /// The live sessions of a user, newest first, at most [`LIST_MAX`].
-    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error>;
+    /// The live sessions of a user of this realm, newest first, at most [`LIST_MAX`].
+    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error>;
 
-    /// Ends the sessions of a user, or only the one with this handle; returns how many were live.
-    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error>;
+    /// Ends the sessions of a user of this realm, or only the one with this handle; returns how many were live.
+    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error>;
+
+    /// [`list_in`](Self::list_in) the default realm.
+    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        self.list_in(&Realm::default(), user).await
+    }
+
+    /// [`revoke_in`](Self::revoke_in) the default realm.
+    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+        self.revoke_in(&Realm::default(), user, handle).await
+    }
 
     /// Follows what changes in sessions from now on: an id of which something was patched, or which was renewed, destroyed or
     /// revoked. That it was used is no change.
@@ -266,5 +324,23 @@ mod tests {
             (b'A'..=b'z').filter_map(|last| SessionId::parse(&format!("{}{}", &text[..21], last as char)));
         assert_eq!(texts.filter(|other| *other == id).count(), 1);
         assert!(!format!("{id:?}").contains(&text) && !id.public_name().contains(&text));
+    }
+
+    #[test]
+    fn an_id_is_another_one_in_another_realm() {
+        let shop = SessionId::random_in(Realm::named("shop").unwrap()).unwrap();
+        let text = shop.to_text();
+        let (random, name) = text.split_once('~').unwrap();
+        assert_eq!((name, SessionId::parse(&text)), ("shop", Some(shop.clone())));
+        let others = [random.to_owned(), format!("{random}~shoq"), format!("{random}~sho")];
+        for other in others.map(|text| SessionId::parse(&text).unwrap()) {
+            assert!(other != shop && other.hash() != shop.hash(), "{}", other.to_text());
+        }
+        for none in ["~", "~Shop", "~common", "~shop~shop", "~shop "] {
+            assert_eq!(SessionId::parse(&format!("{random}{none}")), None, "{none}");
+        }
+        let longest =
+            SessionId::random_in(Realm::named(&"x".repeat(realm::NAME_BYTES_MAX)).unwrap()).unwrap();
+        assert_eq!(longest.to_text().len(), ID_TEXT_BYTES_MAX);
     }
 }

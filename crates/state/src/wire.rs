@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Millis, Revision, locks::Token, portable::Record, sessions, tables};
+use crate::{Millis, Revision, locks::Token, portable::Record, realm::Realm, sessions, tables};
 
 /// Most bytes of a body with records: JSON may write each byte of a value as six.
 #[cfg(feature = "server")]
@@ -233,6 +233,9 @@ pub(crate) struct NewSession {
     pub(crate) idle_ms: Option<u64>,
     #[serde(default)]
     pub(crate) absolute_ms: Option<u64>,
+    /// That of the socket, if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) realm: Option<Realm>,
 }
 
 impl From<NewSession> for sessions::NewSession {
@@ -242,7 +245,7 @@ impl From<NewSession> for sessions::NewSession {
             idle: new.idle_ms.map_or(default.idle, Duration::from_millis),
             absolute: new.absolute_ms.map_or(default.absolute, Duration::from_millis),
         };
-        Self { user: new.user, fields: new.fields, lifetime }
+        Self { realm: new.realm.unwrap_or_default(), user: new.user, fields: new.fields, lifetime }
     }
 }
 

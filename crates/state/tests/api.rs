@@ -26,6 +26,8 @@ mod limits;
 mod locks;
 #[path = "api/near.rs"]
 mod near;
+#[path = "api/realms.rs"]
+mod realms;
 #[path = "api/sessions.rs"]
 mod sessions;
 #[path = "api/tables.rs"]

@@ -161,6 +161,38 @@ async fn a_service_has_what_it_was_given() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_has_sessions_of_its_own() -> anyhow::Result<()> {
+    let own = "state = { sessions = true }";
+    let project = Project::up(own, own).await?;
+    let status = async |service: &str, question: &str| project.status(service, question).await;
+    let create = async |service: &str| -> anyhow::Result<String> {
+        let page = project.ask(service, "/own/POST/v1/sessions").await?;
+        let session: Value = serde_json::from_slice(&page.body)?;
+        Ok(session["id"].as_str().context("an id")?.to_owned())
+    };
+    let (web, api) = (create("web").await?, create("api").await?);
+    ensure!(web.ends_with("~web") && api.ends_with("~api"), "{web} {api}");
+    let of = |id: &str| format!("/own/GET/v1/sessions/{id}");
+    ensure!(status("web", &of(&web)).await? == 200 && status("web", &of(&api)).await? == 404);
+    ensure!(status("api", &of(&api)).await? == 200 && status("api", &of(&web)).await? == 404);
+    ensure!(status("api", "/web/GET/v1/users/ada/sessions").await? == 403, "nor at the other's door");
+
+    // Another name is other sessions, which those who have it share.
+    project.reload("state = { sessions = 'both' }", "state = { sessions = 'both' }")?;
+    ensure!(status("web", &of(&web)).await? == 404);
+    let both = create("web").await?;
+    ensure!(both.ends_with("~both") && status("api", &of(&both)).await? == 200);
+    // Those in common are of services that were given no part of the state, and may be given.
+    project.reload("", "state = { sessions = 'common' }")?;
+    let common = create("web").await?;
+    ensure!(!common.contains('~') && status("api", &of(&common)).await? == 200);
+    ensure!(status("web", &of(&both)).await? == 404);
+    project.reload(own, own)?;
+    ensure!(status("web", &of(&web)).await? == 200, "the old name has the old sessions");
+    project.lethe.down().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_that_come_and_go_and_another_lethe() -> anyhow::Result<()> {
     let project = Project::up(BOUNDED, "state = { tables = ['orders'] }").await?;
     let output = project.place.tell(&["upgrade"])?;

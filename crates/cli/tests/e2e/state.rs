@@ -10,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use lethe_state::{
     cache::{Begun, Cache, Fill, Room},
     limits::Quota,
+    realm::Realm,
     remote::Remote,
     sessions::{NewSession, Sessions},
 };
@@ -100,6 +101,18 @@ async fn sessions_are_seen_and_ended() -> anyhow::Result<()> {
         ..NewSession::default()
     };
     let sessions = [remote.create(new()).await?, remote.create(new()).await?, remote.create(new()).await?];
+    let shop = Realm::named("shop")?;
+    let in_shop = remote.create(NewSession { realm: shop.clone(), ..new() }).await?;
+    let text = tell(&place, &["sessions", "list", "ada", "--realm", "shop"])?;
+    ensure!(text.lines().count() == 2 && text.contains("  shop  "), "{text}");
+    let handle = remote.list_in(&shop, "ada").await?[0].handle.clone();
+    let said = refused(&place, &["sessions", "revoke", "ada", "--handle", &handle])?;
+    ensure!(said.contains("has no session"), "no service has such sessions now: {said}");
+    let typed = place.tell(&["state", "sessions", "list", "ada", "--realm", "common"])?;
+    let said = String::from_utf8(typed.stderr)?;
+    ensure!(typed.status.code() == Some(2) && said.contains("leave --realm out"), "{said}");
+    let revoked = tell(&place, &["sessions", "revoke", "ada", "--handle", &handle, "--realm", "shop"])?;
+    ensure!(revoked == "1 session ended\n" && remote.load(&in_shop.id).await.is_err());
 
     let listed = json_of(&place, &["sessions", "list", "ada"])?;
     let handles: Vec<&str> = listed["sessions"]

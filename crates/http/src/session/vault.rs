@@ -106,7 +106,8 @@ impl Vault {
     ) -> Result<Held, StateError> {
         match self {
             Self::Stored(engine) => {
-                let new = NewSession { user: user.map(str::to_owned), fields, lifetime };
+                let new =
+                    NewSession { user: user.map(str::to_owned), fields, lifetime, ..NewSession::default() };
                 Ok(engine.create(new).await?.into())
             }
             Self::Token(vault) => {

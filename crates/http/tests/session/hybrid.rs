@@ -16,9 +16,15 @@ use lethe_state::{
     clock::{Clock, ManualClock},
     error::Error,
     feed::Feed,
+    grant::Grant,
+    realm::Realm,
     remote::Remote,
     revocations::{TABLE, of_session},
-    server::{self, socket},
+    server::{
+        self, Api,
+        access::{Door, Grants, Peer, Peers},
+        socket,
+    },
     sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
     tables::Scan,
 };
@@ -82,6 +88,30 @@ impl Daemon {
     fn worker(&self) -> Worker {
         Worker::new(self.remote(), &self.clock)
     }
+
+    /// A worker of the service of this name, which has sessions of its own.
+    fn worker_with(&self, realm: &str) -> Worker {
+        let path = self.folder.path().join(format!("{realm}.sock"));
+        let grants = Arc::new(Grants::default());
+        let mut grant = Grant::default();
+        grant.sessions = Some(Realm::named(realm).unwrap());
+        grants.set(realm, Some(grant));
+        let door = Door::of_service(realm, grants, Arc::new(Anybody));
+        let serving =
+            Api::new(self.engine.engines()).serve(socket::bind(&path).unwrap(), door, std::future::pending());
+        tokio::spawn(serving);
+        Worker::with_ring(Remote::connect(&socket::url(&path)).unwrap().engines(), &self.clock, realm)
+    }
+}
+
+/// Who asks is nobody's worker.
+struct Anybody;
+
+#[async_trait]
+impl Peers for Anybody {
+    async fn peer(&self, _: Option<i32>) -> Peer {
+        Peer::Other
+    }
 }
 
 /// A worker, with its own connections and memory.
@@ -93,8 +123,12 @@ struct Worker {
 
 impl Worker {
     fn new(engines: Engines, clock: &ManualClock) -> Self {
+        Self::with_ring(engines, clock, "web")
+    }
+
+    fn with_ring(engines: Engines, clock: &ManualClock, ring: &str) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(clock.clone());
-        let keys = Keys::with_clock(Arc::clone(&engines.tables), "web", Turning::default(), clock);
+        let keys = Keys::with_clock(Arc::clone(&engines.tables), ring, Turning::default(), clock);
         let layer = SessionLayer::new(Arc::clone(&engines.sessions)).hybrid(keys.clone());
         Self { layer, keys, engines }
     }
@@ -148,10 +182,10 @@ impl Sessions for Away {
     async fn destroy(&self, _: &SessionId) -> Result<(), Error> {
         Err(Error::Unavailable("away".into()))
     }
-    async fn list(&self, _: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, _: &Realm, _: &str) -> Result<Vec<SessionInfo>, Error> {
         Err(Error::Unavailable("away".into()))
     }
-    async fn revoke(&self, _: &str, _: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, _: &Realm, _: &str, _: Option<&str>) -> Result<u64, Error> {
         Err(Error::Unavailable("away".into()))
     }
     async fn follow(&self) -> Result<Feed, Error> {
@@ -480,11 +514,11 @@ impl Sessions for Copy {
     async fn destroy(&self, id: &SessionId) -> Result<(), Error> {
         self.engine.destroy(id).await
     }
-    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
-        self.engine.list(user).await
+    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        self.engine.list_in(realm, user).await
     }
-    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
-        self.engine.revoke(user, handle).await
+    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+        self.engine.revoke_in(realm, user, handle).await
     }
     async fn follow(&self) -> Result<Feed, Error> {
         self.engine.follow().await
@@ -606,6 +640,30 @@ async fn tokens_of_an_api_end_with_all_sessions_of_their_user_and_not_with_one()
     let plain = Issuer::new(one.keys.clone(), "shop", "api").issue(Some("ada"), Map::new()).await.unwrap();
     assert!(issuer(&other).verify(&plain).await.is_err());
     assert_eq!(other.keys.refusals().of(Refusal::Revoked), 2);
+}
+
+/// Users of the same name at two services are two: what ends one's sessions and tokens leaves the other's as they are.
+#[tokio::test]
+async fn what_ends_in_one_realm_goes_on_in_another() {
+    let daemon = Daemon::start();
+    let (shop, bank) = (daemon.worker_with("shop"), daemon.worker_with("bank"));
+    let issuer = |worker: &Worker| {
+        Issuer::new(worker.keys.clone(), "shop", "api").revocable(worker.revocations().clone())
+    };
+    let (at_shop, at_bank) = (signed_in(&shop).await, signed_in(&bank).await);
+    let tokens = [
+        issuer(&shop).issue(Some("ada"), Map::new()).await.unwrap(),
+        issuer(&bank).issue(Some("ada"), Map::new()).await.unwrap(),
+    ];
+    assert_eq!(bank.who(&at_shop).await, "", "the cookie of another service names nobody");
+
+    shop.engines.sessions.revoke("ada", None).await.unwrap();
+    shop.hears(2).await;
+    assert_eq!((shop.who(&at_shop).await.as_str(), bank.who(&at_bank).await.as_str()), ("", "ada"));
+    assert!(issuer(&shop).verify(&tokens[0]).await.is_err());
+    issuer(&bank).verify(&tokens[1]).await.unwrap();
+    let mut still = bank.takes(&at_bank);
+    assert_eq!(still.get("/who").await.set_cookies().len(), 0, "the pass was not even doubted");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use lethe_state::{
     error::Error,
     feed::{BEAT, Feed, Notice},
     near::{Bounds, NearSessions},
+    realm::Realm,
     sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
 };
 
@@ -46,12 +47,12 @@ impl Sessions for Untold {
         self.0.destroy(id).await
     }
 
-    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
-        self.0.list(user).await
+    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        self.0.list_in(realm, user).await
     }
 
-    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
-        self.0.revoke(user, handle).await
+    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+        self.0.revoke_in(realm, user, handle).await
     }
 
     async fn follow(&self) -> Result<Feed, Error> {

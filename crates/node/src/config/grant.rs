@@ -1,6 +1,10 @@
 //! `state` of `[services.NAME]`: what a service may use of what is kept.
 
-use lethe_state::grant::{Grant, NAMES_MAX, Pattern, Resource};
+use lethe_model::service::ServiceName;
+use lethe_state::{
+    grant::{Grant, NAMES_MAX, Pattern, Resource},
+    realm::{self, Realm},
+};
 use toml::de::DeValue;
 
 use super::{
@@ -14,10 +18,15 @@ pub(super) const KEYS: [&str; 7] =
 
 const EXPECTED: &str =
     "a table of what the service may use, such as `{ tables = [\"orders\"], sessions = true }`";
+const SESSIONS_EXPECTED: &str = "`true`, for sessions of its own, or a name such as `\"shop\"`, for those of all services that have this name";
 const NAMES_EXPECTED: &str = "a list of names, such as `[\"orders\", \"cart-*\"]`";
 
 /// Reads it from the table of a service. `None` if it is not there: then the service may use everything.
-pub(super) fn read(table: &Table<'_, '_>, report: &mut Report<'_>) -> Option<Grant> {
+pub(super) fn read(
+    service: Option<&ServiceName>,
+    table: &Table<'_, '_>,
+    report: &mut Report<'_>,
+) -> Option<Grant> {
     let value = table.value("state")?;
     let DeValue::Table(entries) = value.get_ref() else {
         match value.get_ref() {
@@ -36,13 +45,41 @@ pub(super) fn read(table: &Table<'_, '_>, report: &mut Report<'_>) -> Option<Gra
     };
     let inner = table.inner("state", value, entries, &KEYS, report);
     let mut grant = Grant::default();
-    grant.sessions = inner.boolean("sessions", report).unwrap_or_default();
+    grant.sessions = sessions(service, &inner, report);
     for resource in Resource::ALL {
         if let Some(value) = inner.value(resource.name()) {
             grant.give(resource, names(&inner, resource, value, report));
         }
     }
     Some(grant)
+}
+
+/// The sessions of a service: `true` for those of its own, or the name of some that others may have too.
+fn sessions(service: Option<&ServiceName>, table: &Table<'_, '_>, report: &mut Report<'_>) -> Option<Realm> {
+    let value = table.value("sessions")?;
+    let name = match value.get_ref() {
+        DeValue::Boolean(false) => return None,
+        DeValue::Boolean(true) if service.is_some_and(|name| name.as_str() == realm::COMMON) => {
+            let message = format!(
+                "`sessions`{}: \"{}\" are those of services without `state`: write `sessions = \"{}\"` if they are meant, or \
+                 another name",
+                table.inside(),
+                realm::COMMON,
+                realm::COMMON
+            );
+            report.at(value.span(), message);
+            return None;
+        }
+        DeValue::Boolean(true) => service?.as_str(),
+        DeValue::String(name) => name,
+        _ => {
+            table.wrong_type("sessions", SESSIONS_EXPECTED, value, report);
+            return None;
+        }
+    };
+    Realm::named(name)
+        .map_err(|error| report.at(value.span(), format!("`sessions`{}: {error}", table.inside())))
+        .ok()
 }
 
 fn names(

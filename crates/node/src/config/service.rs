@@ -87,7 +87,7 @@ pub(super) fn read(
     let drain = table.parsed("drain", duration::EXPECTED, report, duration::parse);
     let env = env(&table, report);
     let policy = policy::read(&table, report);
-    let grant = grant::read(&table, report);
+    let grant = grant::read(name.as_ref(), &table, report);
     let rollout = rollout::read(&table, report);
     let resources = resources::read(&table, report);
     let scale = scale::read(&table, instances, policy.concurrency, folder, report);

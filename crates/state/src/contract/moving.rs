@@ -15,6 +15,7 @@ use crate::{
     error::Error,
     idempotency::{Answer, Beginning, Begun, Claim, Fingerprint},
     portable::{PAGE_RECORDS_MAX, Part, Portable as _, Record, Whole},
+    realm::Realm,
     sessions::{Change, NewSession, Patch},
     tables::{Action, Condition, Outcome, Scan, Write},
 };
@@ -143,15 +144,18 @@ pub async fn sessions_move(source: Fixture, target: Fixture) {
     let out = from.sessions.create(new(Some("ada"))).await.unwrap();
     from.sessions.destroy(&out.id).await.unwrap();
     let old = from.sessions.create(new(None)).await.unwrap();
+    let shop = Realm::named("shop").unwrap();
+    let in_shop = NewSession { realm: shop.clone(), ..new(Some("ada")) };
+    let in_shop = from.sessions.create(in_shop).await.unwrap();
     let renewed = from.sessions.renew(&old.id, Some("bob"), set("cart", json!(null), None)).await.unwrap();
     move_all(from, to, &[Part::Counters, Part::Ended, Part::Sessions]).await;
 
     for part in [Part::Ended, Part::Sessions] {
         let (before, after) = (all(from, part).await, all(to, part).await);
-        assert_eq!(before.len(), if part == Part::Ended { 2 } else { 3 }, "{part:?}");
+        assert_eq!(before.len(), if part == Part::Ended { 2 } else { 4 }, "{part:?}");
         assert_eq!(comparable(before), comparable(after));
     }
-    for session in [&guest, &ada, &renewed] {
+    for session in [&guest, &ada, &renewed, &in_shop] {
         let moved = to.sessions.load(&session.id).await.unwrap();
         assert_eq!((&moved.user, &moved.fields), (&session.user, &session.fields));
         assert_eq!(moved.created_at, session.created_at);
@@ -173,6 +177,8 @@ pub async fn sessions_move(source: Fixture, target: Fixture) {
     assert_eq!(listed, from.sessions.list("ada").await.unwrap(), "with the handles they had");
     assert_eq!(to.sessions.revoke("ada", Some(&listed[0].handle)).await.unwrap(), 1);
     assert!(matches!(to.sessions.load(&ada.id).await, Err(Error::Gone)));
+    assert_eq!(to.sessions.revoke_in(&shop, "ada", None).await.unwrap(), 1);
+    assert!(matches!(to.sessions.load(&in_shop.id).await, Err(Error::Gone)));
 }
 
 fn beginning(key: &str) -> Beginning {

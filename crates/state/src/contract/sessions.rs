@@ -24,9 +24,18 @@ pub use history::*;
 pub use renewal::*;
 pub use users::*;
 
-/// Makes a test of each case of [`crate::contract::sessions`].
+/// Makes a test of each case of [`crate::contract::sessions`] and of [`crate::contract::realms`].
 #[macro_export]
 macro_rules! contract_sessions {
+    ($engine:ident) => {
+        $crate::contract_sessions_of_one_realm!($engine);
+        $crate::contract_cases!($engine, realms, [a_session_is_of_one_realm, users_of_two_realms_are_two]);
+    };
+}
+
+/// Makes a test of each case of [`crate::contract::sessions`].
+#[macro_export]
+macro_rules! contract_sessions_of_one_realm {
     ($engine:ident) => {
         $crate::contract_cases!(
             $engine,
@@ -66,7 +75,7 @@ macro_rules! contract_sessions {
     };
 }
 
-fn set(name: &str, value: Value) -> Patch {
+pub(super) fn set(name: &str, value: Value) -> Patch {
     change(name, Some(value), None)
 }
 
@@ -81,11 +90,12 @@ async fn create(sessions: &Arc<dyn Sessions>, user: Option<&str>) -> Session {
 
 async fn create_for(sessions: &Arc<dyn Sessions>, user: Option<&str>, lifetime: Lifetime) -> Session {
     let fields = [("cart".to_owned(), json!(["apple"]))].into();
-    sessions.create(NewSession { user: user.map(String::from), fields, lifetime }).await.unwrap()
+    let new = NewSession { user: user.map(String::from), fields, lifetime, ..NewSession::default() };
+    sessions.create(new).await.unwrap()
 }
 
 /// Asserts that every use of an id is refused as gone, and that ending it again is no error.
-async fn assert_gone(sessions: &Arc<dyn Sessions>, id: &SessionId) {
+pub(super) async fn assert_gone(sessions: &Arc<dyn Sessions>, id: &SessionId) {
     assert!(matches!(sessions.load(id).await, Err(Error::Gone)), "load");
     assert!(matches!(sessions.patch(id, set("x", json!(1))).await, Err(Error::Gone)), "patch");
     assert!(matches!(sessions.renew(id, None, Patch::default()).await, Err(Error::Gone)), "renew");

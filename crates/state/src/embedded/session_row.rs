@@ -1,4 +1,5 @@
-//! One session as it is stored, and each of the small writes that its life is made of.
+//! One session as it is stored, and each of the small writes that its life is made of. The columns `user` have owners: see
+//! [`crate::realm`].
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use crate::wire;
 use crate::{
     Millis, Revision,
     error::Error,
+    realm::Realm,
     rules::{check_field, check_size},
     sessions::{Change, Field, Patch, SESSION_BYTES_MAX, Session, SessionId},
 };
@@ -34,7 +36,7 @@ pub(super) struct Tombstone {
     /// The id that it was renewed to.
     pub(super) successor: Option<Hash>,
     /// Whose session it became by that.
-    pub(super) user: Option<String>,
+    pub(super) owner: Option<String>,
     /// When it ended.
     pub(super) ended_at: Millis,
 }
@@ -42,7 +44,7 @@ pub(super) struct Tombstone {
 /// A session that is not expired.
 pub(super) struct Loaded<F = Fields> {
     serial: i64,
-    pub(super) user: Option<String>,
+    pub(super) owner: Option<String>,
     created_at: Millis,
     idle_ms: Millis,
     idle_expires_at: Millis,
@@ -115,7 +117,7 @@ impl Loaded<Text> {
         fields.push_str(if fields.is_empty() { "{}" } else { "}" });
         serde_json::to_vec(&wire::Session {
             id: id.to_text(),
-            user: self.user,
+            user: self.owner.map(Realm::user_of),
             // Reads through it: what is stored may not be JSON any more, and would end up as an answer that is none.
             fields: RawValue::from_string(fields)?,
             created_at: self.created_at,
@@ -139,7 +141,7 @@ pub(super) fn find<F: Gather>(
     let mut statement =
         connection.prepare_cached("SELECT successor, user, ended_at FROM tombstones WHERE hash = ?1")?;
     let tombstone = statement.query_row([hash], |row| {
-        Ok(Tombstone { successor: row.get(0)?, user: row.get(1)?, ended_at: row.get(2)? })
+        Ok(Tombstone { successor: row.get(0)?, owner: row.get(1)?, ended_at: row.get(2)? })
     });
     Ok(tombstone.optional()?.map_or(Found::Never, |tombstone| Found::Ended(Some(tombstone))))
 }
@@ -157,7 +159,7 @@ fn read<F: Gather>(connection: &Connection, hash: &Hash) -> rusqlite::Result<Opt
             Some(session) => session,
             empty => empty.insert(Loaded {
                 serial: row.get(0)?,
-                user: row.get(1)?,
+                owner: row.get(1)?,
                 created_at: row.get(2)?,
                 idle_ms: row.get(3)?,
                 idle_expires_at: row.get(4)?,
@@ -198,14 +200,14 @@ impl<F> Loaded<F> {
 impl Loaded {
     /// A session that begins now, and is not stored yet.
     pub(super) fn new(
-        user: Option<String>,
+        owner: Option<String>,
         now: Millis,
         idle_ms: Millis,
         absolute_expires_at: Millis,
     ) -> Self {
         let idle_expires_at = now.saturating_add(idle_ms).min(absolute_expires_at);
         let fields = BTreeMap::new();
-        Self { serial: 0, user, created_at: now, idle_ms, idle_expires_at, absolute_expires_at, fields }
+        Self { serial: 0, owner, created_at: now, idle_ms, idle_expires_at, absolute_expires_at, fields }
     }
 
     /// Stores it, without fields.
@@ -218,7 +220,7 @@ impl Loaded {
         self.serial = statement.insert((
             hash,
             handle,
-            &self.user,
+            &self.owner,
             self.created_at,
             self.idle_ms,
             self.idle_expires_at,
@@ -238,17 +240,17 @@ impl Loaded {
         Ok(())
     }
 
-    /// Gives it another id and user, which counts as use.
+    /// Gives it another id and owner, which counts as use.
     pub(super) fn rename(
         &mut self,
         txn: &Txn<'_>,
         hash: &Hash,
-        user: Option<String>,
+        owner: Option<String>,
     ) -> rusqlite::Result<()> {
-        self.user = user;
+        self.owner = owner;
         self.idle_expires_at = txn.now.saturating_add(self.idle_ms).min(self.absolute_expires_at);
         txn.prepared("UPDATE sessions SET hash = ?2, user = ?3, idle_expires_at = ?4 WHERE serial = ?1")?
-            .execute((self.serial, hash, &self.user, self.idle_expires_at))?;
+            .execute((self.serial, hash, &self.owner, self.idle_expires_at))?;
         Ok(())
     }
 
@@ -296,7 +298,7 @@ impl Loaded {
     pub(super) fn into_session(self, id: SessionId) -> Session {
         Session {
             id,
-            user: self.user,
+            user: self.owner.map(Realm::user_of),
             fields: self.fields.into(),
             created_at: self.created_at,
             idle_ms: self.idle_ms,

@@ -6,7 +6,6 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 #[cfg(feature = "server")]
 use bytes::Bytes;
 use rusqlite::Params;
-use sha2::{Digest, Sha256};
 
 #[cfg(feature = "server")]
 use super::session_row::Text;
@@ -23,6 +22,7 @@ use crate::{
     clock::{after, millis},
     error::Error,
     feed::{Feed, followers::Topic},
+    realm::Realm,
     rules::check_user,
     sessions::{Change, LIST_MAX, NewSession, Patch, RENEW_GRACE, Session, SessionId, SessionInfo, Sessions},
 };
@@ -38,8 +38,9 @@ const HANDLE_BYTES: usize = 9;
 #[async_trait]
 impl Sessions for Store {
     async fn create(&self, new: NewSession) -> Result<Session, Error> {
-        let NewSession { user, fields, lifetime } = new;
+        let NewSession { realm, user, fields, lifetime } = new;
         check_user(user.as_deref())?;
+        let owner = user.map(|user| realm.owner(&user).into_owned());
         let (idle_ms, absolute_ms) = (millis(lifetime.idle), millis(lifetime.absolute));
         if idle_ms == 0 || absolute_ms == 0 {
             return Err(Error::Invalid("a session's lifetimes are 1 ms at least".into()));
@@ -50,11 +51,11 @@ impl Sessions for Store {
         let mut random = [0; HANDLE_BYTES];
         getrandom::fill(&mut random)
             .map_err(|error| Error::Unavailable(format!("the system gives no random numbers: {error}")))?;
-        let (id, handle) = (SessionId::random()?, BASE64_URL_SAFE_NO_PAD.encode(random));
-        let hash = hash(&id);
+        let (id, handle) = (SessionId::random_in(realm)?, BASE64_URL_SAFE_NO_PAD.encode(random));
+        let hash = id.hash();
         let loaded = self.writer.submit(move |txn| {
             let absolute_expires_at = after(txn.now, lifetime.absolute).min(Millis::MAX - TOMBSTONE_KEPT_MS);
-            let mut session = Loaded::new(user, txn.now, idle_ms, absolute_expires_at);
+            let mut session = Loaded::new(owner, txn.now, idle_ms, absolute_expires_at);
             session.insert(txn, &hash, &handle)?;
             session.change(txn, &patch)?;
             Ok(session)
@@ -63,7 +64,7 @@ impl Sessions for Store {
     }
 
     async fn load(&self, id: &SessionId) -> Result<Session, Error> {
-        let (hash, now) = (hash(id), self.clock.now());
+        let (hash, now) = (id.hash(), self.clock.now());
         let loaded = self.readers.look_up(|connection| find(connection, &hash, now)?.live()).await?;
         if !loaded.times().is_past_half(now) {
             return Ok(loaded.into_session(id.clone()));
@@ -86,7 +87,7 @@ impl Sessions for Store {
 
     #[cfg(feature = "server")]
     async fn load_json(&self, id: &SessionId) -> Result<Bytes, Error> {
-        let (hash, now) = (hash(id), self.clock.now());
+        let (hash, now) = (id.hash(), self.clock.now());
         let mark = self.recent.mark(&hash);
         let read = |connection: &_| find::<Text>(connection, &hash, now)?.live();
         let loaded = self.readers.look_up(read).await?;
@@ -110,7 +111,7 @@ impl Sessions for Store {
     }
 
     async fn patch(&self, id: &SessionId, patch: Patch) -> Result<Session, Error> {
-        let hash = hash(id);
+        let hash = id.hash();
         let patched = self.writer.submit(move |txn| {
             let mut session = find(txn.connection(), &hash, txn.now)?.live()?;
             session.change(txn, &patch)?;
@@ -126,13 +127,14 @@ impl Sessions for Store {
 
     async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
         check_user(user)?;
-        let (old, new_id, user) = (hash(id), SessionId::random()?, user.map(str::to_owned));
-        let new = hash(&new_id);
+        let (old, new_id) = (id.hash(), SessionId::random_in(id.realm().clone())?);
+        let owner = user.map(|user| id.realm().owner(user).into_owned());
+        let new = new_id.hash();
         let renewed = self.writer.submit(move |txn| {
-            let (hash, mut session) = find_renewable(txn, old, user.as_deref())?;
+            let (hash, mut session) = find_renewable(txn, old, owner.as_deref())?;
             session.change(txn, &patch)?;
-            bury(txn, &hash, &new, user.as_deref(), session.absolute_expires_at)?;
-            session.rename(txn, &new, user)?;
+            bury(txn, &hash, &new, owner.as_deref(), session.absolute_expires_at)?;
+            session.rename(txn, &new, owner)?;
             txn.changes_session(&hash);
             txn.tell(|| stale(&hash));
             Ok(session)
@@ -141,23 +143,24 @@ impl Sessions for Store {
     }
 
     async fn destroy(&self, id: &SessionId) -> Result<(), Error> {
-        let hash = hash(id);
+        let hash = id.hash();
         self.writer.submit(move |txn| end(txn, "hash = ?3", (txn.now, TOMBSTONE_KEPT_MS, hash))).await?;
         Ok(())
     }
 
-    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
         check_user(Some(user))?;
-        let (user, now) = (user.to_owned(), self.clock.now());
+        let (owner, now, realm) = (realm.owner(user).into_owned(), self.clock.now(), realm.clone());
         self.readers
             .read(move |connection| {
                 let mut statement = connection.prepare_cached(
                     "SELECT handle, created_at, idle_expires_at, absolute_expires_at FROM sessions
                  WHERE user = ?1 AND idle_expires_at > ?2 ORDER BY created_at DESC, serial DESC LIMIT ?3",
                 )?;
-                let infos = statement.query_map((user, now, LIST_MAX as i64), |row| {
+                let infos = statement.query_map((owner, now, LIST_MAX as i64), |row| {
                     Ok(SessionInfo {
                         handle: row.get(0)?,
+                        realm: realm.clone(),
                         created_at: row.get(1)?,
                         idle_expires_at: row.get(2)?,
                         absolute_expires_at: row.get(3)?,
@@ -168,13 +171,13 @@ impl Sessions for Store {
             .await
     }
 
-    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         check_user(Some(user))?;
-        let (user, handle) = (user.to_owned(), handle.map(str::to_owned));
+        let (owner, handle) = (realm.owner(user).into_owned(), handle.map(str::to_owned));
         self.writer
             .submit(move |txn| {
                 let which = "user = ?3 AND (?4 IS NULL OR handle = ?4)";
-                Ok(end(txn, which, (txn.now, TOMBSTONE_KEPT_MS, &user, &handle))?.live)
+                Ok(end(txn, which, (txn.now, TOMBSTONE_KEPT_MS, &owner, &handle))?.live)
             })
             .await
     }
@@ -188,10 +191,6 @@ impl Sessions for Store {
     }
 }
 
-pub(super) fn hash(id: &SessionId) -> Hash {
-    Sha256::digest(id.as_bytes()).into()
-}
-
 /// That copies of a session are stale. The hash of its id is its public name.
 pub(super) fn stale(hash: &Hash) -> Stale {
     (Topic::Sessions, BASE64_URL_SAFE_NO_PAD.encode(hash))
@@ -199,15 +198,15 @@ pub(super) fn stale(hash: &Hash) -> Stale {
 
 /// The session to renew: the one with this id, or, when the id was renewed for the same user within the grace,
 /// the one it became.
-fn find_renewable(txn: &Txn<'_>, mut hash: Hash, user: Option<&str>) -> Result<(Hash, Loaded), Stop> {
+fn find_renewable(txn: &Txn<'_>, mut hash: Hash, owner: Option<&str>) -> Result<(Hash, Loaded), Stop> {
     for followed in 0..=RENEWALS_FOLLOWED_MAX {
         match find(txn.connection(), &hash, txn.now)? {
-            Found::Live(session) if followed == 0 || session.user.as_deref() == user => {
+            Found::Live(session) if followed == 0 || session.owner.as_deref() == owner => {
                 return Ok((hash, session));
             }
-            Found::Ended(Some(Tombstone { successor: Some(successor), user: renewed_for, ended_at }))
-                if user.is_some()
-                    && renewed_for.as_deref() == user
+            Found::Ended(Some(Tombstone { successor: Some(successor), owner: renewed_for, ended_at }))
+                if owner.is_some()
+                    && renewed_for.as_deref() == owner
                     && txn.now.saturating_sub(ended_at) < millis(RENEW_GRACE) =>
             {
                 hash = successor;
@@ -224,13 +223,13 @@ fn bury(
     txn: &Txn<'_>,
     hash: &Hash,
     successor: &Hash,
-    user: Option<&str>,
+    owner: Option<&str>,
     absolute_expires_at: Millis,
 ) -> rusqlite::Result<()> {
     let mut statement = txn.prepared(
         "INSERT INTO tombstones (hash, successor, user, ended_at, forget_at) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    statement.execute((hash, successor, user, txn.now, absolute_expires_at + TOMBSTONE_KEPT_MS))?;
+    statement.execute((hash, successor, owner, txn.now, absolute_expires_at + TOMBSTONE_KEPT_MS))?;
     Ok(())
 }
 

@@ -23,8 +23,8 @@ impl Grant {
         let is_own = asked.key == Some(service);
         match (asked.resource, asked.name) {
             // Hybrid sessions: what was revoked is read; it is written by the state API itself, for whoever ends a session.
-            (Resource::Tables, revocations::TABLE) => self.sessions && asked.is_read,
-            (Resource::Tables, TOKEN_KEYS_TABLE) => self.sessions && is_own,
+            (Resource::Tables, revocations::TABLE) => self.sessions.is_some() && asked.is_read,
+            (Resource::Tables, TOKEN_KEYS_TABLE) => self.sessions.is_some() && is_own,
             (Resource::Caches, HOT_CACHE) => is_own && !self.names(Resource::Caches).is_empty(),
             _ => false,
         }
@@ -34,11 +34,12 @@ impl Grant {
 #[cfg(test)]
 mod tests {
     use super::{super::Pattern, *};
+    use crate::realm::Realm;
 
     #[test]
     fn what_comes_with_what() {
         let nothing = Grant::default();
-        let sessions = Grant { sessions: true, ..Grant::default() };
+        let sessions = Grant { sessions: Some(Realm::default()), ..Grant::default() };
         let mut caches = Grant::default();
         caches.give(Resource::Caches, [Pattern::parse(Resource::Caches, "pages").unwrap()]);
         let tables = |name, key, is_read| Asked { resource: Resource::Tables, name, key, is_read };

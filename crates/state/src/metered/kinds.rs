@@ -18,6 +18,7 @@ use crate::{
     limits::{self, Limits, Quota, Take, Verdict},
     locks::{self, Lease, Locks, Token},
     portable::Portable,
+    realm::Realm,
     sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
     tables::{self, Outcome, Row, Scan, Tables, Write},
 };
@@ -76,12 +77,12 @@ impl Sessions for Metered<dyn Sessions> {
         ask!(self.destroy(id))
     }
 
-    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
-        ask!(self.list(user))
+    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        self.meter.time("list", self.inner.list_in(realm, user)).await
     }
 
-    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
-        ask!(self.revoke(user, handle))
+    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+        self.meter.time("revoke", self.inner.revoke_in(realm, user, handle)).await
     }
 
     async fn follow(&self) -> Result<Feed, Error> {

@@ -13,6 +13,7 @@ use crate::{
     clock::{Clock, SystemClock},
     error::Error,
     feed::{Feed, SILENCE_MAX},
+    realm::Realm,
     sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
 };
 
@@ -89,13 +90,13 @@ impl Sessions for NearSessions {
         self.engine.destroy(id).await
     }
 
-    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
-        self.engine.list(user).await
+    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        self.engine.list_in(realm, user).await
     }
 
-    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         let _writing = self.copies.writing_any();
-        self.engine.revoke(user, handle).await
+        self.engine.revoke_in(realm, user, handle).await
     }
 
     async fn follow(&self) -> Result<Feed, Error> {

@@ -1,5 +1,5 @@
 //! One session as it is stored, and what is decided about it in memory: whether it lives, how a patch changes its fields,
-//! when its idle time moves on.
+//! when its idle time moves on. The columns `user_name` have owners: see [`crate::realm`].
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use super::failure::Stop;
 use crate::{
     Millis,
     error::Error,
+    realm::Realm,
     rules::{check_field, check_size},
     sessions::{Field, Patch, SESSION_BYTES_MAX, Session, SessionId},
 };
@@ -35,7 +36,7 @@ pub(super) struct Tombstone {
     /// The id that it was renewed to.
     pub(super) successor: Option<Hash>,
     /// Whose session it became by that.
-    pub(super) user: Option<String>,
+    pub(super) owner: Option<String>,
     /// When it ended.
     pub(super) ended_at: Millis,
 }
@@ -43,7 +44,7 @@ pub(super) struct Tombstone {
 /// A session that has not expired.
 #[derive(Clone, Debug)]
 pub(super) struct Loaded {
-    pub(super) user: Option<String>,
+    pub(super) owner: Option<String>,
     pub(super) fields: BTreeMap<String, Field>,
     /// Grows with each change of fields, which have it as their revision.
     pub(super) version: i64,
@@ -66,9 +67,9 @@ impl Found {
 
 impl Loaded {
     /// A session that is not stored yet: only then does it have its times.
-    pub(super) fn new(user: Option<String>, idle_ms: Millis) -> Self {
+    pub(super) fn new(owner: Option<String>, idle_ms: Millis) -> Self {
         Self {
-            user,
+            owner,
             fields: BTreeMap::new(),
             version: 1,
             created_at: 0,
@@ -83,7 +84,7 @@ impl Loaded {
         let fields =
             serde_json::from_str(row.try_get(1)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
         Ok(Self {
-            user: row.try_get(0)?,
+            owner: row.try_get(0)?,
             fields,
             version: row.try_get(2)?,
             created_at: row.try_get(3)?,
@@ -143,7 +144,7 @@ impl Loaded {
     pub(super) fn into_session(self, id: SessionId) -> Session {
         Session {
             id,
-            user: self.user,
+            user: self.owner.map(Realm::user_of),
             fields: self.fields.into(),
             created_at: self.created_at,
             idle_ms: self.idle_ms,

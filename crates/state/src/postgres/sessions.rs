@@ -6,7 +6,6 @@
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, Row};
 
 use super::{
@@ -21,6 +20,7 @@ use crate::{
     clock::millis,
     error::Error,
     feed::{Feed, followers::Topic},
+    realm::Realm,
     rules::check_user,
     sessions::{Change, LIST_MAX, NewSession, Patch, RENEW_GRACE, Session, SessionId, SessionInfo, Sessions},
 };
@@ -94,8 +94,9 @@ pub(super) fn end(by: &str, which: &str) -> String {
 #[async_trait]
 impl Sessions for Store {
     async fn create(&self, new: NewSession) -> Result<Session, Error> {
-        let NewSession { user, fields, lifetime } = new;
+        let NewSession { realm, user, fields, lifetime } = new;
         check_user(user.as_deref())?;
+        let owner = user.map(|user| realm.owner(&user).into_owned());
         let idle_ms = millis(lifetime.idle).min(LIFETIME_MS_MAX);
         let absolute_ms = millis(lifetime.absolute).min(LIFETIME_MS_MAX);
         if idle_ms == 0 || absolute_ms == 0 {
@@ -104,13 +105,13 @@ impl Sessions for Store {
         let change = |value| Change { value: Some(value), expect: None };
         let patch =
             Patch { changes: fields.into_iter().map(|(name, value)| (name, change(value))).collect() };
-        let mut session = Loaded::new(user, idle_ms);
+        let mut session = Loaded::new(owner, idle_ms);
         session.change(&patch)?;
-        let (id, handle) = (SessionId::random()?, handle()?);
-        let hash = hash(&id);
+        let (id, handle) = (SessionId::random_in(realm)?, handle()?);
+        let hash = id.hash();
         let times = attempt!(self, Repeatable, |connection| async {
             let query = sqlx::query(self.sql.sessions.create.clone()).bind(self.now()).bind(hash);
-            let query = query.bind(&handle).bind(&session.user).bind(session.fields_text()?);
+            let query = query.bind(&handle).bind(&session.owner).bind(session.fields_text()?);
             let query = query.bind(session.version).bind(idle_ms).bind(absolute_ms);
             let row = query.fetch_one(connection).await?;
             Ok::<(Millis, Millis, Millis), Stop>((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
@@ -120,7 +121,7 @@ impl Sessions for Store {
     }
 
     async fn load(&self, id: &SessionId) -> Result<Session, Error> {
-        let hash = hash(id);
+        let hash = id.hash();
         let (found, now) = attempt!(self, Repeatable, |connection| find(self, connection, &hash, false))?;
         let loaded = found.live()?;
         if !loaded.is_past_half(now) {
@@ -143,7 +144,7 @@ impl Sessions for Store {
     }
 
     async fn patch(&self, id: &SessionId, patch: Patch) -> Result<Session, Error> {
-        let hash = hash(id);
+        let hash = id.hash();
         let (found, now) = attempt!(self, Repeatable, |connection| find(self, connection, &hash, false))?;
         let mut session = found.live()?;
         let version = session.version;
@@ -160,15 +161,17 @@ impl Sessions for Store {
 
     async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
         check_user(user)?;
-        let (old, new_id) = (hash(id), SessionId::random()?);
-        let new = hash(&new_id);
+        let (old, new_id) = (id.hash(), SessionId::random_in(id.realm().clone())?);
+        let owner = user.map(|user| id.realm().owner(user));
+        let owner = owner.as_deref();
+        let new = new_id.hash();
         let renewed =
-            attempt!(self, Transaction, |connection| renew(self, connection, old, &new, user, &patch))?;
+            attempt!(self, Transaction, |connection| renew(self, connection, old, &new, owner, &patch))?;
         Ok(renewed.into_session(new_id))
     }
 
     async fn destroy(&self, id: &SessionId) -> Result<(), Error> {
-        let hash = hash(id);
+        let hash = id.hash();
         attempt!(self, Repeatable, |connection| async {
             let query = sqlx::query(self.sql.sessions.destroy.clone()).bind(self.now()).bind(hash);
             query.execute(connection).await?;
@@ -176,14 +179,16 @@ impl Sessions for Store {
         })
     }
 
-    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
         check_user(Some(user))?;
+        let owner = &*realm.owner(user);
         attempt!(self, Repeatable, |connection| async {
-            let query = sqlx::query(self.sql.sessions.list.clone()).bind(self.now()).bind(user);
+            let query = sqlx::query(self.sql.sessions.list.clone()).bind(self.now()).bind(owner);
             let rows = query.bind(LIST_MAX as i64).fetch_all(connection).await?;
             let infos = rows.iter().map(|row| {
                 Ok::<_, Stop>(SessionInfo {
                     handle: row.try_get(0)?,
+                    realm: realm.clone(),
                     created_at: row.try_get(1)?,
                     idle_expires_at: row.try_get(2)?,
                     absolute_expires_at: row.try_get(3)?,
@@ -193,14 +198,15 @@ impl Sessions for Store {
         })
     }
 
-    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         check_user(Some(user))?;
+        let owner = &*realm.owner(user);
         // A handle with a NUL is nobody's, and PostgreSQL has no such text.
         if handle.is_some_and(|handle| handle.contains('\0')) {
             return Ok(0);
         }
         attempt!(self, Once, |connection| async {
-            let query = sqlx::query(self.sql.sessions.revoke.clone()).bind(self.now()).bind(user);
+            let query = sqlx::query(self.sql.sessions.revoke.clone()).bind(self.now()).bind(owner);
             let row = query.bind(handle).fetch_one(connection).await?;
             Ok::<_, Stop>(row.try_get::<i64, _>(1)?.cast_unsigned())
         })
@@ -213,10 +219,6 @@ impl Sessions for Store {
     fn portable(&self) -> Option<&dyn crate::portable::Portable> {
         Some(self)
     }
-}
-
-fn hash(id: &SessionId) -> Hash {
-    Sha256::digest(id.as_bytes()).into()
 }
 
 fn handle() -> Result<String, Error> {
@@ -245,7 +247,7 @@ async fn find(
     let query = sqlx::query(sql.find_tombstone.clone()).bind(store.now()).bind(hash);
     let Some(row) = query.fetch_optional(connection).await? else { return Ok((Found::Never, 0)) };
     let successor = row.try_get::<Option<Vec<u8>>, _>(0)?.and_then(|hash| hash.try_into().ok());
-    let tombstone = Tombstone { successor, user: row.try_get(1)?, ended_at: row.try_get(2)? };
+    let tombstone = Tombstone { successor, owner: row.try_get(1)?, ended_at: row.try_get(2)? };
     Ok((Found::Ended(Some(tombstone)), row.try_get(3)?))
 }
 
@@ -295,17 +297,17 @@ async fn renew(
     connection: &mut PgConnection,
     old: Hash,
     new: &Hash,
-    user: Option<&str>,
+    owner: Option<&str>,
     patch: &Patch,
 ) -> Result<Loaded, Stop> {
-    let (hash, mut session, now) = hold_renewable(store, connection, old, user).await?;
+    let (hash, mut session, now) = hold_renewable(store, connection, old, owner).await?;
     session.change(patch)?;
-    session.user = user.map(str::to_owned);
+    session.owner = owner.map(str::to_owned);
     session.idle_expires_at = session.moved(now);
     sqlx::query(store.sql.sessions.renew.clone())
         .bind(hash)
         .bind(new)
-        .bind(user)
+        .bind(owner)
         .bind(session.fields_text()?)
         .bind(session.version)
         .bind(session.idle_expires_at)
@@ -322,18 +324,18 @@ async fn hold_renewable(
     store: &Store,
     connection: &mut PgConnection,
     mut hash: Hash,
-    user: Option<&str>,
+    owner: Option<&str>,
 ) -> Result<(Hash, Loaded, Millis), Stop> {
     for followed in 0..=RENEWALS_FOLLOWED_MAX {
         match find(store, connection, &hash, true).await? {
-            (Found::Live(session), now) if followed == 0 || session.user.as_deref() == user => {
+            (Found::Live(session), now) if followed == 0 || session.owner.as_deref() == owner => {
                 return Ok((hash, session, now));
             }
             (
-                Found::Ended(Some(Tombstone { successor: Some(successor), user: renewed_for, ended_at })),
+                Found::Ended(Some(Tombstone { successor: Some(successor), owner: renewed_for, ended_at })),
                 now,
-            ) if user.is_some()
-                && renewed_for.as_deref() == user
+            ) if owner.is_some()
+                && renewed_for.as_deref() == owner
                 && now.saturating_sub(ended_at) < millis(RENEW_GRACE) =>
             {
                 hash = successor;

@@ -10,10 +10,9 @@
 //! | `NS:{NS:c:CACHE}:…` a cache | one for each cache |
 //! | `NS:touched:{NS:t}:TABLE:KEY`, `NS:touched:{NS:c:CACHE}:KEY` never there: they come and go within the scripts that write a row or an entry, for feeds | as those |
 //! | `NS:{sXX}:HASH` a session, and `…:m` its mark | one of 256, by the first byte of the hash; renewal stays in it |
-//! | `NS:{u:USER}` index of a user's sessions | one for each user |
+//! | `NS:{u:OWNER}` index of a user's sessions; owners are told in `crate::realm` | one for each user |
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use sha2::{Digest, Sha256};
 
 use crate::{feed::followers::Topic, sessions::SessionId};
 
@@ -34,7 +33,7 @@ pub(super) struct Hash {
 impl Hash {
     /// The hash of an id.
     pub(super) fn of(id: &SessionId) -> Self {
-        let bytes: [u8; 32] = Sha256::digest(id.as_bytes()).into();
+        let bytes = id.hash();
         Self { text: BASE64_URL_SAFE_NO_PAD.encode(bytes), shard: bytes[0] }
     }
 

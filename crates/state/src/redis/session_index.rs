@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    realm::Realm,
     sessions::{LIST_MAX, SessionInfo},
 };
 
@@ -54,12 +55,12 @@ impl Entry {
 
 impl Store {
     /// The live sessions of a user, newest first.
-    pub(super) async fn list_of(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
+    pub(super) async fn list_of(&self, realm: &Realm, owner: &str) -> Result<Vec<SessionInfo>, Error> {
         let (mut infos, mut seen, mut passed) = (Vec::new(), HashSet::new(), 0);
         loop {
-            let entries = self.entries(user, passed, None).await?;
+            let entries = self.entries(owner, passed, None).await?;
             let is_last = entries.len() < PAGE;
-            let looks: Vec<_> = entries.iter().map(|entry| self.look(entry)).collect();
+            let looks: Vec<_> = entries.iter().map(|entry| self.look(realm, entry)).collect();
             let looked: Vec<_> = stream::iter(looks).buffered(AT_ONCE).collect().await;
             let mut ended = Vec::new();
             for (entry, looked) in entries.into_iter().zip(looked) {
@@ -75,7 +76,7 @@ impl Store {
                     Looked::Ended => ended.push(entry.member),
                 }
             }
-            passed += self.strike(user, ended).await;
+            passed += self.strike(owner, ended).await;
             if is_last || infos.len() >= LIST_MAX {
                 infos.truncate(LIST_MAX);
                 return Ok(infos);
@@ -85,12 +86,12 @@ impl Store {
 
     /// Ends the sessions of a user, or the one with this handle; how many were live. Fails when one may live on. When an answer
     /// is lost and the server is asked again, what the first time ended is not counted.
-    pub(super) async fn revoke_of(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    pub(super) async fn revoke_of(&self, owner: &str, handle: Option<&str>) -> Result<u64, Error> {
         let (mut live, mut passed) = (0, 0);
         loop {
-            let entries = self.entries(user, passed, handle).await?;
+            let entries = self.entries(owner, passed, handle).await?;
             let is_last = entries.len() < PAGE;
-            let ends: Vec<_> = entries.iter().map(|entry| self.end_followed(entry, user)).collect();
+            let ends: Vec<_> = entries.iter().map(|entry| self.end_followed(entry, owner)).collect();
             let ended: Vec<_> = stream::iter(ends).buffered(AT_ONCE).collect().await;
             let mut struck = Vec::new();
             for (entry, ended) in entries.into_iter().zip(ended) {
@@ -102,7 +103,7 @@ impl Store {
                     None => passed += 1,
                 }
             }
-            passed += self.strike(user, struck).await;
+            passed += self.strike(owner, struck).await;
             if is_last {
                 return Ok(live);
             }
@@ -112,10 +113,10 @@ impl Store {
     /// Ends the session of an entry, or what it was renewed to meanwhile, if that is still the user's. Returns whether it was
     /// live; `None` when there is no session yet. The server follows the renewals in one step, and no renewal comes in between;
     /// on a cluster, as long as they stay in one slot, which only those do not that were made before the session moved in.
-    async fn end_followed(&self, entry: &Entry, user: &str) -> Result<Option<bool>, Error> {
+    async fn end_followed(&self, entry: &Entry, owner: &str) -> Result<Option<bool>, Error> {
         let mut hash = entry.hash.clone();
         for _ in 0..STEPS_MAX {
-            let mut reply = self.end(&hash, Some(user), FOLLOWED_IN_ONE_STEP_MAX).await?;
+            let mut reply = self.end(&hash, Some(owner), FOLLOWED_IN_ONE_STEP_MAX).await?;
             match reply.text()?.as_str() {
                 "ended" => return Ok(Some(reply.number()? == 1)),
                 "moved" => hash = Hash::parse(&reply.text()?).ok_or_else(|| unexpected("a hash"))?,
@@ -128,7 +129,7 @@ impl Store {
         Err(Error::Unavailable(text.into()))
     }
 
-    async fn look(&self, entry: &Entry) -> Result<Looked, Error> {
+    async fn look(&self, realm: &Realm, entry: &Entry) -> Result<Looked, Error> {
         let request = self.request(&script::INFO, self.keys.session(&entry.hash)).number(MARK_KEPT_MS);
         let mut reply = Reply::list(self.router.run(&request).await?)?;
         Ok(match reply.text()?.as_str() {
@@ -137,6 +138,7 @@ impl Store {
                 idle_expires_at: reply.number()?,
                 absolute_expires_at: reply.number()?,
                 handle: entry.handle.clone(),
+                realm: realm.clone(),
             }),
             "gone" => Looked::Ended,
             _ => Looked::NotYet,
@@ -144,9 +146,9 @@ impl Store {
     }
 
     /// A page of a user's index from an offset on, newest first, or only what has a handle.
-    async fn entries(&self, user: &str, offset: usize, handle: Option<&str>) -> Result<Vec<Entry>, Error> {
+    async fn entries(&self, owner: &str, offset: usize, handle: Option<&str>) -> Result<Vec<Entry>, Error> {
         let request = self
-            .request(&script::SESSION_ENTRIES, [self.keys.user(user)])
+            .request(&script::SESSION_ENTRIES, [self.keys.user(owner)])
             .text(handle)
             .number(offset)
             .number(PAGE);
@@ -159,8 +161,8 @@ impl Store {
     }
 
     /// Takes entries out of a user's index; how many may be left. They harm nobody, so a failure is no more than noted.
-    pub(super) async fn strike(&self, user: &str, members: impl IntoIterator<Item = Bytes>) -> usize {
-        let mut request = self.request(&script::SESSION_STRIKE, [self.keys.user(user)]);
+    pub(super) async fn strike(&self, owner: &str, members: impl IntoIterator<Item = Bytes>) -> usize {
+        let mut request = self.request(&script::SESSION_STRIKE, [self.keys.user(owner)]);
         let others = request.args.len();
         request.args.extend(members);
         let count = request.args.len() - others;

@@ -6,6 +6,7 @@ use super::reply::{Reply, unexpected};
 use crate::{
     Millis,
     error::Error,
+    realm::Realm,
     sessions::{Field, Patch, SESSION_BYTES_MAX, Session, SessionId},
 };
 
@@ -14,7 +15,7 @@ pub(super) struct Renewed {
     pub(super) session: Session,
     pub(super) handle: String,
     /// Whose it was.
-    pub(super) user_before: Option<String>,
+    pub(super) owner_before: Option<String>,
 }
 
 /// Reads what became of a call: the session, or why not.
@@ -35,8 +36,8 @@ pub(super) fn renewed(
     patch: &Patch,
 ) -> Result<Renewed, Error> {
     let (session, handle) = read(status, &mut reply, id, patch)?;
-    let user_before = Some(reply.text()?).filter(|user| !user.is_empty());
-    Ok(Renewed { session, handle, user_before })
+    let owner_before = Some(reply.text()?).filter(|owner| !owner.is_empty());
+    Ok(Renewed { session, handle, owner_before })
 }
 
 fn read(status: &str, reply: &mut Reply, id: SessionId, patch: &Patch) -> Result<(Session, String), Error> {
@@ -73,7 +74,7 @@ fn fields(mut flat: Reply, id: SessionId) -> Result<(Session, String), Error> {
         let (name, value) = (flat.text()?, flat.text()?);
         let number = || value.parse::<Millis>().map_err(|_| unexpected("a time"));
         match name.as_str() {
-            "u" => session.user = Some(value),
+            "u" => session.user = Some(Realm::user_of(value)),
             "h" => handle = value,
             "c" => session.created_at = number()? / 1000,
             "e" => session.idle_expires_at = number()?,

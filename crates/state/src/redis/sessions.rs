@@ -21,6 +21,7 @@ use super::{
 use crate::{
     error::Error,
     feed::{Feed, followers::Topic},
+    realm::Realm,
     rules::{check_field, check_user},
     sessions::{
         Change, NewSession, Patch, RENEW_GRACE, SESSION_BYTES_MAX, Session, SessionId, SessionInfo, Sessions,
@@ -40,8 +41,9 @@ const DRAWN_MAX: usize = 256 * 30;
 #[async_trait]
 impl Sessions for Store {
     async fn create(&self, new: NewSession) -> Result<Session, Error> {
-        let NewSession { user, fields, lifetime } = new;
+        let NewSession { realm, user, fields, lifetime } = new;
         check_user(user.as_deref())?;
+        let owner = user.map(|user| realm.owner(&user).into_owned());
         let (idle_ms, absolute_ms) = (span_ms(lifetime.idle), span_ms(lifetime.absolute));
         if idle_ms == 0 || absolute_ms == 0 {
             return Err(Error::Invalid("a session's lifetimes are 1 ms at least".into()));
@@ -52,21 +54,21 @@ impl Sessions for Store {
         let mut random = [0; HANDLE_BYTES];
         getrandom::fill(&mut random)
             .map_err(|error| Error::Unavailable(format!("the system gives no random numbers: {error}")))?;
-        let (id, handle) = (SessionId::random()?, BASE64_URL_SAFE_NO_PAD.encode(random));
+        let (id, handle) = (SessionId::random_in(realm)?, BASE64_URL_SAFE_NO_PAD.encode(random));
         let hash = Hash::of(&id);
         let mut keys = self.keys.session(&hash).to_vec();
-        if let Some(user) = &user {
+        if let Some(owner) = &owner {
             if self.router.has_slots() {
-                self.enlist(user, &handle, &hash, None, absolute_ms).await?;
+                self.enlist(owner, &handle, &hash, None, absolute_ms).await?;
             } else {
-                keys.push(self.keys.user(user));
+                keys.push(self.keys.user(owner));
             }
         }
         let request = self
             .session_request(&script::CREATE, keys)
             .arg(hash.text)
             .arg(handle)
-            .text(user.as_deref())
+            .text(owner.as_deref())
             .number(idle_ms)
             .number(absolute_ms)
             .number(SESSION_BYTES_MAX);
@@ -86,12 +88,13 @@ impl Sessions for Store {
 
     async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
         check_user(user)?;
-        let (store, id, user) = (self.clone(), id.clone(), user.map(str::to_owned));
+        let owner = user.map(|user| id.realm().owner(user).into_owned());
+        let (store, id) = (self.clone(), id.clone());
         if !self.router.has_slots() {
-            return store.renew_followed(&id, user.as_deref(), &patch).await;
+            return store.renew_followed(&id, owner.as_deref(), &patch).await;
         }
         // Several steps that belong together go on when the caller has gone.
-        whole(tokio::spawn(async move { store.renew_followed(&id, user.as_deref(), &patch).await })).await
+        whole(tokio::spawn(async move { store.renew_followed(&id, owner.as_deref(), &patch).await })).await
     }
 
     async fn destroy(&self, id: &SessionId) -> Result<(), Error> {
@@ -100,24 +103,25 @@ impl Sessions for Store {
         if ended.text()? != "ended" {
             return Ok(());
         }
-        let (_, user, handle, absolute_end) = (ended.number()?, ended.text()?, ended.text()?, ended.text()?);
-        if !user.is_empty() {
+        let (_, owner, handle, absolute_end) = (ended.number()?, ended.text()?, ended.text()?, ended.text()?);
+        if !owner.is_empty() {
             let member = format!("{handle} {} {absolute_end}", hash.text);
-            self.strike(&user, [Bytes::from(member)]).await;
+            self.strike(&owner, [Bytes::from(member)]).await;
         }
         Ok(())
     }
 
-    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
         check_user(Some(user))?;
-        self.list_of(user).await
+        self.list_of(realm, &realm.owner(user)).await
     }
 
-    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         check_user(Some(user))?;
-        let (store, user, handle) = (self.clone(), user.to_owned(), handle.map(str::to_owned));
+        let (store, owner, handle) =
+            (self.clone(), realm.owner(user).into_owned(), handle.map(str::to_owned));
         // Several steps that belong together go on when the caller has gone.
-        whole(tokio::spawn(async move { store.revoke_of(&user, handle.as_deref()).await })).await
+        whole(tokio::spawn(async move { store.revoke_of(&owner, handle.as_deref()).await })).await
     }
 
     async fn follow(&self) -> Result<Feed, Error> {
@@ -150,16 +154,16 @@ impl Store {
         session_reply::session(&status, &mut reply, id, patch)
     }
 
-    /// Ends a session, or what it has become by so many renewals at most, if it is this user's.
+    /// Ends a session, or what it has become by so many renewals at most, if it is this owner's.
     pub(super) async fn end(
         &self,
         hash: &Hash,
-        user: Option<&str>,
+        owner: Option<&str>,
         followed_max: usize,
     ) -> Result<Reply, Error> {
         let request = self
             .session_request(&script::END, self.keys.session(hash))
-            .text(user)
+            .text(owner)
             .number(followed_max)
             .number(u8::from(self.router.has_slots()));
         Reply::list(self.router.run(&request).await?)
@@ -169,35 +173,35 @@ impl Store {
     async fn renew_followed(
         &self,
         id: &SessionId,
-        user: Option<&str>,
+        owner: Option<&str>,
         patch: &Patch,
     ) -> Result<Session, Error> {
         let mut old = Hash::of(id);
-        let (mut new_id, mut new) = self.draw(&old)?;
+        let (mut new_id, mut new) = self.draw(id.realm(), &old)?;
         let mut entry = None;
         for followed in 0..=RENEWALS_FOLLOWED_MAX {
-            if let Some(user) = user.filter(|_| self.router.has_slots()) {
-                entry = self.enlist_successor(user, &old, &new).await?.or(entry);
+            if let Some(owner) = owner.filter(|_| self.router.has_slots()) {
+                entry = self.enlist_successor(owner, &old, &new).await?.or(entry);
             }
-            let mut reply = self.renew_once(&old, &new, user, followed > 0, patch).await?;
+            let mut reply = self.renew_once(&old, &new, owner, followed > 0, patch).await?;
             let status = reply.text()?;
             if status == "moved" {
                 old = Hash::parse(&reply.text()?).ok_or_else(|| unexpected("a hash"))?;
                 if !self.is_in_reach(&old, &new) {
                     // It was renewed elsewhere, where ids need not stay in a slot, and moved in.
-                    if let (Some(user), Some(entry)) = (user, entry.take()) {
-                        self.strike(user, [entry]).await;
+                    if let (Some(owner), Some(entry)) = (owner, entry.take()) {
+                        self.strike(owner, [entry]).await;
                     }
-                    (new_id, new) = self.draw(&old)?;
+                    (new_id, new) = self.draw(id.realm(), &old)?;
                 }
                 continue;
             }
             let renewed = session_reply::renewed(&status, reply, new_id, patch);
             match &renewed {
-                Ok(renewed) => self.strike_renewed(renewed, &old).await,
+                Ok(renewed) => self.strike_renewed(renewed, owner, &old).await,
                 Err(_) => {
-                    if let (Some(user), Some(entry)) = (user, entry) {
-                        self.strike(user, [entry]).await;
+                    if let (Some(owner), Some(entry)) = (owner, entry) {
+                        self.strike(owner, [entry]).await;
                     }
                 }
             }
@@ -210,19 +214,19 @@ impl Store {
         &self,
         old: &Hash,
         new: &Hash,
-        user: Option<&str>,
+        owner: Option<&str>,
         is_followed: bool,
         patch: &Patch,
     ) -> Result<Reply, Error> {
         let mut keys = [self.keys.session(old), self.keys.session(new)].concat();
-        if let Some(user) = user.filter(|_| !self.router.has_slots()) {
-            keys.push(self.keys.user(user));
+        if let Some(owner) = owner.filter(|_| !self.router.has_slots()) {
+            keys.push(self.keys.user(owner));
         }
         let request = self
             .session_request(&script::RENEW, keys)
             .arg(old.text.clone())
             .arg(new.text.clone())
-            .text(user)
+            .text(owner)
             .number(u8::from(is_followed))
             .number(RENEW_GRACE.as_millis())
             .number(SESSION_BYTES_MAX);
@@ -230,9 +234,9 @@ impl Store {
     }
 
     /// Takes the old id out of the index of whose session it was.
-    async fn strike_renewed(&self, renewed: &session_reply::Renewed, old: &Hash) {
-        let is_struck = !self.router.has_slots() && renewed.session.user == renewed.user_before;
-        if let Some(before) = renewed.user_before.as_ref().filter(|_| !is_struck) {
+    async fn strike_renewed(&self, renewed: &session_reply::Renewed, owner: Option<&str>, old: &Hash) {
+        let is_struck = !self.router.has_slots() && owner == renewed.owner_before.as_deref();
+        if let Some(before) = renewed.owner_before.as_ref().filter(|_| !is_struck) {
             let member = format!("{} {} {}", renewed.handle, old.text, renewed.session.absolute_expires_at);
             self.strike(before, [Bytes::from(member)]).await;
         }
@@ -240,9 +244,9 @@ impl Store {
 
     /// A new id. On a cluster it is in the slot of the old one, so that a renewal is one step: 8 of its 128 bits are known to
     /// who knows the old id.
-    fn draw(&self, old: &Hash) -> Result<(SessionId, Hash), Error> {
+    fn draw(&self, realm: &Realm, old: &Hash) -> Result<(SessionId, Hash), Error> {
         for _ in 0..DRAWN_MAX {
-            let id = SessionId::random()?;
+            let id = SessionId::random_in(realm.clone())?;
             let hash = Hash::of(&id);
             if self.is_in_reach(old, &hash) {
                 return Ok((id, hash));
@@ -260,7 +264,7 @@ impl Store {
     /// that is yet to be created ends after `absolute_ms`.
     pub(super) async fn enlist(
         &self,
-        user: &str,
+        owner: &str,
         handle: &str,
         hash: &Hash,
         times: Option<(Bytes, Bytes)>,
@@ -268,7 +272,7 @@ impl Store {
     ) -> Result<Bytes, Error> {
         let (created, ends_at) = times.unwrap_or_default();
         let request = self
-            .request(&script::SESSION_ENLIST, [self.keys.user(user)])
+            .request(&script::SESSION_ENLIST, [self.keys.user(owner)])
             .arg(handle.to_owned())
             .arg(hash.text.clone())
             .arg(created)
@@ -281,14 +285,14 @@ impl Store {
     }
 
     /// Enters the session that `old` is about to become.
-    async fn enlist_successor(&self, user: &str, old: &Hash, new: &Hash) -> Result<Option<Bytes>, Error> {
+    async fn enlist_successor(&self, owner: &str, old: &Hash, new: &Hash) -> Result<Option<Bytes>, Error> {
         let request = self.session_request(&script::INFO, self.keys.session(old));
         let mut info = Reply::list(self.router.run(&request).await?)?;
         if info.text()? != "live" {
             return Ok(None);
         }
         let (created, _, ends_at, handle) = (info.bytes()?, info.bytes()?, info.bytes()?, info.text()?);
-        self.enlist(user, &handle, new, Some((created, ends_at)), 0).await.map(Some)
+        self.enlist(owner, &handle, new, Some((created, ends_at)), 0).await.map(Some)
     }
 }
 

@@ -53,6 +53,14 @@ impl Target {
         self
     }
 
+    /// Adds a parameter of the query if it has a value.
+    pub(super) fn optional(self, name: &'static str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.parameter(name, value),
+            None => self,
+        }
+    }
+
     fn escape(&mut self, text: &str) {
         const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
         for byte in text.bytes() {

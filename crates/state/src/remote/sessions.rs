@@ -11,7 +11,10 @@ use super::{
 use crate::{
     error::Error,
     feed::Feed,
-    sessions::{NAME_BYTES_MAX, NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
+    realm::Realm,
+    sessions::{
+        ID_TEXT_BYTES_MAX, NAME_BYTES_MAX, NewSession, Patch, Session, SessionId, SessionInfo, Sessions,
+    },
     wire,
 };
 
@@ -26,6 +29,7 @@ impl Sessions for Remote {
             fields: new.fields,
             idle_ms: Some(wire::millis(new.lifetime.idle)),
             absolute_ms: Some(wire::millis(new.lifetime.absolute)),
+            realm: Some(new.realm).filter(|realm| !realm.is_common()),
         };
         self.session(Call::new(Method::POST, Target::new("/v1/sessions"))?.json(&body)?).await
     }
@@ -49,18 +53,20 @@ impl Sessions for Remote {
         Ok(())
     }
 
-    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
-        let call = Call::new(Method::GET, sessions_of(user)?)?;
+    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        let target = sessions_of(user)?.optional("realm", realm.name());
+        let call = Call::new(Method::GET, target)?;
         let list: wire::SessionList = self.pool.call(&call).await?.done()?.json()?;
         Ok(list.sessions)
     }
 
-    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         let target = match handle {
             None => sessions_of(user)?,
             Some(handle) if handle.is_empty() || handle.len() > HANDLE_BYTES_MAX => return Ok(0),
             Some(handle) => sessions_of(user)?.segment("a handle", handle, HANDLE_BYTES_MAX)?,
         };
+        let target = target.optional("realm", realm.name());
         let answer: wire::Revoked =
             self.pool.call(&Call::new(Method::DELETE, target)?).await?.done()?.json()?;
         Ok(answer.revoked)
@@ -96,7 +102,7 @@ impl Remote {
 }
 
 fn session(id: &SessionId) -> Result<Target, Error> {
-    Target::new("/v1/sessions").segment("an id", &id.to_text(), 22)
+    Target::new("/v1/sessions").segment("an id", &id.to_text(), ID_TEXT_BYTES_MAX)
 }
 
 fn sessions_of(user: &str) -> Result<Target, Error> {

@@ -255,12 +255,12 @@ impl Sessions for Mumbling {
         unsaid(self.0.destroy(id).await)
     }
 
-    async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
-        self.0.list(user).await
+    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        self.0.list_in(realm, user).await
     }
 
-    async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
-        unsaid(self.0.revoke(user, handle).await)
+    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+        unsaid(self.0.revoke_in(realm, user, handle).await)
     }
 
     async fn follow(&self) -> Result<Feed, Error> {

@@ -3,7 +3,7 @@
 //! [`Rule`], which is asked before its handler is.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
@@ -18,6 +18,9 @@ use super::{Socket, problem::Problem};
 use crate::{
     error::Error,
     grant::{Asked, Grant, Pattern, Resource},
+    realm::Realm,
+    revocations,
+    sessions::SessionId,
 };
 
 /// What a route needs to be granted. [`super::route`] wants one for each.
@@ -29,6 +32,8 @@ pub(super) enum Rule {
     Named(Resource),
     /// Sessions.
     Sessions,
+    /// The session whose id is the first variable segment of its path.
+    Session,
     /// The socket of whoever runs `lethe`, and not to be a worker.
     Operator,
     /// What its body names. Its handler asks [`Visitor::may_use`] for each name, before anything is done.
@@ -180,14 +185,51 @@ impl Visitor {
         Ok(granted)
     }
 
-    /// Whether sessions may be used.
-    pub(super) fn may_use_sessions(&self) -> Result<(), Error> {
-        self.judge(|grant| match grant.sessions {
-            true => None,
-            false => {
-                Some(Missing { what: "may not use sessions".into(), next: "write `sessions = true`".into() })
-            }
+    /// Of which realm the sessions are that may be used; `None` for whoever runs `lethe`, for whom there are all.
+    pub(super) fn realm(&self) -> Result<Option<Realm>, Error> {
+        let mut realm = self.0.door.service.as_ref().map(|_| Realm::default());
+        self.judge(|grant| {
+            realm.clone_from(&grant.sessions);
+            realm.is_none().then(|| Missing {
+                what: "may not use sessions".into(),
+                next: "write `sessions = true`".into(),
+            })
+        })?;
+        Ok(realm)
+    }
+
+    /// The realm that a call is about which may name one.
+    pub(super) fn realm_asked(&self, asked: Option<Realm>) -> Result<Option<Realm>, Error> {
+        match (self.realm()?, asked) {
+            (None, asked) => Ok(asked),
+            (Some(own), Some(asked)) if own != asked => Err(Error::Denied(format!(
+                "these are the sessions `{asked}`, and those of the caller are `{own}`: leave `realm` out"
+            ))),
+            (own, _) => Ok(own),
+        }
+    }
+
+    /// The realms that services have sessions of, and the common one.
+    pub(super) fn realms(&self) -> BTreeSet<Realm> {
+        self.0.door.grants.with(|grants| {
+            let granted = grants.values().flatten().filter_map(|grant| grant.sessions.clone());
+            granted.chain([Realm::default()]).collect()
         })
+    }
+
+    /// The realm whose part alone is shown of a table: that of revocations is of all realms, and each knows its own rows by the keys
+    /// that they would have if there were no others. `None` where a table is shown as it is.
+    pub(super) fn view_of(&self, table: &str) -> Option<Realm> {
+        // Who was given the table and no sessions has no rows of its own there.
+        if table == revocations::TABLE { self.realm().ok().flatten() } else { None }
+    }
+
+    /// Whether the session of this id may be used. To who may not, it is one that is not there.
+    pub(super) fn may_use_session(&self, id: &SessionId) -> Result<(), Error> {
+        match self.realm()? {
+            Some(realm) if realm != *id.realm() => Err(Error::NotFound),
+            _ => Ok(()),
+        }
     }
 
     fn must_be_operator(&self) -> Result<(), Error> {
@@ -213,7 +255,12 @@ impl Visitor {
     ) -> Result<(), Error> {
         match rule {
             Rule::Free => Ok(()),
-            Rule::Sessions => self.may_use_sessions(),
+            Rule::Sessions => self.realm().map(drop),
+            // What is no id is told by who reads it.
+            Rule::Session => match segments.next().and_then(SessionId::parse) {
+                Some(id) => self.may_use_session(&id),
+                None => self.realm().map(drop),
+            },
             Rule::Operator => self.must_be_operator(),
             Rule::InBody(_) | Rule::Listed(_) => self.may_enter(),
             Rule::Named(resource) => {
@@ -304,7 +351,7 @@ pub(super) async fn check(rule: Rule, request: Request) -> Result<Request, Probl
     let (mut parts, body) = request.into_parts();
     let visitor = Visitor::from_request_parts(&mut parts, &()).await?;
     let parameters = match rule {
-        Rule::Named(_) => RawPathParams::from_request_parts(&mut parts, &()).await.ok(),
+        Rule::Named(_) | Rule::Session => RawPathParams::from_request_parts(&mut parts, &()).await.ok(),
         _ => None,
     };
     // What is not UTF-8 is no name of anything.

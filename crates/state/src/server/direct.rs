@@ -13,7 +13,7 @@ use super::{
     access::{Rule, Visitor},
     problem::Problem,
 };
-use crate::{Millis, Revision, error::Error, frames::Call};
+use crate::{Millis, Revision, error::Error, frames::Call, revocations};
 
 /// Most variable segments of a path.
 const NAMES_MAX: usize = 2;
@@ -90,6 +90,10 @@ impl Directs {
             let names = (route.method == call.method).then(|| matched(route.path, path)).flatten()?;
             Some((route, names))
         })?;
+        // It has another key for each realm.
+        if path[names[0].clone()] == *revocations::TABLE {
+            return None;
+        }
         let segments = names.iter().filter(|name| !name.is_empty()).map(|name| &path[name.clone()]);
         if let Err(denied) = visitor.may_pass(route.rule, &route.method, segments) {
             return Some(Answering::Now(Err(denied.into())));

@@ -14,9 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::{App, Socket, access::Visitor, problem::Problem, query::Segments};
 use crate::{
     error::Error,
-    feed::Feed,
+    feed::{Feed, Notice},
     grant::{Asked, Resource},
-    wire,
+    realm::Realm,
+    revocations, wire,
 };
 
 /// Most feeds through one socket at one time. They are fewer than the connections, so that these never all are feeds.
@@ -24,8 +25,10 @@ pub const FEEDS_MAX: usize = super::CONNECTIONS_MAX / 2;
 
 /// What a feed is of.
 enum Subject {
-    Sessions,
-    Table(String),
+    /// Those of this realm, or all.
+    Sessions(Option<Realm>),
+    /// This one, and the realm whose part of it is shown.
+    Table(String, Option<Realm>),
     Cache(String),
 }
 
@@ -44,7 +47,8 @@ pub(super) async fn sessions(
     visitor: Visitor,
     Segments(()): Segments<()>,
 ) -> Result<Response, Problem> {
-    send(visitor, Subject::Sessions, app.engines.sessions.follow()).await
+    let realm = visitor.realm()?;
+    send(visitor, Subject::Sessions(realm), app.engines.sessions.follow()).await
 }
 
 /// `GET /v1/feeds/tables/{table}`
@@ -53,7 +57,8 @@ pub(super) async fn table(
     visitor: Visitor,
     Segments(table): Segments<String>,
 ) -> Result<Response, Problem> {
-    send(visitor, Subject::Table(table.clone()), app.engines.tables.follow(&table)).await
+    let view = visitor.view_of(&table);
+    send(visitor, Subject::Table(table.clone(), view), app.engines.tables.follow(&table)).await
 }
 
 /// `GET /v1/feeds/cache/{cache}`
@@ -89,18 +94,48 @@ async fn send(
 
 impl Outgoing {
     async fn next(&mut self) -> Result<bytes::Bytes, Error> {
-        let notice = tokio::select! {
-            biased;
-            // Nothing is ever sent: the channel closes when the server ends.
-            _ = self.ending.changed() => return Err(Error::Unavailable("the state API ends".into())),
-            notice = self.feed.next() => notice?,
-        };
-        match &self.subject {
-            Subject::Sessions => self.visitor.may_use_sessions()?,
-            Subject::Table(table) => self.visitor.may(asked(Resource::Tables, table))?,
-            Subject::Cache(cache) => self.visitor.may(asked(Resource::Caches, cache))?,
+        loop {
+            let notice = tokio::select! {
+                biased;
+                // Nothing is ever sent: the channel closes when the server ends.
+                _ = self.ending.changed() => return Err(Error::Unavailable("the state API ends".into())),
+                notice = self.feed.next() => notice?,
+            };
+            self.may_go_on()?;
+            if let Some(notice) = self.shown(notice) {
+                return Ok(wire::feeds::notice(&notice));
+            }
         }
-        Ok(wire::feeds::notice(&notice))
+    }
+
+    /// Whether the client may still have it, and it is still what it asked for.
+    fn may_go_on(&self) -> Result<(), Error> {
+        let is_the_same = match &self.subject {
+            Subject::Sessions(realm) => self.visitor.realm()? == *realm,
+            Subject::Table(table, view) => {
+                self.visitor.may(asked(Resource::Tables, table))?;
+                self.visitor.view_of(table) == *view
+            }
+            Subject::Cache(cache) => {
+                self.visitor.may(asked(Resource::Caches, cache))?;
+                true
+            }
+        };
+        match is_the_same {
+            true => Ok(()),
+            // What the client has copied is not its own any more.
+            false => Err(Error::Unavailable("the service has other sessions now; follow them anew".into())),
+        }
+    }
+
+    /// A notice as the client knows what it is of; `None` if it does not.
+    fn shown(&self, notice: Notice) -> Option<Notice> {
+        match (&self.subject, &notice) {
+            (Subject::Table(_, Some(realm)), Notice::Changed(key)) => {
+                revocations::seen(realm, key).map(|key| Notice::Changed(key.into()))
+            }
+            _ => Some(notice),
+        }
     }
 }
 

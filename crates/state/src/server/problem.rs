@@ -149,20 +149,16 @@ impl From<Error> for Problem {
 /// What a server elsewhere has refused, and what to do about it, which has no secrets in it; other failures of engines tell of
 /// the machine that they are on.
 fn refusal(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<String> {
-    let mut is_refusal = false;
-    #[cfg(feature = "redis")]
-    {
-        is_refusal |= error.is::<crate::redis::Refusal>();
-    }
-    #[cfg(feature = "postgres")]
-    {
-        is_refusal |= error.is::<crate::postgres::failure::Failure>();
-    }
-    #[cfg(feature = "objects")]
-    {
-        is_refusal |= error.is::<crate::objects::Refusal>();
-    }
-    is_refusal.then(|| error.to_string())
+    type Test = fn(&(dyn std::error::Error + Send + Sync + 'static)) -> bool;
+    let refusals: &[Test] = &[
+        #[cfg(feature = "redis")]
+        |error| error.is::<crate::redis::Refusal>(),
+        #[cfg(feature = "postgres")]
+        |error| error.is::<crate::postgres::failure::Failure>(),
+        #[cfg(feature = "objects")]
+        |error| error.is::<crate::objects::Refusal>(),
+    ];
+    refusals.iter().any(|is_refusal| is_refusal(error)).then(|| error.to_string())
 }
 
 impl Problem {

@@ -1,26 +1,28 @@
 //! `/v1/sessions` and `/v1/users`. Session ids are secrets: they stand in paths, and no path is ever logged.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use serde_json::Value;
 
 use super::{
     App, JSON,
+    access::Visitor,
     body::Upload,
     direct::{Answering, Plain, Reply},
     json, json_bytes,
     problem::Problem,
-    query::Segments,
+    query::{Query, Segments, SegmentsAndUri},
 };
 use crate::{
     Revision,
     error::Error,
-    sessions::{Change, Patch, SESSION_BYTES_MAX, SessionId},
+    realm::Realm,
+    sessions::{Change, LIST_MAX, Patch, SESSION_BYTES_MAX, SessionId},
     wire,
 };
 
@@ -31,9 +33,14 @@ pub(super) const FIELDS_BODY_BYTES_MAX: u64 = 8 * SESSION_BYTES_MAX as u64;
 const FIELDS_BODY: &str = "the body of a session";
 
 /// `POST /v1/sessions`
-pub(super) async fn create(State(app): State<Arc<App>>, upload: Upload) -> Result<Response, Problem> {
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    upload: Upload,
+) -> Result<Response, Problem> {
     let body = upload.buffer(&app.buffers, FIELDS_BODY, FIELDS_BODY_BYTES_MAX).await?;
-    let new: wire::NewSession = body.json()?;
+    let mut new: wire::NewSession = body.json()?;
+    new.realm = visitor.realm_asked(new.realm)?;
     let session = app.engines.sessions.create(new.into()).await?;
     Ok(json(StatusCode::CREATED, &wire::Session::from(session)))
 }
@@ -93,40 +100,65 @@ pub(super) async fn renew(
 /// `DELETE /v1/sessions/{id}`
 pub(super) async fn destroy(
     State(app): State<Arc<App>>,
+    visitor: Visitor,
     Segments(id): Segments<String>,
 ) -> Result<Response, Problem> {
-    // What cannot be an id was never there, which is no error.
-    if let Ok(id) = parse(&id) {
+    // What cannot be an id, or is one of others, was never there, which is no error.
+    if let Ok(id) = parse(&id)
+        && visitor.may_use_session(&id).is_ok()
+    {
         app.engines.sessions.destroy(&id).await?;
     }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `GET /v1/users/{user}/sessions`
+/// `GET /v1/users/{user}/sessions?realm=`
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    Segments(user): Segments<String>,
+    visitor: Visitor,
+    SegmentsAndUri(user, uri): SegmentsAndUri<String>,
 ) -> Result<Response, Problem> {
-    let sessions = app.engines.sessions.list(&user).await?;
+    let mut sessions = Vec::new();
+    for realm in realms(&visitor, &uri)? {
+        sessions.extend(app.engines.sessions.list_in(&realm, &user).await?);
+    }
+    sessions.sort_by_key(|session| Reverse(session.created_at));
+    sessions.truncate(LIST_MAX);
     Ok(json(StatusCode::OK, &wire::SessionList { sessions }))
 }
 
-/// `DELETE /v1/users/{user}/sessions`
+/// `DELETE /v1/users/{user}/sessions?realm=`
 pub(super) async fn revoke_all(
     State(app): State<Arc<App>>,
-    Segments(user): Segments<String>,
+    visitor: Visitor,
+    SegmentsAndUri(user, uri): SegmentsAndUri<String>,
 ) -> Result<Response, Problem> {
-    let revoked = app.engines.sessions.revoke(&user, None).await?;
+    end(&app, &realms(&visitor, &uri)?, &user, None).await
+}
+
+/// `DELETE /v1/users/{user}/sessions/{handle}?realm=`
+pub(super) async fn revoke(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    SegmentsAndUri((user, handle), uri): SegmentsAndUri<(String, String)>,
+) -> Result<Response, Problem> {
+    end(&app, &realms(&visitor, &uri)?, &user, Some(&handle)).await
+}
+
+/// Ends sessions of the users of this name in all of these realms.
+async fn end(app: &App, realms: &[Realm], user: &str, handle: Option<&str>) -> Result<Response, Problem> {
+    let mut revoked = 0;
+    for realm in realms {
+        revoked += app.engines.sessions.revoke_in(realm, user, handle).await?;
+    }
     Ok(json(StatusCode::OK, &wire::Revoked { revoked }))
 }
 
-/// `DELETE /v1/users/{user}/sessions/{handle}`
-pub(super) async fn revoke(
-    State(app): State<Arc<App>>,
-    Segments((user, handle)): Segments<(String, String)>,
-) -> Result<Response, Problem> {
-    let revoked = app.engines.sessions.revoke(&user, Some(&handle)).await?;
-    Ok(json(StatusCode::OK, &wire::Revoked { revoked }))
+/// The realms that a call about a user is about: the one that it names, that of the socket, or all that are known.
+fn realms(visitor: &Visitor, uri: &Uri) -> Result<Vec<Realm>, Error> {
+    let asked = Query::parse(uri, &["realm"])?.text("realm").map(Realm::named).transpose()?;
+    let one = visitor.realm_asked(asked)?;
+    Ok(one.map_or_else(|| visitor.realms().into_iter().collect(), |realm| vec![realm]))
 }
 
 /// What cannot be an id belongs to no session.

@@ -24,6 +24,7 @@ use crate::{
     error::Error,
     grant::{Asked, Resource},
     locks::FENCES_TABLE,
+    revocations,
     tables::{Action, Condition, Outcome, Row, Scan, VALUE_BYTES_MAX, Write},
     wire,
 };
@@ -36,9 +37,13 @@ pub(super) const INCREMENT_BODY_BYTES_MAX: u64 = 4 << 10;
 /// `GET /v1/tables/{table}/{key}`
 pub(super) async fn get(
     State(app): State<Arc<App>>,
-    Segments((table, key)): Segments<(String, String)>,
+    visitor: Visitor,
+    Segments((table, mut key)): Segments<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    if let Some(realm) = visitor.view_of(&table) {
+        key = revocations::kept(&realm, &key);
+    }
     let row = app.engines.tables.get(&table, &key).await?.ok_or_else(|| Problem::absent("row"))?;
     match precondition::of_read(&headers, &row.revision.to_string(), None)? {
         Verdict::Send => {}
@@ -143,6 +148,7 @@ pub(super) async fn increment(
 /// `GET /v1/tables/{table}?prefix=&after=&limit=`
 pub(super) async fn scan(
     State(app): State<Arc<App>>,
+    visitor: Visitor,
     SegmentsAndUri(table, uri): SegmentsAndUri<String>,
 ) -> Result<Response, Problem> {
     let query = Query::parse(&uri, &["prefix", "after", "limit"])?;
@@ -152,10 +158,18 @@ pub(super) async fn scan(
         limit: query.number("limit")?.unwrap_or(0),
     };
     let page = app.engines.tables.scan(&table, &scan).await?;
-    let rows = page.rows.iter().map(|row| {
+    let view = visitor.view_of(&table);
+    let rows = page.rows.iter().filter_map(|row| {
         let (value, encoding) = wire::Encoding::of(&row.value);
         let Row { key, revision, expires_at, .. } = row;
-        wire::Row { key: Cow::Borrowed(key), value, encoding, revision: *revision, expires_at: *expires_at }
+        let key = view.as_ref().map_or(Some(&**key), |realm| revocations::seen(realm, key))?;
+        Some(wire::Row {
+            key: Cow::Borrowed(key),
+            value,
+            encoding,
+            revision: *revision,
+            expires_at: *expires_at,
+        })
     });
     let answer = wire::Page { rows: rows.collect(), next: page.next.as_deref().map(Cow::Borrowed) };
     Ok(json(StatusCode::OK, &answer))

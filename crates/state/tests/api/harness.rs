@@ -6,14 +6,35 @@ use std::{
     time::Duration,
 };
 
-use lethe_state::{clock::ManualClock, embedded::Embedded, remote::Remote, server};
+use async_trait::async_trait;
+use lethe_state::{
+    clock::ManualClock,
+    embedded::Embedded,
+    grant::{Grant, Pattern, Resource},
+    realm::Realm,
+    remote::Remote,
+    server::{
+        self, Api,
+        access::{Door, Grants, Peer, Peers},
+    },
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
     sync::oneshot,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
+
+/// Who asks is nobody's worker.
+struct Anybody;
+
+#[async_trait]
+impl Peers for Anybody {
+    async fn peer(&self, _: Option<i32>) -> Peer {
+        Peer::Other
+    }
+}
 
 /// A served engine in a temporary folder.
 pub struct Server {
@@ -21,6 +42,8 @@ pub struct Server {
     pub path: PathBuf,
     engine: Embedded,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    grants: Arc<Grants>,
+    doors: JoinSet<()>,
     _directory: tempfile::TempDir,
 }
 
@@ -37,7 +60,8 @@ impl Server {
         let clock = ManualClock::new(1_700_000_000_000);
         let engine = Embedded::open_with(&directory.path().join("state"), Arc::new(clock.clone())).unwrap();
         let path = directory.path().join("state.sock");
-        Self { clock, path, engine, running: None, _directory: directory }
+        let (grants, doors) = (Arc::default(), JoinSet::new());
+        Self { clock, path, engine, running: None, grants, doors, _directory: directory }
     }
 
     pub fn serve(&mut self) {
@@ -46,7 +70,8 @@ impl Server {
         let ended = async {
             let _ = stopped.await;
         };
-        let task = tokio::spawn(server::serve(listener, self.engine.engines(), ended));
+        let door = Door::of_operator(Arc::clone(&self.grants), Arc::new(Anybody));
+        let task = tokio::spawn(Api::new(self.engine.engines()).serve(listener, door, ended));
         self.running = Some((stop, task));
     }
 
@@ -55,6 +80,27 @@ impl Server {
         let (stop, task) = self.running.take().unwrap();
         drop(stop);
         task
+    }
+
+    /// Opens the socket of a service with such sessions, which may use all else.
+    pub fn door(&mut self, service: &str, sessions: Option<&str>) -> PathBuf {
+        let path = self.path.with_file_name(format!("{service}.sock"));
+        self.grant(service, sessions);
+        let door = Door::of_service(service, Arc::clone(&self.grants), Arc::new(Anybody));
+        let listener = server::socket::bind(&path).unwrap();
+        let serving = Api::new(self.engine.engines()).serve(listener, door, std::future::pending());
+        self.doors.spawn(serving);
+        path
+    }
+
+    /// From now on the service has these sessions.
+    pub fn grant(&self, service: &str, sessions: Option<&str>) {
+        let mut grant = Grant::default();
+        for resource in Resource::ALL {
+            grant.give(resource, [Pattern::parse(resource, "*").unwrap()]);
+        }
+        grant.sessions = sessions.map(|name| Realm::named(name).unwrap());
+        self.grants.set(service, Some(grant));
     }
 
     pub fn remote(&self) -> Remote {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use lethe_state::{
     blobs,
     postgres::{Postgres, failure::Failure},
-    sessions::{Lifetime, NewSession},
+    sessions::NewSession,
 };
 use sqlx::{AssertSqlSafe, Row as _};
 use tokio::sync::Barrier;
@@ -134,7 +134,7 @@ async fn secret_ids_are_nowhere() {
     let (engine, schema) = engine("").await;
     let sessions = &engine.engines().sessions;
     let fields: BTreeMap<_, _> = [("cart".to_owned(), serde_json::json!(["apple"]))].into();
-    let new = NewSession { user: Some("ada".into()), fields, lifetime: Lifetime::default() };
+    let new = NewSession { user: Some("ada".into()), fields, ..NewSession::default() };
     let first = sessions.create(new).await.unwrap().id;
     let second = sessions.renew(&first, Some("ada"), Default::default()).await.unwrap().id;
     let mut connection = connection().await;

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use lethe_state::sessions::{SessionId, SessionInfo};
+use lethe_state::{
+    realm::Realm,
+    sessions::{SessionId, SessionInfo},
+};
 use serde_json::{Value, json};
 
 use super::{tables::remaining, with};
@@ -19,8 +22,12 @@ use crate::{
     table::{self, Cell, Column},
 };
 
-const COLUMNS: [Column; 3] =
-    [Column::left("HANDLE", 0), Column::right("IDLE END IN", 0), Column::right("LAST END IN", 0)];
+const COLUMNS: [Column; 4] = [
+    Column::left("HANDLE", 0),
+    Column::left("REALM", 0),
+    Column::right("IDLE END IN", 0),
+    Column::right("LAST END IN", 0),
+];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Sessions {
@@ -34,8 +41,38 @@ pub(super) enum Sessions {
 pub(super) struct List {
     /// The user
     user: String,
+
+    #[command(flatten)]
+    of: Of,
+
     #[command(flatten)]
     target: Target,
+}
+
+/// Of which services
+#[derive(Debug, Args)]
+struct Of {
+    /// Only the sessions that services have under this name: their own, or what `sessions` in their `state` says
+    #[arg(long, value_name = "NAME", value_parser = realm)]
+    realm: Option<Realm>,
+}
+
+impl Of {
+    /// The default is all.
+    fn realm(&self) -> Realm {
+        self.realm.clone().unwrap_or_default()
+    }
+}
+
+fn realm(name: &str) -> Result<Realm, String> {
+    let realm = Realm::named(name).map_err(|error| error.to_string())?;
+    match realm.is_common() {
+        true => {
+            Err("these are of services without `state`, and cannot be asked for alone: leave --realm out"
+                .into())
+        }
+        false => Ok(realm),
+    }
 }
 
 /// Show what is in a session, as JSON
@@ -69,6 +106,9 @@ pub(super) struct Revoke {
     all: bool,
 
     #[command(flatten)]
+    of: Of,
+
+    #[command(flatten)]
     target: Target,
 }
 
@@ -92,7 +132,9 @@ impl Sessions {
 
 impl List {
     fn run(self) -> anyhow::Result<()> {
-        let sessions = with(&self.target, async |engines| Ok(engines.sessions.list(&self.user).await?))?;
+        let sessions = with(&self.target, async |engines| {
+            Ok(engines.sessions.list_in(&self.of.realm(), &self.user).await?)
+        })?;
         if self.target.json {
             return Ok(output::json(&json!({ "sessions": sessions }))?);
         }
@@ -100,6 +142,7 @@ impl List {
         let cells = |info: &SessionInfo| {
             vec![
                 Cell::new(&info.handle),
+                Cell::new(info.realm.to_string()),
                 Cell::new(remaining(info.idle_expires_at, now)),
                 Cell::new(remaining(info.absolute_expires_at, now)),
             ]
@@ -118,10 +161,9 @@ impl Show {
         }
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line)?;
-        let id =
-            SessionId::parse(line.trim()).context(
-                "standard input has no session id; write the 22 characters of the cookie's value there, on a line of their own",
-            )?;
+        let id = SessionId::parse(line.trim()).context(
+            "standard input has no session id; write the cookie's value there, on a line of its own",
+        )?;
         let session = with(&self.target, async |engines| Ok(engines.sessions.load(&id).await?))?;
         let fields: BTreeMap<String, Value> =
             session.fields.iter().map(|(name, field)| (name.clone(), field.value.clone())).collect();
@@ -143,9 +185,11 @@ fn hint(text: &str) {
 
 impl Revoke {
     fn run(self) -> anyhow::Result<()> {
-        let Self { user, handle, target, .. } = self;
-        let ended =
-            with(&target, async |engines| Ok(engines.sessions.revoke(&user, handle.as_deref()).await?))?;
+        let Self { user, handle, of, target, .. } = self;
+        let realm = of.realm();
+        let ended = with(&target, async |engines| {
+            Ok(engines.sessions.revoke_in(&realm, &user, handle.as_deref()).await?)
+        })?;
         if target.json {
             return Ok(output::json(&json!({ "revoked": ended }))?);
         }

@@ -450,6 +450,27 @@ lethe.toml:3:9: `state` in [services.shop] must be a table of what the service m
 }
 
 #[test]
+fn sessions_of_a_grant() {
+    for (service, sessions, why) in [
+        ("shop", "'My Shop'", "\"My Shop\" cannot be the name of sessions: these are 1 to 40 lower-case"),
+        ("shop", "''", "cannot be the name of sessions"),
+        ("shop", "['shop']", "must be `true`, for sessions of its own, or a name such as `\"shop\"`"),
+        ("shop", "1", "must be `true`, for sessions of its own"),
+        (
+            "common",
+            "true",
+            "are those of services without `state`: write `sessions = \"common\"` if they are meant",
+        ),
+    ] {
+        let toml = format!("[services.{service}]\ncommand = 'sh'\nstate = {{ sessions = {sessions} }}\n");
+        let errors =
+            super::super::file::read(&toml, "lethe.toml", std::path::Path::new("/")).err().expect(sessions);
+        let text = super::super::Errors(errors).to_string();
+        assert!(text.contains("lethe.toml:3:22: `sessions`") && text.contains(why), "{sessions}: {text}");
+    }
+}
+
+#[test]
 fn rollouts() {
     for (line, wrong, why) in [
         ("min-healthy = '101%'", "`min-healthy`: `101%`", "is too much: write at most \"100%\""),

@@ -149,7 +149,7 @@ async fn what_has_expired_is_swept() {
     engines.tables.apply(vec![put("kept", "v")]).await.unwrap();
     let lifetime = Lifetime { idle: MINUTE, absolute: day };
     let fields = [("f".to_owned(), 1.into())];
-    let new = NewSession { user: None, fields: fields.into(), lifetime };
+    let new = NewSession { fields: fields.into(), lifetime, ..NewSession::default() };
     let idle = engines.sessions.create(new.clone()).await.unwrap();
     let renewed = engines.sessions.create(new.clone()).await.unwrap();
     engines.sessions.renew(&renewed.id, Some("alice"), Patch::default()).await.unwrap();

@@ -24,7 +24,8 @@ fn set(value: u64) -> Patch {
 async fn create(engines: &Engines, idle: Duration) -> SessionId {
     let lifetime = Lifetime { idle, ..Lifetime::default() };
     let fields = [("n".to_owned(), json!(0))].into();
-    engines.sessions.create(NewSession { user: Some("ada".into()), fields, lifetime }).await.unwrap().id
+    let new = NewSession { user: Some("ada".into()), fields, lifetime, ..NewSession::default() };
+    engines.sessions.create(new).await.unwrap().id
 }
 
 /// As the server reads it.
@@ -113,7 +114,7 @@ async fn whatever_changes_a_session_takes_it_out_of_memory() {
             }
             "moved under another id" => {
                 let mut moved = records(&engines, Part::Sessions).await;
-                let own = crate::portable::Hash(super::super::sessions::hash(&id));
+                let own = crate::portable::Hash(id.hash());
                 moved.retain(|record| matches!(record, Record::Session(session) if session.hash == own));
                 let [Record::Session(session)] = &mut moved[..] else { panic!("{moved:?}") };
                 session.hash = crate::portable::Hash([3; 32]);

@@ -162,10 +162,10 @@ async fn no_route_gives_what_was_not_granted() {
                 let refused = ask(&served, method, route.path, &body(&route, "foreign")).await;
                 (refused, ask(&served, method, route.path, &body(&route, "own-2")).await)
             }
-            Rule::Sessions => {
+            Rule::Sessions | Rule::Session => {
                 let refused = ask(&served, method, &path(&route, "x"), "").await;
                 let mut sessions = Grant::default();
-                sessions.sessions = true;
+                sessions.sessions = Some(Realm::default());
                 served.grants.set("web", Some(sessions));
                 let allowed = ask(&served, method, &path(&route, "x"), "").await;
                 served.grants.set("web", Some(some()));
@@ -266,7 +266,7 @@ async fn a_lock_comes_with_its_fence() {
 #[tokio::test]
 async fn what_was_given_comes_with_what_it_needs_and_no_more() {
     let (mut sessions, mut caches) = (Grant::default(), Grant::default());
-    sessions.sessions = true;
+    sessions.sessions = Some(Realm::default());
     caches.give(Resource::Caches, [Pattern::parse(Resource::Caches, "own").unwrap()]);
     let (with_sessions, with_caches) = (served(Some(sessions)), served(Some(caches)));
     let batch = |table: &str, key: &str| {
