@@ -27,6 +27,7 @@ mod recent;
 mod schema;
 mod session_row;
 mod sessions;
+mod solitude;
 pub mod sweeper;
 mod tables;
 mod writer;
@@ -48,6 +49,7 @@ use self::{
     files::Files,
     readers::Readers,
     recent::Recent,
+    solitude::Solitude,
     sweeper::{Swept, Unlinker},
     writer::{Desk, Writer},
 };
@@ -182,18 +184,20 @@ impl Embedded {
         schema::sync_folder(directory).map_err(|error| Failure::io("write", directory, &error))?;
         let (unlinker, unlinked) = Unlinker::new();
         let thread_failure = |error| Failure::io("start a thread for", directory, &error);
+        let solitude = Arc::<Solitude>::default();
         let base = |name, file, connection: rusqlite::Connection, followers, recent| {
             let database = Arc::new(directory.join(file));
-            let readers = Readers::open(database.clone())?;
+            let readers = Readers::open(database.clone(), Arc::clone(&solitude))?;
             let (clock, unlinker, claim) = (clock.clone(), unlinker.clone(), claim.clone());
             let data_version =
                 writer::read_data_version(&connection).map_err(|error| Failure::sqlite(&database, &error))?;
             let desk = Desk { connection, database, clock, unlinker, claim, followers, recent, data_version };
-            let (writer, thread) = Writer::start(name, desk).map_err(thread_failure)?;
+            let (writer, thread) =
+                Writer::start(name, desk, Arc::clone(&solitude)).map_err(thread_failure)?;
             Ok::<_, Failure>((Base { writer, readers }, thread))
         };
         let [state, limits, cache] = connections;
-        let recent = Arc::new(Recent::new(is_given_away.clone()));
+        let recent = Arc::new(Recent::new(is_given_away.clone(), Arc::clone(&solitude)));
         let [followers, cache_followers] = [(); 2].map(|()| Arc::<Followers>::default());
         let (Base { writer, readers }, writer_thread) =
             base("state-writer", DATABASE, state, followers.clone(), Some(recent.clone()))?;

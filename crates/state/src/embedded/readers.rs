@@ -17,6 +17,7 @@ use super::{
     command::closing,
     failure::{Failure, Stop},
     schema,
+    solitude::Solitude,
 };
 use crate::error::Error;
 
@@ -29,6 +30,7 @@ const LONG_READERS: usize = READERS - 1;
 #[derive(Clone)]
 pub(super) struct Readers {
     database: Arc<PathBuf>,
+    solitude: Arc<Solitude>,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
     long_permits: Arc<Semaphore>,
@@ -36,10 +38,11 @@ pub(super) struct Readers {
 
 impl Readers {
     /// Opens the connections.
-    pub(super) fn open(database: Arc<PathBuf>) -> Result<Self, Failure> {
+    pub(super) fn open(database: Arc<PathBuf>, solitude: Arc<Solitude>) -> Result<Self, Failure> {
         let idle = (0..READERS).map(|_| schema::open_reader(&database)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             database,
+            solitude,
             idle: Arc::new(Mutex::new(idle)),
             permits: Arc::new(Semaphore::new(READERS)),
             long_permits: Arc::new(Semaphore::new(LONG_READERS)),
@@ -51,6 +54,7 @@ impl Readers {
         &self,
         read: impl FnOnce(&Connection) -> Result<T, Stop>,
     ) -> Result<T, Error> {
+        self.solitude.disturb();
         let _permit = self.permits.acquire().await.map_err(|_| closing())?;
         self.with_connection(read)
     }
@@ -60,6 +64,7 @@ impl Readers {
         &self,
         read: impl FnOnce(&Connection) -> Result<T, Stop> + Send + 'static,
     ) -> Result<T, Error> {
+        self.solitude.disturb();
         let long_permit = self.long_permits.clone().acquire_owned().await.map_err(|_| closing())?;
         let permit = self.permits.clone().acquire_owned().await.map_err(|_| closing())?;
         let readers = self.clone();

@@ -18,7 +18,10 @@ use std::sync::{
 
 use bytes::Bytes;
 
-use super::session_row::{Hash, Times};
+use super::{
+    session_row::{Hash, Times},
+    solitude::Solitude,
+};
 use crate::{Millis, sessions::SessionId};
 
 /// Most bytes of sessions that are kept.
@@ -39,6 +42,7 @@ pub(super) struct Recent {
     bytes: AtomicUsize,
     /// Whether another process may write to the folder too, now or until somewhat ago.
     is_shared: Arc<AtomicBool>,
+    solitude: Arc<Solitude>,
     has_ended: AtomicBool,
 }
 
@@ -63,8 +67,9 @@ pub(super) struct Doubt<'a> {
 }
 
 impl Recent {
-    pub(super) fn new(is_shared: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(is_shared: Arc<AtomicBool>, solitude: Arc<Solitude>) -> Self {
         Self {
+            solitude,
             lots: (0..LOTS).map(|_| AtomicU64::new(0)).collect(),
             places: (0..PLACES).map(|_| Mutex::default()).collect(),
             bytes: AtomicUsize::new(0),
@@ -75,6 +80,7 @@ impl Recent {
 
     /// A session that was read and is the same now, if it can be given without a write: most of its idle time is left.
     pub(super) fn get(&self, id: &SessionId, now: Millis) -> Option<Bytes> {
+        self.solitude.disturb();
         let place = self.place(id);
         let kept = place.iter().find(|kept| kept.id == *id)?;
         let is_good = self.is_believed(kept.mark) && kept.times.is_live(now) && !kept.times.is_past_half(now);
@@ -168,7 +174,7 @@ mod tests {
     const TIMES: Times = Times { idle_ms: 1000, idle_expires_at: 1000, absolute_expires_at: 5000 };
 
     fn recent() -> Recent {
-        Recent::new(Arc::default())
+        Recent::new(Arc::default(), Arc::default())
     }
 
     fn id(first: u8, last: u8) -> SessionId {

@@ -17,6 +17,7 @@ use crate::{
     tables::{Action, Condition, Write},
 };
 
+mod alone;
 mod beside;
 mod caching;
 mod counting;

@@ -1,14 +1,16 @@
 //! The one writer of a database: a thread that takes what is queued, does each command in a savepoint of one transaction,
-//! commits once, and only then answers all. So the wait for the disk is shared by everyone who waits.
+//! commits once, and only then answers all. So the wait for the disk is shared by everyone who waits. Where nobody else does, a command
+//! is done by the thread that it comes from: there is one connection to write with, and who has it is the writer.
 
 use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread,
+    time::Instant,
 };
 
 use rusqlite::Connection;
@@ -20,6 +22,7 @@ use super::{
     failure::{Failure, Stop},
     files::Outgoing,
     recent::Recent,
+    solitude::Solitude,
     sweeper::Unlinker,
 };
 use crate::{Revision, clock::Clock, error::Error, feed::followers::Followers, figures};
@@ -33,8 +36,15 @@ const GROUP_COMMANDS_MAX: usize = 256;
 #[derive(Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
+    desk: Arc<SharedDesk>,
     database: Arc<PathBuf>,
     counts: Arc<Counts>,
+}
+
+/// Where commands are done, one group at a time. Nothing is there any more once the thread has ended.
+struct SharedDesk {
+    desk: Mutex<Option<Desk>>,
+    solitude: Arc<Solitude>,
 }
 
 /// What the thread has done.
@@ -48,6 +58,7 @@ struct Counts {
 /// The same, without keeping the thread running.
 pub(super) struct WeakWriter {
     queue: mpsc::WeakSender<Message>,
+    desk: Arc<SharedDesk>,
     database: Arc<PathBuf>,
     counts: Arc<Counts>,
 }
@@ -79,15 +90,20 @@ enum Message {
 
 impl Writer {
     /// Starts the thread, of this name.
-    pub(super) fn start(name: &str, desk: Desk) -> io::Result<(Self, thread::JoinHandle<()>)> {
+    pub(super) fn start(
+        name: &str,
+        desk: Desk,
+        solitude: Arc<Solitude>,
+    ) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let (queue, commands) = mpsc::channel(COMMANDS_QUEUED_MAX);
         let database = desk.database.clone();
         let counts = Arc::<Counts>::default();
+        let desk = Arc::new(SharedDesk { desk: Mutex::new(Some(desk)), solitude });
         let thread = thread::Builder::new().name(name.into()).spawn({
-            let counts = Arc::clone(&counts);
+            let (counts, desk) = (Arc::clone(&counts), Arc::clone(&desk));
             move || desk.serve(commands, &counts)
         })?;
-        Ok((Self { queue, database, counts }, thread))
+        Ok((Self { queue, desk, database, counts }, thread))
     }
 
     /// What it is doing, for who watches.
@@ -117,9 +133,14 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
     {
-        let (command, result) = Task::command(work, extent, self.database.clone());
-        self.queue.send(Message::Command(command)).await.map_err(|_| closing())?;
-        result.await.unwrap_or_else(|_| Err(closing()))
+        let (command, mut result) = Task::command(work, extent, self.database.clone());
+        match self.desk.do_alone(command, &self.queue, &self.counts) {
+            None => result.try_recv().unwrap_or_else(|_| Err(closing())),
+            Some(command) => {
+                self.queue.send(Message::Command(command)).await.map_err(|_| closing())?;
+                result.await.unwrap_or_else(|_| Err(closing()))
+            }
+        }
     }
 
     /// The same for a thread that may wait.
@@ -141,8 +162,8 @@ impl Writer {
 
     /// A handle that does not keep the thread running.
     pub(super) fn downgrade(&self) -> WeakWriter {
-        let (database, counts) = (self.database.clone(), self.counts.clone());
-        WeakWriter { queue: self.queue.downgrade(), database, counts }
+        let (desk, database, counts) = (self.desk.clone(), self.database.clone(), self.counts.clone());
+        WeakWriter { queue: self.queue.downgrade(), desk, database, counts }
     }
 }
 
@@ -150,26 +171,78 @@ impl WeakWriter {
     /// The writer, if anyone still uses it and it was not closed.
     pub(super) fn upgrade(&self) -> Option<Writer> {
         let queue = self.queue.upgrade().filter(|queue| !queue.is_closed())?;
-        Some(Writer { queue, database: self.database.clone(), counts: self.counts.clone() })
+        let (desk, database, counts) = (self.desk.clone(), self.database.clone(), self.counts.clone());
+        Some(Writer { queue, desk, database, counts })
+    }
+}
+
+impl SharedDesk {
+    fn serve(&self, mut queue: mpsc::Receiver<Message>, counts: &Counts) {
+        while let Some(first) = queue.blocking_recv() {
+            // Who has it may be a while, and others come.
+            let mut desk = self.take();
+            let mut commands = Vec::new();
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match message {
+                    Message::Command(command) => commands.push(command),
+                    Message::Close => queue.close(),
+                }
+                next = (commands.len() < GROUP_COMMANDS_MAX).then(|| queue.try_recv().ok()).flatten();
+            }
+            let is_one = commands.len() == 1;
+            if !self.commit(&mut desk, commands, counts, || is_one && queue.is_empty()) {
+                return;
+            }
+        }
+        if let Some(desk) = self.take().take() {
+            desk.end();
+        }
+    }
+
+    /// Does a command here and now if who wants it is alone, and gives it back if it is for the thread.
+    fn do_alone(
+        &self,
+        command: Box<dyn Command>,
+        queue: &mpsc::Sender<Message>,
+        counts: &Counts,
+    ) -> Option<Box<dyn Command>> {
+        self.solitude.disturb();
+        let is_idle = queue.capacity() == queue.max_capacity() && !queue.is_closed();
+        if !is_idle || !self.solitude.is_certain() {
+            return Some(command);
+        }
+        let Some(mut desk) = self.desk.try_lock().ok().filter(|desk| desk.is_some()) else {
+            return Some(command);
+        };
+        self.commit(&mut desk, vec![command], counts, || true);
+        None
+    }
+
+    /// Does a group; false if there is no desk. A panic takes it away for good, and with it what was not committed: nobody would know
+    /// how far it came.
+    fn commit(
+        &self,
+        place: &mut Option<Desk>,
+        group: Vec<Box<dyn Command>>,
+        counts: &Counts,
+        was_alone: impl FnOnce() -> bool,
+    ) -> bool {
+        let Some(mut desk) = place.take() else { return false };
+        self.solitude.begin();
+        let began = Instant::now();
+        desk.commit(group, counts);
+        *place = Some(desk);
+        self.solitude.end(was_alone(), began.elapsed());
+        true
+    }
+
+    fn take(&self) -> MutexGuard<'_, Option<Desk>> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Desk {
-    fn serve(mut self, mut queue: mpsc::Receiver<Message>, counts: &Counts) {
-        let mut group = Vec::with_capacity(GROUP_COMMANDS_MAX);
-        while queue.blocking_recv_many(&mut group, GROUP_COMMANDS_MAX) > 0 {
-            let commands = group.drain(..).filter_map(|message| match message {
-                Message::Command(command) => Some(command),
-                Message::Close => {
-                    queue.close();
-                    None
-                }
-            });
-            self.commit(commands.collect(), counts);
-        }
-        self.end();
-    }
-
     fn read_revision(&self) -> rusqlite::Result<Revision> {
         let mut read = self.connection.prepare_cached("SELECT last_revision FROM counter")?;
         read.query_row([], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
