@@ -34,7 +34,8 @@ pub async fn measured(options: &Options) -> Value {
     let engine = Arc::new(Embedded::open_with(folder, Arc::new(clock.clone())).expect("a folder"));
     let engines = engine.engines();
 
-    let (begin, next, ids) = (Instant::now(), Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (begin, next, ids) =
+        (Instant::now(), Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
     let creators = (0..CREATORS).map(|_| {
         let (engine, next, ids) = (engines.sessions.clone(), next.clone(), ids.clone());
         tokio::spawn(async move {
@@ -45,7 +46,14 @@ pub async fn measured(options: &Options) -> Value {
                 }
                 let lifetime = Lifetime { idle: Duration::from_secs(3600), ..Lifetime::default() };
                 let user = Some(format!("user-{}", number / PER_USER));
-                let id = engine.create(NewSession { user, fields: fields().into_iter().collect(), lifetime }).await;
+                let id = engine
+                    .create(NewSession {
+                        user,
+                        fields: fields().into_iter().collect(),
+                        lifetime,
+                        ..NewSession::default()
+                    })
+                    .await;
                 let id = id.expect("a session").id;
                 if number % SAMPLE == 0 {
                     ids.lock().await.push(id);

@@ -20,8 +20,11 @@ use crate::{Options, timing::Times};
 
 /// What is in the session: some 300 bytes, as a shop has.
 pub fn fields() -> Vec<(String, Value)> {
-    let cart: Vec<_> = (0..6).map(|item| json!({ "product": format!("product-{item}"), "count": item })).collect();
-    [("user", json!("alice")), ("locale", json!("en-GB")), ("cart", json!(cart))].map(|(name, value)| (name.into(), value)).into()
+    let cart: Vec<_> =
+        (0..6).map(|item| json!({ "product": format!("product-{item}"), "count": item })).collect();
+    [("user", json!("alice")), ("locale", json!("en-GB")), ("cart", json!(cart))]
+        .map(|(name, value)| (name.into(), value))
+        .into()
 }
 
 pub async fn measured(options: &Options) -> Value {
@@ -39,7 +42,11 @@ pub async fn measured(options: &Options) -> Value {
 async fn lethe(url: &str, length: Duration) -> Times {
     let engine = Remote::connect(url).expect("the URL of a state API").engines().sessions;
     let near: Arc<dyn Sessions> = Arc::new(NearSessions::new(engine, Bounds::default()));
-    let new = NewSession { user: Some("alice".into()), fields: fields().into_iter().collect(), ..NewSession::default() };
+    let new = NewSession {
+        user: Some("alice".into()),
+        fields: fields().into_iter().collect(),
+        ..NewSession::default()
+    };
     let id = near.create(new).await.expect("a session").id;
     near.load(&id).await.expect("the session");
     Times::of(length, async || drop(near.load(&id).await.expect("the session"))).await
@@ -66,5 +73,6 @@ async fn tower_sessions(url: &str, length: Duration) -> Times {
     let expiry_date = time::OffsetDateTime::now_utc() + time::Duration::hours(1);
     let mut record = Record { id: Id::default(), data: fields().into_iter().collect(), expiry_date };
     store.create(&mut record).await.expect("a session");
-    Times::of(length, async || drop(store.load(&record.id).await.expect("the session").expect("a session"))).await
+    Times::of(length, async || drop(store.load(&record.id).await.expect("the session").expect("a session")))
+        .await
 }

@@ -31,7 +31,8 @@ trait Client: Send + Sync {
 
 pub async fn measured(options: &Options) -> Value {
     let length = Duration::from_millis(options.number("milliseconds") as u64);
-    let (url, clients, writes) = (options.text("url"), options.number("clients"), options.text("op") == "write");
+    let (url, clients, writes) =
+        (options.text("url"), options.number("clients"), options.text("op") == "write");
     let clients: Vec<Arc<dyn Client>> = match options.text("system") {
         "lethe" => lethe(url, clients).await,
         "redis" => redis(url, clients, false).await,
@@ -45,7 +46,9 @@ pub async fn measured(options: &Options) -> Value {
             Times::of(length, || {
                 number = (number + 7) % KEYS;
                 let (client, number) = (client.clone(), number);
-                async move { if writes { client.write_row(number).await } else { client.read_session(number).await } }
+                async move {
+                    if writes { client.write_row(number).await } else { client.read_session(number).await }
+                }
             })
             .await
         })
@@ -81,7 +84,8 @@ impl Client for Lethe {
 
     async fn write_row(&self, number: usize) {
         let action = Action::Put { value: vec![b'x'; ROW].into(), ttl: None };
-        let write = Write { table: "bench".into(), key: number.to_string(), condition: Condition::Any, action };
+        let write =
+            Write { table: "bench".into(), key: number.to_string(), condition: Condition::Any, action };
         self.engines.tables.apply(vec![write]).await.expect("a write");
     }
 }
@@ -130,12 +134,14 @@ async fn postgres(url: &str, clients: usize) -> Vec<Arc<dyn Client>> {
         connection.execute(sql).await.expect("a table");
     }
     let json = Value::Object(fields().into_iter().collect()).to_string();
-    sqlx::query("INSERT INTO bench_sessions SELECT n, $1::jsonb FROM generate_series(0, $2) n ON CONFLICT DO NOTHING")
-        .bind(json)
-        .bind(KEYS as i32)
-        .execute(&mut connection)
-        .await
-        .expect("rows");
+    sqlx::query(
+        "INSERT INTO bench_sessions SELECT n, $1::jsonb FROM generate_series(0, $2) n ON CONFLICT DO NOTHING",
+    )
+    .bind(json)
+    .bind(KEYS as i32)
+    .execute(&mut connection)
+    .await
+    .expect("rows");
     let mut all: Vec<Arc<dyn Client>> = Vec::new();
     for _ in 0..clients {
         all.push(Arc::new(Postgres(Mutex::new(PgConnection::connect(url).await.expect("a connection")))));
@@ -155,11 +161,13 @@ impl Client for Postgres {
     }
 
     async fn write_row(&self, number: usize) {
-        sqlx::query("INSERT INTO bench_rows VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET value = excluded.value")
-            .bind(number as i32)
-            .bind(&[b'x'; ROW][..])
-            .execute(&mut *self.0.lock().await)
-            .await
-            .expect("a write");
+        sqlx::query(
+            "INSERT INTO bench_rows VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET value = excluded.value",
+        )
+        .bind(number as i32)
+        .bind(&[b'x'; ROW][..])
+        .execute(&mut *self.0.lock().await)
+        .await
+        .expect("a write");
     }
 }
