@@ -22,7 +22,7 @@ pub use lethe_state::sessions::Lifetime;
 use lethe_state::{
     error::Error as StateError,
     idempotency::Fingerprint,
-    sessions::{Change, Patch},
+    sessions::{Change, Patch, SessionId},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -278,7 +278,13 @@ impl Session {
     pub(crate) fn identity(&self) -> Option<String> {
         let (cookie, held) = self.shared.known_session()?;
         match (held.and_then(|held| held.user.clone()), &self.shared.vault) {
-            (Some(user), _) => Some(format!("user:{user}")),
+            // A user of one realm is not the one of that name in another: the gateway sees those of all.
+            (Some(user), _) => {
+                match SessionId::parse(&cookie).and_then(|id| Some(id.realm().name()?.to_owned())) {
+                    Some(realm) => Some(format!("user@{realm}:{user}")),
+                    None => Some(format!("user:{user}")),
+                }
+            }
             (None, Vault::Stored(_)) => {
                 Some(format!("session:{}", Fingerprint(Sha256::digest(cookie.as_bytes()).into())))
             }

@@ -67,11 +67,11 @@ impl Sessions for Absent {
         self.refuse("sessions")
     }
 
-    async fn list_in(&self, _: &Realm, _: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, _: Option<&Realm>, _: &str) -> Result<Vec<SessionInfo>, Error> {
         self.refuse("sessions")
     }
 
-    async fn revoke_in(&self, _: &Realm, _: &str, _: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, _: Option<&Realm>, _: &str, _: Option<&str>) -> Result<u64, Error> {
         self.refuse("sessions")
     }
 

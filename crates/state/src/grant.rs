@@ -159,6 +159,8 @@ impl fmt::Display for Pattern {
 pub struct Grant {
     /// In order; none covers another.
     names: BTreeMap<Resource, Vec<Pattern>>,
+    /// Whether it has all names.
+    has_all: bool,
     /// The sessions that it has, if any.
     pub sessions: Option<Realm>,
 }
@@ -176,9 +178,14 @@ impl Grant {
         given.dedup();
     }
 
+    /// Whether it has all names.
+    pub fn has_all(&self) -> bool {
+        self.has_all
+    }
+
     /// Whether it has this name.
     pub fn has(&self, resource: Resource, name: &str) -> bool {
-        self.names(resource).iter().any(|pattern| pattern.has(name))
+        self.has_all || self.names(resource).iter().any(|pattern| pattern.has(name))
     }
 
     /// The names it has, in order; no two are for the same name.
@@ -194,7 +201,13 @@ impl Grant {
 
     /// Both together; `None` is all there is. Sessions are only of one realm: those of `one`, if it has any.
     pub fn either(one: Option<&Self>, other: Option<&Self>) -> Option<Self> {
-        let (mut both, other) = (one?.clone(), other?);
+        let mut both = one?.clone();
+        let Some(other) = other else {
+            // Without a grant there would be other sessions.
+            both.has_all = true;
+            return both.sessions.is_some().then_some(both);
+        };
+        both.has_all |= other.has_all;
         for (resource, patterns) in &other.names {
             both.give(*resource, patterns.iter().cloned());
         }
@@ -254,7 +267,10 @@ mod tests {
         assert_eq!(Grant::either(Some(&two), Some(&one)).unwrap(), both);
         let other = Grant { sessions: Some(Realm::named("shop").unwrap()), ..Grant::default() };
         assert_eq!(Grant::either(Some(&other), Some(&one)).unwrap().sessions, other.sessions, "of one realm");
-        assert_eq!(Grant::either(Some(&one), None), None, "all there is");
+        let all = Grant::either(Some(&other), None).unwrap();
+        assert!(all.has(Resource::Tables, "anything") && all.sessions == other.sessions);
+        assert_eq!(Grant::either(None, Some(&other)), None, "its sessions are those in common");
+        assert_eq!(Grant::either(Some(&two), None), None, "all there is");
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for Data {
     }
 }
 
-/// The SHA-256 of a session's secret id, as URL-safe base64.
+/// The SHA-256 of a session's secret id and its realm, as URL-safe base64: [`crate::sessions::SessionId::hash`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hash(pub [u8; 32]);
 
@@ -172,7 +172,7 @@ pub struct Ended {
     /// Of the id that it was renewed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub successor: Option<Hash>,
-    /// Whose session it became by that.
+    /// Whose session it became by that, as engines keep it: with the [realm](crate::realm).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// When it ended.
@@ -187,6 +187,7 @@ pub struct Ended {
 pub struct Session {
     pub hash: Hash,
     pub handle: String,
+    /// As engines keep it: with the [realm](crate::realm).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Each with its revision.

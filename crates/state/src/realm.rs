@@ -21,8 +21,7 @@ pub const COMMON: &str = "common";
 #[cfg(any(feature = "embedded", feature = "postgres", feature = "redis", test))]
 const MARK: char = '\u{1}';
 
-/// Which sessions are meant. [`Realm::default`] is [`COMMON`]; asked through a socket of the state API it is whatever that socket is for.
-/// Cheap to clone.
+/// Which sessions are meant. [`Realm::default`] is [`COMMON`]. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Realm(Option<Arc<str>>);
 
@@ -34,7 +33,7 @@ impl Realm {
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_allowed) {
             return Err(Error::Invalid(format!(
                 "{:?} cannot be the name of sessions: these are 1 to {NAME_BYTES_MAX} lower-case ASCII letters, digits, `-` and `_`",
-                name.get(..NAME_BYTES_MAX).unwrap_or(name)
+                name.chars().take(NAME_BYTES_MAX).collect::<String>()
             )));
         }
         Ok(Self((name != COMMON).then(|| name.into())))
@@ -64,12 +63,15 @@ impl Realm {
         }
     }
 
-    /// The user that an owner is, of whatever realm.
-    pub(crate) fn user_of(owner: String) -> String {
-        match owner.strip_prefix(MARK).and_then(|rest| rest.split_once(MARK)) {
-            Some((_, user)) => user.to_owned(),
-            None => owner,
-        }
+    /// The user that an owner is whose session is of this realm. What no owner of it looks like is from before there were realms, and is
+    /// the user itself.
+    pub(crate) fn user_of(&self, owner: String) -> String {
+        let marked = owner.strip_prefix(MARK);
+        let user = match self.name() {
+            Some(realm) => marked.and_then(|rest| rest.strip_prefix(realm)?.strip_prefix(MARK)),
+            None => marked.and_then(|rest| rest.strip_prefix(MARK)).filter(|user| user.starts_with(MARK)),
+        };
+        user.map(str::to_owned).unwrap_or(owner)
     }
 }
 
@@ -103,23 +105,28 @@ mod tests {
         for realm in &realms {
             for user in users {
                 let owner = realm.owner(user).into_owned();
-                assert_eq!(Realm::user_of(owner.clone()), user, "{realm}");
+                assert_eq!(realm.user_of(owner.clone()), user, "{realm}");
                 assert!(owners.insert(owner), "{user:?} of {realm} is somebody else too");
             }
         }
-        assert_eq!(
-            realms[0].owner("ada"),
-            "ada",
-            "what was kept before there were realms is of the common one"
-        );
+        for old in ["ada", "\u{1}\u{1}ada", "\u{1}shop\u{1}ada", "\u{1}eve"] {
+            assert_eq!(
+                realms[0].user_of(old.to_owned()),
+                old,
+                "what was kept before there were realms is as it was"
+            );
+        }
+        assert_eq!(realms[0].owner("ada"), "ada");
     }
 
     #[test]
     fn names_are_checked_and_the_common_one_has_none() {
         assert_eq!(Realm::named(COMMON).unwrap(), Realm::default());
         assert_eq!(Realm::default().to_string(), COMMON);
-        for name in ["", "Shop", "a b", "a~b", "a\u{1}", &"x".repeat(NAME_BYTES_MAX + 1)] {
-            assert!(matches!(Realm::named(name), Err(Error::Invalid(_))), "{name:?}");
+        for name in ["", "Shop", "a b", "a~b", "a\u{1}", &"x".repeat(NAME_BYTES_MAX + 1), &"xé".repeat(9000)]
+        {
+            let error = Realm::named(name).unwrap_err();
+            assert!(matches!(&error, Error::Invalid(text) if text.len() < 400), "{error}");
         }
     }
 }

@@ -15,6 +15,8 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+#[cfg(feature = "server")]
+use crate::tables::{self, Row, Scan};
 use crate::{
     Engines,
     clock::{Clock, SystemClock, millis},
@@ -32,6 +34,8 @@ pub const TABLE: &str = "lethe-revocations";
 pub const KEPT: Duration = Duration::from_secs(3600);
 /// What the keys of rows of sessions begin with.
 const OF_SESSION: &str = "s/";
+/// What the keys of rows of a realm begin with.
+const REALM_MARK: char = '~';
 /// The longest life of what may be trusted unless there is a row. Half of [`KEPT`]: the rest is for clocks that differ.
 pub const LIFE_MAX: Duration = Duration::from_secs(1800);
 
@@ -57,26 +61,59 @@ pub fn is_of_session(key: &str) -> bool {
     key.starts_with(OF_SESSION)
 }
 
-/// Stands in the key of a row of a realm before its name. No hash has it.
-const REALM_MARK: char = '~';
+/// What the keys of a realm's own rows begin with, but for the common one. It is behind all keys of the common one.
+fn start(realm: &Realm) -> Option<String> {
+    realm.name().map(|name| format!("{REALM_MARK}{name}/"))
+}
 
-/// The key under which a row is kept that somebody of this realm asks for. Sessions need none of their own: their public names are of their
-/// realm alone.
-pub(crate) fn kept(realm: &Realm, key: &str) -> String {
-    match realm.name() {
-        Some(name) if !is_of_session(key) => format!("{key}{REALM_MARK}{name}"),
-        _ => key.to_owned(),
+/// The key under which a row is kept that somebody of this realm asks for; `None` where no row of the realm can be. Sessions need none of
+/// their own: their public names are of their realm alone.
+pub(crate) fn kept(realm: &Realm, key: &str) -> Option<String> {
+    match start(realm) {
+        _ if key.starts_with(REALM_MARK) => None,
+        Some(start) if !is_of_session(key) => Some(start + key),
+        _ => Some(key.to_owned()),
     }
 }
 
 /// The key that somebody of this realm knows a row by; `None` if it is of another realm.
 #[cfg(feature = "server")]
 pub(crate) fn seen<'a>(realm: &Realm, kept: &'a str) -> Option<&'a str> {
-    if is_of_session(kept) {
-        return Some(kept);
+    match start(realm) {
+        _ if is_of_session(kept) => Some(kept),
+        Some(start) => kept.strip_prefix(&start),
+        None => Some(kept).filter(|key| !key.starts_with(REALM_MARK)),
     }
-    let (key, name) = kept.split_once(REALM_MARK).map_or((kept, None), |(key, name)| (key, Some(name)));
-    (name == realm.name()).then_some(key)
+}
+
+/// A page of the table as somebody of this realm knows it: what is of all realms, and then what is of this one.
+#[cfg(feature = "server")]
+pub(crate) async fn scan(tables: &dyn Tables, realm: &Realm, scan: &Scan) -> Result<tables::Page, Error> {
+    let Some(start) = start(realm) else {
+        let mut page = tables.scan(TABLE, scan).await?;
+        let all = page.rows.len();
+        page.rows.retain(|row| seen(realm, &row.key).is_some());
+        if page.rows.len() < all {
+            page.next = None;
+        }
+        return Ok(page);
+    };
+    let is_behind = scan.after.as_deref().is_some_and(|after| after > OF_SESSION && !is_of_session(after));
+    let prefix = if OF_SESSION.starts_with(&*scan.prefix) { OF_SESSION } else { &*scan.prefix };
+    if !is_behind && is_of_session(prefix) {
+        let mut page = tables.scan(TABLE, &Scan { prefix: prefix.to_owned(), ..scan.clone() }).await?;
+        if let Some(last) = page.rows.last() {
+            // There may be others behind the last one, which the next call looks for.
+            page.next = Some(last.key.clone());
+            return Ok(page);
+        }
+    }
+    let after = scan.after.as_deref().filter(|_| is_behind).map(|after| format!("{start}{after}"));
+    let own = Scan { prefix: format!("{start}{}", scan.prefix), after, limit: scan.limit };
+    let page = tables.scan(TABLE, &own).await?;
+    let as_seen = |key: &str| key.strip_prefix(&start).map(str::to_owned);
+    let rows = page.rows.into_iter().filter_map(|row| Some(Row { key: as_seen(&row.key)?, ..row }));
+    Ok(tables::Page { rows: rows.collect(), next: page.next.as_deref().and_then(as_seen) })
 }
 
 /// User names may be longer than keys, and the table is nobody's list of who was revoked.
@@ -189,7 +226,7 @@ impl Sessions for Telling {
         let (sessions, tables) = (Arc::clone(&self.sessions), Arc::clone(&self.tables));
         let (id, user) = (id.clone(), user.map(str::to_owned));
         whole(async move {
-            let row = user.as_deref().map(|user| kept(id.realm(), &of_user(user)));
+            let row = user.as_deref().and_then(|user| kept(id.realm(), &of_user(user)));
             tell(&*tables, [of_session(&id.public_name())]).await?;
             let renewed = sessions.renew(&id, user.as_deref(), patch).await;
             if let Some(row) = row
@@ -216,20 +253,20 @@ impl Sessions for Telling {
         .await
     }
 
-    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, realm: Option<&Realm>, user: &str) -> Result<Vec<SessionInfo>, Error> {
         self.sessions.list_in(realm, user).await
     }
 
     /// Of a single session only the handle is known here, so all of the user's are doubted, once.
-    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
-        let realm = realm.clone();
+    async fn revoke_in(&self, realm: Option<&Realm>, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+        let realm = realm.cloned().unwrap_or_default();
         let (sessions, tables) = (Arc::clone(&self.sessions), Arc::clone(&self.tables));
         let (user, handle) = (user.to_owned(), handle.map(str::to_owned));
         whole(async move {
-            let ended = sessions.revoke_in(&realm, &user, handle.as_deref()).await;
+            let ended = sessions.revoke_in(Some(&realm), &user, handle.as_deref()).await;
             if ended.is_ok() || is_doubtful(&ended) {
                 let tokens = handle.is_none().then(|| of_tokens(&user));
-                let rows = tokens.into_iter().chain([of_user(&user)]).map(|row| kept(&realm, &row));
+                let rows = tokens.into_iter().chain([of_user(&user)]).filter_map(|row| kept(&realm, &row));
                 tell(&*tables, rows.collect::<Vec<_>>()).await.and(ended)
             } else {
                 ended

@@ -265,20 +265,21 @@ pub trait Sessions: Send + Sync + 'static {
     /// Ends a session. Ending one that is gone or was never there is no error.
     async fn destroy(&self, id: &SessionId) -> Result<(), Error>;
 
-    /// The live sessions of a user of this realm, newest first, at most [`LIST_MAX`].
-    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error>;
+    /// The live sessions of a user of this realm, newest first, at most [`LIST_MAX`]. `None` is the common realm; through a socket of the
+    /// state API it is whatever the socket is for: the service's own, or all that are known.
+    async fn list_in(&self, realm: Option<&Realm>, user: &str) -> Result<Vec<SessionInfo>, Error>;
 
     /// Ends the sessions of a user of this realm, or only the one with this handle; returns how many were live.
-    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error>;
+    async fn revoke_in(&self, realm: Option<&Realm>, user: &str, handle: Option<&str>) -> Result<u64, Error>;
 
-    /// [`list_in`](Self::list_in) the default realm.
+    /// [`list_in`](Self::list_in) no certain realm.
     async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
-        self.list_in(&Realm::default(), user).await
+        self.list_in(None, user).await
     }
 
-    /// [`revoke_in`](Self::revoke_in) the default realm.
+    /// [`revoke_in`](Self::revoke_in) no certain realm.
     async fn revoke(&self, user: &str, handle: Option<&str>) -> Result<u64, Error> {
-        self.revoke_in(&Realm::default(), user, handle).await
+        self.revoke_in(None, user, handle).await
     }
 
     /// Follows what changes in sessions from now on: an id of which something was patched, or which was renewed, destroyed or

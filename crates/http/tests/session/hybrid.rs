@@ -182,10 +182,10 @@ impl Sessions for Away {
     async fn destroy(&self, _: &SessionId) -> Result<(), Error> {
         Err(Error::Unavailable("away".into()))
     }
-    async fn list_in(&self, _: &Realm, _: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, _: Option<&Realm>, _: &str) -> Result<Vec<SessionInfo>, Error> {
         Err(Error::Unavailable("away".into()))
     }
-    async fn revoke_in(&self, _: &Realm, _: &str, _: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, _: Option<&Realm>, _: &str, _: Option<&str>) -> Result<u64, Error> {
         Err(Error::Unavailable("away".into()))
     }
     async fn follow(&self) -> Result<Feed, Error> {
@@ -514,10 +514,10 @@ impl Sessions for Copy {
     async fn destroy(&self, id: &SessionId) -> Result<(), Error> {
         self.engine.destroy(id).await
     }
-    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, realm: Option<&Realm>, user: &str) -> Result<Vec<SessionInfo>, Error> {
         self.engine.list_in(realm, user).await
     }
-    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, realm: Option<&Realm>, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         self.engine.revoke_in(realm, user, handle).await
     }
     async fn follow(&self) -> Result<Feed, Error> {

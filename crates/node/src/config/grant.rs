@@ -54,6 +54,9 @@ pub(super) fn read(
     Some(grant)
 }
 
+// A service's own sessions have its name.
+const _: () = assert!(lethe_model::service::NAME_BYTES_MAX <= realm::NAME_BYTES_MAX);
+
 /// The sessions of a service: `true` for those of its own, or the name of some that others may have too.
 fn sessions(service: Option<&ServiceName>, table: &Table<'_, '_>, report: &mut Report<'_>) -> Option<Realm> {
     let value = table.value("sessions")?;

@@ -9,6 +9,7 @@ use lethe_state::{
     embedded::Embedded,
     error::Error,
     idempotency::{Answer as Kept, Beginning as Asked, Begun as Known, Claim},
+    realm::Realm,
     sessions::NewSession,
 };
 
@@ -127,6 +128,12 @@ async fn nobody_gets_the_answer_of_another() {
         }
     };
     let (ada, bob, again) = (id("ada").await, id("bob").await, id("ada").await);
+    // Another service's user of that name, whose cookie is sent to this route too.
+    let namesake = {
+        let realm = Realm::named("blog").unwrap();
+        let new = NewSession { realm, user: Some("ada".into()), ..NewSession::default() };
+        lab.engines.sessions.create(new).await.unwrap().id.to_text()
+    };
     let cookie = |id: &str| format!("cookie: theme=dark; session={id}\r\n");
     let by_session = lab.clerk(|_, _| {});
     let by_cookie = lab.clerk(|_, once| {
@@ -137,7 +144,7 @@ async fn nobody_gets_the_answer_of_another() {
     });
     // Callers, each of whom is another one; then one who is the first of them, looking otherwise.
     let cases: [(&dyn Clerk, Vec<String>, String); 4] = [
-        (&*by_session, vec![cookie(&ada), cookie(&bob), String::new()], cookie(&again)),
+        (&*by_session, vec![cookie(&ada), cookie(&bob), cookie(&namesake), String::new()], cookie(&again)),
         (
             &*by_session,
             vec!["authorization: Bearer a\r\n".into(), "authorization: Bearer b\r\n".into()],

@@ -177,7 +177,7 @@ pub async fn sessions_move(source: Fixture, target: Fixture) {
     assert_eq!(listed, from.sessions.list("ada").await.unwrap(), "with the handles they had");
     assert_eq!(to.sessions.revoke("ada", Some(&listed[0].handle)).await.unwrap(), 1);
     assert!(matches!(to.sessions.load(&ada.id).await, Err(Error::Gone)));
-    assert_eq!(to.sessions.revoke_in(&shop, "ada", None).await.unwrap(), 1);
+    assert_eq!(to.sessions.revoke_in(Some(&shop), "ada", None).await.unwrap(), 1);
     assert!(matches!(to.sessions.load(&in_shop.id).await, Err(Error::Gone)));
 }
 

@@ -13,7 +13,6 @@ use crate::wire;
 use crate::{
     Millis, Revision,
     error::Error,
-    realm::Realm,
     rules::{check_field, check_size},
     sessions::{Change, Field, Patch, SESSION_BYTES_MAX, Session, SessionId},
 };
@@ -117,7 +116,7 @@ impl Loaded<Text> {
         fields.push_str(if fields.is_empty() { "{}" } else { "}" });
         serde_json::to_vec(&wire::Session {
             id: id.to_text(),
-            user: self.owner.map(Realm::user_of),
+            user: self.owner.map(|owner| id.realm().user_of(owner)),
             // Reads through it: what is stored may not be JSON any more, and would end up as an answer that is none.
             fields: RawValue::from_string(fields)?,
             created_at: self.created_at,
@@ -297,8 +296,8 @@ impl Loaded {
     /// The session as callers know it.
     pub(super) fn into_session(self, id: SessionId) -> Session {
         Session {
+            user: self.owner.map(|owner| id.realm().user_of(owner)),
             id,
-            user: self.owner.map(Realm::user_of),
             fields: self.fields.into(),
             created_at: self.created_at,
             idle_ms: self.idle_ms,

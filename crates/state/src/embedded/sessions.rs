@@ -148,9 +148,10 @@ impl Sessions for Store {
         Ok(())
     }
 
-    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, realm: Option<&Realm>, user: &str) -> Result<Vec<SessionInfo>, Error> {
         check_user(Some(user))?;
-        let (owner, now, realm) = (realm.owner(user).into_owned(), self.clock.now(), realm.clone());
+        let realm = realm.cloned().unwrap_or_default();
+        let (owner, now) = (realm.owner(user).into_owned(), self.clock.now());
         self.readers
             .read(move |connection| {
                 let mut statement = connection.prepare_cached(
@@ -171,8 +172,9 @@ impl Sessions for Store {
             .await
     }
 
-    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, realm: Option<&Realm>, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         check_user(Some(user))?;
+        let realm = realm.cloned().unwrap_or_default();
         let (owner, handle) = (realm.owner(user).into_owned(), handle.map(str::to_owned));
         self.writer
             .submit(move |txn| {

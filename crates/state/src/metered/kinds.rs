@@ -77,11 +77,11 @@ impl Sessions for Metered<dyn Sessions> {
         ask!(self.destroy(id))
     }
 
-    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, realm: Option<&Realm>, user: &str) -> Result<Vec<SessionInfo>, Error> {
         self.meter.time("list", self.inner.list_in(realm, user)).await
     }
 
-    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, realm: Option<&Realm>, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         self.meter.time("revoke", self.inner.revoke_in(realm, user, handle)).await
     }
 

@@ -90,11 +90,11 @@ impl Sessions for NearSessions {
         self.engine.destroy(id).await
     }
 
-    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, realm: Option<&Realm>, user: &str) -> Result<Vec<SessionInfo>, Error> {
         self.engine.list_in(realm, user).await
     }
 
-    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, realm: Option<&Realm>, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         let _writing = self.copies.writing_any();
         self.engine.revoke_in(realm, user, handle).await
     }

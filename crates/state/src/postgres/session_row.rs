@@ -9,7 +9,6 @@ use super::failure::Stop;
 use crate::{
     Millis,
     error::Error,
-    realm::Realm,
     rules::{check_field, check_size},
     sessions::{Field, Patch, SESSION_BYTES_MAX, Session, SessionId},
 };
@@ -143,8 +142,8 @@ impl Loaded {
     /// The session as callers know it.
     pub(super) fn into_session(self, id: SessionId) -> Session {
         Session {
+            user: self.owner.map(|owner| id.realm().user_of(owner)),
             id,
-            user: self.owner.map(Realm::user_of),
             fields: self.fields.into(),
             created_at: self.created_at,
             idle_ms: self.idle_ms,

@@ -179,8 +179,9 @@ impl Sessions for Store {
         })
     }
 
-    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, realm: Option<&Realm>, user: &str) -> Result<Vec<SessionInfo>, Error> {
         check_user(Some(user))?;
+        let realm = realm.cloned().unwrap_or_default();
         let owner = &*realm.owner(user);
         attempt!(self, Repeatable, |connection| async {
             let query = sqlx::query(self.sql.sessions.list.clone()).bind(self.now()).bind(owner);
@@ -198,8 +199,9 @@ impl Sessions for Store {
         })
     }
 
-    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, realm: Option<&Realm>, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         check_user(Some(user))?;
+        let realm = realm.cloned().unwrap_or_default();
         let owner = &*realm.owner(user);
         // A handle with a NUL is nobody's, and PostgreSQL has no such text.
         if handle.is_some_and(|handle| handle.contains('\0')) {

@@ -6,7 +6,6 @@ use super::reply::{Reply, unexpected};
 use crate::{
     Millis,
     error::Error,
-    realm::Realm,
     sessions::{Field, Patch, SESSION_BYTES_MAX, Session, SessionId},
 };
 
@@ -74,7 +73,7 @@ fn fields(mut flat: Reply, id: SessionId) -> Result<(Session, String), Error> {
         let (name, value) = (flat.text()?, flat.text()?);
         let number = || value.parse::<Millis>().map_err(|_| unexpected("a time"));
         match name.as_str() {
-            "u" => session.user = Some(Realm::user_of(value)),
+            "u" => session.user = Some(session.id.realm().user_of(value)),
             "h" => handle = value,
             "c" => session.created_at = number()? / 1000,
             "e" => session.idle_expires_at = number()?,

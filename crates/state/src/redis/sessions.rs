@@ -111,13 +111,15 @@ impl Sessions for Store {
         Ok(())
     }
 
-    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, realm: Option<&Realm>, user: &str) -> Result<Vec<SessionInfo>, Error> {
         check_user(Some(user))?;
-        self.list_of(realm, &realm.owner(user)).await
+        let realm = realm.cloned().unwrap_or_default();
+        self.list_of(&realm, &realm.owner(user)).await
     }
 
-    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, realm: Option<&Realm>, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         check_user(Some(user))?;
+        let realm = realm.cloned().unwrap_or_default();
         let (store, owner, handle) =
             (self.clone(), realm.owner(user).into_owned(), handle.map(str::to_owned));
         // Several steps that belong together go on when the caller has gone.

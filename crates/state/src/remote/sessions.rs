@@ -53,20 +53,20 @@ impl Sessions for Remote {
         Ok(())
     }
 
-    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
-        let target = sessions_of(user)?.optional("realm", realm.name());
+    async fn list_in(&self, realm: Option<&Realm>, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        let target = sessions_of(user)?.optional("realm", realm.map(ToString::to_string).as_deref());
         let call = Call::new(Method::GET, target)?;
         let list: wire::SessionList = self.pool.call(&call).await?.done()?.json()?;
         Ok(list.sessions)
     }
 
-    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, realm: Option<&Realm>, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         let target = match handle {
             None => sessions_of(user)?,
             Some(handle) if handle.is_empty() || handle.len() > HANDLE_BYTES_MAX => return Ok(0),
             Some(handle) => sessions_of(user)?.segment("a handle", handle, HANDLE_BYTES_MAX)?,
         };
-        let target = target.optional("realm", realm.name());
+        let target = target.optional("realm", realm.map(ToString::to_string).as_deref());
         let answer: wire::Revoked =
             self.pool.call(&Call::new(Method::DELETE, target)?).await?.done()?.json()?;
         Ok(answer.revoked)

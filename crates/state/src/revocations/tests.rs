@@ -255,11 +255,11 @@ impl Sessions for Mumbling {
         unsaid(self.0.destroy(id).await)
     }
 
-    async fn list_in(&self, realm: &Realm, user: &str) -> Result<Vec<SessionInfo>, Error> {
+    async fn list_in(&self, realm: Option<&Realm>, user: &str) -> Result<Vec<SessionInfo>, Error> {
         self.0.list_in(realm, user).await
     }
 
-    async fn revoke_in(&self, realm: &Realm, user: &str, handle: Option<&str>) -> Result<u64, Error> {
+    async fn revoke_in(&self, realm: Option<&Realm>, user: &str, handle: Option<&str>) -> Result<u64, Error> {
         unsaid(self.0.revoke_in(realm, user, handle).await)
     }
 

@@ -158,7 +158,16 @@ impl Visitor {
 
     /// Whether this may be used, because it was given or comes with what was.
     pub(super) fn may(&self, asked: Asked<'_>) -> Result<(), Error> {
-        let Asked { resource, name, .. } = asked;
+        let Asked { resource, name, is_read, .. } = asked;
+        if resource == Resource::Tables
+            && name == revocations::TABLE
+            && !is_read
+            && self.0.door.service.is_some()
+        {
+            return Err(Error::Denied(format!(
+                "the table `{name}` is written by lethe alone, for whoever ends a session: end it by `/v1/sessions` or `/v1/users`"
+            )));
+        }
         let service = self.0.door.service.as_deref().unwrap_or_default();
         self.judge(|grant| match grant.has(resource, name) || grant.comes_with(service, &asked) {
             true => None,
@@ -179,7 +188,7 @@ impl Visitor {
     pub(super) fn granted(&self, resource: Resource) -> Result<Option<Vec<Pattern>>, Error> {
         let mut granted = None;
         self.judge(|grant| {
-            granted = Some(grant.names(resource).to_vec());
+            granted = (!grant.has_all()).then(|| grant.names(resource).to_vec());
             None
         })?;
         Ok(granted)
@@ -187,7 +196,14 @@ impl Visitor {
 
     /// Of which realm the sessions are that may be used; `None` for whoever runs `lethe`, for whom there are all.
     pub(super) fn realm(&self) -> Result<Option<Realm>, Error> {
-        let mut realm = self.0.door.service.as_ref().map(|_| Realm::default());
+        let Visit { door, peer, .. } = &*self.0;
+        if let Peer::Worker(service) = peer
+            && door.service.as_deref() != Some(service)
+        {
+            // One that may use everything is let in at all doors, and has the same sessions behind each.
+            return self.may_enter().map(|()| Some(Realm::default()));
+        }
+        let mut realm = door.service.as_ref().map(|_| Realm::default());
         self.judge(|grant| {
             realm.clone_from(&grant.sessions);
             realm.is_none().then(|| Missing {
@@ -219,9 +235,8 @@ impl Visitor {
 
     /// The realm whose part alone is shown of a table: that of revocations is of all realms, and each knows its own rows by the keys
     /// that they would have if there were no others. `None` where a table is shown as it is.
-    pub(super) fn view_of(&self, table: &str) -> Option<Realm> {
-        // Who was given the table and no sessions has no rows of its own there.
-        if table == revocations::TABLE { self.realm().ok().flatten() } else { None }
+    pub(super) fn view_of(&self, table: &str) -> Result<Option<Realm>, Error> {
+        if table == revocations::TABLE { self.realm() } else { Ok(None) }
     }
 
     /// Whether the session of this id may be used. To who may not, it is one that is not there.

@@ -57,7 +57,7 @@ pub(super) async fn table(
     visitor: Visitor,
     Segments(table): Segments<String>,
 ) -> Result<Response, Problem> {
-    let view = visitor.view_of(&table);
+    let view = visitor.view_of(&table)?;
     send(visitor, Subject::Table(table.clone(), view), app.engines.tables.follow(&table)).await
 }
 
@@ -114,7 +114,7 @@ impl Outgoing {
             Subject::Sessions(realm) => self.visitor.realm()? == *realm,
             Subject::Table(table, view) => {
                 self.visitor.may(asked(Resource::Tables, table))?;
-                self.visitor.view_of(table) == *view
+                self.visitor.view_of(table)? == *view
             }
             Subject::Cache(cache) => {
                 self.visitor.may(asked(Resource::Caches, cache))?;

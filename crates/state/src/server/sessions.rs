@@ -120,7 +120,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let mut sessions = Vec::new();
     for realm in realms(&visitor, &uri)? {
-        sessions.extend(app.engines.sessions.list_in(&realm, &user).await?);
+        sessions.extend(app.engines.sessions.list_in(Some(&realm), &user).await?);
     }
     sessions.sort_by_key(|session| Reverse(session.created_at));
     sessions.truncate(LIST_MAX);
@@ -149,7 +149,10 @@ pub(super) async fn revoke(
 async fn end(app: &App, realms: &[Realm], user: &str, handle: Option<&str>) -> Result<Response, Problem> {
     let mut revoked = 0;
     for realm in realms {
-        revoked += app.engines.sessions.revoke_in(realm, user, handle).await?;
+        revoked += app.engines.sessions.revoke_in(Some(realm), user, handle).await?;
+        if handle.is_some() && revoked > 0 {
+            break;
+        }
     }
     Ok(json(StatusCode::OK, &wire::Revoked { revoked }))
 }

@@ -38,13 +38,18 @@ pub(super) const INCREMENT_BODY_BYTES_MAX: u64 = 4 << 10;
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     visitor: Visitor,
-    Segments((table, mut key)): Segments<(String, String)>,
+    Segments((table, key)): Segments<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    if let Some(realm) = visitor.view_of(&table) {
-        key = revocations::kept(&realm, &key);
-    }
-    let row = app.engines.tables.get(&table, &key).await?.ok_or_else(|| Problem::absent("row"))?;
+    let kept = match visitor.view_of(&table)? {
+        Some(realm) => revocations::kept(&realm, &key).map(Cow::Owned),
+        None => Some(Cow::Borrowed(&*key)),
+    };
+    let row = match kept {
+        Some(kept) => app.engines.tables.get(&table, &kept).await?,
+        None => None,
+    };
+    let row = row.ok_or_else(|| Problem::absent("row"))?;
     match precondition::of_read(&headers, &row.revision.to_string(), None)? {
         Verdict::Send => {}
         Verdict::NotModified => {
@@ -157,19 +162,14 @@ pub(super) async fn scan(
         after: query.text("after").map(Into::into),
         limit: query.number("limit")?.unwrap_or(0),
     };
-    let page = app.engines.tables.scan(&table, &scan).await?;
-    let view = visitor.view_of(&table);
-    let rows = page.rows.iter().filter_map(|row| {
+    let page = match visitor.view_of(&table)? {
+        Some(realm) => revocations::scan(&*app.engines.tables, &realm, &scan).await?,
+        None => app.engines.tables.scan(&table, &scan).await?,
+    };
+    let rows = page.rows.iter().map(|row| {
         let (value, encoding) = wire::Encoding::of(&row.value);
         let Row { key, revision, expires_at, .. } = row;
-        let key = view.as_ref().map_or(Some(&**key), |realm| revocations::seen(realm, key))?;
-        Some(wire::Row {
-            key: Cow::Borrowed(key),
-            value,
-            encoding,
-            revision: *revision,
-            expires_at: *expires_at,
-        })
+        wire::Row { key: Cow::Borrowed(key), value, encoding, revision: *revision, expires_at: *expires_at }
     });
     let answer = wire::Page { rows: rows.collect(), next: page.next.as_deref().map(Cow::Borrowed) };
     Ok(json(StatusCode::OK, &answer))

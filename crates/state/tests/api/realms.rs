@@ -1,6 +1,7 @@
 //! Sessions of services that were given some: each works with its own as if there were no others, and whoever runs lethe sees all.
 
 use lethe_state::{
+    Engines,
     contract::Fixture,
     error::Error,
     feed::{Feed, Notice},
@@ -150,28 +151,99 @@ async fn revocations_are_told_to_whom_they_are_of() {
     assert_eq!((changed(&mut at_shop).await, changed(&mut at_bank).await), (row.clone(), row.clone()));
     assert!(bank.tables.get(TABLE, &row).await.unwrap().is_some());
     assert!(matches!(bank.sessions.load(&other.id).await, Err(Error::Gone)));
-    let keys: Vec<String> = bank
-        .tables
-        .scan(TABLE, &Scan::default())
-        .await
-        .unwrap()
-        .rows
-        .into_iter()
-        .map(|row| row.key)
-        .collect();
+    let keys = walk(&bank, "", 0).await;
     assert_eq!(keys, [row, of_tokens("ada"), of_user("ada")]);
-    // A page that ends among the rows of others goes on behind them.
-    let mut scan = Scan { limit: 1, ..Scan::default() };
-    let mut rows = Vec::new();
+}
+
+/// All keys of the table as a service sees them, a row at a time, and no word of others.
+async fn walk(engines: &Engines, prefix: &str, limit: usize) -> Vec<String> {
+    let mut scan = Scan { prefix: prefix.to_owned(), limit, after: None };
+    let mut keys = Vec::new();
     loop {
-        let page = shop.tables.scan(TABLE, &scan).await.unwrap();
-        rows.extend(page.rows);
+        let page = engines.tables.scan(TABLE, &scan).await.unwrap();
+        keys.extend(page.rows.into_iter().map(|row| row.key));
         match page.next {
-            Some(next) => scan.after = Some(next),
-            None => break,
+            Some(next) => {
+                assert!(keys.contains(&next), "{next} is none of its rows: {keys:?}");
+                scan.after = Some(next);
+            }
+            None => return keys,
         }
     }
-    assert_eq!(rows.len(), 1, "{rows:?}");
+}
+
+/// A service sees its own rows, however it asks.
+#[tokio::test]
+async fn no_page_tells_of_others() {
+    let mut services = Services::start().await;
+    let path = services.server.door("common", Some("common"));
+    let common = Remote::connect(&socket::url(&path)).unwrap().engines();
+    let mut sessions = Vec::new();
+    for (engines, users) in [
+        (services.shop.engines(), &["ada", "bob", "eve"][..]),
+        (services.bank.engines(), &["ada"]),
+        (common.clone(), &["bob", "cyd"]),
+    ] {
+        for user in users {
+            let id = engines.sessions.create(NewSession::default()).await.unwrap().id;
+            engines.sessions.destroy(&id).await.unwrap();
+            sessions.push(of_session(&id.public_name()));
+            engines.sessions.revoke(user, None).await.unwrap();
+        }
+    }
+    sessions.sort();
+    for (engines, users) in [
+        (services.shop.engines(), &["ada", "bob", "eve"][..]),
+        (services.bank.engines(), &["ada"]),
+        (common.clone(), &["bob", "cyd"]),
+    ] {
+        let of = |row: fn(&str) -> String| {
+            let mut keys: Vec<String> = users.iter().map(|user| row(user)).collect();
+            keys.sort();
+            keys
+        };
+        let (tokens, epochs) = (of(of_tokens), of(of_user));
+        let all = [sessions.clone(), tokens.clone(), epochs.clone()].concat();
+        for limit in [0, 1, 2, 3, 100] {
+            assert_eq!(walk(&engines, "", limit).await, all, "{limit}");
+            assert_eq!(walk(&engines, "s/", limit).await, sessions);
+            assert_eq!(walk(&engines, &sessions[1], limit).await, sessions[1..2]);
+            assert_eq!(walk(&engines, "t/", limit).await, tokens);
+            assert_eq!(walk(&engines, "u", limit).await, epochs);
+            for nothing in ["x", "~", "~shop/", "~bank/t/"] {
+                assert!(walk(&engines, nothing, limit).await.is_empty(), "{nothing}");
+            }
+        }
+    }
+    // Nor may the key be written as it is kept.
+    for service in ["shop", "common"] {
+        let row = format!("~bank/{}", of_user("ada")).replace('/', "%2F");
+        let path = format!("GET /v1/tables/lethe-revocations/{row}");
+        services.ask(service, &path, "").await.problem(404, "not-found");
+    }
+}
+
+/// Only lethe writes what was revoked, whatever tables a service was given.
+#[tokio::test]
+async fn nobody_takes_a_revocation_back() {
+    let services = Services::start().await;
+    services.bank.engines().sessions.revoke("ada", None).await.unwrap();
+    let row = of_user("ada").replace('/', "%2F");
+    for row in [row.clone(), format!("~bank%2F{row}")] {
+        let path = format!("/v1/tables/lethe-revocations/{row}");
+        services.ask("bank", &format!("PUT {path}"), "x").await.problem(403, "denied");
+        services.ask("bank", &format!("DELETE {path}"), "").await.problem(403, "denied");
+        services.ask("bank", &format!("POST {path}/increment"), "{}").await.problem(403, "denied");
+    }
+    let write = r#"{"writes":[{"table":"lethe-revocations","key":"u/x","action":"check"}]}"#;
+    let problem = services.ask("bank", "POST /v1/batch", write).await.problem(403, "denied");
+    assert!(problem["detail"].as_str().unwrap().contains("written by lethe alone"), "{problem}");
+    assert!(services.bank.engines().tables.get(TABLE, &of_user("ada")).await.unwrap().is_some());
+    // Without sessions there is nothing to see there.
+    services.server.grant("shop", None);
+    for path in ["/v1/tables/lethe-revocations", "/v1/feeds/tables/lethe-revocations"] {
+        services.ask("shop", &format!("GET {path}"), "").await.problem(403, "denied");
+    }
 }
 
 /// What a worker has copied of sessions and revocations is nothing that it may trust once its service has others.

@@ -52,27 +52,13 @@ pub(super) struct List {
 /// Of which services
 #[derive(Debug, Args)]
 struct Of {
-    /// Only the sessions that services have under this name: their own, or what `sessions` in their `state` says
+    /// Only the sessions that services have under this name: their own, what `sessions` in their `state` says, or `common`
     #[arg(long, value_name = "NAME", value_parser = realm)]
     realm: Option<Realm>,
 }
 
-impl Of {
-    /// The default is all.
-    fn realm(&self) -> Realm {
-        self.realm.clone().unwrap_or_default()
-    }
-}
-
 fn realm(name: &str) -> Result<Realm, String> {
-    let realm = Realm::named(name).map_err(|error| error.to_string())?;
-    match realm.is_common() {
-        true => {
-            Err("these are of services without `state`, and cannot be asked for alone: leave --realm out"
-                .into())
-        }
-        false => Ok(realm),
-    }
+    Realm::named(name).map_err(|error| error.to_string())
 }
 
 /// Show what is in a session, as JSON
@@ -133,7 +119,7 @@ impl Sessions {
 impl List {
     fn run(self) -> anyhow::Result<()> {
         let sessions = with(&self.target, async |engines| {
-            Ok(engines.sessions.list_in(&self.of.realm(), &self.user).await?)
+            Ok(engines.sessions.list_in(self.of.realm.as_ref(), &self.user).await?)
         })?;
         if self.target.json {
             return Ok(output::json(&json!({ "sessions": sessions }))?);
@@ -186,9 +172,8 @@ fn hint(text: &str) {
 impl Revoke {
     fn run(self) -> anyhow::Result<()> {
         let Self { user, handle, of, target, .. } = self;
-        let realm = of.realm();
         let ended = with(&target, async |engines| {
-            Ok(engines.sessions.revoke_in(&realm, &user, handle.as_deref()).await?)
+            Ok(engines.sessions.revoke_in(of.realm.as_ref(), &user, handle.as_deref()).await?)
         })?;
         if target.json {
             return Ok(output::json(&json!({ "revoked": ended }))?);

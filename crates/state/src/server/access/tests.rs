@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::{super::*, *};
-use crate::{clock::ManualClock, embedded::Embedded};
+use crate::{clock::ManualClock, embedded::Embedded, sessions::NewSession};
 
 /// A server with one service `web`, and its grant.
 struct Served {
@@ -15,7 +15,7 @@ struct Served {
     grants: Arc<Grants>,
     _end: oneshot::Sender<()>,
     _folder: tempfile::TempDir,
-    _engine: Embedded,
+    engine: Embedded,
 }
 
 struct Fixed(Peer);
@@ -28,18 +28,23 @@ impl Peers for Fixed {
 }
 
 fn served(grant: Option<Grant>) -> Served {
+    served_to(grant, Peer::Other)
+}
+
+/// The same, where whoever comes is this.
+fn served_to(grant: Option<Grant>, peer: Peer) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(1_700_000_000_000));
     let engine = Embedded::open_with(&folder.path().join("state"), clock).unwrap();
     let (path, grants) = (folder.path().join("web.sock"), Arc::new(Grants::default()));
     grants.set("web", grant);
-    let door = Door::of_service("web", Arc::clone(&grants), Arc::new(Fixed(Peer::Other)));
+    let door = Door::of_service("web", Arc::clone(&grants), Arc::new(Fixed(peer)));
     let (end, ended) = oneshot::channel::<()>();
     let api = Api::new(engine.engines()).serve(socket::bind(&path).unwrap(), door, async {
         let _ = ended.await;
     });
     tokio::spawn(api);
-    Served { path, grants, _end: end, _folder: folder, _engine: engine }
+    Served { path, grants, _end: end, _folder: folder, engine }
 }
 
 /// The answer's status, and its body. Who is refused over HTTP is refused in a frame too.
@@ -168,6 +173,9 @@ async fn no_route_gives_what_was_not_granted() {
                 sessions.sessions = Some(Realm::default());
                 served.grants.set("web", Some(sessions));
                 let allowed = ask(&served, method, &path(&route, "x"), "").await;
+                if route.path.contains("/sessions/{id}") {
+                    foreign_session(&served, &route).await;
+                }
                 served.grants.set("web", Some(some()));
                 (refused, allowed)
             }
@@ -194,6 +202,38 @@ async fn no_route_gives_what_was_not_granted() {
         }
         assert_ne!(allowed.0, 403, "{what}: {}", allowed.1);
     }
+}
+
+/// Asks for a session that is alive, and of another realm.
+async fn foreign_session(served: &Served, route: &Route) {
+    let sessions = served.engine.engines().sessions;
+    let realm = Realm::named("foreign").unwrap();
+    let id = sessions.create(NewSession { realm, ..NewSession::default() }).await.unwrap().id;
+    let body = if [Method::PATCH, Method::POST].contains(&route.method) { "{}" } else { "" };
+    let (status, text) = ask(served, &route.method, &path(route, &id.to_text()), body).await;
+    let expected = if route.method == Method::DELETE { 204 } else { 404 };
+    assert_eq!(status, expected, "{} {}: {text}", route.method, route.path);
+    sessions.load(&id).await.unwrap();
+}
+
+/// A worker of a service that may use everything has the sessions in common, also where those of others are.
+#[tokio::test]
+async fn who_has_everything_has_the_sessions_in_common_at_each_door() {
+    let mut shop = Grant::default();
+    shop.sessions = Some(Realm::named("shop").unwrap());
+    let served = served_to(Some(shop), Peer::Worker("api".into()));
+    served.grants.set("api", None);
+    let sessions = served.engine.engines().sessions;
+    let new = |realm| NewSession { realm, user: Some("ada".into()), ..NewSession::default() };
+    let of_shop = sessions.create(new(Realm::named("shop").unwrap())).await.unwrap().id;
+    let common = sessions.create(new(Realm::default())).await.unwrap().id;
+    for (id, expected) in [(of_shop, 404), (common, 200)] {
+        let path = format!("/v1/sessions/{}", id.to_text());
+        assert_eq!(ask(&served, &Method::GET, &path, "").await.0, expected);
+    }
+    let (status, list) = ask(&served, &Method::GET, "/v1/users/ada/sessions", "").await;
+    assert_eq!((status, list.matches("handle").count()), (200, 1), "{list}");
+    assert_eq!(ask(&served, &Method::GET, "/v1/users/ada/sessions?realm=shop", "").await.0, 403);
 }
 
 /// Lists foreign locks beside own ones.
