@@ -279,12 +279,10 @@ impl Session {
         let (cookie, held) = self.shared.known_session()?;
         match (held.and_then(|held| held.user.clone()), &self.shared.vault) {
             // A user of one realm is not the one of that name in another: the gateway sees those of all.
-            (Some(user), _) => {
-                match SessionId::parse(&cookie).and_then(|id| Some(id.realm().name()?.to_owned())) {
-                    Some(realm) => Some(format!("user@{realm}:{user}")),
-                    None => Some(format!("user:{user}")),
-                }
-            }
+            (Some(user), _) => match SessionId::parse(&cookie) {
+                Some(id) if !id.realm().is_common() => Some(format!("user@{}:{user}", id.realm())),
+                _ => Some(format!("user:{user}")),
+            },
             (None, Vault::Stored(_)) => {
                 Some(format!("session:{}", Fingerprint(Sha256::digest(cookie.as_bytes()).into())))
             }

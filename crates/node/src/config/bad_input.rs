@@ -6,6 +6,8 @@ mod scale;
 mod services;
 mod syntax;
 
+use std::path::Path;
+
 use super::{Errors, file};
 
 /// Reads `toml` as the `lethe.toml` of an empty folder and compares all that is said about it. Both texts begin on a
@@ -14,12 +16,16 @@ fn check(toml: &str, expected: &str) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().canonicalize().unwrap();
     let toml = toml.strip_prefix('\n').unwrap();
-    let said = match file::read(toml, "lethe.toml", &folder) {
+    let said = said(toml, &folder).replace(folder.to_str().unwrap(), "DIR");
+    assert_eq!(said, expected.strip_prefix('\n').unwrap(), "what is said about:\n{toml}");
+}
+
+/// All that is said about it.
+fn said(toml: &str, folder: &Path) -> String {
+    match file::read(toml, "lethe.toml", folder) {
         Ok(_) => "nothing is wrong".into(),
         Err(problems) => Errors(problems).to_string(),
-    };
-    let said = said.replace(folder.to_str().unwrap(), "DIR");
-    assert_eq!(said, expected.strip_prefix('\n').unwrap(), "what is said about:\n{toml}");
+    }
 }
 
 #[test]

@@ -180,7 +180,7 @@ impl SharedDesk {
     fn serve(&self, mut queue: mpsc::Receiver<Message>, counts: &Counts) {
         while let Some(first) = queue.blocking_recv() {
             // Who has it may be a while, and others come.
-            let mut desk = self.take();
+            let mut desk = self.lock();
             let mut commands = Vec::new();
             let mut next = Some(first);
             while let Some(message) = next {
@@ -195,7 +195,7 @@ impl SharedDesk {
                 return;
             }
         }
-        if let Some(desk) = self.take().take() {
+        if let Some(desk) = self.lock().take() {
             desk.end();
         }
     }
@@ -237,7 +237,7 @@ impl SharedDesk {
         true
     }
 
-    fn take(&self) -> MutexGuard<'_, Option<Desk>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Desk>> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

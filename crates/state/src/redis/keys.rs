@@ -65,9 +65,9 @@ impl Keys {
         [session, mark]
     }
 
-    /// The sessions of a user.
-    pub(super) fn user(&self, user: &str) -> String {
-        format!("{}:{{u:{user}}}", self.namespace)
+    /// The sessions of an owner.
+    pub(super) fn user(&self, owner: &str) -> String {
+        format!("{}:{{u:{owner}}}", self.namespace)
     }
 
     /// Leases, the names of locks in their order, when leases end, and the last token.

@@ -159,11 +159,7 @@ impl Visitor {
     /// Whether this may be used, because it was given or comes with what was.
     pub(super) fn may(&self, asked: Asked<'_>) -> Result<(), Error> {
         let Asked { resource, name, is_read, .. } = asked;
-        if resource == Resource::Tables
-            && name == revocations::TABLE
-            && !is_read
-            && self.0.door.service.is_some()
-        {
+        if resource == Resource::Tables && name == revocations::TABLE && !is_read && !self.is_operator() {
             return Err(Error::Denied(format!(
                 "the table `{name}` is written by lethe alone, for whoever ends a session: end it by `/v1/sessions` or `/v1/users`"
             )));
@@ -197,13 +193,18 @@ impl Visitor {
     /// Of which realm the sessions are that may be used; `None` for whoever runs `lethe`, for whom there are all.
     pub(super) fn realm(&self) -> Result<Option<Realm>, Error> {
         let Visit { door, peer, .. } = &*self.0;
-        if let Peer::Worker(service) = peer
-            && door.service.as_deref() != Some(service)
-        {
-            // One that may use everything is let in at all doors, and has the same sessions behind each.
-            return self.may_enter().map(|()| Some(Realm::default()));
+        if self.is_operator() {
+            return Ok(None);
         }
-        let mut realm = door.service.as_ref().map(|_| Realm::default());
+        let is_elsewhere = match peer {
+            Peer::Worker(service) => door.service.as_deref() != Some(service),
+            Peer::Stray | Peer::Other => door.service.is_none(),
+        };
+        let mut realm = Some(Realm::default());
+        if is_elsewhere {
+            // One that may use everything is let in at all doors, and has the same sessions behind each.
+            return self.may_enter().map(|()| realm);
+        }
         self.judge(|grant| {
             realm.clone_from(&grant.sessions);
             realm.is_none().then(|| Missing {
@@ -247,11 +248,15 @@ impl Visitor {
         }
     }
 
+    /// Whether it is whoever runs `lethe`.
+    fn is_operator(&self) -> bool {
+        self.0.door.service.is_none() && self.0.peer == Peer::Other
+    }
+
     fn must_be_operator(&self) -> Result<(), Error> {
-        let Visit { door, peer, .. } = &*self.0;
-        match (&door.service, peer) {
-            (None, Peer::Other) => Ok(()),
-            _ => Err(Error::Denied(
+        match self.is_operator() {
+            true => Ok(()),
+            false => Err(Error::Denied(
                 "this is for whoever runs lethe, and not for workers: `lethe state export` and `import` use it".into(),
             )),
         }

@@ -104,10 +104,12 @@ pub(super) async fn destroy(
     Segments(id): Segments<String>,
 ) -> Result<Response, Problem> {
     // What cannot be an id, or is one of others, was never there, which is no error.
-    if let Ok(id) = parse(&id)
-        && visitor.may_use_session(&id).is_ok()
-    {
-        app.engines.sessions.destroy(&id).await?;
+    if let Ok(id) = parse(&id) {
+        match visitor.may_use_session(&id) {
+            Ok(()) => app.engines.sessions.destroy(&id).await?,
+            Err(Error::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(StatusCode::NO_CONTENT.into_response())
 }

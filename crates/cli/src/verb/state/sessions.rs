@@ -42,23 +42,12 @@ pub(super) struct List {
     /// The user
     user: String,
 
-    #[command(flatten)]
-    of: Of,
+    /// Only the sessions that services have under this name: their own, what `sessions` in their `state` says, or `common`
+    #[arg(long, value_name = "NAME", value_parser = Realm::named)]
+    realm: Option<Realm>,
 
     #[command(flatten)]
     target: Target,
-}
-
-/// Of which services
-#[derive(Debug, Args)]
-struct Of {
-    /// Only the sessions that services have under this name: their own, what `sessions` in their `state` says, or `common`
-    #[arg(long, value_name = "NAME", value_parser = realm)]
-    realm: Option<Realm>,
-}
-
-fn realm(name: &str) -> Result<Realm, String> {
-    Realm::named(name).map_err(|error| error.to_string())
 }
 
 /// Show what is in a session, as JSON
@@ -91,8 +80,9 @@ pub(super) struct Revoke {
     #[arg(long)]
     all: bool,
 
-    #[command(flatten)]
-    of: Of,
+    /// Only the sessions that services have under this name: their own, what `sessions` in their `state` says, or `common`
+    #[arg(long, value_name = "NAME", value_parser = Realm::named)]
+    realm: Option<Realm>,
 
     #[command(flatten)]
     target: Target,
@@ -119,7 +109,7 @@ impl Sessions {
 impl List {
     fn run(self) -> anyhow::Result<()> {
         let sessions = with(&self.target, async |engines| {
-            Ok(engines.sessions.list_in(self.of.realm.as_ref(), &self.user).await?)
+            Ok(engines.sessions.list_in(self.realm.as_ref(), &self.user).await?)
         })?;
         if self.target.json {
             return Ok(output::json(&json!({ "sessions": sessions }))?);
@@ -171,9 +161,9 @@ fn hint(text: &str) {
 
 impl Revoke {
     fn run(self) -> anyhow::Result<()> {
-        let Self { user, handle, of, target, .. } = self;
+        let Self { user, handle, realm, target, .. } = self;
         let ended = with(&target, async |engines| {
-            Ok(engines.sessions.revoke_in(of.realm.as_ref(), &user, handle.as_deref()).await?)
+            Ok(engines.sessions.revoke_in(realm.as_ref(), &user, handle.as_deref()).await?)
         })?;
         if target.json {
             return Ok(output::json(&json!({ "revoked": ended }))?);

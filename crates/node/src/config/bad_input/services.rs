@@ -1,6 +1,8 @@
 //! Slips under [services.NAME].
 
-use super::check;
+use std::path::Path;
+
+use super::{check, said};
 
 #[test]
 fn warm_ups() {
@@ -463,9 +465,7 @@ fn sessions_of_a_grant() {
         ),
     ] {
         let toml = format!("[services.{service}]\ncommand = 'sh'\nstate = {{ sessions = {sessions} }}\n");
-        let errors =
-            super::super::file::read(&toml, "lethe.toml", std::path::Path::new("/")).err().expect(sessions);
-        let text = super::super::Errors(errors).to_string();
+        let text = said(&toml, Path::new("/"));
         assert!(text.contains("lethe.toml:3:22: `sessions`") && text.contains(why), "{sessions}: {text}");
     }
 }
@@ -489,9 +489,7 @@ fn rollouts() {
         ("min-helthy = '9%'", "`min-helthy`", "min-healthy"),
     ] {
         let toml = format!("[services.shop]\ncommand = 'sh'\n[services.shop.rollout]\n{line}\n");
-        let errors =
-            super::super::file::read(&toml, "lethe.toml", std::path::Path::new("/")).err().expect(line);
-        let text = super::super::Errors(errors).to_string();
+        let text = said(&toml, Path::new("/"));
         assert!(
             text.contains("lethe.toml:4:") && text.contains(wrong) && text.contains(why),
             "{line}: {text}"

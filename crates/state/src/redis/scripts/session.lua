@@ -1,5 +1,5 @@
--- A session is a hash: u owner (a user, see realm.rs), h handle, c created (microseconds), i idle time, e idle end, a absolute end, r the last
--- revision, and `:name` for each field, as `<revision> <JSON>`. Beside it stands a mark that outlives it, by which the id is
+-- A session is a hash: u user (as an owner: realm.rs tells of them), h handle, c created (microseconds), i idle time, e idle end,
+-- a absolute end, r the last revision, and `:name` for each field, as `<revision> <JSON>`. Beside it stands a mark that outlives it, by which the id is
 -- known never to be used again: empty while the session lives, `<ended at>` after it was ended, or
 -- `<ended at> <successor> <user>` after it was renewed.
 -- KEYS: session, mark. ARGV: time, how long a mark outlives the absolute end.

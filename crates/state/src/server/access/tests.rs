@@ -236,6 +236,31 @@ async fn who_has_everything_has_the_sessions_in_common_at_each_door() {
     assert_eq!(ask(&served, &Method::GET, "/v1/users/ada/sessions?realm=shop", "").await.0, 403);
 }
 
+/// The socket of whoever runs lethe is no way around that, nor for what has left its worker.
+#[test]
+fn only_whoever_runs_lethe_has_all_realms() {
+    let visit = |service: Option<&str>, peer: Peer| {
+        let grants = Arc::new(Grants::default());
+        grants.set("web", None);
+        let door = Door { service: service.map(Into::into), grants, peers: None };
+        let socket = Socket { feeds: Arc::new(Semaphore::new(1)), ending: watch::channel(()).1 };
+        Visitor(Arc::new(Visit { door, peer, socket, frames: Mutex::default() }))
+    };
+    for (service, peer, has_all) in [
+        (None, Peer::Other, true),
+        (None, Peer::Worker("web".into()), false),
+        (None, Peer::Stray, false),
+        (Some("web"), Peer::Other, false),
+        (Some("web"), Peer::Worker("web".into()), false),
+    ] {
+        let visitor = visit(service, peer.clone());
+        let expected = (!has_all).then(Realm::default);
+        assert_eq!(visitor.realm().unwrap(), expected, "{service:?} {peer:?}");
+        let write = Asked { resource: Resource::Tables, name: revocations::TABLE, key: None, is_read: false };
+        assert_eq!(visitor.may(write).is_ok(), has_all, "{service:?} {peer:?}");
+    }
+}
+
 /// Lists foreign locks beside own ones.
 async fn listed_locks(served: &Served, path: &str) {
     served.grants.set("web", None);
