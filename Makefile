@@ -35,11 +35,12 @@ deny:
 	fi
 
 # The shop is built first, as `lethe up examples/shop` would do in the middle of a test.
-test: ## All tests; installs what they need (Chromium, Redis, Valkey, PostgreSQL, moto, Azurite) when run as root
+test: ## All tests; installs what they need (Chromium, Redis, Valkey, PostgreSQL, moto, Azurite, fake-gcs-server) when run as root
 	.ci/programs cc:gcc python3:python3 node:nodejs npm:npm pkill:procps chromium:chromium chromedriver:chromium-driver \
-		redis-server:redis-server initdb:postgresql setpriv:util-linux
+		redis-server:redis-server initdb:postgresql setpriv:util-linux openssl:openssl
 	.ci/moto
 	.ci/azurite
+	.ci/fake-gcs-server
 	.ci/valkey >/dev/null
 	.ci/exports
 	cargo build $(LOCKED) --release -p shop

@@ -43,7 +43,7 @@ pub fn export(config: &Config) -> Exported {
     if !here.is_empty() {
         notices.push(format!(
             "WARNING: {} would be kept on each machine for itself, and end with it: give URLs of engines that all machines \
-             reach (redis://, postgres://, s3://, azure://) under [state]",
+             reach (redis://, postgres://, s3://, azure://, gs://) under [state]",
             here.join(", ")
         ));
     }

@@ -110,7 +110,7 @@ fn refusals(config: &Config, options: &Options) -> Vec<String> {
     if !here.is_empty() {
         refused.push(format!(
             "{} would be kept in a folder of each pod, where no other pod sees it and which ends with the pod: give URLs of \
-             engines that all reach (redis://, postgres://, s3://, azure://) under [state]",
+             engines that all reach (redis://, postgres://, s3://, azure://, gs://) under [state]",
             here.join(", ")
         ));
     }

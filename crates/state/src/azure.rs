@@ -7,8 +7,11 @@ use std::{ffi::OsString, sync::Arc};
 use async_trait::async_trait;
 use http::{Method, Uri, header::AUTHORIZATION};
 use object_store::{
-    RetryConfig,
-    azure::{AzureAccessKey, AzureAuthorizer, AzureConfigKey, AzureCredential, MicrosoftAzureBuilder},
+    Attributes, MultipartUpload, ObjectStore, PutMode, PutOptions, PutPayload, RetryConfig,
+    azure::{
+        AzureAccessKey, AzureAuthorizer, AzureConfigKey, AzureCredential, MicrosoftAzure,
+        MicrosoftAzureBuilder,
+    },
     client::{HttpClient, HttpRequest, HttpRequestBody},
     path::Path,
 };
@@ -25,9 +28,9 @@ use crate::{
     objects::{
         Objects,
         address::Endpoint,
-        dialect::Dialect,
+        dialect::{Dialect, Versions},
         link::{Link, Signer},
-        shelf::Remove,
+        shelf::Write,
     },
     place::EngineName,
 };
@@ -55,11 +58,13 @@ const DIALECT: Dialect = Dialect {
     list: "comp=list",
     has_lists_without_prefix: true,
     upload: &["comp=block"],
+    upload_goes_on: None,
+    versions: Versions::Tags,
     signature: Some("sig="),
 };
 
 /// An engine that keeps blobs in a container.
-pub struct Azure(Objects);
+pub struct Azure(pub(crate) Objects);
 
 impl Azure {
     /// An engine at this URL. Nothing is asked before the first call: a store that is away now is an error then, and none any more
@@ -110,14 +115,14 @@ impl Azure {
             .with_http_connector(link.clone())
             .build()
             .map_err(invalid)?;
-        let remover = Remover {
-            credentials: store.credentials().clone(),
+        let store = Arc::new(store);
+        let container = Container {
+            store: store.clone(),
             account: url.account.clone(),
-            container: format!("{base}/{}", url.place.bucket),
+            url: format!("{base}/{}", url.place.bucket),
             client: HttpClient::new(link.clone()),
         };
-        let (store, remover) = (Arc::new(store), Arc::new(remover));
-        Ok(Self(Objects::new(store, remover, link, &url.place, &url.settings, clock)))
+        Ok(Self(Objects::new(store, Arc::new(container), link, &url.place, &url.settings, clock)))
     }
 
     /// What it is doing, for who watches.
@@ -188,23 +193,36 @@ fn sign(
     AzureAuthorizer::new(credential, account).try_authorize(request)
 }
 
-/// Removes objects by a request for each, where `object_store` sends one for many.
-struct Remover {
-    credentials: object_store::azure::AzureCredentialProvider,
+/// A container as it is written.
+struct Container {
+    store: Arc<MicrosoftAzure>,
     account: String,
     /// What the URLs of all objects begin with.
-    container: String,
+    url: String,
     client: HttpClient,
 }
 
 #[async_trait]
-impl Remove for Remover {
+impl Write for Container {
+    async fn put(&self, path: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<()> {
+        self.store.put_opts(path, payload, options).await.map(drop)
+    }
+
+    async fn begin(
+        &self,
+        path: &Path,
+        attributes: Attributes,
+        _: PutMode,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.store.put_multipart_opts(path, attributes.into()).await
+    }
+
+    /// By a request of its own, where `object_store` sends one for many.
     async fn remove(&self, path: &Path) -> object_store::Result<()> {
         let failed = |source| object_store::Error::Generic { store: "MicrosoftAzure", source };
-        let credential = self.credentials.get_credential().await?;
-        let uri: Uri = format!("{}/{}", self.container, encoded(path))
-            .parse()
-            .map_err(|error| failed(Box::from(error)))?;
+        let credential = self.store.credentials().get_credential().await?;
+        let uri: Uri =
+            format!("{}/{}", self.url, encoded(path)).parse().map_err(|error| failed(Box::from(error)))?;
         let mut request = HttpRequest::new(HttpRequestBody::empty());
         *request.method_mut() = Method::DELETE;
         *request.uri_mut() = uri;

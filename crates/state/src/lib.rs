@@ -3,7 +3,8 @@
 //! [`idempotency::Idempotency`], [`locks::Locks`], [`cache::Cache`]); each engine implements the kinds it can, and passes the kind's
 //! contract suite.
 //!
-//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `redis`, `postgres`, `s3` and `azure` (features of these names),
+//! Engines: `embedded` (feature `embedded`: SQLite and a blob directory), `redis`, `postgres`, `s3`, `azure` and `gcs` (features of these
+//! names),
 //! `remote` (feature `remote`: the state API of another process, which `server` serves). In front of any of them, `near` (feature
 //! `near`) keeps copies of what was read.
 
@@ -24,6 +25,8 @@ pub mod feed;
 pub mod figures;
 #[cfg(any(feature = "server", feature = "remote"))]
 mod frames;
+#[cfg(feature = "gcs")]
+pub mod gcs;
 #[cfg(feature = "server")]
 pub mod grant;
 pub mod idempotency;

@@ -19,7 +19,7 @@ pub(crate) mod failure;
 pub(crate) mod key;
 pub(crate) mod link;
 mod list;
-mod object;
+pub(crate) mod object;
 mod portable;
 pub(crate) mod shelf;
 mod tls;
@@ -34,7 +34,7 @@ use self::{
     address::{Place, Settings},
     blobs::Bucket,
     link::Link,
-    shelf::{Remove, Shelf, Store},
+    shelf::{Read, Shelf, Write},
 };
 use crate::{Engines, clock::Clock};
 
@@ -47,16 +47,16 @@ pub(crate) struct Objects {
 impl Objects {
     /// The engine on a store that sends its requests over this link.
     pub(crate) fn new(
-        store: Arc<dyn Store>,
-        remover: Arc<dyn Remove>,
+        reads: Arc<dyn Read>,
+        writes: Arc<dyn Write>,
         link: Link,
         place: &Place,
         settings: &Settings,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let shelf = Shelf {
-            store,
-            remover,
+            reads,
+            writes,
             names: place.names.clone(),
             part_bytes: settings.part_bytes,
             clock,

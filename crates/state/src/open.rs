@@ -24,10 +24,8 @@ enum Server {
     Redis(crate::redis::Redis),
     #[cfg(feature = "postgres")]
     Postgres(crate::postgres::Postgres),
-    #[cfg(feature = "s3")]
-    S3(crate::s3::S3),
-    #[cfg(feature = "azure")]
-    Azure(crate::azure::Azure),
+    #[cfg(feature = "objects")]
+    Objects(crate::objects::Objects),
 }
 
 impl Server {
@@ -44,10 +42,8 @@ impl Server {
             Self::Redis(engine) => engine.engines().locks.look("lethe-is-there").await.map(drop),
             #[cfg(feature = "postgres")]
             Self::Postgres(engine) => engine.ready().await,
-            #[cfg(feature = "s3")]
-            Self::S3(engine) => engine.engines().blobs.head("lethe-is-there", "none").await.map(drop),
-            #[cfg(feature = "azure")]
-            Self::Azure(engine) => engine.engines().blobs.head("lethe-is-there", "none").await.map(drop),
+            #[cfg(feature = "objects")]
+            Self::Objects(engine) => engine.engines().blobs.head("lethe-is-there", "none").await.map(drop),
             #[cfg(not(any(feature = "redis", feature = "postgres", feature = "objects")))]
             _ => Ok(()),
         }
@@ -59,10 +55,8 @@ impl Server {
             Self::Redis(engine) => engine.engines(),
             #[cfg(feature = "postgres")]
             Self::Postgres(engine) => engine.engines(),
-            #[cfg(feature = "s3")]
-            Self::S3(engine) => engine.engines(),
-            #[cfg(feature = "azure")]
-            Self::Azure(engine) => engine.engines(),
+            #[cfg(feature = "objects")]
+            Self::Objects(engine) => engine.engines(),
             #[cfg(not(any(feature = "redis", feature = "postgres", feature = "objects")))]
             _ => Engines::absent("unknown"),
         }
@@ -78,10 +72,8 @@ impl Server {
             Self::Redis(engine) => engine.watch(figures),
             #[cfg(feature = "postgres")]
             Self::Postgres(engine) => engine.watch(figures),
-            #[cfg(feature = "s3")]
-            Self::S3(engine) => engine.watch(figures),
-            #[cfg(feature = "azure")]
-            Self::Azure(engine) => engine.watch(figures),
+            #[cfg(feature = "objects")]
+            Self::Objects(engine) => engine.watch(figures),
             #[cfg(not(any(feature = "redis", feature = "postgres", feature = "objects")))]
             _ => {}
         }
@@ -186,6 +178,8 @@ pub fn check(address: &Address) -> Result<(), String> {
         EngineName::S3 => url.parse::<crate::s3::Url>().map(drop).map_err(|error| error.to_string()),
         #[cfg(feature = "azure")]
         EngineName::Azure => url.parse::<crate::azure::Url>().map(drop).map_err(|error| error.to_string()),
+        #[cfg(feature = "gcs")]
+        EngineName::Gcs => url.parse::<crate::gcs::Url>().map(drop).map_err(|error| error.to_string()),
         engine => {
             let _ = url;
             Err(format!("this lethe was built without the engine `{}`", engine.name()))
@@ -206,12 +200,17 @@ fn open_url(engine: EngineName, url: &str) -> Result<Server, Error> {
         #[cfg(feature = "s3")]
         EngineName::S3 => {
             let url = url.parse::<crate::s3::Url>().map_err(|error| Error::Invalid(error.to_string()))?;
-            Ok(Server::S3(crate::s3::S3::open(&url)?))
+            Ok(Server::Objects(crate::s3::S3::open(&url)?.0))
         }
         #[cfg(feature = "azure")]
         EngineName::Azure => {
             let url = url.parse::<crate::azure::Url>().map_err(|error| Error::Invalid(error.to_string()))?;
-            Ok(Server::Azure(crate::azure::Azure::open(&url)?))
+            Ok(Server::Objects(crate::azure::Azure::open(&url)?.0))
+        }
+        #[cfg(feature = "gcs")]
+        EngineName::Gcs => {
+            let url = url.parse::<crate::gcs::Url>().map_err(|error| Error::Invalid(error.to_string()))?;
+            Ok(Server::Objects(crate::gcs::Gcs::open(&url)?.0))
         }
         _ => {
             let _ = url;

@@ -63,6 +63,8 @@ pub enum EngineName {
     S3,
     /// Azure Blob Storage.
     Azure,
+    /// Google Cloud Storage.
+    Gcs,
 }
 
 impl EngineName {
@@ -74,6 +76,7 @@ impl EngineName {
             Self::Postgres => "postgres",
             Self::S3 => "s3",
             Self::Azure => "azure",
+            Self::Gcs => "gcs",
         }
     }
 
@@ -83,7 +86,7 @@ impl EngineName {
             Self::Embedded => true,
             Self::Redis => kind != Kind::Blobs,
             Self::Postgres => !matches!(kind, Kind::Blobs | Kind::Limits | Kind::Cache),
-            Self::S3 | Self::Azure => kind == Kind::Blobs,
+            Self::S3 | Self::Azure | Self::Gcs => kind == Kind::Blobs,
         }
     }
 
@@ -94,6 +97,7 @@ impl EngineName {
             "postgres" | "postgresql" => Self::Postgres,
             "s3" => Self::S3,
             "azure" => Self::Azure,
+            "gs" => Self::Gcs,
             _ => return None,
         })
     }
@@ -128,7 +132,7 @@ impl Address {
             },
             None => Err(format!(
                 "needs the engine `{scheme}`, which this version does not have; \
-                 there are `embedded`, `redis://`, `postgres://`, `s3://` and `azure://`"
+                 there are `embedded`, `redis://`, `postgres://`, `s3://`, `azure://` and `gs://`"
             )),
         }
     }
@@ -250,6 +254,7 @@ mod tests {
             ("postgresql:///app?host=/run/postgresql", EngineName::Postgres),
             ("s3://bucket?region=eu-1", EngineName::S3),
             ("azure://account@container", EngineName::Azure),
+            ("gs://bucket", EngineName::Gcs),
         ] {
             assert_eq!(Address::parse(text).map(|address| address.engine()), Ok(engine), "{text}");
         }

@@ -7,7 +7,8 @@ use std::{ffi::OsString, sync::Arc};
 
 use async_trait::async_trait;
 use object_store::{
-    ObjectStoreExt, RetryConfig, StaticCredentialProvider,
+    Attributes, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
+    StaticCredentialProvider,
     aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential},
     path::Path,
 };
@@ -21,7 +22,13 @@ use crate::{
     Engines,
     clock::{Clock, SystemClock},
     error::Error,
-    objects::{Objects, address::Login, dialect::Dialect, link::Link, shelf::Remove},
+    objects::{
+        Objects,
+        address::Login,
+        dialect::{Dialect, Versions},
+        link::Link,
+        shelf::Write,
+    },
     place::EngineName,
 };
 
@@ -39,12 +46,14 @@ pub(crate) const DIALECT: Dialect = Dialect {
     has_list_offset: true,
     list: "list-type=",
     has_lists_without_prefix: false,
-    upload: &["uploadId="],
+    upload: &["uploads=", "uploadId="],
+    upload_goes_on: None,
+    versions: Versions::Tags,
     signature: None,
 };
 
 /// An engine that keeps blobs in a bucket.
-pub struct S3(Objects);
+pub struct S3(pub(crate) Objects);
 
 impl S3 {
     /// An engine at this URL. Nothing is asked before the first call: a store that is away now is an error then, and none any more
@@ -110,7 +119,20 @@ impl S3 {
 }
 
 #[async_trait]
-impl Remove for AmazonS3 {
+impl Write for AmazonS3 {
+    async fn put(&self, path: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<()> {
+        self.put_opts(path, payload, options).await.map(drop)
+    }
+
+    async fn begin(
+        &self,
+        path: &Path,
+        attributes: Attributes,
+        _: PutMode,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.put_multipart_opts(path, attributes.into()).await
+    }
+
     async fn remove(&self, path: &Path) -> object_store::Result<()> {
         self.delete(path).await
     }

@@ -11,12 +11,14 @@ mod calls;
 mod contract;
 #[path = "azure/engine.rs"]
 mod engine;
-#[path = "azure/faults.rs"]
+#[path = "objects/faults.rs"]
 mod faults;
 #[path = "azure/moving.rs"]
 mod moving;
 #[path = "objects/names.rs"]
 mod names;
+#[path = "azure/network.rs"]
+mod network;
 #[path = "redis/proxy.rs"]
 mod proxy;
 #[path = "azure/refusals.rs"]

@@ -14,6 +14,8 @@ mod custodian;
 mod echo;
 mod engines;
 mod export;
+#[path = "../../../state/tests/gcs/server.rs"]
+mod gcs;
 mod git_server;
 mod grants;
 mod h2c_worker;

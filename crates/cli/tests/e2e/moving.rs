@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    azurite,
+    azurite, gcs,
     lethe::{Lethe, Place},
     moto, redis,
 };
@@ -337,17 +337,22 @@ async fn bytes_of(engines: &Engines, key: &str) -> anyhow::Result<Vec<u8>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blobs_move_to_s3_and_back() -> anyhow::Result<()> {
     // The moto of this test takes any key; what is not replaced is no bucket's name.
-    blobs_move_to(&moto::shared().url("").replace("key:secret", "${LETHE_TEST_KEY}:${LETHE_TEST_SECRET}"))
-        .await
+    let url = moto::shared().url("").replace("key:secret", "${LETHE_TEST_KEY}:${LETHE_TEST_SECRET}");
+    blobs_move_to(&url, azurite::KEY).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blobs_move_to_azure_and_back() -> anyhow::Result<()> {
     let login = format!("{}:{}", azurite::ACCOUNT, azurite::KEY);
-    blobs_move_to(
-        &azurite::new_folder("").replace(&login, &format!("{}:${{LETHE_TEST_SECRET}}", azurite::ACCOUNT)),
-    )
-    .await
+    let url =
+        azurite::new_folder("").replace(&login, &format!("{}:${{LETHE_TEST_SECRET}}", azurite::ACCOUNT));
+    blobs_move_to(&url, azurite::KEY).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blobs_move_to_gcs_and_back() -> anyhow::Result<()> {
+    let credentials = gcs::shared().credentials("shop").display().to_string();
+    blobs_move_to(&gcs::new_folder("").replace(&credentials, "${LETHE_TEST_SECRET}"), &credentials).await
 }
 
 /// A shared access signature of the whole account (Azure's REST API, "Create an account SAS").
@@ -405,7 +410,7 @@ async fn blobs_move_by_a_shared_access_signature() -> anyhow::Result<()> {
 }
 
 /// Also blobs that are sent in parts, and with a password that stands in no argument; what a store cannot keep is said.
-async fn blobs_move_to(url: &str) -> anyhow::Result<()> {
+async fn blobs_move_to(url: &str, secret: &str) -> anyhow::Result<()> {
     let place = Place::new()?;
     let path = |name: &str| place.path().join(name);
     let address = |name: &str| format!("embedded:{}", path(name).display());
@@ -421,11 +426,11 @@ async fn blobs_move_to(url: &str) -> anyhow::Result<()> {
 
     let run = |arguments: &[&str]| -> anyhow::Result<String> {
         let mut command = place.command(&[&["state"], arguments].concat());
-        let output = command.env("LETHE_TEST_KEY", "key").env("LETHE_TEST_SECRET", azurite::KEY).output()?;
+        let output = command.env("LETHE_TEST_KEY", "key").env("LETHE_TEST_SECRET", secret).output()?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8(text)?;
         ensure!(output.status.success(), "{arguments:?}: {text}");
-        ensure!(!text.contains(azurite::KEY), "a secret is shown: {text}");
+        ensure!(!text.contains(secret), "a secret is shown: {text}");
         Ok(text)
     };
     let (dump, back) = (path("dump"), path("back"));
@@ -438,7 +443,7 @@ async fn blobs_move_to(url: &str) -> anyhow::Result<()> {
     let said = run(&["import", "--to", url, "--only", "blobs", dump])?;
     ensure!(said.contains("read back and compared"), "{said}");
     let kept = fs::read_to_string(path("dump").join("imported.json"))?;
-    ensure!(!kept.contains(azurite::KEY), "{kept}");
+    ensure!(!kept.contains(secret), "{kept}");
     // Into another dump, and from there into another engine.
     run(&["export", "--from", url, back])?;
     run(&["import", "--to", &address("target"), back])?;

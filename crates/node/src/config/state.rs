@@ -164,8 +164,14 @@ fn said(lines: &[String]) -> String {
 
 /// The engines that keep a kind.
 fn keepers(kind: Kind) -> String {
-    let engines =
-        [EngineName::Embedded, EngineName::Redis, EngineName::Postgres, EngineName::S3, EngineName::Azure];
+    let engines = [
+        EngineName::Embedded,
+        EngineName::Redis,
+        EngineName::Postgres,
+        EngineName::S3,
+        EngineName::Azure,
+        EngineName::Gcs,
+    ];
     let keepers = engines.into_iter().filter(|engine| engine.keeps(kind)).map(EngineName::name);
     format!("there are {} for it", listed(keepers))
 }
@@ -190,7 +196,8 @@ fn variables(text: &str) -> impl Iterator<Item = String> {
 fn state_folder(path: &str, folder: &Path) -> Result<PathBuf, String> {
     if path.contains("//") {
         return Err(
-            "is no folder: an address begins with `redis://`, `postgres://`, `s3://` or `azure://`".into()
+            "is no folder: an address begins with `redis://`, `postgres://`, `s3://`, `azure://` or `gs://`"
+                .into(),
         );
     }
     if path.is_empty() {
@@ -259,7 +266,7 @@ mod tests {
             (
                 "[state]\ntables = 'mysql://app:secret@db'",
                 "lethe.toml:2:10: `tables`: the address needs the engine `mysql`, which this version does not have; \
-                 there are `embedded`, `redis://`, `postgres://`, `s3://` and `azure://`",
+                 there are `embedded`, `redis://`, `postgres://`, `s3://`, `azure://` and `gs://`",
             ),
             (
                 "[state]\nlimits = 'postgres://app:secret@db'",

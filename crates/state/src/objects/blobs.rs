@@ -10,7 +10,7 @@ use super::{
     link::under,
     list,
     object::Found,
-    shelf::{Place, Shelf, if_match},
+    shelf::{Place, Shelf},
     upload,
 };
 use crate::{
@@ -49,7 +49,7 @@ impl Bucket {
             Some(now) if now.is_still(found) && self.0.heeds_conditional_deletes().await? => {}
             Some(_) => return Err(failure.into()),
         }
-        match under(if_match(found), self.0.remover.remove(&place.path)).await {
+        match under(self.0.is(found), self.0.writes.remove(&place.path)).await {
             Ok(()) => Ok(true),
             Err(error) => match Failure::of(&error) {
                 gone if gone.is_absence() => Ok(true),
@@ -109,11 +109,11 @@ impl Blobs for Bucket {
             let must_be = match condition {
                 Condition::Etag(_) => {
                     self.0.expect_conditional_deletes().await?;
-                    if_match(&found)
+                    self.0.is(&found)
                 }
                 _ => None,
             };
-            match under(must_be, self.0.remover.remove(&place.path)).await {
+            match under(must_be, self.0.writes.remove(&place.path)).await {
                 Ok(()) => return Ok(true),
                 Err(error) => match Failure::of(&error) {
                     // It has gone since, perhaps by an earlier copy of the request.

@@ -1,7 +1,6 @@
 //! Whether a store heeds conditions. One that does not know them may do without a word what should have been refused; so the first
 //! write that has one is preceded by some on objects of no meaning, of which it must refuse three.
 
-use http::{HeaderName, HeaderValue, header::IF_MATCH};
 use object_store::{Error as StoreError, PutMode, PutOptions, PutPayload, UpdateVersion, path::Path};
 
 use super::{
@@ -15,8 +14,9 @@ use crate::error::Error;
 /// The objects' names in the folder, where no bucket begins with a dot. The first one stays: others may be trying just now.
 const PUTS: &str = ".lethe/conditional-put";
 const DELETES: &str = ".lethe/conditional-delete";
-/// An entity tag that no object has.
+/// An entity tag and a generation that no object has.
 const NO_TAG: &str = "\"0\"";
+const NO_GENERATION: &str = "1";
 
 /// What was found out. It holds for as long as the process lives.
 #[derive(Clone, Copy, Debug)]
@@ -31,22 +31,22 @@ pub(super) struct Heeded {
 pub(super) async fn try_out(shelf: &Shelf) -> Result<Heeded, Error> {
     let path = shelf.names.beside(PUTS)?;
     alone(put(shelf, &path, PutMode::Overwrite)).await?;
-    let version = UpdateVersion { e_tag: Some(NO_TAG.into()), version: None };
+    let other = UpdateVersion { e_tag: Some(NO_TAG.into()), version: Some(NO_GENERATION.into()) };
+    let is_other = shelf.dialect.versions.is(&other);
     let puts =
-        !put(shelf, &path, PutMode::Create).await? && !put(shelf, &path, PutMode::Update(version)).await?;
+        !put(shelf, &path, PutMode::Create).await? && !put(shelf, &path, PutMode::Update(other)).await?;
     let path = shelf.names.beside(&format!("{DELETES}-{}", PutId::new()?))?;
     alone(put(shelf, &path, PutMode::Overwrite)).await?;
-    let is_other: (HeaderName, HeaderValue) = (IF_MATCH, HeaderValue::from_static(NO_TAG));
-    let deletes = !done(shelf, under(Some(is_other), shelf.remover.remove(&path)).await).await?;
+    let deletes = !done(shelf, under(is_other, shelf.writes.remove(&path)).await).await?;
     if deletes {
-        done(shelf, alone(shelf.remover.remove(&path)).await).await?;
+        done(shelf, alone(shelf.writes.remove(&path)).await).await?;
     }
     Ok(Heeded { puts, deletes })
 }
 
 async fn put(shelf: &Shelf, path: &Path, mode: PutMode) -> Result<bool, Error> {
     let options = PutOptions { mode, ..PutOptions::default() };
-    done(shelf, shelf.store.put_opts(path, PutPayload::new(), options).await.map(drop)).await
+    done(shelf, shelf.writes.put(path, PutPayload::new(), options).await).await
 }
 
 /// Whether a write was done, or refused for its condition.

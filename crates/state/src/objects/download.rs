@@ -45,7 +45,7 @@ pub(super) async fn get(place: &Place<'_>, range: Option<ByteRange>) -> Result<O
                 options.if_match = found.version.e_tag;
             }
         }
-        match place.shelf.store.get_opts(&place.path, options).await {
+        match place.shelf.reads.get_opts(&place.path, options).await {
             Ok(found) => return Ok(Some(blob(place, found))),
             Err(error) => match Failure::of(&error) {
                 failure if failure.is_absence() => {
@@ -128,14 +128,15 @@ impl Reading {
         tokio::time::sleep(jittered(RESUME_PAUSE)).await;
         let options = GetOptions::new().with_range(Some(self.left.clone())).with_if_match(self.e_tag.clone());
         let changed = || io::Error::other("the blob was overwritten or deleted while it was read");
-        match self.shelf.store.get_opts(&self.path, options).await {
+        match self.shelf.reads.get_opts(&self.path, options).await {
             Ok(found) if found.meta.e_tag == self.e_tag && found.range == self.left => {
                 self.body = found.into_stream();
                 Ok(())
             }
             Ok(_) => Err(changed()),
             Err(error) => match Failure::of(&error) {
-                failure if failure.is_contest() => Err(changed()),
+                // The range is one of the blob that was begun.
+                failure if failure.is_contest() || failure.is_empty_range() => Err(changed()),
                 failure => Err(io::Error::other(failure)),
             },
         }

@@ -86,13 +86,38 @@ fn advice(dialect: &Dialect, status: StatusCode, code: &str) -> &'static str {
         _ if matches!(status.as_u16(), 301 | 307) => {
             "; the bucket is elsewhere: say in the URL where, with `region` or `endpoint`"
         }
-        _ if matches!(status.as_u16(), 401 | 403) => dialect.on_missing_rights,
+        _ if status == StatusCode::UNAUTHORIZED => dialect.on_wrong_login,
+        _ if status == StatusCode::FORBIDDEN => dialect.on_missing_rights,
         _ => "",
     }
 }
 
+/// The code and the message of a refusal in XML, as far as they are there.
+fn in_xml(body: &[u8]) -> (String, String) {
+    let body = String::from_utf8_lossy(body);
+    let element = |name: &str| {
+        let (_, behind) = body.split_once(&format!("<{name}>"))?;
+        let (text, _) = behind.split_once('<')?;
+        Some(short(text))
+    };
+    (element("Code").unwrap_or_default(), element("Message").unwrap_or_default())
+}
+
+/// The same of one in JSON ("HTTP status and error codes for JSON" of Cloud Storage's documentation).
+fn in_json(body: &[u8]) -> Option<(String, String)> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let error = body.get("error")?;
+    let text =
+        |value: Option<&serde_json::Value>| short(value.and_then(|value| value.as_str()).unwrap_or_default());
+    Some((text(error.pointer("/errors/0/reason")), text(error.get("message"))))
+}
+
+fn short(text: &str) -> String {
+    text.trim().chars().filter(|char| !char.is_control()).take(SAID_CHARS_MAX).collect()
+}
+
 impl Refusal {
-    /// Reads a refusal (Amazon S3's API reference, "Error responses", which Azure's are like).
+    /// Reads a refusal in XML (Amazon S3's API reference, "Error responses", which those of others are like) or JSON.
     pub(crate) fn read(
         dialect: &Dialect,
         server: &str,
@@ -100,21 +125,16 @@ impl Refusal {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Self {
-        let body = String::from_utf8_lossy(body);
-        let element = |name: &str| {
-            let (_, behind) = body.split_once(&format!("<{name}>"))?;
-            let (text, _) = behind.split_once('<')?;
-            Some(text.trim().chars().filter(|char| !char.is_control()).take(SAID_CHARS_MAX).collect())
-        };
-        let told = || headers.get(CODE_FIELD).and_then(|code| code.to_str().ok()).map(str::to_owned);
-        let code: String = element("Code").or_else(told).unwrap_or_default();
+        let (code, message) = in_json(body).unwrap_or_else(|| in_xml(body));
+        let told = || headers.get(CODE_FIELD)?.to_str().ok().map(str::to_owned);
+        let code = if code.is_empty() { told().unwrap_or_default() } else { code };
         Self {
             server: server.to_owned(),
             status: status.as_u16(),
             is_contest: dialect.is_contest(status, &code),
             advice: advice(dialect, status, &code),
             code,
-            message: element("Message").unwrap_or_default(),
+            message,
         }
     }
 
@@ -140,7 +160,7 @@ impl Refusal {
 
 impl Failure {
     /// What became of a request, by the error that `object_store` has made of it.
-    pub(super) fn of(error: &object_store::Error) -> Self {
+    pub(crate) fn of(error: &object_store::Error) -> Self {
         let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
         while let Some(error) = cause {
             if let Some(failure) = error.downcast_ref::<Self>() {
@@ -174,6 +194,12 @@ impl Failure {
             Self::Refused(refusal) => Some(refusal),
             _ => None,
         }
+    }
+
+    /// The status of a refusal.
+    #[cfg(feature = "gcs")]
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.refusal().map(|refusal| refusal.status)
     }
 
     /// Whether the object is not there, or the bucket: a HEAD does not tell them apart.
@@ -257,6 +283,19 @@ mod tests {
         assert!(refusal(301, "").to_string().contains("`region`"));
         let long = format!("<Message>{}</Message>", "x".repeat(10_000));
         assert_eq!(refusal(400, &long).message.len(), SAID_CHARS_MAX);
+    }
+
+    #[test]
+    fn refusals_may_be_in_json() {
+        let body =
+            r#"{"error": {"code": 412, "message": "Not so.\n", "errors": [{"reason": "conditionNotMet"}]}}"#;
+        assert_eq!(
+            refusal(412, body).to_string(),
+            "s3 at minio, bucket photos, refused: conditionNotMet, Not so."
+        );
+        let other = r#"{"error": "invalid_grant", "error_description": "x"}"#;
+        assert_eq!(refusal(400, other).to_string(), "s3 at minio, bucket photos, refused: status 400");
+        assert!(refusal(401, "{}").to_string().contains("check the access key"));
     }
 
     #[test]

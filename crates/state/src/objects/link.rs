@@ -15,10 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{CONTENT_LENGTH, IF_MATCH, IF_NONE_MATCH},
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::CONTENT_LENGTH};
 use http_body_util::{BodyExt, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
@@ -218,14 +215,15 @@ impl Line {
     /// One request to the store, if it is not left alone.
     async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, Failure> {
         let pass = self.breaker.enter().map_err(|resting| Failure::Resting(resting.to_string()))?;
-        let is_object = request.method() == Method::GET && !self.dialect.is_list(request.uri());
+        let uri = request.uri().clone();
+        let is_object = request.method() == Method::GET && !self.dialect.is_list(&uri);
         let answer = match self.exchange(request).await {
             // Azurite answers so, and not with 416, where a range begins at the object's end.
             Ok(answer) if is_part_of_nothing(&answer) => {
                 Err(self.read(StatusCode::RANGE_NOT_SATISFIABLE, answer.headers(), b"").into())
             }
             Ok(answer) if answer.status().is_success() && is_object => Ok(answer),
-            Ok(answer) if answer.status().is_success() => self.whole(answer).await,
+            Ok(answer) if self.dialect.is_done(&uri, answer.status()) => self.whole(answer).await,
             Ok(answer) => Err(self.refusal(answer).await),
             Err(failure) => Err(failure),
         };
@@ -326,12 +324,11 @@ impl Line {
         Refusal::read(self.dialect, &self.server, status, headers, body)
     }
 
-    /// Whether a request may be done twice: it reads, or goes on with an upload, which nobody else knows, or it writes under a
+    /// Whether a request may be done twice: it reads, or is one of an upload, which nobody else knows, or it writes under a
     /// condition, which holds once.
     fn is_repeatable(&self, request: &HttpRequest) -> bool {
-        let writes = [Method::PUT, Method::DELETE].contains(request.method());
-        let has_condition = [IF_MATCH, IF_NONE_MATCH].iter().any(|name| request.headers().contains_key(name));
-        !writes || has_condition || self.dialect.is_upload(request.uri())
+        let writes = [Method::PUT, Method::POST, Method::DELETE].contains(request.method());
+        !writes || self.dialect.versions.are_in(request) || self.dialect.is_upload(request.uri())
     }
 }
 

@@ -107,7 +107,7 @@ pub(super) async fn page<T>(
             page_token: token.take(),
             ..PaginatedListOptions::default()
         };
-        let page = match shelf.store.list_paginated(prefix, options).await {
+        let page = match shelf.reads.list_paginated(prefix, options).await {
             Ok(page) => page,
             Err(error) => return Err(shelf.explained(&error).await),
         };

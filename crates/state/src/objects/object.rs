@@ -68,7 +68,7 @@ impl Found {
 
 /// The name of one put, by which it is known again when its answer was lost.
 #[derive(Clone, Debug)]
-pub(super) struct PutId(String);
+pub(crate) struct PutId(String);
 
 impl fmt::Display for PutId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,7 +78,7 @@ impl fmt::Display for PutId {
 
 impl PutId {
     /// A new one, of 128 random bits.
-    pub(super) fn new() -> Result<Self, Error> {
+    pub(crate) fn new() -> Result<Self, Error> {
         let half = || {
             getrandom::u64()
                 .map_err(|error| Error::Unavailable(format!("the system gives no random numbers: {error}")))

@@ -6,13 +6,12 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use http::{HeaderName, HeaderValue, header::IF_MATCH};
+use http::{HeaderName, HeaderValue};
 use object_store::{
-    GetOptions, ObjectStore,
+    Attributes, GetOptions, MultipartUpload, ObjectStore, PutMode, PutOptions, PutPayload,
     list::{PaginatedListOptions, PaginatedListStore},
     path::Path,
 };
-
 use tokio::sync::OnceCell;
 
 use super::{
@@ -24,22 +23,34 @@ use super::{
 };
 use crate::{blobs::Condition, clock::Clock, error::Error};
 
-/// A store of `object_store`.
-pub(crate) trait Store: ObjectStore + PaginatedListStore {}
+/// How a store is read.
+pub(crate) trait Read: ObjectStore + PaginatedListStore {}
 
-impl<T: ObjectStore + PaginatedListStore> Store for T {}
+impl<T: ObjectStore + PaginatedListStore> Read for T {}
 
-/// Removes objects, each by a request of its own: one for many has no conditions.
+/// How it is written.
 #[async_trait]
-pub(crate) trait Remove: Send + Sync {
-    /// Removes one, under the condition of [`under`](super::link::under).
+pub(crate) trait Write: Send + Sync {
+    /// Writes an object by one request.
+    async fn put(&self, path: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<()>;
+
+    /// Begins to write one in parts. The mode is for a store that wants to know it now; to others it is told when the upload is
+    /// completed ([`Versions`](super::dialect::Versions)).
+    async fn begin(
+        &self,
+        path: &Path,
+        attributes: Attributes,
+        mode: PutMode,
+    ) -> object_store::Result<Box<dyn MultipartUpload>>;
+
+    /// Removes one by a request of its own, since one for many has no conditions; this one's is that of [`under`](super::link::under).
     async fn remove(&self, path: &Path) -> object_store::Result<()>;
 }
 
 /// A folder of a bucket.
 pub(super) struct Shelf {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) remover: Arc<dyn Remove>,
+    pub(super) reads: Arc<dyn Read>,
+    pub(super) writes: Arc<dyn Write>,
     pub(super) names: Names,
     pub(super) part_bytes: usize,
     pub(super) clock: Arc<dyn Clock>,
@@ -66,10 +77,10 @@ impl Shelf {
     }
 
     /// What went wrong, with what the store says of it when it is asked in a way that has it say more: an answer to a HEAD has no
-    /// body.
+    /// body, and not every one to a write says what it is that is not there.
     pub(super) async fn explained(&self, error: &object_store::Error) -> Error {
         let failure = Failure::of(error);
-        if failure.is_mute()
+        if (failure.is_mute() || failure.is_absence())
             && let Err(told) = self.ask_for_the_bucket().await
             && !told.is_mute()
         {
@@ -89,10 +100,15 @@ impl Shelf {
 
     async fn ask_for_the_bucket(&self) -> Result<(), Failure> {
         let one = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
-        match self.store.list_paginated(self.names.folder(), one).await {
+        match self.reads.list_paginated(self.names.folder(), one).await {
             Ok(_) => Ok(()),
             Err(error) => Err(Failure::of(&error)),
         }
+    }
+
+    /// The condition that an object is what was found.
+    pub(super) fn is(&self, found: &Found) -> Option<(HeaderName, HeaderValue)> {
+        self.dialect.versions.is(&found.version)
     }
 
     /// The refusal of what this kind of store cannot do.
@@ -132,7 +148,7 @@ impl Shelf {
 impl Place<'_> {
     /// What is there.
     pub(super) async fn look(&self) -> Result<Option<Found>, Error> {
-        match self.shelf.store.get_opts(&self.path, GetOptions::new().with_head(true)).await {
+        match self.shelf.reads.get_opts(&self.path, GetOptions::new().with_head(true)).await {
             Ok(found) => Ok(Some(Found::new(self.key, &found.meta, &found.attributes))),
             Err(error) if Failure::of(&error).is_absence() => {
                 self.shelf.expect_bucket().await?;
@@ -157,10 +173,4 @@ impl Place<'_> {
         };
         if holds { Ok(found) } else { Err(self.conflict(found.as_ref())) }
     }
-}
-
-/// The condition that an object is this version.
-pub(super) fn if_match(found: &Found) -> Option<(HeaderName, HeaderValue)> {
-    let e_tag = found.version.e_tag.as_deref()?;
-    Some((IF_MATCH, HeaderValue::try_from(e_tag).ok()?))
 }

@@ -5,16 +5,16 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, future::try_join};
-use http::{HeaderValue, header::IF_NONE_MATCH};
-use object_store::{MultipartUpload, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutPayloadMut};
+use object_store::{MultipartUpload, PutMode, PutOptions, PutPayload, PutPayloadMut};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use super::{
+    dialect::Versions,
     failure::Failure,
     link::under,
     object::{PutId, unquoted},
-    shelf::{Place, if_match},
+    shelf::Place,
 };
 use crate::{
     blobs::{BlobInfo, ByteStream, Condition, Put},
@@ -66,13 +66,10 @@ async fn put_whole(
         let mode = match &put.condition {
             Condition::Any => PutMode::Overwrite,
             Condition::Absent => PutMode::Create,
-            Condition::Etag(_) => match place.expect(&put.condition).await? {
-                Some(found) => PutMode::Update(found.version),
-                None => return Err(place.conflict(None)),
-            },
+            Condition::Etag(_) => mode(place, &put.condition).await?,
         };
         let options = PutOptions { mode, attributes: id.of_whole(&info), ..PutOptions::default() };
-        let Err(error) = place.shelf.store.put_opts(&place.path, payload.clone(), options).await else {
+        let Err(error) = place.shelf.writes.put(&place.path, payload.clone(), options).await else {
             return Ok(info);
         };
         let failure = Failure::of(&error);
@@ -100,9 +97,9 @@ async fn put_parts(
 ) -> Result<BlobInfo, Error> {
     let shelf = place.shelf;
     let id = PutId::new()?;
-    let options =
-        PutMultipartOptions { attributes: id.of_parts(&put.content_type), ..PutMultipartOptions::default() };
-    let upload = match shelf.store.put_multipart_opts(&place.path, options).await {
+    // What will be refused is not sent first.
+    let mode = mode(place, &put.condition).await?;
+    let upload = match shelf.writes.begin(&place.path, id.of_parts(&put.content_type), mode).await {
         Ok(upload) => upload,
         Err(error) => return Err(shelf.explained(&error).await),
     };
@@ -133,10 +130,14 @@ async fn complete(
     size: u64,
     put: &Put,
 ) -> Result<BlobInfo, Error> {
-    let condition = match (&put.condition, place.expect(&put.condition).await?) {
-        (Condition::Any, _) => None,
-        (Condition::Etag(_), Some(found)) => if_match(&found),
-        _ => Some((IF_NONE_MATCH, HeaderValue::from_static("*"))),
+    let versions = place.shelf.dialect.versions;
+    let condition = match versions {
+        Versions::Generations => None,
+        Versions::Tags => match mode(place, &put.condition).await? {
+            PutMode::Overwrite => None,
+            PutMode::Create => Some(versions.is_absent()),
+            PutMode::Update(version) => versions.is(&version),
+        },
     };
     let e_tag = match under(condition, upload.inner.lock().await.complete()).await {
         Ok(done) => done.e_tag.unwrap_or_default(),
@@ -157,6 +158,14 @@ async fn complete(
             modified_at: found.map_or_else(|| place.shelf.clock.now(), |found| found.info.modified_at),
         }),
     }
+}
+
+/// What the store is to expect; an error if it is not so now.
+async fn mode(place: &Place<'_>, condition: &Condition) -> Result<PutMode, Error> {
+    if *condition == Condition::Any {
+        return Ok(PutMode::Overwrite);
+    }
+    Ok(place.expect(condition).await?.map_or(PutMode::Create, |found| PutMode::Update(found.version)))
 }
 
 /// Whether a put that was refused for its condition has been done all the same, by an earlier copy of the request. If not, and if

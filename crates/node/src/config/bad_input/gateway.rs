@@ -18,7 +18,7 @@ lethe.toml:1:10: `listen`: `99999` is not an address: the last port is 65535
 lethe.toml:2:9: `admin`: `localhost` is not an address: write a port such as "8080", or an address and a port such as "127.0.0.1:8080"
   2 | admin = 'localhost'
     |         ^^^^^^^^^^^
-lethe.toml:3:9: `state`: the address needs the engine `mongodb`, which this version does not have; there are `embedded`, `redis://`, `postgres://`, `s3://` and `azure://`"#,
+lethe.toml:3:9: `state`: the address needs the engine `mongodb`, which this version does not have; there are `embedded`, `redis://`, `postgres://`, `s3://`, `azure://` and `gs://`"#,
     );
     check(
         r#"

@@ -1,23 +1,41 @@
-//! A network that fails, and writers who meet: a blob is there whole or not at all, nothing is done twice, nothing hangs, and all goes
-//! on without a restart when the server is back.
+//! A network that fails, and writers who meet, of blobs on a store that outlives it: a blob is there whole or not at all, nothing is
+//! done twice, nothing hangs, and all goes on without a restart when the server is back.
+
+use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lethe_state::{
-    blobs::{Condition, Put},
+    blobs::{Blobs, Condition, Put},
     error::Error,
 };
 
 use crate::{
-    azurite::{self, new_folder, shared},
     calls::{LARGE, body, ends, halting, pieces, read, recovery, when, whole},
-    engine::engine,
     proxy::{Proxy, Weather},
 };
 
+/// A folder of a store that nothing else uses.
+pub struct At {
+    /// Where the server is.
+    pub port: u16,
+    pub folder: String,
+    /// Opens a folder by a way to the server, with more options in the URL.
+    pub open: fn(port: u16, folder: &str, options: &str) -> Arc<dyn Blobs>,
+}
+
+impl At {
+    pub fn direct(&self, options: &str) -> Arc<dyn Blobs> {
+        self.by(self.port, options)
+    }
+
+    fn by(&self, port: u16, options: &str) -> Arc<dyn Blobs> {
+        (self.open)(port, &self.folder, options)
+    }
+}
+
 /// Conditions hold for blobs in several parts, too, at the moment at which they appear.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_blob_has_conditions() {
-    let blobs = engine(&new_folder("&part_mib=5")).engines().blobs;
+pub async fn a_large_blob_has_conditions(at: At) {
+    let blobs = at.direct("&part_mib=5");
     let first = ends(blobs.put("b", "k", pieces(&body(1, LARGE)), when(Condition::Absent))).await.unwrap();
     assert_eq!((first.size, blobs.head("b", "k").await.unwrap()), (LARGE as u64, Some(first.clone())));
     let refused = ends(blobs.put("b", "k", pieces(&body(2, LARGE)), when(Condition::Absent))).await;
@@ -31,37 +49,9 @@ async fn a_large_blob_has_conditions() {
     assert!(blobs.delete("b", "k", Condition::Etag(second.etag), None).await.unwrap());
 }
 
-/// Who writes a blob throws away the blocks of an upload to it. The upload fails then, and what was written stays.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upload_that_was_overtaken_fails() {
-    let engine = engine(&new_folder("&part_mib=5"));
-    let blobs = engine.engines().blobs;
-    for condition in [Condition::Any, Condition::Absent] {
-        let (large, is_near, go_on) = halting(&body(1, LARGE), LARGE);
-        let upload = tokio::spawn({
-            let (blobs, put) = (blobs.clone(), when(condition.clone()));
-            async move { ends(blobs.put("b", "k", large, put)).await }
-        });
-        is_near.await.unwrap();
-        blobs.put("b", "k", pieces(&body(2, LARGE)), Put::default()).await.unwrap();
-        go_on.send(()).unwrap();
-        let failed = upload.await.unwrap().unwrap_err();
-        match condition {
-            Condition::Absent => assert!(matches!(failed, Error::Conflict { .. }), "{failed:?}"),
-            _ => assert!(
-                matches!(&failed, Error::Unavailable(text) if text.contains("written by others")),
-                "{failed:?}"
-            ),
-        }
-        assert!(read(&blobs, "k").await.unwrap() == body(2, LARGE));
-        assert!(blobs.delete("b", "k", Condition::Any, None).await.unwrap());
-    }
-}
-
 /// An upload that ends with an error, or whose caller leaves, leaves no blob, and the one that was there as it was.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upload_that_is_given_up_leaves_nothing() {
-    let blobs = engine(&new_folder("&part_mib=5")).engines().blobs;
+pub async fn an_upload_that_is_given_up_leaves_nothing(at: At) {
+    let blobs = at.direct("&part_mib=5");
     blobs.put("b", "old", pieces(&"old".into()), Put::default()).await.unwrap();
     for key in ["old", "new"] {
         let cut = pieces(&body(1, LARGE)).chain(stream::iter([Err(std::io::Error::other("cut"))]));
@@ -82,11 +72,9 @@ async fn an_upload_that_is_given_up_leaves_nothing() {
 }
 
 /// Of a write whose answer is lost, the engine finds out by itself that it was done.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_answer_is_not_noticed() {
-    let proxy = Proxy::start(shared().port).await;
-    let engine = engine(&azurite::url(proxy.port, &shared().folder(), "&part_mib=5"));
-    let blobs = engine.engines().blobs;
+pub async fn a_lost_answer_is_not_noticed(at: At) {
+    let proxy = Proxy::start(at.port).await;
+    let blobs = at.by(proxy.port, "&part_mib=5");
     let lose = || proxy.set(Weather::LosesAnAnswer);
     let was_lost = || assert_eq!(proxy.weather(), Weather::Fair, "no answer was lost");
     // So that the server's conditions have been tried.
@@ -111,7 +99,7 @@ async fn a_lost_answer_is_not_noticed() {
         was_lost();
         assert_eq!(blobs.head("b", key).await.unwrap(), None);
     }
-    // The last answer of an upload is that to its list of blocks, or to the question before it: either may get lost.
+    // The last answer of an upload is that which completes it, or one beside it: either may get lost.
     for key in ["large", "larger"] {
         let (large, is_near, go_on) = halting(&body(1, LARGE), LARGE);
         let put = tokio::spawn({
@@ -129,12 +117,9 @@ async fn a_lost_answer_is_not_noticed() {
 }
 
 /// A download goes on where it was cut, as long as it is the same blob.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_download_outlives_a_cut() {
-    let proxy = Proxy::start(shared().port).await;
-    let folder = shared().folder();
-    let direct = engine(&azurite::url(shared().port, &folder, "&part_mib=5")).engines().blobs;
-    let through = engine(&azurite::url(proxy.port, &folder, "&part_mib=5")).engines().blobs;
+pub async fn a_download_outlives_a_cut(at: At) {
+    let proxy = Proxy::start(at.port).await;
+    let (direct, through) = (at.direct("&part_mib=5"), at.by(proxy.port, "&part_mib=5"));
     let expected = body(1, LARGE);
     direct.put("b", "k", pieces(&expected), Put::default()).await.unwrap();
     let mut blob = ends(through.get("b", "k", None)).await.unwrap().unwrap();
@@ -155,11 +140,9 @@ async fn a_download_outlives_a_cut() {
 }
 
 /// A network that is cut, or silent, is a failure until it is mended, and what cannot be asked for is not said to be absent.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn away_is_not_absent() {
-    let proxy = Proxy::start(shared().port).await;
-    let url = azurite::url(proxy.port, &shared().folder(), "&response_timeout_ms=200&connect_timeout_ms=200");
-    let blobs = engine(&url).engines().blobs;
+pub async fn away_is_not_absent(at: At) {
+    let proxy = Proxy::start(at.port).await;
+    let blobs = at.by(proxy.port, "&response_timeout_ms=200&connect_timeout_ms=200");
     recovery(&blobs).await;
     for weather in [Weather::Cut, Weather::Still] {
         proxy.set(weather);
