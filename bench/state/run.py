@@ -26,6 +26,11 @@ PROGRAM = TARGET / "release" / "lethe-state-bench"
 PARTS = ["near", "served", "blob", "crowd"]
 CLIENTS = [1, 8, 64]
 BLOB_MIB = 1024
+# A worker that is asked for nothing.
+UPSTREAM = """
+import http.server, os
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
 
 
 def main():
@@ -152,7 +157,7 @@ class Peak:
 
 
 def lethe(stack):
-    node = stack.enter_context(Lethe("--instances", "1", "--", "sh", str(ROOT / "bench" / "upstream.sh")))
+    node = stack.enter_context(Lethe("--instances", "1", "--", "python3", "-c", UPSTREAM))
     node.wait_ready(1)
     node.state_url = node.tell("ps")["node"]["state"]
     return node

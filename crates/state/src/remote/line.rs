@@ -34,6 +34,8 @@ use crate::frames::{self, PATH, PROTOCOL};
 
 /// How much is read at a time.
 const READ_BYTES: usize = 32 << 10;
+/// With more calls under way than this, it is worth while to wake another thread of the runtime for them.
+const MANY: usize = 16;
 /// Most bytes of the answer to the upgrade.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
@@ -76,6 +78,13 @@ struct Desk {
     waiting: HashMap<u64, Waiting, BuildHasherDefault<Numbers>>,
     /// Why it takes no more calls.
     closed: Option<&'static str>,
+}
+
+impl Desk {
+    /// How many calls are under way, if some of what they ask is still here.
+    fn unsent(&self) -> usize {
+        if self.out.is_empty() { 0 } else { self.waiting.len() }
+    }
 }
 
 /// Hashes numbers that go up, which nobody chooses: as they are, spread over all bits.
@@ -270,14 +279,14 @@ impl Mover {
     }
 
     /// Whether others have their turn before anything is sent; then this task comes behind all that are ready.
-    fn gathers(&mut self, cx: &Context<'_>) -> bool {
-        let is_worth_it = || {
-            let desk = self.shared.desk();
-            !desk.out.is_empty() && desk.waiting.len() > 1
-        };
-        self.is_gathering = !self.is_gathering && self.out.is_empty() && is_worth_it();
-        if self.is_gathering {
+    fn gathers(&mut self, cx: &mut Context<'_>) -> bool {
+        let waiting = if self.is_gathering || !self.out.is_empty() { 0 } else { self.shared.desk().unsent() };
+        self.is_gathering = waiting > 1;
+        if waiting > MANY {
             cx.waker().wake_by_ref();
+        } else if self.is_gathering {
+            // One that yields wakes no other thread of the runtime, as one that wakes itself does.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
         }
         self.is_gathering
     }
