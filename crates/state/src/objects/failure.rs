@@ -209,9 +209,14 @@ impl Failure {
         })
     }
 
+    /// Whether the store says that a condition did not hold.
+    pub(super) fn is_refused_condition(&self) -> bool {
+        self.refusal().is_some_and(|refusal| refusal.is_contest)
+    }
+
     /// Whether a condition did not hold. Where one was to match, an absent object says so, too.
     pub(crate) fn is_contest(&self) -> bool {
-        self.refusal().is_some_and(|refusal| refusal.is_contest) || self.is_absence()
+        self.is_refused_condition() || self.is_absence()
     }
 
     /// Whether the range that was asked for holds nothing.

@@ -101,6 +101,10 @@ async fn put_parts(
     let mode = mode(place, &put.condition).await?;
     let upload = match shelf.writes.begin(&place.path, id.of_parts(&put.content_type), mode).await {
         Ok(upload) => upload,
+        // Somebody has written since it was looked at.
+        Err(error) if put.condition != Condition::Any && Failure::of(&error).is_refused_condition() => {
+            return Err(place.expect(&put.condition).await.err().unwrap_or_else(|| contested(place)));
+        }
         Err(error) => return Err(shelf.explained(&error).await),
     };
     let upload = Upload {

@@ -132,8 +132,13 @@ class Front(BaseHTTPRequestHandler):
 
     def begin(self, body, must_be):
         """Another host is named than the one that was asked, as may be."""
+        about = json.loads(body)
+        found, _ = self.behind("HEAD", f"/{BUCKET}/{quote(about['name'], safe='')}")
+        generation = found.headers["X-Goog-Generation"] if found.status == 200 else "0"
+        if must_be not in (None, generation):
+            return self.refuse(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")
         name = uuid.uuid4().hex
-        UPLOADS[name] = {"about": json.loads(body), "must_be": must_be, "bytes": bytearray(), "answer": None, "chunks": 0}
+        UPLOADS[name] = {"about": about, "must_be": must_be, "bytes": bytearray(), "answer": None, "chunks": 0}
         location = f"http://elsewhere.invalid/upload/storage/v1/b/{BUCKET}/o?uploadType=resumable&upload_id={name}"
         self.send(200, [("Location", location)])
 
