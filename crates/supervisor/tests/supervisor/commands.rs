@@ -18,6 +18,8 @@ fn pids(supervisor: &Supervisor) -> Vec<Pid> {
 #[tokio::test]
 async fn scale_up_and_down() {
     let mut stage = Stage::new(spec(1, &["serve"])).await;
+    // The command waits for those that it starts, and not for the first, which starts meanwhile.
+    stage.until_ready(1).await;
     stage.supervisor.scale("web", 4).await.unwrap();
     let four = stage.workers();
     assert_eq!(four.len(), 4);
