@@ -191,7 +191,17 @@ impl Embedded {
             let (clock, unlinker, claim) = (clock.clone(), unlinker.clone(), claim.clone());
             let data_version =
                 writer::read_data_version(&connection).map_err(|error| Failure::sqlite(&database, &error))?;
-            let desk = Desk { connection, database, clock, unlinker, claim, followers, recent, data_version };
+            let desk = Desk {
+                connection,
+                database,
+                clock,
+                unlinker,
+                claim,
+                followers,
+                recent,
+                data_version,
+                revisions: None,
+            };
             let (writer, thread) =
                 Writer::start(name, desk, Arc::clone(&solitude)).map_err(thread_failure)?;
             Ok::<_, Failure>((Base { writer, readers }, thread))

@@ -31,6 +31,8 @@ use crate::{Revision, clock::Clock, error::Error, feed::followers::Followers, fi
 const COMMANDS_QUEUED_MAX: usize = 1024;
 /// Most commands in one transaction, so that the first of them does not wait long for the last.
 const GROUP_COMMANDS_MAX: usize = 256;
+/// How many revisions are taken from the database at a time.
+const REVISIONS_TAKEN: u64 = 1024;
 
 /// Hands commands to the writer. Clones share it; the thread ends when the last of them is gone.
 #[derive(Clone)]
@@ -81,6 +83,18 @@ pub(super) struct Desk {
     pub(super) recent: Option<Arc<Recent>>,
     /// SQLite's `data_version` at the last group: it changes when another process has written.
     pub(super) data_version: i64,
+    /// What is known of revisions, as long as nobody else writes.
+    pub(super) revisions: Option<Revisions>,
+}
+
+/// Revisions that may be given out. They are taken from the database many at a time, so that few commits have to write a page for it;
+/// what is left of them when the engine ends is a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Revisions {
+    /// The one given out last.
+    last: Revision,
+    /// All above this are free, as the database says too.
+    taken: Revision,
 }
 
 enum Message {
@@ -243,9 +257,27 @@ impl SharedDesk {
 }
 
 impl Desk {
-    fn read_revision(&self) -> rusqlite::Result<Revision> {
+    /// The revisions that this group may give out. While one lethe takes over from another, both write: what the other has taken is
+    /// above all that was given out here, and then nothing below it may be given out any more.
+    fn revisions(&mut self) -> rusqlite::Result<Revisions> {
+        let has_others = self.look_for_others()?;
+        // Put back by a commit: what was taken by one that failed may not be in the database.
+        if let Some(known) = self.revisions.take().filter(|_| !has_others) {
+            return Ok(known);
+        }
         let mut read = self.connection.prepare_cached("SELECT last_revision FROM counter")?;
-        read.query_row([], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
+        let taken = read.query_row([], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))?;
+        Ok(Revisions { last: taken, taken })
+    }
+
+    /// Takes more revisions if more were given out than were taken.
+    fn take_revisions(&self, revisions: &mut Revisions) -> rusqlite::Result<()> {
+        if revisions.last > revisions.taken {
+            revisions.taken = revisions.last + REVISIONS_TAKEN;
+            let mut keep = self.connection.prepare_cached("UPDATE counter SET last_revision = ?1")?;
+            keep.execute([revisions.taken.cast_signed()])?;
+        }
+        Ok(())
     }
 
     /// Does a group of commands in one transaction, tells those who follow, and answers the callers. In this order: what was
@@ -290,17 +322,15 @@ impl Desk {
         let failure = |error| Failure::sqlite(&database, &error);
         let (mut files, mut sessions) = (Files::default(), Vec::new());
         self.execute("BEGIN IMMEDIATE").map_err(failure)?;
-        self.look_for_others().map_err(failure)?;
-        // Read anew for each group: while one lethe takes over from another, both write.
-        let first_revision = self.read_revision().map_err(failure)?;
-        let (now_us, mut last_revision) = (self.clock.now_us(), first_revision);
+        let mut revisions = self.revisions().map_err(failure)?;
+        let now_us = self.clock.now_us();
         for command in group {
             let has_savepoint = command.extent() == Extent::Any;
             if has_savepoint {
                 self.execute("SAVEPOINT command").map_err(failure)?;
             }
             let is_followed = !self.followers.is_empty();
-            let mut txn = Txn::new(&self.connection, now_us, &mut last_revision, is_followed);
+            let mut txn = Txn::new(&self.connection, now_us, &mut revisions.last, is_followed);
             match command.run(&mut txn) {
                 Done::Keep => {
                     let (its_files, mut its_stale, mut its_sessions) = txn.into_parts();
@@ -322,15 +352,14 @@ impl Desk {
                 self.execute("RELEASE command").map_err(failure)?;
             }
         }
-        if last_revision != first_revision {
-            let mut keep =
-                self.connection.prepare_cached("UPDATE counter SET last_revision = ?1").map_err(failure)?;
-            keep.execute([last_revision.cast_signed()]).map_err(failure)?;
-        }
+        self.take_revisions(&mut revisions).map_err(failure)?;
         // Until this function ends: nobody is answered by then.
         let _doubt = self.recent.as_deref().map(|recent| recent.doubt(&sessions));
         match self.execute("COMMIT") {
-            Ok(()) => Ok(files.committed()),
+            Ok(()) => {
+                self.revisions = Some(revisions);
+                Ok(files.committed())
+            }
             Err(error) => {
                 files.in_doubt();
                 Err(failure(error))
@@ -338,15 +367,16 @@ impl Desk {
         }
     }
 
-    /// Fails all feeds when another process has written since the last group, as it may while one `lethe` takes over from
-    /// another: what it was that changed is not known here.
-    fn look_for_others(&mut self) -> rusqlite::Result<()> {
+    /// Whether another process has written since the last group, as it may while one `lethe` takes over from another. Fails all feeds
+    /// then: what it was that changed is not known here.
+    fn look_for_others(&mut self) -> rusqlite::Result<bool> {
         let found = read_data_version(&self.connection)?;
-        if std::mem::replace(&mut self.data_version, found) != found {
+        let has_others = std::mem::replace(&mut self.data_version, found) != found;
+        if has_others {
             self.followers
                 .fail("ends: another lethe writes to the same state, as while one takes over from another");
         }
-        Ok(())
+        Ok(has_others)
     }
 
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {

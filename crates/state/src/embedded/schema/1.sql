@@ -1,6 +1,6 @@
 -- Keys are blobs, so that they are ordered by their bytes and may hold any text.
 
--- One row. `last_revision` is the revision given out last; all kinds draw from it.
+-- One row. No revision above `last_revision` was given out; all kinds draw from it.
 CREATE TABLE counter (
     id            INTEGER PRIMARY KEY CHECK (id = 1),
     last_revision INTEGER NOT NULL

@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     idempotency::{Answer, Beginning, Begun, Fingerprint},
     sessions::{Lifetime, NewSession, Patch},
-    tables::{Action, Outcome, Write},
+    tables::{Action, BATCH_WRITES_MAX, Outcome, Write},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -88,12 +88,15 @@ async fn state_and_revisions_go_on_after_a_restart() {
             let new = NewSession { user: Some("alice".into()), ..NewSession::default() };
             session = Some(engines.sessions.create(new).await.unwrap().id);
         }
-        match engines.tables.apply(vec![put("k", run.to_string())]).await.unwrap()[..] {
-            [Outcome::Put { revision }] => {
+        // More than are taken from the database at a time.
+        for _ in 0..10 {
+            let others = (1..BATCH_WRITES_MAX).map(|n| put(format!("other {n}"), "v"));
+            let batch = others.chain([put("k", run.to_string())]).collect();
+            for outcome in engines.tables.apply(batch).await.unwrap() {
+                let Outcome::Put { revision } = outcome else { panic!("{outcome:?}") };
                 assert!(revision > last, "{revision} after {last}");
                 last = revision;
             }
-            ref other => panic!("{other:?}"),
         }
         engine.close().await;
     }
