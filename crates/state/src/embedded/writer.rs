@@ -273,7 +273,8 @@ impl Desk {
     /// Takes more revisions if more were given out than were taken.
     fn take_revisions(&self, revisions: &mut Revisions) -> rusqlite::Result<()> {
         if revisions.last > revisions.taken {
-            revisions.taken = revisions.last + REVISIONS_TAKEN;
+            // A whole number of times, so that what is exported from here and imported is the same in the end.
+            revisions.taken = revisions.last.next_multiple_of(REVISIONS_TAKEN);
             let mut keep = self.connection.prepare_cached("UPDATE counter SET last_revision = ?1")?;
             keep.execute([revisions.taken.cast_signed()])?;
         }
