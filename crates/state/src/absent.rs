@@ -15,7 +15,7 @@ use crate::{
     limits::{self, Limits, Take, Verdict},
     locks::{self, Lease, Locks, Token},
     realm::Realm,
-    sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
+    sessions::{NewSession, Patch, Renewed, Session, SessionId, SessionInfo, Sessions},
     tables::{self, Outcome, Row, Scan, Tables, Write},
 };
 
@@ -59,7 +59,7 @@ impl Sessions for Absent {
         self.refuse("sessions")
     }
 
-    async fn renew(&self, _: &SessionId, _: Option<&str>, _: Patch) -> Result<Session, Error> {
+    async fn renew(&self, _: &SessionId, _: Option<&str>, _: Patch) -> Result<Renewed, Error> {
         self.refuse("sessions")
     }
 

@@ -24,7 +24,7 @@ use crate::{
     feed::Feed,
     portable::{Page, Part, Portable, Record},
     realm::Realm,
-    sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
+    sessions::{NewSession, Patch, Renewed, Session, SessionId, SessionInfo, Sessions},
     tables::{Action, BATCH_WRITES_MAX, Condition, Tables, Write},
 };
 
@@ -219,21 +219,24 @@ impl Sessions for Telling {
         self.sessions.patch(id, patch).await
     }
 
-    /// The row of the id stands for whatever is said of it later, so it may come first. The row of the user is for an id in between: a
-    /// renewal that comes again ends the successor of `id`, whose name nobody here knows. It says something only after the end; by
-    /// then there is a new id, which must reach its user, so it is told on in the background if it must be.
-    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+    /// The row of the id stands for whatever is said of it later, so it may come first. A renewal that comes again also ends the ids in
+    /// between. Their names are known only after that; by then there is a new id, which must reach its user, so they are told on in the
+    /// background if they must be. Where it is not known what was done, the row of the user stands for them.
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Renewed, Error> {
         let (sessions, tables) = (Arc::clone(&self.sessions), Arc::clone(&self.tables));
         let (id, user) = (id.clone(), user.map(str::to_owned));
         whole(async move {
-            let row = user.as_deref().and_then(|user| kept(id.realm(), &of_user(user)));
             tell(&*tables, [of_session(&id.public_name())]).await?;
-            let renewed = sessions.renew(&id, user.as_deref(), patch).await;
-            if let Some(row) = row
-                && (renewed.is_ok() || is_doubtful(&renewed))
-                && tell(&*tables, [row.clone()]).await.is_err()
-            {
-                tokio::spawn(tell_on(tables, vec![row]));
+            let mut renewed = sessions.renew(&id, user.as_deref(), patch).await;
+            let rows: Vec<String> = match &mut renewed {
+                Ok(renewed) => renewed.between.drain(..).map(|name| of_session(&name)).collect(),
+                doubtful if is_doubtful(doubtful) => {
+                    user.and_then(|user| kept(id.realm(), &of_user(&user))).into_iter().collect()
+                }
+                Err(_) => Vec::new(),
+            };
+            if !rows.is_empty() && tell(&*tables, rows.iter().cloned()).await.is_err() {
+                tokio::spawn(tell_on(tables, rows));
             }
             renewed
         })

@@ -192,6 +192,16 @@ pub struct Patch {
     pub changes: BTreeMap<String, Change>,
 }
 
+/// What a renewal has come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Renewed {
+    /// The session, under its new id.
+    pub session: Session,
+    /// The [public names](SessionId::public_name) of the ids that the session had in between, after the one that was asked for, when that
+    /// had been renewed before: they are gone now. For who tells of ends; empty where that is done ([`Sessions::tells_of_ends`]).
+    pub between: Vec<String>,
+}
+
 /// What one may know of a user's session without its secret id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionInfo {
@@ -260,7 +270,7 @@ pub trait Sessions: Send + Sync + 'static {
     /// The same call may come twice when a worker died before it could answer. So an id that was renewed less than
     /// [`RENEW_GRACE`] ago may be renewed once more if that made the session one of the very `user` asked
     /// for now (never for an anonymous one): then its successor is renewed, and nothing of it is lost.
-    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error>;
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Renewed, Error>;
 
     /// Ends a session. Ending one that is gone or was never there is no error.
     async fn destroy(&self, id: &SessionId) -> Result<(), Error>;

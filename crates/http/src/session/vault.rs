@@ -151,7 +151,7 @@ impl Vault {
     ) -> Result<Option<Held>, StateError> {
         match self {
             Self::Stored(engine) => match engine.renew(&id(cookie)?, user, patch).await {
-                Ok(session) => Ok(Some(session.into())),
+                Ok(renewed) => Ok(Some(renewed.session.into())),
                 Err(StateError::Gone | StateError::NotFound) => Ok(None),
                 Err(error) => Err(error),
             },

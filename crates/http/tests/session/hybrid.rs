@@ -25,7 +25,7 @@ use lethe_state::{
         access::{Door, Grants, Peer, Peers},
         socket,
     },
-    sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
+    sessions::{NewSession, Patch, Renewed, Session, SessionId, SessionInfo, Sessions},
     tables::Scan,
 };
 use serde_json::{Map, json};
@@ -176,7 +176,7 @@ impl Sessions for Away {
     async fn patch(&self, _: &SessionId, _: Patch) -> Result<Session, Error> {
         Err(Error::Unavailable("away".into()))
     }
-    async fn renew(&self, _: &SessionId, _: Option<&str>, _: Patch) -> Result<Session, Error> {
+    async fn renew(&self, _: &SessionId, _: Option<&str>, _: Patch) -> Result<Renewed, Error> {
         Err(Error::Unavailable("away".into()))
     }
     async fn destroy(&self, _: &SessionId) -> Result<(), Error> {
@@ -508,7 +508,7 @@ impl Sessions for Copy {
     async fn patch(&self, id: &SessionId, patch: Patch) -> Result<Session, Error> {
         self.engine.patch(id, patch).await
     }
-    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Renewed, Error> {
         self.engine.renew(id, user, patch).await
     }
     async fn destroy(&self, id: &SessionId) -> Result<(), Error> {

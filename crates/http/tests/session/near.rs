@@ -12,7 +12,7 @@ use lethe_state::{
     feed::{BEAT, Feed, Notice},
     near::{Bounds, NearSessions},
     realm::Realm,
-    sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
+    sessions::{NewSession, Patch, Renewed, Session, SessionId, SessionInfo, Sessions},
 };
 
 use super::{
@@ -39,7 +39,7 @@ impl Sessions for Untold {
         self.0.patch(id, patch).await
     }
 
-    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Renewed, Error> {
         self.0.renew(id, user, patch).await
     }
 

@@ -161,7 +161,7 @@ pub async fn sessions_that_change_are_told(fixture: Fixture) {
         sessions.patch(&id, patch.clone()).await?;
         all.extend(changed(&mut feed, &id).await?);
         for patch in [Patch::default(), patch.clone()] {
-            let renewed = sessions.renew(&id, Some(user), patch).await?.id;
+            let renewed = sessions.renew(&id, Some(user), patch).await?.session.id;
             all.extend(changed(&mut feed, &id).await?);
             secrets.push(std::mem::replace(&mut id, renewed));
         }

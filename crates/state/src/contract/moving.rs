@@ -147,7 +147,8 @@ pub async fn sessions_move(source: Fixture, target: Fixture) {
     let shop = Realm::named("shop").unwrap();
     let in_shop = NewSession { realm: shop.clone(), ..new(Some("ada")) };
     let in_shop = from.sessions.create(in_shop).await.unwrap();
-    let renewed = from.sessions.renew(&old.id, Some("bob"), set("cart", json!(null), None)).await.unwrap();
+    let renewed =
+        from.sessions.renew(&old.id, Some("bob"), set("cart", json!(null), None)).await.unwrap().session;
     move_all(from, to, &[Part::Counters, Part::Ended, Part::Sessions]).await;
 
     for part in [Part::Ended, Part::Sessions] {
@@ -166,7 +167,7 @@ pub async fn sessions_move(source: Fixture, target: Fixture) {
         assert!(matches!(to.sessions.load(gone).await, Err(Error::Gone)));
     }
     // A renewal whose answer was lost before the move is followed to what it became.
-    let again = to.sessions.renew(&old.id, Some("bob"), Patch::default()).await.unwrap();
+    let again = to.sessions.renew(&old.id, Some("bob"), Patch::default()).await.unwrap().session;
     assert_eq!(again.user.as_deref(), Some("bob"));
     // Conditions on fields hold as before, and their new revisions are new.
     let seen = guest.fields["cart"].revision;

@@ -43,12 +43,12 @@ pub async fn a_session_is_of_one_realm(fixture: Fixture) {
     }
     assert_eq!(sessions.load(&shop.id).await.unwrap(), shop);
 
-    let renewed = sessions.renew(&shop.id, Some("bob"), set("x", json!(1))).await.unwrap();
+    let renewed = sessions.renew(&shop.id, Some("bob"), set("x", json!(1))).await.unwrap().session;
     assert_eq!((renewed.id.realm(), renewed.user.as_deref()), (shop.id.realm(), Some("bob")));
     assert_gone(&fixture.engines.sessions, &shop.id).await;
     // A call that comes again finds what it became, as everywhere.
     let again = sessions.renew(&shop.id, Some("bob"), Patch::default()).await;
-    assert!(matches!(again, Ok(session) if session.id.realm() == shop.id.realm()));
+    assert!(matches!(again, Ok(renewed) if renewed.session.id.realm() == shop.id.realm()));
     let guest = create(sessions, &realm("shop"), None).await;
     assert_eq!(sessions.load(&guest.id).await.unwrap().user, None);
 }

@@ -24,7 +24,9 @@ use crate::{
     feed::{Feed, followers::Topic},
     realm::Realm,
     rules::check_user,
-    sessions::{Change, LIST_MAX, NewSession, Patch, RENEW_GRACE, Session, SessionId, SessionInfo, Sessions},
+    sessions::{
+        Change, LIST_MAX, NewSession, Patch, RENEW_GRACE, Renewed, Session, SessionId, SessionInfo, Sessions,
+    },
 };
 
 /// How long after a session's absolute expiry the tombstones of its ids are kept: a day, in milliseconds. Until then
@@ -125,21 +127,23 @@ impl Sessions for Store {
         Ok(patched.await?.into_session(id.clone()))
     }
 
-    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Renewed, Error> {
         check_user(user)?;
         let (old, new_id) = (id.hash(), SessionId::random_in(id.realm().clone())?);
         let owner = user.map(|user| id.realm().owner(user).into_owned());
         let new = new_id.hash();
         let renewed = self.writer.submit(move |txn| {
-            let (hash, mut session) = find_renewable(txn, old, owner.as_deref())?;
+            let Renewable { hash, mut session, between } = find_renewable(txn, old, owner.as_deref())?;
             session.change(txn, &patch)?;
             bury(txn, &hash, &new, owner.as_deref(), session.absolute_expires_at)?;
             session.rename(txn, &new, owner)?;
             txn.changes_session(&hash);
             txn.tell(|| stale(&hash));
-            Ok(session)
+            Ok((session, between))
         });
-        Ok(renewed.await?.into_session(new_id))
+        let (session, between) = renewed.await?;
+        let between = between.iter().map(public_name).collect();
+        Ok(Renewed { session: session.into_session(new_id), between })
     }
 
     async fn destroy(&self, id: &SessionId) -> Result<(), Error> {
@@ -193,18 +197,33 @@ impl Sessions for Store {
     }
 }
 
-/// That copies of a session are stale. The hash of its id is its public name.
+/// That copies of a session are stale.
 pub(super) fn stale(hash: &Hash) -> Stale {
-    (Topic::Sessions, BASE64_URL_SAFE_NO_PAD.encode(hash))
+    (Topic::Sessions, public_name(hash))
+}
+
+/// The [public name](SessionId::public_name) of the id with this hash.
+fn public_name(hash: &Hash) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(hash)
+}
+
+/// A session that may be renewed.
+struct Renewable {
+    /// Of the id that it has now.
+    hash: Hash,
+    session: Loaded,
+    /// Those of its ids that came after the one asked for.
+    between: Vec<Hash>,
 }
 
 /// The session to renew: the one with this id, or, when the id was renewed for the same user within the grace,
 /// the one it became.
-fn find_renewable(txn: &Txn<'_>, mut hash: Hash, owner: Option<&str>) -> Result<(Hash, Loaded), Stop> {
-    for followed in 0..=RENEWALS_FOLLOWED_MAX {
+fn find_renewable(txn: &Txn<'_>, mut hash: Hash, owner: Option<&str>) -> Result<Renewable, Stop> {
+    let mut between = Vec::new();
+    while between.len() <= RENEWALS_FOLLOWED_MAX {
         match find(txn.connection(), &hash, txn.now)? {
-            Found::Live(session) if followed == 0 || session.owner.as_deref() == owner => {
-                return Ok((hash, session));
+            Found::Live(session) if between.is_empty() || session.owner.as_deref() == owner => {
+                return Ok(Renewable { hash, session, between });
             }
             Found::Ended(Some(Tombstone { successor: Some(successor), owner: renewed_for, ended_at }))
                 if owner.is_some()
@@ -212,6 +231,7 @@ fn find_renewable(txn: &Txn<'_>, mut hash: Hash, owner: Option<&str>) -> Result<
                     && txn.now.saturating_sub(ended_at) < millis(RENEW_GRACE) =>
             {
                 hash = successor;
+                between.push(hash);
             }
             Found::Never => return Err(Error::NotFound.into()),
             Found::Live(_) | Found::Ended(_) => break,

@@ -19,7 +19,7 @@ use crate::{
     locks::{self, Lease, Locks, Token},
     portable::Portable,
     realm::Realm,
-    sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
+    sessions::{NewSession, Patch, Renewed, Session, SessionId, SessionInfo, Sessions},
     tables::{self, Outcome, Row, Scan, Tables, Write},
 };
 
@@ -69,7 +69,7 @@ impl Sessions for Metered<dyn Sessions> {
         ask!(self.patch(id, patch))
     }
 
-    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Renewed, Error> {
         ask!(self.renew(id, user, patch))
     }
 

@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     feed::{Feed, SILENCE_MAX},
     realm::Realm,
-    sessions::{NewSession, Patch, Session, SessionId, SessionInfo, Sessions},
+    sessions::{NewSession, Patch, Renewed, Session, SessionId, SessionInfo, Sessions},
 };
 
 /// Bytes that a field takes besides its name and what its value holds elsewhere.
@@ -80,7 +80,7 @@ impl Sessions for NearSessions {
         self.engine.patch(id, patch).await
     }
 
-    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Renewed, Error> {
         let _writing = self.copies.writing(id.public_name());
         self.engine.renew(id, user, patch).await
     }

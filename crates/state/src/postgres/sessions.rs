@@ -22,7 +22,9 @@ use crate::{
     feed::{Feed, followers::Topic},
     realm::Realm,
     rules::check_user,
-    sessions::{Change, LIST_MAX, NewSession, Patch, RENEW_GRACE, Session, SessionId, SessionInfo, Sessions},
+    sessions::{
+        Change, LIST_MAX, NewSession, Patch, RENEW_GRACE, Renewed, Session, SessionId, SessionInfo, Sessions,
+    },
 };
 
 /// How long after a session's absolute expiry the tombstones of its ids are kept: a day, in milliseconds. Until then
@@ -159,7 +161,7 @@ impl Sessions for Store {
         Ok(patched.into_session(id.clone()))
     }
 
-    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Renewed, Error> {
         check_user(user)?;
         let (old, new_id) = (id.hash(), SessionId::random_in(id.realm().clone())?);
         let owner = user.map(|user| id.realm().owner(user));
@@ -167,7 +169,9 @@ impl Sessions for Store {
         let new = new_id.hash();
         let renewed =
             attempt!(self, Transaction, |connection| renew(self, connection, old, &new, owner, &patch))?;
-        Ok(renewed.into_session(new_id))
+        let (session, between) = renewed;
+        let between = between.iter().map(|hash| BASE64_URL_SAFE_NO_PAD.encode(hash)).collect();
+        Ok(Renewed { session: session.into_session(new_id), between })
     }
 
     async fn destroy(&self, id: &SessionId) -> Result<(), Error> {
@@ -301,8 +305,8 @@ async fn renew(
     new: &Hash,
     owner: Option<&str>,
     patch: &Patch,
-) -> Result<Loaded, Stop> {
-    let (hash, mut session, now) = hold_renewable(store, connection, old, owner).await?;
+) -> Result<(Loaded, Vec<Hash>), Stop> {
+    let Renewable { hash, mut session, between, now } = hold_renewable(store, connection, old, owner).await?;
     session.change(patch)?;
     session.owner = owner.map(str::to_owned);
     session.idle_expires_at = session.moved(now);
@@ -317,7 +321,17 @@ async fn renew(
         .bind(session.absolute_expires_at)
         .execute(connection)
         .await?;
-    Ok(session)
+    Ok((session, between))
+}
+
+/// A session that may be renewed, and that nobody else can change now.
+struct Renewable {
+    /// Of the id that it has now.
+    hash: Hash,
+    session: Loaded,
+    /// Those of its ids that came after the one asked for.
+    between: Vec<Hash>,
+    now: Millis,
 }
 
 /// The session to renew: the one with this id, or, when the id was renewed for the same user within the grace,
@@ -327,11 +341,12 @@ async fn hold_renewable(
     connection: &mut PgConnection,
     mut hash: Hash,
     owner: Option<&str>,
-) -> Result<(Hash, Loaded, Millis), Stop> {
-    for followed in 0..=RENEWALS_FOLLOWED_MAX {
+) -> Result<Renewable, Stop> {
+    let mut between = Vec::new();
+    while between.len() <= RENEWALS_FOLLOWED_MAX {
         match find(store, connection, &hash, true).await? {
-            (Found::Live(session), now) if followed == 0 || session.owner.as_deref() == owner => {
-                return Ok((hash, session, now));
+            (Found::Live(session), now) if between.is_empty() || session.owner.as_deref() == owner => {
+                return Ok(Renewable { hash, session, between, now });
             }
             (
                 Found::Ended(Some(Tombstone { successor: Some(successor), owner: renewed_for, ended_at })),
@@ -341,6 +356,7 @@ async fn hold_renewable(
                 && now.saturating_sub(ended_at) < millis(RENEW_GRACE) =>
             {
                 hash = successor;
+                between.push(hash);
             }
             (Found::Never, _) => return Err(Error::NotFound.into()),
             (Found::Live(_) | Found::Ended(_), _) => break,

@@ -24,7 +24,8 @@ use crate::{
     realm::Realm,
     rules::{check_field, check_user},
     sessions::{
-        Change, NewSession, Patch, RENEW_GRACE, SESSION_BYTES_MAX, Session, SessionId, SessionInfo, Sessions,
+        Change, NewSession, Patch, RENEW_GRACE, Renewed, SESSION_BYTES_MAX, Session, SessionId, SessionInfo,
+        Sessions,
     },
 };
 
@@ -86,7 +87,7 @@ impl Sessions for Store {
         self.session(&request, id.clone(), &patch).await
     }
 
-    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Renewed, Error> {
         check_user(user)?;
         let owner = user.map(|user| id.realm().owner(user).into_owned());
         let (store, id) = (self.clone(), id.clone());
@@ -177,18 +178,19 @@ impl Store {
         id: &SessionId,
         owner: Option<&str>,
         patch: &Patch,
-    ) -> Result<Session, Error> {
+    ) -> Result<Renewed, Error> {
         let mut old = Hash::of(id);
         let (mut new_id, mut new) = self.draw(id.realm(), &old)?;
-        let mut entry = None;
-        for followed in 0..=RENEWALS_FOLLOWED_MAX {
+        let (mut entry, mut between) = (None, Vec::new());
+        while between.len() <= RENEWALS_FOLLOWED_MAX {
             if let Some(owner) = owner.filter(|_| self.router.has_slots()) {
                 entry = self.enlist_successor(owner, &old, &new).await?.or(entry);
             }
-            let mut reply = self.renew_once(&old, &new, owner, followed > 0, patch).await?;
+            let mut reply = self.renew_once(&old, &new, owner, !between.is_empty(), patch).await?;
             let status = reply.text()?;
             if status == "moved" {
                 old = Hash::parse(&reply.text()?).ok_or_else(|| unexpected("a hash"))?;
+                between.push(old.text.clone());
                 if !self.is_in_reach(&old, &new) {
                     // It was renewed elsewhere, where ids need not stay in a slot, and moved in.
                     if let (Some(owner), Some(entry)) = (owner, entry.take()) {
@@ -207,7 +209,7 @@ impl Store {
                     }
                 }
             }
-            return Ok(renewed?.session);
+            return Ok(Renewed { session: renewed?.session, between });
         }
         Err(Error::Gone)
     }

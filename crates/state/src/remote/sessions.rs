@@ -13,7 +13,8 @@ use crate::{
     feed::Feed,
     realm::Realm,
     sessions::{
-        ID_TEXT_BYTES_MAX, NAME_BYTES_MAX, NewSession, Patch, Session, SessionId, SessionInfo, Sessions,
+        ID_TEXT_BYTES_MAX, NAME_BYTES_MAX, NewSession, Patch, Renewed, Session, SessionId, SessionInfo,
+        Sessions,
     },
     wire,
 };
@@ -42,10 +43,12 @@ impl Sessions for Remote {
         self.session(Call::new(Method::PATCH, session(id)?)?.json(&changes(patch))?).await
     }
 
-    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Renewed, Error> {
         let wire::Patch { set, remove, expect } = changes(patch);
         let body = wire::Renew { user: user.map(Into::into), set, remove, expect };
-        self.session(Call::new(Method::POST, session(id)?.then("/renew"))?.json(&body)?).await
+        let session =
+            self.session(Call::new(Method::POST, session(id)?.then("/renew"))?.json(&body)?).await?;
+        Ok(Renewed { session, between: Vec::new() })
     }
 
     async fn destroy(&self, id: &SessionId) -> Result<(), Error> {

@@ -57,12 +57,12 @@ async fn each_end_has_its_rows() {
     sessions.load(&first).await.unwrap();
     sessions.patch(&first, Patch::default()).await.unwrap();
     assert_eq!(rows(tables).await, set([]), "what goes on is not told");
-    let second = sessions.renew(&first, None, Patch::default()).await.unwrap().id;
+    let second = sessions.renew(&first, None, Patch::default()).await.unwrap().session.id;
     assert_eq!(rows(tables).await, set([of(&first)]));
-    let third = sessions.renew(&second, Some("ada"), Patch::default()).await.unwrap().id;
-    assert_eq!(rows(tables).await, set([of(&first), of(&second), of_user("ada")]));
+    let third = sessions.renew(&second, Some("ada"), Patch::default()).await.unwrap().session.id;
+    assert_eq!(rows(tables).await, set([of(&first), of(&second)]), "no other session of theirs is doubted");
     sessions.destroy(&third).await.unwrap();
-    let before = set([of(&first), of(&second), of(&third), of_user("ada")]);
+    let before = set([of(&first), of(&second), of(&third)]);
     assert_eq!(rows(tables).await, before);
     let fourth = create(sessions, Some("bob")).await;
     let handle = sessions.list("bob").await.unwrap()[0].handle.clone();
@@ -200,9 +200,24 @@ async fn a_renewal_that_cannot_be_told_changes_nothing() {
     assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
     assert_eq!(sessions.load(&id).await.unwrap(), before);
     assert_eq!(sessions.list("ada").await.unwrap(), []);
-    let renewed = telling.renew(&id, Some("ada"), Patch::default()).await.unwrap();
+    let renewed = telling.renew(&id, Some("ada"), Patch::default()).await.unwrap().session;
     assert_eq!(sessions.load(&renewed.id).await.unwrap().user.as_deref(), Some("ada"));
     assert!(matches!(sessions.load(&id).await, Err(Error::Gone)));
+}
+
+/// A renewal that comes again ends what the one before has made, which nobody names.
+#[tokio::test]
+async fn a_renewal_that_comes_again_tells_of_all_ids_in_between() {
+    let fixture = engine().await;
+    let Engines { sessions, tables, .. } = &fixture.engines;
+    let mut ids = vec![create(&**sessions, None).await];
+    for _ in 0..3 {
+        let renewed = sessions.renew(&ids[0], Some("ada"), Patch::default()).await.unwrap();
+        assert_eq!(renewed.between, [""; 0], "they are told");
+        let ended: BTreeSet<_> = ids.iter().map(|id| of_session(&id.public_name())).collect();
+        assert_eq!(rows(&**tables).await, ended);
+        ids.push(renewed.session.id);
+    }
 }
 
 /// When the tables fail after the id was renewed, its user gets the new one, and the rest is told when it can be.
@@ -212,10 +227,11 @@ async fn a_renewal_that_is_done_is_given_and_told_on() {
     let embedded = Embedded::open(directory.path()).unwrap();
     let Engines { sessions, tables, .. } = embedded.engines();
     let old = create(&*sessions, None).await;
+    let between = sessions.renew(&old, Some("ada"), Patch::default()).await.unwrap().session.id;
     let mut feed = tables.follow(TABLE).await.unwrap();
     let shaky = Shaky { tables, turns: Mutex::new([true, false, false].into()) };
     let telling = telling_with(&sessions, Arc::new(shaky));
-    let renewed = telling.renew(&old, Some("ada"), Patch::default()).await.unwrap();
+    let renewed = telling.renew(&old, Some("ada"), Patch::default()).await.unwrap().session;
     assert_eq!(sessions.load(&renewed.id).await.unwrap().user.as_deref(), Some("ada"));
     let mut told = Vec::new();
     while told.len() < 2 {
@@ -223,7 +239,7 @@ async fn a_renewal_that_is_done_is_given_and_told_on() {
             told.push(key.to_string());
         }
     }
-    assert_eq!(told, [of_session(&old.public_name()), of_user("ada")]);
+    assert_eq!(told, [old, between].map(|id| of_session(&id.public_name())));
 }
 
 /// Sessions that do what they are told and do not say so.
@@ -247,7 +263,7 @@ impl Sessions for Mumbling {
         self.0.patch(id, patch).await
     }
 
-    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Session, Error> {
+    async fn renew(&self, id: &SessionId, user: Option<&str>, patch: Patch) -> Result<Renewed, Error> {
         unsaid(self.0.renew(id, user, patch).await)
     }
 

@@ -93,8 +93,8 @@ pub(super) async fn renew(
     let body = upload.buffer(&app.buffers, FIELDS_BODY, FIELDS_BODY_BYTES_MAX).await?;
     let wire::Renew { user, set, remove, expect } = body.json()?;
     let patch = changes(set, remove, expect)?;
-    let session = app.engines.sessions.renew(&parse(&id)?, user.as_deref(), patch).await?;
-    Ok(json(StatusCode::OK, &wire::Session::from(session)))
+    let renewed = app.engines.sessions.renew(&parse(&id)?, user.as_deref(), patch).await?;
+    Ok(json(StatusCode::OK, &wire::Session::from(renewed.session)))
 }
 
 /// `DELETE /v1/sessions/{id}`

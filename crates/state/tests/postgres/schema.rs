@@ -136,7 +136,7 @@ async fn secret_ids_are_nowhere() {
     let fields: BTreeMap<_, _> = [("cart".to_owned(), serde_json::json!(["apple"]))].into();
     let new = NewSession { user: Some("ada".into()), fields, ..NewSession::default() };
     let first = sessions.create(new).await.unwrap().id;
-    let second = sessions.renew(&first, Some("ada"), Default::default()).await.unwrap().id;
+    let second = sessions.renew(&first, Some("ada"), Default::default()).await.unwrap().session.id;
     let mut connection = connection().await;
     let sql = format!(
         "SELECT (SELECT string_agg(s::text, ' ') FROM {schema}.sessions s),

@@ -119,7 +119,7 @@ async fn a_lost_answer_to_what_may_be_repeated_is_asked_for_again() {
     let sessions = engine.engines().sessions;
     // So that the scripts are known, and the first answer is that to them.
     let warm = sessions.create(NewSession::default()).await.unwrap();
-    let warm = sessions.renew(&warm.id, Some("eve"), Patch::default()).await.unwrap();
+    let warm = sessions.renew(&warm.id, Some("eve"), Patch::default()).await.unwrap().session;
     sessions.load(&warm.id).await.unwrap();
     sessions.destroy(&warm.id).await.unwrap();
 
@@ -133,7 +133,7 @@ async fn a_lost_answer_to_what_may_be_repeated_is_asked_for_again() {
     assert_eq!(ends(sessions.load(&created.id)).await.unwrap(), created);
     was_lost();
     lose();
-    let renewed = ends(sessions.renew(&created.id, Some("ada"), Patch::default())).await.unwrap();
+    let renewed = ends(sessions.renew(&created.id, Some("ada"), Patch::default())).await.unwrap().session;
     was_lost();
     assert!(matches!(sessions.load(&created.id).await, Err(Error::Gone)));
     assert_eq!(sessions.load(&renewed.id).await.unwrap(), renewed);

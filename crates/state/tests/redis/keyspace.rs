@@ -33,7 +33,7 @@ async fn the_secret_id_is_never_written() {
     let sessions = engine.engines().sessions;
     let first = create(&sessions, "ada").await;
     sessions.load(&first.id).await.unwrap();
-    let second = sessions.renew(&first.id, Some("ada"), Patch::default()).await.unwrap();
+    let second = sessions.renew(&first.id, Some("ada"), Patch::default()).await.unwrap().session;
     sessions.destroy(&second.id).await.unwrap();
     let mut log = Vec::new();
     for file in std::fs::read_dir(folder.path().join("appendonlydir")).unwrap() {
@@ -142,8 +142,8 @@ async fn a_revocation_follows_renewals() {
     let sessions = engine.engines().sessions;
     let first = create(&sessions, "ada").await;
     let (key, before) = index(&server);
-    let second = sessions.renew(&first.id, Some("ada"), Patch::default()).await.unwrap();
-    let third = sessions.renew(&second.id, Some("ada"), Patch::default()).await.unwrap();
+    let second = sessions.renew(&first.id, Some("ada"), Patch::default()).await.unwrap().session;
+    let third = sessions.renew(&second.id, Some("ada"), Patch::default()).await.unwrap().session;
     // The index as the revocation has read it before the renewals.
     server.command(&["DEL", &key]);
     server.command(&["ZADD", &key, "1", &before[0]]);
@@ -152,7 +152,7 @@ async fn a_revocation_follows_renewals() {
 
     let first = create(&sessions, "bob").await;
     let (key, before) = index(&server);
-    let carol = sessions.renew(&first.id, Some("carol"), Patch::default()).await.unwrap();
+    let carol = sessions.renew(&first.id, Some("carol"), Patch::default()).await.unwrap().session;
     server.command(&["ZADD", &key, "1", &before[0]]);
     assert_eq!(sessions.revoke("bob", None).await.unwrap(), 0);
     assert_eq!(sessions.load(&carol.id).await.unwrap(), carol, "it is another user's by now");

@@ -63,7 +63,7 @@ async fn a_user_with_few_rights_is_enough() {
     engine.sweep().await.unwrap();
     let new = NewSession { user: Some("ada".into()), ..NewSession::default() };
     let session = engines.sessions.create(new).await.unwrap();
-    let session = engines.sessions.renew(&session.id, Some("bob"), Patch::default()).await.unwrap();
+    let session = engines.sessions.renew(&session.id, Some("bob"), Patch::default()).await.unwrap().session;
     engines.sessions.load(&session.id).await.unwrap();
     assert_eq!(engines.sessions.list("bob").await.unwrap().len(), 1);
     assert_eq!(engines.sessions.revoke("bob", None).await.unwrap(), 1);

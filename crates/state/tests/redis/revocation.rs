@@ -63,7 +63,7 @@ impl Ground {
         let mut id = self.create().await.id;
         let first = self.command(&["ZRANGE", &index, "0", "-1"]);
         for _ in 0..renewals {
-            id = sessions.renew(&id, Some("ada"), Patch::default()).await.unwrap().id;
+            id = sessions.renew(&id, Some("ada"), Patch::default()).await.unwrap().session.id;
         }
         // Beside the last id there may be one before it, which a renewal strikes afterwards.
         assert_eq!(self.command(&["DEL", &index]), "1");

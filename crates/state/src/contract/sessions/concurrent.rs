@@ -87,7 +87,7 @@ pub async fn an_ended_id_never_comes_back(fixture: Fixture) {
             0 => sessions.destroy(&id).await.unwrap(),
             1 => assert_eq!(sessions.revoke("alice", None).await.unwrap(), 1),
             _ => {
-                let new = sessions.renew(&id, Some("alice"), Patch::default()).await.unwrap();
+                let new = sessions.renew(&id, Some("alice"), Patch::default()).await.unwrap().session;
                 sessions.destroy(&new.id).await.unwrap();
             }
         }
@@ -112,7 +112,7 @@ pub async fn one_of_many_renewals_wins(fixture: Fixture) {
     let mut winners = Vec::new();
     for renewal in renewals.collect::<Vec<_>>() {
         match renewal.await.unwrap() {
-            Ok(session) => winners.push(session),
+            Ok(renewed) => winners.push(renewed.session),
             Err(Error::Gone) => {}
             Err(error) => panic!("{error}"),
         }
@@ -139,7 +139,7 @@ pub async fn a_revocation_and_renewals_at_once(fixture: Fixture) {
                     let was_revoked = is_revoked.load(Ordering::SeqCst);
                     match sessions.renew(&id, Some(&user), Patch::default()).await {
                         Ok(_) if was_revoked => panic!("a session outlived its revocation"),
-                        Ok(session) => id = session.id,
+                        Ok(renewed) => id = renewed.session.id,
                         Err(Error::Gone) => return,
                         Err(error) => panic!("{error}"),
                     }

@@ -43,7 +43,7 @@ pub async fn use_moves_the_idle_time_past_its_half(fixture: Fixture) {
     let patched = sessions.patch(&created.id, set("x", json!(1))).await.unwrap();
     assert_eq!(patched.idle_expires_at, created.created_at + 22 * 60_000, "a patch is use too");
     fixture.advance(6 * MINUTE);
-    let renewed = sessions.renew(&created.id, None, Patch::default()).await.unwrap();
+    let renewed = sessions.renew(&created.id, None, Patch::default()).await.unwrap().session;
     assert_eq!(renewed.idle_expires_at, created.created_at + 28 * 60_000, "and so is a renewal");
 
     fixture.advance(10 * MINUTE - MOMENT);
@@ -65,7 +65,7 @@ pub async fn the_absolute_time_ends_any_session(fixture: Fixture) {
     fixture.advance(9 * MINUTE);
     let used = sessions.load(&created.id).await.unwrap();
     assert_eq!((used.idle_expires_at, used.absolute_expires_at), (end, end));
-    let renewed = sessions.renew(&created.id, Some("alice"), Patch::default()).await.unwrap();
+    let renewed = sessions.renew(&created.id, Some("alice"), Patch::default()).await.unwrap().session;
     assert_eq!((renewed.idle_expires_at, renewed.absolute_expires_at), (end, end));
     fixture.advance(7 * MINUTE - MOMENT);
     assert!(sessions.load(&renewed.id).await.is_ok());

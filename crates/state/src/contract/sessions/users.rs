@@ -16,7 +16,7 @@ pub async fn a_user_lists_sessions(fixture: Fixture) {
     create(sessions, None).await;
     fixture.advance(MINUTE);
     let second = create(sessions, None).await;
-    let second = sessions.renew(&second.id, Some("alice"), Patch::default()).await.unwrap();
+    let second = sessions.renew(&second.id, Some("alice"), Patch::default()).await.unwrap().session;
     fixture.advance(MINUTE);
     let third = create(sessions, Some("alice")).await;
 
@@ -34,7 +34,7 @@ pub async fn a_user_lists_sessions(fixture: Fixture) {
     assert_eq!(sessions.list("bob").await.unwrap().len(), 1);
     assert_eq!(sessions.list("Alice").await.unwrap(), []);
 
-    let renewed = sessions.renew(&second.id, Some("alice"), Patch::default()).await.unwrap();
+    let renewed = sessions.renew(&second.id, Some("alice"), Patch::default()).await.unwrap().session;
     let again = sessions.list("alice").await.unwrap();
     assert_eq!(again[1].handle, listed[1].handle, "a renewal keeps the handle");
     sessions.renew(&renewed.id, Some("bob"), Patch::default()).await.unwrap();

@@ -36,8 +36,8 @@ async fn the_secret_id_is_never_written() {
     let first =
         sessions.create(NewSession { user: Some("ada".into()), ..NewSession::default() }).await.unwrap();
     sessions.load(&first.id).await.unwrap();
-    let second = sessions.renew(&first.id, Some("ada"), Patch::default()).await.unwrap();
-    let third = sessions.renew(&second.id, Some("ada"), Patch::default()).await.unwrap();
+    let second = sessions.renew(&first.id, Some("ada"), Patch::default()).await.unwrap().session;
+    let third = sessions.renew(&second.id, Some("ada"), Patch::default()).await.unwrap().session;
     sessions.destroy(&third.id).await.unwrap();
     let fourth =
         sessions.create(NewSession { user: Some("ada".into()), ..NewSession::default() }).await.unwrap();
@@ -208,7 +208,7 @@ async fn the_secret_of_a_session_is_in_no_file() {
     let fields = [("marker".to_owned(), "needle-in-a-file".into())];
     let new = NewSession { user: Some("alice".into()), fields: fields.into(), ..NewSession::default() };
     let first = sessions.create(new).await.unwrap().id;
-    let second = sessions.renew(&first, Some("alice"), Patch::default()).await.unwrap().id;
+    let second = sessions.renew(&first, Some("alice"), Patch::default()).await.unwrap().session.id;
     let files: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     let contains = |needle: &[u8]| {
         files

@@ -45,7 +45,7 @@ async fn sessions_end_by_the_clock_and_not_before() {
         assert_eq!(used.idle_expires_at, session.idle_expires_at, "use never shortens it");
         assert_eq!(used.absolute_expires_at, session.absolute_expires_at);
     }
-    let renewed = sessions.renew(&session.id, Some("ada"), Patch::default()).await.unwrap();
+    let renewed = sessions.renew(&session.id, Some("ada"), Patch::default()).await.unwrap().session;
     assert_eq!(renewed.absolute_expires_at, session.absolute_expires_at);
     assert!(matches!(sessions.load(&session.id).await, Err(Error::Gone)));
     lab.clock.advance(HOUR + 10 * MINUTE);
