@@ -29,6 +29,8 @@ use crate::objects::{failure::Failure, link::Link, object::PutId, shelf::Write};
 pub(super) const GOES_ON: StatusCode = StatusCode::PERMANENT_REDIRECT;
 /// The status of an upload that was taken back.
 const TAKEN_BACK: u16 = 499;
+/// The statuses of an upload that the store has forgotten ("Resumable uploads" of Cloud Storage's documentation): it is to begin anew.
+const FORGOTTEN: [u16; 2] = [404, 410];
 /// What the sizes of chunks are multiples of.
 const CHUNK_UNIT: usize = 256 << 10;
 /// How often in a row a chunk is sent of which the store keeps nothing.
@@ -203,8 +205,8 @@ impl MultipartUpload for Upload {
 
     async fn abort(&mut self) -> Result<()> {
         match self.writer.ask(Method::DELETE, &self.session, "", None, HttpRequestBody::empty()).await {
-            Err(error) if Failure::of(&error).status() != Some(TAKEN_BACK) => Err(error),
-            _ => Ok(()),
+            Err(error) if is_forgotten(&error) || Failure::of(&error).status() == Some(TAKEN_BACK) => Ok(()),
+            answer => answer.map(drop),
         }
     }
 }
@@ -230,7 +232,8 @@ impl Chunk {
             let answer = self
                 .writer
                 .ask(Method::PUT, &self.session, &self.content_type, Some(range), self.body.clone())
-                .await?;
+                .await
+                .map_err(|error| if is_forgotten(&error) { failed(forgotten()) } else { error })?;
             if answer.status() != GOES_ON {
                 return if self.is_last { Ok(()) } else { Err(strange("ended an upload before its end")) };
             }
@@ -294,6 +297,16 @@ fn host(endpoint: &str) -> &str {
     let scheme = endpoint.find("://").map_or(0, |at| at + 3);
     let end = endpoint[scheme..].find('/').map_or(endpoint.len(), |at| scheme + at);
     &endpoint[..end]
+}
+
+/// Whether an upload that was asked for is not there any more.
+fn is_forgotten(error: &object_store::Error) -> bool {
+    Failure::of(error).status().is_some_and(|status| FORGOTTEN.contains(&status))
+}
+
+/// The store's own doing, which says nothing of the object.
+fn forgotten() -> Failure {
+    Failure::Away("the gcs server has given up an upload before its end; send it again".into())
 }
 
 fn strange(why: &str) -> object_store::Error {

@@ -145,6 +145,8 @@ class Front(BaseHTTPRequestHandler):
     def go_on(self, name, body):
         """"Perform resumable uploads"; "Resumable uploads", under considerations."""
         upload = UPLOADS.get(name)
+        if upload == "gone":
+            return self.refuse(410, "gone", "The upload is over.")
         if upload is None:
             return self.refuse(404, "notFound", "There is no such upload.")
         if self.command == "DELETE":
@@ -164,6 +166,12 @@ class Front(BaseHTTPRequestHandler):
                 new = new[: len(new) // 2 // UNIT * UNIT]
             kept += new
         if total == "*" or len(kept) < int(total):
+            # Some uploads are given up after their first bytes.
+            match upload["about"]["name"].rpartition("/")[2]:
+                case "missing":
+                    del UPLOADS[name]
+                case "gone":
+                    UPLOADS[name] = "gone"
             return self.send(308, [("Range", f"bytes=0-{len(kept) - 1}")] if kept else [])
         condition = "" if upload["must_be"] is None else f"&ifGenerationMatch={upload['must_be']}"
         mark = name.encode()

@@ -63,3 +63,18 @@ async fn an_upload_that_was_overtaken_fails() {
         assert_eq!(read(&blobs, key).await.unwrap(), "second");
     }
 }
+
+/// The store may end an upload by itself. That is no word about the blob or its bucket, and no condition that did not hold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_the_store_gave_up_may_come_again() {
+    let blobs = at().direct("&part_mib=5");
+    for (key, condition) in
+        [("missing", Condition::Absent), ("missing", Condition::Any), ("gone", Condition::Any)]
+    {
+        let put = blobs.put("b", key, pieces(&body(1, LARGE)), when(condition));
+        let failed = ends(put).await.unwrap_err();
+        let is_told = |text: &str| text.contains("given up an upload") && text.contains("send it again");
+        assert!(matches!(&failed, Error::Unavailable(text) if is_told(text)), "{key}: {failed:?}");
+        assert_eq!(blobs.head("b", key).await.unwrap(), None);
+    }
+}
