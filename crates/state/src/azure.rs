@@ -294,6 +294,24 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn why_there_is_no_token_is_said() {
+        let body = r#"{"error": "invalid_client", "error_description": "The secret has expired."}"#;
+        let authority =
+            crate::objects::link::answering("401 Unauthorized", body).replace("127.0.0.1", "localhost");
+        let env = [
+            ("AZURE_TENANT_ID", "t"),
+            ("AZURE_CLIENT_ID", "c"),
+            ("AZURE_CLIENT_SECRET", "geheim"),
+            ("AZURE_AUTHORITY_HOST", &authority),
+        ];
+        let error = asked_in("azure://shop@photos", &env).await.unwrap_err();
+        let Error::Engine(source) = error else { panic!("{error:?}") };
+        let text = source.to_string();
+        let said = "localhost, which gives them, refused: invalid_client, The secret has expired.; check";
+        assert!(text.contains(said) && !text.contains("geheim"), "{text}");
+    }
+
     /// A short trouble of whoever gives credentials is waited for, and one that lasts is no fault of the configuration.
     #[tokio::test]
     async fn who_gives_credentials_is_asked_again() {

@@ -100,7 +100,7 @@ impl Gcs {
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
             .with_http_connector(link.clone())
             .build()
-            .map_err(|error| Error::Invalid(error.to_string()))?;
+            .map_err(|error| unusable(&error))?;
         let store = Arc::new(store);
         let writer = Writer::new(store.clone(), &endpoint, &url.place.bucket, link.clone());
         Ok(Self(Objects::new(store, Arc::new(writer), link, &url.place, &url.settings, clock)))
@@ -115,6 +115,17 @@ impl Gcs {
     pub fn engines(&self) -> Engines {
         self.0.engines()
     }
+}
+
+/// Why there can be no store: its credentials, or what the environment says of them.
+fn unusable(error: &object_store::Error) -> Error {
+    let why = match error {
+        object_store::Error::Generic { source, .. } => source.to_string(),
+        other => other.to_string(),
+    };
+    Error::Invalid(format!(
+        "credentials of gcs: {why}; name a readable file of credentials (`credentials=FILE` in the URL, or GOOGLE_APPLICATION_CREDENTIALS)"
+    ))
 }
 
 /// What the environment says: variables that begin with `GOOGLE_`, as Google's own tools read them.

@@ -193,5 +193,16 @@ mod tests {
         let Error::Engine(source) = error else { panic!("{error:?}") };
         let text = source.to_string();
         assert!(text.contains("AWS_SECRET_ACCESS_KEY") && text.contains("does not answer"), "{text}");
+        assert!(text.starts_with("no credentials for s3, bucket photos: neither"), "{text}");
+    }
+
+    /// So answers what stands before the machine's own address, or the machine where it has no role.
+    #[tokio::test]
+    async fn a_machine_that_gives_none_is_said() {
+        let metadata = crate::objects::link::answering("403 Forbidden", "denied");
+        let error = asked_in("s3://photos", &[("AWS_METADATA_ENDPOINT", &metadata)]).await.unwrap_err();
+        let Error::Engine(source) = error else { panic!("{error:?}") };
+        let text = source.to_string();
+        assert!(text.contains("AWS_SECRET_ACCESS_KEY") && text.ends_with("refused: status 403"), "{text}");
     }
 }

@@ -41,7 +41,7 @@ pub(crate) enum Failure {
 
 /// What a store said no to. It never says a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{server} refused: {}{advice}", said(self))]
+#[error("{server} refused: {}{advice}", self.said())]
 pub struct Refusal {
     /// Which server, and which bucket.
     pub(super) server: String,
@@ -53,12 +53,6 @@ pub struct Refusal {
     is_contest: bool,
     /// What to do about it.
     advice: &'static str,
-}
-
-fn said(refusal: &Refusal) -> String {
-    let words = [&refusal.code, &refusal.message];
-    let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).map(String::as_str).collect();
-    if words.is_empty() { format!("status {}", refusal.status) } else { words.join(", ") }
 }
 
 /// What to do about a refusal.
@@ -103,13 +97,17 @@ fn in_xml(body: &[u8]) -> (String, String) {
     (element("Code").unwrap_or_default(), element("Message").unwrap_or_default())
 }
 
-/// The same of one in JSON ("HTTP status and error codes for JSON" of Cloud Storage's documentation).
+/// The same of one in JSON: of a store ("HTTP status and error codes for JSON" of Cloud Storage's documentation), or of who gives tokens
+/// (RFC 6749, section 5.2).
 fn in_json(body: &[u8]) -> Option<(String, String)> {
     let body: serde_json::Value = serde_json::from_slice(body).ok()?;
     let error = body.get("error")?;
     let text =
         |value: Option<&serde_json::Value>| short(value.and_then(|value| value.as_str()).unwrap_or_default());
-    Some((text(error.pointer("/errors/0/reason")), text(error.get("message"))))
+    Some(match error.is_string() {
+        true => (text(Some(error)), text(body.get("error_description"))),
+        false => (text(error.pointer("/errors/0/reason")), text(error.get("message"))),
+    })
 }
 
 fn short(text: &str) -> String {
@@ -136,6 +134,13 @@ impl Refusal {
             code,
             message,
         }
+    }
+
+    /// What the store said, or else what its answer says by itself.
+    pub(super) fn said(&self) -> String {
+        let words = [&self.code, &self.message];
+        let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).map(String::as_str).collect();
+        if words.is_empty() { format!("status {}", self.status) } else { words.join(", ") }
     }
 
     /// Whether the same request may be answered otherwise soon.
@@ -299,7 +304,7 @@ mod tests {
             "s3 at minio, bucket photos, refused: conditionNotMet, Not so."
         );
         let other = r#"{"error": "invalid_grant", "error_description": "x"}"#;
-        assert_eq!(refusal(400, other).to_string(), "s3 at minio, bucket photos, refused: status 400");
+        assert_eq!(refusal(400, other).to_string(), "s3 at minio, bucket photos, refused: invalid_grant, x");
         assert!(refusal(401, "{}").to_string().contains("check the access key"));
     }
 

@@ -246,10 +246,12 @@ impl Line {
                 Ok(answer) if matches!(answer.status().as_u16(), 408 | 429 | 500..) => {
                     format!("answers with status {}", answer.status().as_u16())
                 }
-                // Where nobody is there, there is nothing to be waited for.
-                Ok(_) | Err(Failure::Unsent(_)) => {
-                    return asked.map_err(|failure| self.no_credentials(&host, &failure));
+                Ok(answer) if answer.status().is_client_error() => {
+                    return Err(self.no_credentials(&host, asked).await);
                 }
+                Ok(_) => return asked,
+                // Where nobody is there, there is nothing to be waited for.
+                Err(Failure::Unsent(_)) => return Err(self.no_credentials(&host, asked).await),
                 Err(failure) => format!("does not answer: {failure}"),
             };
             if retries == RETRIES_MAX || began.elapsed() > RETRY_SPAN {
@@ -263,12 +265,29 @@ impl Line {
         }
     }
 
-    fn no_credentials(&self, host: &str, failure: &Failure) -> Failure {
-        Failure::NoCredentials(format!(
-            "no credentials for {}: neither the URL nor the environment has {}, and {host}, which gives those of a role, does not \
-             answer: {failure}",
-            self.server, self.dialect.credentials
-        ))
+    /// What to say of a host that gives no credentials. The machine's own is asked when nothing else is known, and others for tokens, with
+    /// what is known.
+    async fn no_credentials(&self, host: &str, asked: Result<HttpResponse, Failure>) -> Failure {
+        let trouble = match asked {
+            Ok(answer) => {
+                let (status, body) = (answer.status(), Self::said(answer).await);
+                format!("refused: {}", self.read(status, &HeaderMap::new(), &body).said())
+            }
+            Err(failure) => format!("does not answer: {failure}"),
+        };
+        let (server, dialect) = (self.server.trim_end_matches(','), self.dialect);
+        let is_of_machine = host.starts_with("metadata.") || is_address(host);
+        Failure::NoCredentials(if is_of_machine {
+            format!(
+                "no credentials for {server}: neither the URL nor the environment has {}, and {host}, which gives those of a role, {trouble}",
+                dialect.credentials
+            )
+        } else {
+            format!(
+                "no credentials for {server}: {host}, which gives them, {trouble}{}",
+                dialect.on_wrong_login
+            )
+        })
     }
 
     /// Sends a request and waits for the head of its answer for as long as something moves.
@@ -310,14 +329,15 @@ impl Line {
 
     /// Reads why the store said no.
     async fn refusal(&self, answer: HttpResponse) -> Failure {
-        let (parts, body) = answer.into_parts();
-        let read = Limited::new(body, REFUSAL_BYTES_MAX).collect().await;
-        let body = match read {
-            Ok(body) => body.to_bytes(),
-            // The status alone says enough, unless it is one to be explained.
-            Err(_) => Bytes::new(),
-        };
-        self.read(parts.status, &parts.headers, &body).into()
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = Self::said(answer).await;
+        self.read(status, &headers, &body).into()
+    }
+
+    /// The body of a refusal. Where it cannot be read, the status alone says enough, unless it is one to be explained.
+    async fn said(answer: HttpResponse) -> Bytes {
+        let read = Limited::new(answer.into_body(), REFUSAL_BYTES_MAX).collect().await;
+        read.map_or_else(|_| Bytes::new(), |body| body.to_bytes())
     }
 
     fn read(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
@@ -338,6 +358,11 @@ fn is_part_of_nothing(answer: &HttpResponse) -> bool {
         && answer.headers().get(CONTENT_LENGTH).is_some_and(|length| length == "0")
 }
 
+/// Whether a host is named by its address.
+fn is_address(host: &str) -> bool {
+    host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
+}
+
 /// An error and its causes, in one line.
 fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -347,4 +372,22 @@ fn told(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// A server that answers all that it is asked with this; its address.
+#[cfg(test)]
+pub(crate) fn answering(status: &'static str, body: &'static str) -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let (mut socket, size) = (socket.unwrap(), body.len());
+            // Whoever asks so little says all of it at once.
+            let _ = socket.read(&mut [0; 4096]);
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n");
+            let _ = socket.write_all((head + body).as_bytes());
+        }
+    });
+    address
 }

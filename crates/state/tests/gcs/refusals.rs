@@ -112,6 +112,7 @@ async fn credentials_that_are_none_are_said() {
         }
         let error = open();
         assert!(matches!(&error, Error::Invalid(text) if text.contains(expected)), "{error:?}");
+        assert!(error.to_string().contains("credentials of gcs: "), "{error:?}");
         assert!(!format!("{error:?} {:?}", error.source()).contains("geheim"), "{error:?}");
     }
 }
