@@ -128,7 +128,15 @@ impl Address {
             Some(EngineName::Embedded) => Ok(Self::Embedded(Some(rest.into()))),
             Some(engine) => match rest.strip_prefix("//") {
                 Some(host) if !host.is_empty() => Ok(Self::Url(engine, text.to_owned())),
-                _ => Err(format!("names no server: it begins with `{scheme}://` and a host")),
+                _ => Err(match engine {
+                    EngineName::S3 | EngineName::Gcs => {
+                        format!("names no bucket: it begins with `{scheme}://` and its name")
+                    }
+                    EngineName::Azure => {
+                        "names no container: it begins with `azure://account@container`".to_owned()
+                    }
+                    _ => format!("names no server: it begins with `{scheme}://` and a host"),
+                }),
             },
             None => Err(format!(
                 "needs the engine `{scheme}`, which this version does not have; \
@@ -264,6 +272,9 @@ mod tests {
             ("embedded:", "names no folder"),
             ("redis:", "names no server"),
             ("redis://", "names no server"),
+            ("s3://", "names no bucket"),
+            ("gs:photos", "names no bucket: it begins with `gs://`"),
+            ("azure://", "names no container"),
             ("mongodb://db", "the engine `mongodb`"),
         ] {
             let error = Address::parse(text).unwrap_err();
