@@ -338,7 +338,7 @@ mod tests {
     fn refusal(status: u16, code: &str) -> crate::objects::failure::Failure {
         let (status, headers) = (http::StatusCode::from_u16(status).unwrap(), http::HeaderMap::new());
         let body = format!("<Error><Code>{code}</Code></Error>");
-        Refusal::read(&DIALECT, "azure at h, container photos,", status, &headers, body.as_bytes()).into()
+        Refusal::read(&DIALECT, "azure at h, container photos", status, &headers, body.as_bytes()).into()
     }
 
     #[test]

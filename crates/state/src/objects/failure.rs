@@ -41,7 +41,7 @@ pub(crate) enum Failure {
 
 /// What a store said no to. It never says a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{server} refused: {}{advice}", self.said())]
+#[error("{server}, refused: {}{advice}", self.said())]
 pub struct Refusal {
     /// Which server, and which bucket.
     pub(super) server: String,
@@ -255,7 +255,7 @@ mod tests {
 
     fn refusal(status: u16, body: &str) -> Refusal {
         let status = StatusCode::from_u16(status).unwrap();
-        Refusal::read(&DIALECT, "s3 at minio, bucket photos,", status, &HeaderMap::new(), body.as_bytes())
+        Refusal::read(&DIALECT, "s3 at minio, bucket photos", status, &HeaderMap::new(), body.as_bytes())
     }
 
     #[test]
@@ -265,7 +265,7 @@ mod tests {
             http::HeaderValue::from_static("LeaseIdMissing"),
         )]);
         let status = StatusCode::PRECONDITION_FAILED;
-        let leased = Refusal::read(&DIALECT, "azure, container photos,", status, &headers, b"");
+        let leased = Refusal::read(&DIALECT, "azure, container photos", status, &headers, b"");
         assert!(leased.to_string().ends_with(
             "refused: LeaseIdMissing; somebody holds a lease on it: break that, or wait for its end"
         ));

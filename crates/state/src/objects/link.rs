@@ -127,8 +127,8 @@ impl Link {
         let engine = dialect.engine.name();
         let bucket = format!("{} {bucket}", dialect.bucket);
         let server = match host {
-            Some(host) => format!("{engine} at {host}, {bucket},"),
-            None => format!("{engine}, {bucket},"),
+            Some(host) => format!("{engine} at {host}, {bucket}"),
+            None => format!("{engine}, {bucket}"),
         };
         let place = format!("{}, {bucket}", host.unwrap_or(engine));
         let mut connector = HttpConnector::new();
@@ -142,7 +142,7 @@ impl Link {
             .build(tls::connector(connector, settings.ca.as_deref())?);
         Ok(Self(Arc::new(Line {
             client,
-            breaker: Breaker::new(server.clone()),
+            breaker: Breaker::new(format!("{server},")),
             place,
             dialect,
             signer,
@@ -275,7 +275,7 @@ impl Line {
             }
             Err(failure) => format!("does not answer: {failure}"),
         };
-        let (server, dialect) = (self.server.trim_end_matches(','), self.dialect);
+        let Self { server, dialect, .. } = self;
         let is_of_machine = host.starts_with("metadata.") || is_address(host);
         Failure::NoCredentials(if is_of_machine {
             format!(
